@@ -1,0 +1,61 @@
+# Everything here needs only python3 (3.11 or newer) and make; the rest is fetched into .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.synced
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo demo-reset test test-fast lint format bench bench-peers clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv with the locked dependencies and k2 itself
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "K2 needs Python 3.11 or newer, found: $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+lock: $(BIN)/python ## Resolve the dependencies again and write requirements/dev.txt
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --group dev --no-emit-package k2-market-data --custom-compile-command "make lock" pyproject.toml --output-file requirements/dev.txt
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+demo: setup ## Start real Kafka and a registry, load a sample market, query it, stop (about a minute)
+	$(BIN)/k2 demo
+
+demo-reset: setup ## Delete what the demo left (asks first)
+	$(BIN)/k2 demo-reset
+
+test: setup ## Lint, types, import contracts and every test
+	$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+test-fast: setup ## Only the tests that start no server
+	$(BIN)/pytest -m "not real and not slow"
+
+lint: setup ## ruff, pyright (strict), import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: setup ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## Measure sink, producer, commit latency, memory and queries, each beside its baseline
+	$(BIN)/python -m bench
+
+bench-peers: setup ## The same with Apache Iceberg's Kafka Connect sink on the same broker, topic and disk
+	$(BIN)/python -m bench --peers
+
+clean: ## Delete the environment and caches (keeps .k2)
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache
