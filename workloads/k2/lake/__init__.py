@@ -1,0 +1,1 @@
+"""Iceberg: tables, Arrow conversion, exactly-once commits, snapshots. The only package that imports `pyiceberg`."""

@@ -1,0 +1,1 @@
+"""The loop from a topic to a table, exactly once."""

@@ -1,0 +1,188 @@
+"""The events of K2's data model v2, described once: Avro and Arrow schemas derive from the columns here.
+
+Every part that handles ticks in bulk passes `pyarrow.RecordBatch`es of `arrow_schema(data_type)`; a row is one event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import pyarrow as pa
+
+from k2.model.topics import DataType
+
+PRECISION, SCALE = 18, 8
+DECIMAL = pa.decimal128(PRECISION, SCALE)
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+MAX_DECIMAL = Decimal(10) ** (PRECISION - SCALE) - Decimal(1).scaleb(-SCALE)
+SIDES = ("BUY", "SELL", "SELL_SHORT", "UNKNOWN")
+KINDS = ("company", "dividend", "split", "merger")
+SCHEMA_VERSION = 2
+
+
+class Kind(Enum):
+    """The types a column of an event may have."""
+
+    UUID = "uuid"
+    STRING = "string"
+    SIDE = "side"
+    REFERENCE_KIND = "kind"
+    TIMESTAMP = "timestamp"
+    DATE = "date"
+    DECIMAL = "decimal"
+    LONG = "long"
+    STRINGS = "strings"
+    STRING_MAP = "map"
+
+
+_ARROW: dict[Kind, pa.DataType] = {
+    Kind.UUID: pa.binary(16),
+    Kind.STRING: pa.string(),
+    Kind.SIDE: pa.string(),
+    Kind.REFERENCE_KIND: pa.string(),
+    Kind.TIMESTAMP: TIMESTAMP,
+    Kind.DATE: pa.date32(),
+    Kind.DECIMAL: DECIMAL,
+    Kind.LONG: pa.int64(),
+    Kind.STRINGS: pa.list_(pa.field("item", pa.string(), nullable=False)),
+    Kind.STRING_MAP: pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False)),
+}
+_AVRO: dict[Kind, Any] = {
+    Kind.UUID: {"type": "string", "logicalType": "uuid"},
+    Kind.STRING: "string",
+    Kind.SIDE: {"type": "enum", "name": "Side", "symbols": list(SIDES)},
+    Kind.REFERENCE_KIND: {"type": "enum", "name": "Kind", "symbols": list(KINDS)},
+    Kind.TIMESTAMP: {"type": "long", "logicalType": "timestamp-micros"},
+    Kind.DATE: {"type": "int", "logicalType": "date"},
+    Kind.DECIMAL: {"type": "bytes", "logicalType": "decimal", "precision": PRECISION, "scale": SCALE},
+    Kind.LONG: "long",
+    Kind.STRINGS: {"type": "array", "items": "string"},
+    Kind.STRING_MAP: {"type": "map", "values": "string"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of an event: its name, type, whether it may be null, and what it means."""
+
+    name: str
+    kind: Kind
+    doc: str
+    nullable: bool = False
+
+    @property
+    def arrow(self) -> pa.Field:
+        """The column as an Arrow field."""
+        return pa.field(self.name, _ARROW[self.kind], nullable=self.nullable)
+
+    @property
+    def avro(self) -> dict[str, Any]:
+        """The column as a field of an Avro record; what may be null is a union with null first and defaults to it."""
+        field: dict[str, Any] = {"name": self.name, "doc": self.doc}
+        if self.nullable:
+            return field | {"type": ["null", _AVRO[self.kind]], "default": None}
+        return field | {"type": _AVRO[self.kind]}
+
+
+_MESSAGE_ID = Column("message_id", Kind.UUID, "UUIDv5 of the source event: the same event has the same id, always.")
+_SYMBOL = Column("symbol", Kind.STRING, "The instrument's symbol on its exchange; the message's key.")
+_EXCHANGE = Column("exchange", Kind.STRING, "The exchange's code, upper case.")
+_ASSET_CLASS = Column("asset_class", Kind.STRING, "equities, crypto, futures, options or fx.")
+_TIMESTAMP = Column("timestamp", Kind.TIMESTAMP, "When it happened at the exchange, UTC, microseconds.")
+_CURRENCY = Column("currency", Kind.STRING, "Currency of the prices, ISO 4217 or the venue's code.")
+_SOURCE_SEQUENCE = Column(
+    "source_sequence", Kind.LONG, "The source's own order (a sequence number, or the row's number in its file).", True
+)
+_INGESTION = Column("ingestion_timestamp", Kind.TIMESTAMP, "When K2 took the event in, UTC, microseconds.")
+_PLATFORM_SEQUENCE = Column("platform_sequence", Kind.LONG, "K2's own order of taking in, where it is kept.", True)
+_VENDOR = Column("vendor_data", Kind.STRING_MAP, "The vendor's fields that have no column, as they came.", True)
+
+TRADE = (
+    _MESSAGE_ID,
+    Column("trade_id", Kind.STRING, "The venue's trade id, or one derived from the row where there is none."),
+    _SYMBOL,
+    _EXCHANGE,
+    _ASSET_CLASS,
+    _TIMESTAMP,
+    Column("price", Kind.DECIMAL, "Price of one unit, in `currency`."),
+    Column("quantity", Kind.DECIMAL, "Units traded (shares, coins, contracts)."),
+    _CURRENCY,
+    Column("side", Kind.SIDE, "The aggressor's side where the source says it, else UNKNOWN."),
+    Column("trade_conditions", Kind.STRINGS, "The venue's condition codes, in its order."),
+    _SOURCE_SEQUENCE,
+    _INGESTION,
+    _PLATFORM_SEQUENCE,
+    _VENDOR,
+)
+QUOTE = (
+    _MESSAGE_ID,
+    Column("quote_id", Kind.STRING, "The venue's quote id, or one derived from the row where there is none."),
+    _SYMBOL,
+    _EXCHANGE,
+    _ASSET_CLASS,
+    _TIMESTAMP,
+    Column("bid_price", Kind.DECIMAL, "Best bid, in `currency`; null where there is no bid.", True),
+    Column("bid_quantity", Kind.DECIMAL, "Units at the best bid; null where there is no bid.", True),
+    Column("ask_price", Kind.DECIMAL, "Best ask, in `currency`; null where there is no ask.", True),
+    Column("ask_quantity", Kind.DECIMAL, "Units at the best ask; null where there is no ask.", True),
+    _CURRENCY,
+    _SOURCE_SEQUENCE,
+    _INGESTION,
+    _PLATFORM_SEQUENCE,
+    _VENDOR,
+)
+REFERENCE = (
+    _MESSAGE_ID,
+    Column("kind", Kind.REFERENCE_KIND, "What the row tells of the company: company, dividend, split or merger."),
+    Column("company_id", Kind.STRING, "The vendor's stable id of the company."),
+    Column("symbol", Kind.STRING, "Its symbol then; null where the source gives only the company id.", True),
+    _EXCHANGE,
+    _ASSET_CLASS,
+    Column("company_name", Kind.STRING, "The company's name.", True),
+    Column("isin", Kind.STRING, "ISO 6166 identifier.", True),
+    Column("sector", Kind.STRING, "Industry sector.", True),
+    Column("listing_date", Kind.DATE, "First date of the symbol (company).", True),
+    Column("delisting_date", Kind.DATE, "Last date of the symbol (company).", True),
+    Column("currency", Kind.STRING, "Currency of the amounts, or of the listing.", True),
+    Column("declared_date", Kind.DATE, "When it was declared (dividend).", True),
+    Column("ex_date", Kind.DATE, "First date without the right to it (dividend, split, merger).", True),
+    Column("record_date", Kind.DATE, "Date of the register (dividend).", True),
+    Column("pay_date", Kind.DATE, "When it is paid (dividend).", True),
+    Column("net_amount", Kind.DECIMAL, "Amount per share after tax credits, in `currency` (dividend).", True),
+    Column("gross_amount", Kind.DECIMAL, "Amount per share before tax credits, in `currency` (dividend).", True),
+    Column("ratio", Kind.DECIMAL, "New units for one old unit (split, merger).", True),
+    Column("effective_timestamp", Kind.TIMESTAMP, "From when it holds, UTC."),
+    _SOURCE_SEQUENCE,
+    _INGESTION,
+    _VENDOR,
+)
+COLUMNS: dict[DataType, tuple[Column, ...]] = {
+    DataType.TRADES: TRADE,
+    DataType.QUOTES: QUOTE,
+    DataType.REFERENCE_DATA: REFERENCE,
+}
+_RECORD_NAMES = {DataType.TRADES: "Trade", DataType.QUOTES: "Quote", DataType.REFERENCE_DATA: "ReferenceData"}
+EVENT_TIME: dict[DataType, str] = {
+    DataType.TRADES: "timestamp",
+    DataType.QUOTES: "timestamp",
+    DataType.REFERENCE_DATA: "effective_timestamp",
+}
+
+
+def arrow_schema(data_type: DataType) -> pa.Schema:
+    """Arrow schema of a batch of events of that type (see `COLUMNS` for what the columns mean)."""
+    return pa.schema([column.arrow for column in COLUMNS[data_type]])
+
+
+def avro_schema(data_type: DataType) -> dict[str, Any]:
+    """Avro schema, version 2, of one event of that type, as it is registered."""
+    return {
+        "type": "record",
+        "name": _RECORD_NAMES[data_type],
+        "namespace": "dev.k2.market.v2",
+        "doc": f"One event of {data_type}, K2 data model v2.",
+        "fields": [column.avro for column in COLUMNS[data_type]],
+    }

@@ -1,0 +1,96 @@
+"""`platform.yaml`: where Kafka, the registry and the catalog are, and the names of the Secrets that open them.
+
+Helm renders it from values; `k2 up` writes the same file into the data directory. Both executors read it, and so do
+the commands a person types (`k2 load`, `k2-query`), when the environment does not say otherwise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from k2.model.errors import UserError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class KafkaPlatform(_Part):
+    """How Kafka is reached."""
+
+    bootstrap_servers: str
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    secret_name: str | None = Field(default=None, description="Secret with keys `username` and `password`.")
+    ca_secret_name: str | None = Field(default=None, description="Secret with the key `ca.crt`.")
+    replication_factor: int = 1
+    topics: str = Field(
+        default="admin", description="Who makes topics: `admin` (Kafka's protocol) or `strimzi` (KafkaTopic)."
+    )
+
+
+class RegistryPlatform(_Part):
+    """How the Schema Registry (Confluent's API) is reached."""
+
+    url: str
+    secret_name: str | None = Field(default=None, description="Secret with keys `username` and `password`.")
+
+
+class CatalogPlatform(_Part):
+    """The Iceberg catalog, in PyIceberg's own properties (type, uri, warehouse, s3.endpoint, …)."""
+
+    name: str = "k2"
+    properties: dict[str, str]
+    secret_name: str | None = Field(
+        default=None, description="Secret whose keys are further properties (`s3.access-key-id`, …), never logged."
+    )
+
+
+class ImagesPlatform(_Part):
+    """Images of the workloads."""
+
+    workload: str = "k2-workloads:latest"
+    pull_policy: str = "IfNotPresent"
+
+
+class ApiPlatform(_Part):
+    """Where a person reaches the query service."""
+
+    url: str
+
+
+class Platform(_Part):
+    """All of `platform.yaml`."""
+
+    kafka: KafkaPlatform
+    registry: RegistryPlatform
+    catalog: CatalogPlatform
+    images: ImagesPlatform = ImagesPlatform()
+    api: ApiPlatform | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Platform:
+        """Read the file; what is wrong in it is a `UserError` that names the field."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read", found=str(error), expected="the platform's settings") from error
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is not YAML", found=str(error), expected="the platform's settings") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UserError(
+                f"{path} is wrong at {where or 'its top'}", found=first.get("input"), expected=first["msg"]
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Write the file (atomically: readers see the old or the new one)."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".tmp")
+        part.write_text(yaml.safe_dump(self.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=False))
+        part.replace(path)

@@ -1,0 +1,140 @@
+"""Settings from the environment (prefix `K2_`), with `platform.yaml` of the data directory as the fallback.
+
+A pod gets everything as environment. On one machine `k2 up` leaves `platform.yaml` in the data directory, so that the
+commands a person types need no flags.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from k2.model.errors import UserError
+from k2.model.platform import Platform
+
+
+class Settings(BaseSettings):
+    """Everything a workload or a command takes from the environment.
+
+    A list of all variables with their meaning is in docs/configuration.md, generated from the fields here.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="K2_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(default=Path(".k2"), description="Where `k2 up` keeps everything, and every command looks.")
+    config_file: Path | None = Field(default=None, description="JSON configuration of a workload.")
+    platform_file: Path | None = Field(
+        default=None, description="platform.yaml; default: the one in the data directory."
+    )
+
+    kafka_bootstrap_servers: str | None = Field(default=None, description="host:port,host:port of Kafka.")
+    kafka_security_protocol: str = Field(default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
+    kafka_sasl_mechanism: str | None = Field(default=None, description="SCRAM-SHA-512, PLAIN, …")
+    kafka_username: str | None = Field(default=None, description="SASL user name.")
+    kafka_password: SecretStr | None = Field(default=None, description="SASL password.")
+    kafka_ca_file: Path | None = Field(default=None, description="CA certificate of Kafka, PEM.")
+
+    registry_url: str | None = Field(default=None, description="Schema Registry, Confluent's API.")
+    registry_username: str | None = Field(default=None, description="Basic authentication of the registry.")
+    registry_password: SecretStr | None = Field(default=None, description="Basic authentication of the registry.")
+
+    catalog_name: str = Field(default="k2", description="Name of the Iceberg catalog.")
+    catalog_properties: dict[str, str] = Field(
+        default_factory=dict, description="PyIceberg's properties of the catalog, as JSON (type, uri, warehouse, …)."
+    )
+    catalog_secret_dir: Path | None = Field(
+        default=None,
+        description="A directory whose files are further catalog properties (name: property, content: value).",
+    )
+
+    api_url: str | None = Field(default=None, description="The query service, for k2-query and the Python client.")
+    api_key: SecretStr | None = Field(default=None, description="API key for the query service.")
+
+    http_port: int = Field(default=8000, ge=0, le=65535, description="Port of the query service.")
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of /metrics, /health and /ready of a workload; 0: any free one."
+    )
+    log_format: str = Field(default="auto", description="json, console, or auto (console on a terminal).")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR.")
+    pod_name: str | None = Field(default=None, description="Name of this pod or process, for logs and lock owners.")
+
+    def resolved(self) -> Settings:
+        """These settings, with addresses that are not in the environment taken from `platform.yaml` where it exists."""
+        path = self.platform_file or self.data_dir / "platform.yaml"
+        if not path.exists():
+            return self
+        platform = Platform.read(path)
+        found: dict[str, object] = {}
+        if self.kafka_bootstrap_servers is None:
+            found["kafka_bootstrap_servers"] = platform.kafka.bootstrap_servers
+            found["kafka_security_protocol"] = platform.kafka.security_protocol
+            found["kafka_sasl_mechanism"] = platform.kafka.sasl_mechanism
+        if self.registry_url is None:
+            found["registry_url"] = platform.registry.url
+        if not self.catalog_properties:
+            found["catalog_name"] = platform.catalog.name
+            found["catalog_properties"] = dict(platform.catalog.properties)
+        if self.api_url is None and platform.api is not None:
+            found["api_url"] = platform.api.url
+        if self.api_key is None and (self.data_dir / "api-key").exists():
+            found["api_key"] = SecretStr((self.data_dir / "api-key").read_text().strip())
+        return self.model_copy(update=found)
+
+    def kafka_config(self) -> dict[str, str]:
+        """Connection settings of librdkafka; a `UserError` when no address is known."""
+        if not self.kafka_bootstrap_servers:
+            raise UserError(
+                "Kafka's address is not known", expected="K2_KAFKA_BOOTSTRAP_SERVERS, or platform.yaml", remedy=_START
+            )
+        config = {"bootstrap.servers": self.kafka_bootstrap_servers, "security.protocol": self.kafka_security_protocol}
+        if self.kafka_sasl_mechanism:
+            config["sasl.mechanism"] = self.kafka_sasl_mechanism
+        if self.kafka_username:
+            config["sasl.username"] = self.kafka_username
+        if self.kafka_password:
+            config["sasl.password"] = self.kafka_password.get_secret_value()
+        if self.kafka_ca_file:
+            config["ssl.ca.location"] = str(self.kafka_ca_file)
+        return config
+
+    def registry_config(self) -> dict[str, str]:
+        """The Schema Registry client's settings; a `UserError` when no address is known."""
+        if not self.registry_url:
+            raise UserError(
+                "The Schema Registry's address is not known",
+                expected="K2_REGISTRY_URL, or platform.yaml",
+                remedy=_START,
+            )
+        config = {"url": self.registry_url}
+        if self.registry_username and self.registry_password:
+            config["basic.auth.user.info"] = f"{self.registry_username}:{self.registry_password.get_secret_value()}"
+        return config
+
+    def catalog_config(self) -> dict[str, str]:
+        """PyIceberg's properties of the catalog, secrets included; a `UserError` when none is known."""
+        properties = dict(self.catalog_properties)
+        if self.catalog_secret_dir is not None:
+            for file in sorted(self.catalog_secret_dir.iterdir()):
+                if file.is_file() and not file.name.startswith("."):
+                    properties[file.name] = file.read_text().strip()
+        if not properties:
+            raise UserError(
+                "The Iceberg catalog is not known", expected="K2_CATALOG_PROPERTIES, or platform.yaml", remedy=_START
+            )
+        return properties
+
+
+_START = "Start a platform with `k2 up`, or run the command in the directory of one (K2_DATA_DIR)"
+
+
+def settings() -> Settings:
+    """The settings of this process, resolved. Read anew at each call: nothing is cached behind a person's back."""
+    return Settings().resolved()
+
+
+def process_name() -> str:
+    """A name for this process in logs and metadata."""
+    return os.environ.get("K2_POD_NAME") or f"pid-{os.getpid()}"

@@ -1,0 +1,130 @@
+"""What a workload is told: the JSON file named by `K2_CONFIG_FILE`, rendered by the operator's builders from a plan.
+
+Addresses and credentials are not in here: they come from the environment (`k2.model.settings`).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from k2.model.errors import UserError
+from k2.model.topics import AssetClass, DataType
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StreamConfig(_Config):
+    """One stream of a feed: what goes into which topic, and the table it ends in."""
+
+    data_type: DataType
+    topic: str
+    table: str = Field(description="Iceberg identifier, `namespace.name`.")
+
+
+class SyntheticSource(_Config):
+    """A seeded, deterministic market. The same settings give the same events, to the last byte."""
+
+    type: Literal["synthetic"] = "synthetic"
+    seed: int = 1
+    symbols: tuple[str, ...] = ("BHP", "CBA", "CSL", "WOW", "TLS")
+    start: date = Field(description="First trading date, exchange's calendar (weekends are skipped).")
+    days: int = Field(default=1, ge=0, description="Trading dates to make; 0: go on for ever, from now, in real time.")
+    trades_per_day: int = Field(default=100_000, ge=1, description="Trades of all symbols together in a trading date.")
+    quotes_per_trade: float = Field(default=2.0, ge=0)
+    events_per_second: float = Field(default=0, ge=0, description="Trades and quotes together; 0: as fast as possible.")
+
+
+class CsvSource(_Config):
+    """Files of one exchange and data type."""
+
+    type: Literal["csv"] = "csv"
+    format: Literal["asx", "generic"]
+    uris: tuple[str, ...] = Field(min_length=1)
+    data_type: DataType
+    symbol: str | None = Field(default=None, description="Of all rows, for formats that do not name it (asx).")
+
+
+Source = Annotated[SyntheticSource | CsvSource, Field(discriminator="type")]
+
+
+class ProducerConfig(_Config):
+    """For `k2 run producer` (a live source) and `k2 run load` (a finite one)."""
+
+    feed: str = Field(description="namespace/name of the MarketFeed.")
+    exchange: str
+    asset_class: AssetClass
+    currency: str
+    streams: tuple[StreamConfig, ...] = Field(min_length=1)
+    source: Source
+    schema_version: Literal[2] = 2
+
+
+class SinkConfig(_Config):
+    """For `k2 run sink`: one (topic, table) pair."""
+
+    topic: str
+    table: str
+    data_type: DataType
+    group_id: str
+    commit_interval_seconds: float = Field(default=30.0, gt=0)
+    commit_bytes: int = Field(
+        default=128 * 1024 * 1024, gt=0, description="Payload bytes after which a batch is committed."
+    )
+    duplicates: Literal["drop", "keep"] = Field(
+        default="drop", description="What happens to an event whose id the table has."
+    )
+    max_snapshots: int = Field(default=300, ge=10, description="Untagged snapshots kept before the oldest are expired.")
+    until_end: bool = Field(
+        default=False, description="Stop when the offsets that were the ends at the start are committed."
+    )
+
+
+class QueryConfig(_Config):
+    """For `k2 run query`: the REST service."""
+
+    trades: str = "market_data.trades"
+    quotes: str = "market_data.quotes"
+    reference_data: str = "market_data.reference_data"
+    host: str = "127.0.0.1"
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="JSON list of {name, sha256}: SHA-256 in hex of each API key. None: every /v1 request is refused.",
+    )
+    connections: int = Field(default=4, ge=1, description="DuckDB connections, one query each at a time.")
+    threads: int = Field(default=2, ge=1, description="Threads of each query.")
+    memory_limit: str = "2GB"
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    max_rows: int = Field(default=1_000_000, ge=1, description="Most rows one answer may hold.")
+    cors_origins: tuple[str, ...] = ()
+
+
+ConfigT = TypeVar("ConfigT", bound=_Config)
+
+
+def read_config(path: Path | None, model: type[ConfigT]) -> ConfigT:
+    """Read a workload's configuration; anything wrong is a `UserError` that names the file and the field."""
+    if path is None:
+        raise UserError("K2_CONFIG_FILE is not set", expected=f"the path of a JSON file for {model.__name__}")
+    try:
+        return model.model_validate(json.loads(path.read_text()))
+    except OSError as error:
+        raise UserError(
+            f"The configuration {path} cannot be read", found=str(error), expected="a readable file"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"The configuration {path} is not JSON", found=str(error), expected="JSON") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(
+            f"The configuration {path} is wrong at {where or 'its top'}",
+            found=first.get("input"),
+            expected=first["msg"],
+        ) from error
