@@ -1,0 +1,1 @@
+"""K2's control plane: what should exist, and making it so."""

@@ -1,0 +1,57 @@
+"""Fixtures that every test folder shares: real Kafka and a real registry, started once per test session."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from k2_operator.local.kafka import LocalKafka
+from k2_operator.local.registry import LocalRegistry
+
+
+@pytest.fixture(scope="session")
+def parts_dir(tmp_path_factory) -> Path:
+    """Where the session's Kafka and registry keep their data and logs."""
+    return tmp_path_factory.mktemp("parts")
+
+
+@pytest.fixture(scope="session")
+def kafka(parts_dir) -> Iterator[LocalKafka]:
+    """A running broker: `.bootstrap_servers`, and `.stop()`, `.kill()`, `.start()` (same port, same data).
+
+    A test that stops it starts it again before it ends.
+    """
+    broker = LocalKafka(parts_dir / "kafka", logs=parts_dir / "logs", run_dir=parts_dir / "run")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def registry(parts_dir) -> Iterator[LocalRegistry]:
+    """A running schema registry: `.url` ends in /apis/ccompat/v7; `.stop()`, `.kill()`, `.start()` as for Kafka."""
+    service = LocalRegistry(parts_dir / "registry", logs=parts_dir / "logs", run_dir=parts_dir / "run")
+    service.start()
+    yield service
+    service.stop()
+
+
+_serial = itertools.count(1)
+
+
+@pytest.fixture
+def unique() -> str:
+    """A short name that no other test of this session has, fit for an exchange code (`t12345n7`)."""
+    return f"t{os.getpid()}n{next(_serial)}"
+
+
+@pytest.fixture
+def free_topic(unique) -> Callable[..., str]:
+    """Makes topic names that no other test has: `free_topic()` or `free_topic("quotes")`; the topic is not created."""
+
+    def name(data_type: str = "trades", asset_class: str = "equities") -> str:
+        return f"market.{asset_class}.{data_type}.{unique}x{next(_serial)}"
+
+    return name
