@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     api_url: str | None = Field(default=None, description="The query service, for k2-query and the Python client.")
     api_key: SecretStr | None = Field(default=None, description="API key for the query service.")
 
+    http_host: str = Field(
+        default="127.0.0.1", description="Address that a workload's HTTP server listens on; 0.0.0.0 in a pod."
+    )
     http_port: int = Field(default=8000, ge=0, le=65535, description="Port of the query service.")
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="Port of /metrics, /health and /ready of a workload; 0: any free one."

@@ -1,0 +1,120 @@
+"""Logs, metrics and the health server of a workload."""
+
+import json
+import logging
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client import REGISTRY
+
+from k2.model.errors import UserError, WorldError
+from k2.model.settings import Settings
+from k2.obs import metrics
+from k2.obs.http import serve_health
+from k2.obs.logging import configure_logging, correlation_id, get_logger
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_restored():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def fetch(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_logs_go_to_stderr_as_json_with_the_correlation_id(capsys):
+    configure_logging(Settings(log_format="json"))
+    token = correlation_id.set("abc-1")
+    get_logger("k2.test").info("sink committed", table="market_data.trades", rows=3)
+    correlation_id.reset(token)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    line = json.loads(captured.err)
+    assert line["event"] == "sink committed"
+    assert line["correlation_id"] == "abc-1"
+    assert (line["level"], line["logger"], line["rows"]) == ("info", "k2.test", 3)
+    assert line["timestamp"].endswith("Z")
+
+
+def test_a_library_that_logs_by_the_standard_module_comes_out_in_the_same_form(capsys):
+    configure_logging(Settings(log_format="json"))
+    try:
+        int("broken")
+    except ValueError:
+        logging.getLogger("uvicorn.error").exception("it %s", "failed")
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"] == "it failed"
+    assert "ValueError: invalid literal" in line["exception"]
+
+
+def test_the_console_format_has_no_colour_codes_off_a_terminal(capsys):
+    configure_logging(Settings(log_format="console"))
+    get_logger("k2.test").warning("lag grows", topic="t")
+    text = capsys.readouterr().err
+    assert "lag grows" in text
+    assert "\x1b[" not in text
+
+
+def test_the_level_is_honoured(capsys):
+    configure_logging(Settings(log_format="json", log_level="warning"))
+    get_logger("k2.test").info("quiet")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unknown_format_or_level_is_a_user_error_that_lists_the_known_ones():
+    with pytest.raises(UserError) as raised:
+        configure_logging(Settings(log_format="xml"))
+    assert str(raised.value) == "K2_LOG_FORMAT cannot be used: found 'xml', expected one of auto, json, console."
+    with pytest.raises(UserError, match="K2_LOG_LEVEL cannot be used: found 'LOUD'"):
+        configure_logging(Settings(log_level="loud"))
+
+
+def test_health_metrics_and_readiness_are_served():
+    state = (False, "topic market.equities.trades.asx does not exist yet")
+    metrics.SINK_FENCED.labels("market_data.trades").inc()
+    with serve_health(0, lambda: state) as server:
+        assert fetch(server.port, "/health") == (200, '{"status": "ok"}')
+        status, body = fetch(server.port, "/ready")
+        assert status == 503
+        assert json.loads(body)["reason"] == "topic market.equities.trades.asx does not exist yet"
+        state = (True, "3 partitions owned")
+        assert fetch(server.port, "/ready")[0] == 200
+        assert 'k2_sink_fenced_total{table="market_data.trades"}' in fetch(server.port, "/metrics")[1]
+        assert fetch(server.port, "/other")[0] == 404
+
+
+def test_a_readiness_check_that_fails_is_not_ready():
+    def broken():
+        raise OSError("catalog is locked")
+
+    with serve_health(0, broken) as server:
+        status, body = fetch(server.port, "/ready")
+    assert status == 503
+    assert json.loads(body)["reason"] == "OSError: catalog is locked"
+
+
+def test_a_port_in_use_is_said_so():
+    with serve_health(0, lambda: (True, "")) as server, pytest.raises(WorldError, match=f"127.0.0.1:{server.port}"):
+        serve_health(server.port, lambda: (True, ""))
+
+
+def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
+    units = ("_total", "_seconds", "_bytes", "_rows", "_messages", "_snapshots", "_connections", "_busy")
+    for family in REGISTRY.collect():
+        if family.name.startswith(("python_", "process_")):
+            continue
+        assert family.name.startswith("k2_")
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert name.endswith(units), name
+        labels = {label for sample in family.samples for label in sample.labels}
+        assert not labels & {"symbol", "message_id", "key", "path", "snapshot"}

@@ -1,0 +1,98 @@
+"""Every Prometheus metric of the data plane, in one place: name, unit, labels.
+
+Names start with `k2_` and end in a base unit. Labels take their values from configuration (topics, tables, exchanges)
+or from short fixed lists in this file; never from data (symbols, ids, error texts), which would grow without bound.
+The HTTP metrics `k2_http_…` are made by the API's instrumentation, in the same registry.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_ROWS = (0, 100, 1_000, 10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000)
+
+# --- feeds: from a source to events ---------------------------------------------------------------------------------
+FEED_EVENTS = Counter("k2_feed_events_total", "Events that a source gave.", ("exchange", "data_type"))
+FEED_REJECTED = Counter("k2_feed_rejected_rows_total", "Rows of a source that are no event.", ("exchange", "data_type"))
+SEQUENCE_GAPS = Counter(
+    "k2_sequence_gaps_detected_total", "Times that a source's sequence jumped ahead.", ("exchange", "data_type")
+)
+SEQUENCE_RESETS = Counter("k2_sequence_resets_total", "Times that a source's sequence began anew.", ("exchange",))
+OUT_OF_ORDER = Counter(
+    "k2_out_of_order_events_total", "Events older than the one before, of their symbol.", ("exchange",)
+)
+
+# --- bus: Kafka -----------------------------------------------------------------------------------------------------
+PRODUCED = Counter("k2_kafka_messages_produced_total", "Messages that the brokers acknowledged.", ("topic",))
+PRODUCED_BYTES = Counter("k2_kafka_produced_bytes_total", "Payload bytes that the brokers acknowledged.", ("topic",))
+PRODUCE_ERRORS = Counter(
+    "k2_kafka_produce_errors_total", "Messages that were given up, by kind of error.", ("topic", "error")
+)
+PRODUCE_QUEUE_FULL = Counter(
+    "k2_kafka_produce_queue_full_total", "Times that the producer's queue was full.", ("topic",)
+)
+PRODUCE_QUEUE = Gauge("k2_kafka_produce_queue_messages", "Messages that wait for their acknowledgement.")
+CONSUMED = Counter("k2_kafka_messages_consumed_total", "Messages taken from a topic.", ("topic",))
+CONSUMED_BYTES = Counter("k2_kafka_consumed_bytes_total", "Payload bytes taken from a topic.", ("topic",))
+REBALANCES = Counter("k2_kafka_rebalances_total", "Assignments of partitions given or taken.", ("topic", "change"))
+DEAD_LETTERS = Counter(
+    "k2_dead_letters_total", "Messages moved to the dead-letter topic, by class of reason.", ("topic", "reason")
+)
+DUPLICATES = Counter("k2_duplicates_total", "Events whose id the table or the batch had already.", ("table",))
+
+# --- lake: Iceberg --------------------------------------------------------------------------------------------------
+ROWS_WRITTEN = Counter("k2_iceberg_rows_written_total", "Rows committed.", ("table",))
+BYTES_WRITTEN = Counter("k2_iceberg_bytes_written_total", "Bytes of data files committed.", ("table",))
+FILES_WRITTEN = Counter("k2_iceberg_files_written_total", "Data files committed.", ("table",))
+WRITE_DURATION = Histogram(
+    "k2_iceberg_write_duration_seconds", "From a batch to its snapshot: files and commit.", ("table",), buckets=_SLOW
+)
+COMMIT_DURATION = Histogram("k2_iceberg_commit_duration_seconds", "The commit alone.", ("table",), buckets=_SLOW)
+COMMITS = Counter(
+    "k2_iceberg_commits_total",
+    "Commits by outcome: committed, landed (the reply was lost, the commit was not), conflict, fenced, failed.",
+    ("table", "outcome"),
+)
+SNAPSHOTS = Gauge("k2_iceberg_snapshots", "Snapshots that the table holds.", ("table",))
+SNAPSHOTS_EXPIRED = Counter("k2_iceberg_snapshots_expired_total", "Snapshots dropped from the metadata.", ("table",))
+
+# --- sink: from bus to lake -----------------------------------------------------------------------------------------
+SINK_FENCED = Counter("k2_sink_fenced_total", "Batches dropped because another sink owns the partitions.", ("table",))
+SINK_BATCH_ROWS = Histogram("k2_sink_batch_rows", "Rows of a batch.", ("table",), buckets=_ROWS)
+SINK_BUFFERED = Gauge("k2_sink_buffered_bytes", "Payload bytes held and not yet committed.", ("table",))
+SINK_LAG = Gauge("k2_sink_lag_messages", "Messages between the table's offsets and the topic's ends.", ("topic",))
+SINK_LAST_COMMIT = Gauge(
+    "k2_sink_last_commit_timestamp_seconds", "When the last commit was made, Unix time.", ("table",)
+)
+SINK_NEWEST_EVENT = Gauge(
+    "k2_sink_newest_event_timestamp_seconds", "Time of the newest event committed, Unix time.", ("table",)
+)
+
+# --- query ----------------------------------------------------------------------------------------------------------
+QUERY_EXECUTIONS = Counter(
+    "k2_query_executions_total",
+    "Queries by kind and outcome: ok, user_error, timeout, busy, error.",
+    ("query", "outcome"),
+)
+QUERY_DURATION = Histogram(
+    "k2_query_duration_seconds", "From the request to the rows, planning included.", ("query",), buckets=_FAST
+)
+QUERY_ROWS = Counter("k2_query_rows_returned_total", "Rows that queries gave.", ("query",))
+QUERY_FILES_SCANNED = Counter("k2_query_files_scanned_total", "Data files that queries read.", ("query",))
+QUERY_FILES_SKIPPED = Counter("k2_query_files_skipped_total", "Data files that plans left out.", ("query",))
+QUERY_BYTES_PLANNED = Counter("k2_query_planned_bytes_total", "Bytes of the data files that queries read.", ("query",))
+QUERY_TIMEOUTS = Counter("k2_query_timeouts_total", "Queries stopped at their deadline.", ("query",))
+QUERY_CONNECTIONS = Gauge("k2_query_connections", "DuckDB connections of the pool.")
+QUERY_CONNECTIONS_BUSY = Gauge("k2_query_connections_busy", "DuckDB connections at work.")
+QUERY_WAIT = Histogram("k2_query_wait_seconds", "Wait for a free DuckDB connection.", buckets=_FAST)
+PLAN_DURATION = Histogram("k2_query_plan_duration_seconds", "From a snapshot to the files of a query.", buckets=_FAST)
+PLAN_CACHE = Counter(
+    "k2_query_plan_cache_total", "Looks into the cache of a snapshot's files: hit or miss.", ("outcome",)
+)
+
+# --- API ------------------------------------------------------------------------------------------------------------
+API_REFUSED = Counter(
+    "k2_http_refused_total", "Requests refused before they reached a route's work, by reason.", ("reason",)
+)
