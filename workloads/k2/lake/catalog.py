@@ -1,0 +1,58 @@
+"""Opening the Iceberg catalog: PyIceberg's own configuration, made safe for several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table
+
+from k2.model.errors import UserError, WorldError
+from k2.model.settings import Settings
+
+BUSY_TIMEOUT_SECONDS = 60
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """The catalog of these settings. One per thread: neither it nor its tables may be shared.
+
+    Raises:
+        UserError: no catalog is configured.
+        WorldError: it cannot be reached.
+    """
+    return open_named(settings.catalog_name, settings.catalog_config())
+
+
+def open_named(name: str, properties: Mapping[str, str]) -> Catalog:
+    """The catalog with these properties of PyIceberg's (type, uri, warehouse, s3.endpoint, …)."""
+    config = dict(properties)
+    uri = config.get("uri", "")
+    if uri.startswith("sqlite:") and "timeout=" not in uri:
+        # Several sinks commit to one file; without a wait the second gets "database is locked".
+        config["uri"] = f"{uri}{'&' if '?' in uri else '?'}timeout={BUSY_TIMEOUT_SECONDS}"
+    try:
+        return load_catalog(name, **config)
+    except Exception as error:
+        raise WorldError(
+            f"The Iceberg catalog {name!r} ({_without_password(uri)}) cannot be opened: {error}"
+        ) from error
+
+
+def load_table(catalog: Catalog, identifier: str) -> Table:
+    """Load a table anew from the catalog, or a `UserError` that says how tables come to be."""
+    try:
+        return catalog.load_table(identifier)
+    except NoSuchTableError as error:
+        raise UserError(
+            f"There is no table {identifier}",
+            expected="a table made by an IcebergTable resource",
+            remedy="Apply one (manifests/samples/tables.yaml shows the built-in three)",
+        ) from error
+
+
+def _without_password(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    if "@" not in rest:
+        return uri
+    return f"{scheme}{separator}***@{rest.rsplit('@', 1)[1]}"

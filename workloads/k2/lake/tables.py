@@ -1,0 +1,201 @@
+"""Making tables what their specs say: created when absent, evolved when Iceberg can do it safely, else refused.
+
+Both executors call `ensure_tables`; only an IcebergTable resource leads here, no sink ever makes a table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+
+from pydantic import TypeAdapter
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
+from pyiceberg.transforms import IdentityTransform, parse_transform
+from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringType
+
+from k2.model.errors import UserError
+from k2.model.tables import RESERVED_PROPERTIES, TableColumn, TableSpec
+
+_TYPE: TypeAdapter[IcebergType] = TypeAdapter(IcebergType)
+
+
+def ensure_tables(catalog: Catalog, specs: Iterable[TableSpec]) -> list[str]:
+    """Create what is absent and evolve what differs; returns what was done, one sentence each (empty: nothing).
+
+    Raises:
+        UserError: a change that Iceberg cannot do without rewriting or losing data; the table is left as it was.
+    """
+    return [done for spec in specs for done in ensure_table(catalog, spec)]
+
+
+def ensure_table(catalog: Catalog, spec: TableSpec) -> list[str]:
+    """`ensure_tables` for one table."""
+    reserved = sorted(key for key in spec.properties if key.startswith(RESERVED_PROPERTIES))
+    if reserved:
+        raise UserError(
+            f"Table {spec.identifier} sets a reserved property",
+            found=", ".join(reserved),
+            expected=f"no property that begins with {RESERVED_PROPERTIES!r}",
+            remedy="Remove it: the sink keeps its offsets there",
+        )
+    try:
+        table = catalog.load_table(spec.identifier)
+    except NoSuchTableError:
+        return _create(catalog, spec)
+    return _evolve(table, spec)
+
+
+def _create(catalog: Catalog, spec: TableSpec) -> list[str]:
+    schema = iceberg_schema(spec)
+    with contextlib.suppress(NamespaceAlreadyExistsError):
+        catalog.create_namespace(spec.identifier.rsplit(".", 1)[0])
+    try:
+        catalog.create_table(
+            spec.identifier,
+            schema=schema,
+            partition_spec=_partition_spec(spec, schema),
+            sort_order=_sort_order(spec, schema),
+            properties=dict(spec.properties),
+        )
+    except TableAlreadyExistsError:  # another executor was quicker: what it made must still fit
+        return _evolve(catalog.load_table(spec.identifier), spec)
+    return [f"created table {spec.identifier}"]
+
+
+def iceberg_schema(spec: TableSpec) -> Schema:
+    """The spec's columns as an Iceberg schema with fresh field ids."""
+    fields: list[NestedField] = []
+    next_id = len(spec.columns) + 1
+    for number, column in enumerate(spec.columns, start=1):
+        parsed, next_id = _parse_type(column, next_id)
+        fields.append(NestedField(number, column.name, parsed, required=column.required, doc=column.doc or None))
+    return Schema(*fields)
+
+
+_LIST = re.compile(r"list<\s*string\s*>")
+_MAP = re.compile(r"map<\s*string\s*,\s*string\s*>")
+
+
+def _parse_type(column: TableColumn, next_id: int) -> tuple[IcebergType, int]:
+    text = column.type.strip()
+    if _LIST.fullmatch(text):
+        return ListType(next_id, StringType(), element_required=True), next_id + 1
+    if _MAP.fullmatch(text):
+        return MapType(next_id, StringType(), next_id + 1, StringType(), value_required=True), next_id + 2
+    try:
+        return _TYPE.validate_python(text), next_id
+    except ValueError as error:
+        raise UserError(
+            f"Column {column.name} has no Iceberg type",
+            found=text,
+            expected="string, long, int, double, boolean, date, timestamptz, uuid, decimal(p, s), list<string> or map<string, string>",
+        ) from error
+
+
+def _partition_spec(spec: TableSpec, schema: Schema) -> PartitionSpec:
+    fields = [
+        PartitionField(
+            source_id=_field_id(schema, by.source, spec.identifier),
+            field_id=PARTITION_FIELD_ID_START + number,
+            transform=parse_transform(by.transform),
+            name=by.name,
+        )
+        for number, by in enumerate(spec.partition_by)
+    ]
+    return PartitionSpec(*fields)
+
+
+def _sort_order(spec: TableSpec, schema: Schema) -> SortOrder:
+    return SortOrder(
+        *(
+            SortField(
+                source_id=_field_id(schema, by.source, spec.identifier),
+                transform=IdentityTransform(),
+                direction=SortDirection.DESC if by.descending else SortDirection.ASC,
+                null_order=NullOrder.NULLS_LAST if by.nulls_last else NullOrder.NULLS_FIRST,
+            )
+            for by in spec.sort_by
+        )
+    )
+
+
+def _field_id(schema: Schema, name: str, table: str) -> int:
+    try:
+        return schema.find_field(name).field_id
+    except ValueError as error:
+        raise UserError(
+            f"Table {table} is partitioned or sorted by a column it does not have",
+            found=name,
+            expected="one of " + ", ".join(field.name for field in schema.fields),
+        ) from error
+
+
+def _evolve(table: Table, spec: TableSpec) -> list[str]:
+    """Bring an existing table to its spec. Everything is checked before anything is changed."""
+    wanted = iceberg_schema(spec)
+    current = table.schema()
+    known = {field.name: field for field in current.fields}
+    added = [field for field in wanted.fields if field.name not in known]
+    for field in wanted.fields:
+        have = known.get(field.name)
+        if have is not None and str(have.field_type) != str(field.field_type) and not _same_shape(have, field):
+            raise UserError(
+                f"Column {field.name} of {spec.identifier} cannot change its type",
+                found=str(field.field_type),
+                expected=str(have.field_type),
+                remedy="Add a column with the new type beside it, or make another table",
+            )
+    required = [field.name for field in added if field.required]
+    if required:
+        raise UserError(
+            f"Table {spec.identifier} has rows that a new required column would leave without a value",
+            found=", ".join(required),
+            expected="optional columns",
+            remedy="Make them optional",
+        )
+    done: list[str] = []
+    if added:
+        with table.update_schema() as update:
+            for field in added:
+                update.add_column(field.name, field.field_type, doc=field.doc)
+        done.append(f"added {', '.join(f.name for f in added)} to {spec.identifier}")
+    settings = {k: v for k, v in spec.properties.items() if k != "format-version" and table.properties.get(k) != v}
+    if settings:
+        with table.transaction() as transaction:
+            transaction.set_properties(settings)
+        done.append(f"set {', '.join(sorted(settings))} of {spec.identifier}")
+    return [*done, *_evolve_layout(table, spec)]
+
+
+def _same_shape(have: NestedField, want: NestedField) -> bool:
+    """Lists and maps print the ids of their elements, which differ from table to table."""
+    pattern = re.compile(r"\d+: ")
+    return pattern.sub("", str(have.field_type)) == pattern.sub("", str(want.field_type))
+
+
+def _evolve_layout(table: Table, spec: TableSpec) -> list[str]:
+    done: list[str] = []
+    schema = table.schema()
+    current = {(schema.find_column_name(f.source_id), str(f.transform), f.name) for f in table.spec().fields}
+    wanted = {(by.source, by.transform, by.name) for by in spec.partition_by}
+    if current != wanted:
+        with table.update_spec() as update:
+            for _, _, name in sorted(current - wanted):
+                update.remove_field(name)
+            for source, transform, name in sorted(wanted - current):
+                update.add_field(source, parse_transform(transform), name)
+        done.append(f"changed the partition spec of {spec.identifier}; rows written before keep theirs")
+    order = _sort_order(spec, schema)
+    if table.sort_order().fields != order.fields:
+        with table.update_sort_order() as update:
+            for by in spec.sort_by:
+                nulls = NullOrder.NULLS_LAST if by.nulls_last else NullOrder.NULLS_FIRST
+                (update.desc if by.descending else update.asc)(by.source, IdentityTransform(), nulls)
+        done.append(f"changed the sort order of {spec.identifier}; rows written before keep theirs")
+    return done
