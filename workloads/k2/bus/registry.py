@@ -1,0 +1,163 @@
+"""The Schema Registry (Confluent's API): registering our schemas, and looking up those that messages name.
+
+A subject's compatibility is BACKWARD: a reader with the new schema reads what was written with the old one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from k2.model.errors import UserError, WorldError
+from k2.model.events import avro_schema
+from k2.model.topics import DataType, subject_of
+
+COMPATIBILITY = "BACKWARD"
+REQUEST_SECONDS = 10.0
+_NOT_FOUND, _CONFLICT, _UNPROCESSABLE = 404, 409, 422
+
+
+def ensure_subjects(registry_config: Mapping[str, str], topics: Mapping[str, DataType]) -> dict[str, int]:
+    """Register K2's schema of each topic's data type under the topic's subject. Idempotent.
+
+    Returns:
+        The schema id of each topic, for the header of its messages.
+
+    Raises:
+        UserError: the subject holds a schema that ours cannot replace; it stays as it is.
+        WorldError: the registry cannot be reached or did not answer in time.
+    """
+    schemas = Schemas(registry_config)
+    return {
+        topic: schemas.register(subject_of(topic), json.dumps(avro_schema(data_type)))
+        for topic, data_type in topics.items()
+    }
+
+
+class Schemas:
+    """Schemas by id and by subject. What was found is kept for ever: an id never changes its meaning.
+
+    Args:
+        registry_config: `url`, and `basic.auth.user.info` where the registry asks for it.
+    """
+
+    def __init__(self, registry_config: Mapping[str, str]) -> None:
+        self._url = registry_config.get("url", "")
+        config: dict[str, Any] = dict(registry_config)
+        # The client's own defaults wait without end; callers retry with backoff, so these stay short.
+        self._client = SchemaRegistryClient(config | {"timeout": REQUEST_SECONDS, "max.retries": 2})
+        self._texts: dict[int, str] = {}
+
+    def schema(self, schema_id: int) -> str | None:
+        """The Avro schema (JSON) of that id, or None when the registry does not know it.
+
+        Unknown ids are not remembered: the registry may learn of one a moment later.
+
+        Raises:
+            WorldError: the registry cannot be reached.
+        """
+        known = self._texts.get(schema_id)
+        if known is not None:
+            return known
+        with self._translated(f"schema id {schema_id}"):
+            try:
+                found = self._client.get_schema(schema_id)
+            except SchemaRegistryError as error:
+                if error.http_status_code == _NOT_FOUND:
+                    return None
+                raise
+        if found.schema_str is None:
+            return None
+        self._texts[schema_id] = found.schema_str
+        return found.schema_str
+
+    def register(self, subject: str, schema: str) -> int:
+        """Register an Avro schema (JSON) under a subject with BACKWARD compatibility; the same one gives the same id.
+
+        Raises:
+            UserError: it is not compatible with what the subject holds, or no Avro schema at all.
+            WorldError: the registry cannot be reached.
+        """
+        offered = Schema(schema, "AVRO")
+        with self._translated(f"subject {subject}"):
+            self._set_backward(subject)
+            try:
+                schema_id = self._client.register_schema(subject, offered)
+            except SchemaRegistryError as error:
+                if error.http_status_code == _CONFLICT:
+                    raise self._incompatible(subject, offered, error) from error
+                if error.http_status_code == _UNPROCESSABLE:
+                    raise UserError(
+                        f"The schema offered for subject {subject} is no Avro schema", found=str(error.error_message)
+                    ) from error
+                raise
+        self._texts[schema_id] = schema
+        return schema_id
+
+    def latest(self, subject: str) -> tuple[int, str] | None:
+        """Id and text of a subject's newest schema, or None when there is no such subject."""
+        with self._translated(f"subject {subject}"):
+            try:
+                found = self._client.get_latest_version(subject)
+            except SchemaRegistryError as error:
+                if error.http_status_code == _NOT_FOUND:
+                    return None
+                raise
+        if found.schema_id is None or found.schema.schema_str is None:
+            return None
+        return found.schema_id, found.schema.schema_str
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _set_backward(self, subject: str) -> None:
+        try:
+            if self._client.get_compatibility(subject) == COMPATIBILITY:
+                return
+        except SchemaRegistryError as error:
+            if error.http_status_code != _NOT_FOUND:
+                raise
+        self._client.set_compatibility(subject, COMPATIBILITY)
+
+    def _incompatible(self, subject: str, offered: Schema, error: SchemaRegistryError) -> UserError:
+        return UserError(
+            f"The schema for subject {subject} is not backward compatible with the one that is registered, which stays",
+            found=self._differences(subject, offered) or str(error.error_message),
+            expected="new fields with a default, no changed types",
+            remedy="Change the schema back, or let a feed of another exchange or data type write to a new topic",
+        )
+
+    def _differences(self, subject: str, offered: Schema) -> str:
+        """What the registry says differs, in its words; empty when it does not tell."""
+        path = f"compatibility/subjects/{subject}/versions/latest?verbose=true"
+        # The public method answers with a bool and drops the messages.
+        rest: Any = getattr(self._client, "_rest_client")  # noqa: B009
+        try:
+            answer: Any = rest.post(path, body=offered.to_dict())
+        except (SchemaRegistryError, httpx2.HTTPError):
+            return ""
+        messages = answer.get("messages") if isinstance(answer, dict) else None
+        return "; ".join(str(message) for message in messages or ())
+
+    @contextmanager
+    def _translated(self, what: str) -> Generator[None]:
+        try:
+            yield
+        except httpx2.HTTPError as error:
+            raise WorldError(f"The Schema Registry at {self._url} cannot be reached ({what}): {error!r}") from error
+        except SchemaRegistryError as error:
+            if error.http_status_code in {401, 403}:
+                raise UserError(
+                    f"The Schema Registry at {self._url} refuses access ({what})",
+                    found=str(error.error_message),
+                    expected="credentials that may read and register",
+                    remedy="Set K2_REGISTRY_USERNAME and K2_REGISTRY_PASSWORD",
+                ) from error
+            raise WorldError(f"The Schema Registry at {self._url} failed ({what}): {error}") from error
