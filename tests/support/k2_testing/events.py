@@ -1,0 +1,60 @@
+"""Trades made of numbers: each (partition, offset) gives one event, the same each time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+
+from k2.model.events import arrow_schema
+from k2.model.tables import OFFSET, PARTITION
+from k2.model.topics import DataType
+
+START_US = 1_394_406_000_000_000
+"""2014-03-09T23:00:00Z, the start of an ASX day."""
+
+
+def message_id(*parts: object) -> bytes:
+    """Sixteen bytes that depend on the parts alone."""
+    return hashlib.sha256(repr(parts).encode()).digest()[:16]
+
+
+def trades(
+    ids: Sequence[bytes],
+    *,
+    symbols: Sequence[str],
+    times: Sequence[int],
+    sequence: Sequence[int | None] | None = None,
+    exchange: str = "ASX",
+) -> pa.RecordBatch:
+    """Trades with these ids, symbols and times (microseconds); everything else is constant or derived from the row."""
+    n = len(ids)
+    columns = {
+        "message_id": pa.array(ids, pa.binary(16)),
+        "trade_id": [f"T{i}" for i in range(n)],
+        "symbol": list(symbols),
+        "exchange": [exchange] * n,
+        "asset_class": ["equities"] * n,
+        "timestamp": pa.array(times, pa.timestamp("us", tz="UTC")),
+        "price": [Decimal("37.01") + Decimal(i % 7) / 100 for i in range(n)],
+        "quantity": [Decimal(100 + i % 5) for i in range(n)],
+        "currency": ["AUD"] * n,
+        "side": ["UNKNOWN"] * n,
+        "trade_conditions": [["X"] if i % 3 else [] for i in range(n)],
+        "source_sequence": list(sequence) if sequence is not None else list(range(n)),
+        "ingestion_timestamp": pa.array([START_US] * n, pa.timestamp("us", tz="UTC")),
+        "platform_sequence": [None] * n,
+        "vendor_data": [None if i % 2 else [("venue", "X")] for i in range(n)],
+    }
+    schema = arrow_schema(DataType.TRADES)
+    return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def with_lineage(events: pa.RecordBatch, partitions: Sequence[int], offsets: Sequence[int]) -> pa.Table:
+    """The rows of a batch as a consumer hands them to the lake."""
+    table = pa.Table.from_batches([events])
+    table = table.append_column(PARTITION, pa.array(np.asarray(partitions), pa.int32()))
+    return table.append_column(OFFSET, pa.array(np.asarray(offsets), pa.int64()))

@@ -1,0 +1,33 @@
+"""A real catalog (SQLite) and warehouse in a folder of the test's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+
+from k2.lake.catalog import open_named
+from k2.lake.tables import ensure_tables
+from k2.model.tables import OFFSET, PARTITION, builtin_table
+from k2.model.topics import DataType
+
+TRADES = "market_data.trades"
+
+
+def catalog_properties(folder: Path) -> dict[str, str]:
+    """PyIceberg's properties of a SQLite catalog in that folder."""
+    return {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
+
+
+def make_lake(folder: Path, *data_types: DataType) -> Catalog:
+    """A catalog with the built-in tables of those data types (default: trades)."""
+    catalog = open_named("k2", catalog_properties(folder))
+    ensure_tables(catalog, [builtin_table(data_type) for data_type in data_types or (DataType.TRADES,)])
+    return catalog
+
+
+def held(catalog: Catalog, identifier: str = TRADES) -> Counter[tuple[int, int]]:
+    """How often the table holds each (partition, offset), read through every manifest and file."""
+    rows = catalog.load_table(identifier).scan(selected_fields=(PARTITION, OFFSET)).to_arrow()
+    return Counter(zip(rows.column(PARTITION).to_pylist(), rows.column(OFFSET).to_pylist(), strict=True))

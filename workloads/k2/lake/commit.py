@@ -1,0 +1,350 @@
+"""The exactly-once commit: a batch and the offsets it came from enter a table together, or not at all.
+
+The table itself is the ledger. Whoever commits asserts the snapshot it read the offsets from, so of two consumers that
+believe they own a partition at most one can commit, whatever Kafka's group coordinator thinks. The steps of `commit`
+are numbered; docs/architecture.md argues why each is needed.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import structlog
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import AddSnapshotUpdate, TableRequirement, TableUpdate
+
+from k2.lake.batch import Batch, Mask, OrderedBatch
+from k2.lake.catalog import load_table
+from k2.lake.dedup import KnownIds
+from k2.lake.offsets import (
+    BATCH,
+    COMMIT_ID,
+    OFFSETS,
+    OPERATION,
+    OffsetMap,
+    PartitionOffsets,
+    TopicOffsets,
+    ancestors,
+    recorded_offsets,
+    summary_of,
+)
+from k2.lake.writer import WrittenFile, write_files
+from k2.model.errors import RefusedError, UserError, WorldError
+from k2.model.tables import TOPIC_ID
+from k2.model.topics import DataType
+
+log = structlog.get_logger(__name__)
+
+
+class FencedError(WorldError):
+    """Another consumer owns the partitions: drop what you hold and seek to `offsets` (partition → next to read)."""
+
+    def __init__(self, message: str, offsets: Mapping[int, int]) -> None:
+        super().__init__(message)
+        self.offsets = dict(offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The topic a sink reads. Its id and its cluster's tell it from another one of the same name."""
+
+    topic: str
+    topic_id: str
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did. `metadata` is the table after it; `attempts` counts builds (more than 1: there was contention)."""
+
+    snapshot_id: int
+    offsets: Mapping[int, int]
+    rows: int
+    duplicates: int
+    files: int
+    bytes: int
+    attempts: int
+    metadata: TableMetadata
+
+
+class LandedIsSuccess:
+    """A catalog whose `commit_table` does not call a commit failed that landed.
+
+    A proxy or client that sends a request again after a lost reply gets a conflict from the catalog, because its first
+    try landed. PyIceberg would take that for a failure and delete the manifests of what the table now refers to.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._catalog, name)
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        """Commit; on a conflict, look whether the snapshot being committed is there before calling it one."""
+        try:
+            return self._catalog.commit_table(table, requirements, updates)
+        except CommitFailedException:
+            now = self._catalog.load_table(table.name())
+            wanted = [update.snapshot.snapshot_id for update in updates if isinstance(update, AddSnapshotUpdate)]
+            if wanted and all(now.metadata.snapshot_by_id(snapshot) is not None for snapshot in wanted):
+                log.warning("commit.landed_before_conflict", table=".".join(table.name()), snapshots=wanted)
+                return CommitTableResponse.model_validate(
+                    {"metadata": now.metadata, "metadata-location": now.metadata_location}
+                )
+            raise
+
+
+@dataclass(slots=True)
+class Committer:
+    """Commits the batches of one consumer of one (topic, table) pair. Not to be shared between threads.
+
+    Args:
+        catalog: opened for this thread.
+        identifier: the table.
+        origin: the topic.
+        data_type: what the rows are.
+        drop_duplicates: leave out rows whose message id the table has.
+        stop: when set, waiting for the world ends with a `WorldError`.
+        retry_seconds: how long errors of the catalog or the store are waited out before giving up.
+    """
+
+    catalog: Catalog
+    identifier: str
+    origin: Origin
+    data_type: DataType
+    drop_duplicates: bool = True
+    stop: threading.Event = field(default_factory=threading.Event)
+    retry_seconds: float = 300.0
+    known: KnownIds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.known = KnownIds(self.data_type)
+
+    def start_offsets(self) -> dict[int, int]:
+        """Partition → next offset to read. A partition that is absent was never read: begin at its earliest.
+
+        Raises:
+            RefusedError: the table was rolled back, or the topic is not the one whose offsets it holds.
+        """
+        return self._recorded(self._load()).next_of(self.origin.topic)
+
+    def commit(self, batch: Batch) -> Committed:
+        """Put a batch and its offsets into the table.
+
+        Raises:
+            FencedError: the table's offsets are not where the batch starts. Nothing was committed.
+            RefusedError: going on would lose or double rows; a person has to decide.
+            UserError: the rows do not fit the table.
+            WorldError: the catalog or the store did not answer for `retry_seconds`, or `stop` was set meanwhile. The
+                outcome is settled by the table at the next start.
+        """
+        attempt = _Attempt(batch, OrderedBatch(batch.rows, self.data_type), uuid.uuid4().hex)
+        deadline = time.monotonic() + self.retry_seconds
+        while True:
+            attempt.number += 1
+            try:
+                done = self._try(attempt)
+            except CommitFailedException as conflict:
+                # 4. Not landed (LandedIsSuccess looked): load again, and if the offsets still match, build again.
+                log.info("commit.conflict", table=self.identifier, attempt=attempt.number, reason=str(conflict))
+                if time.monotonic() > deadline:
+                    raise WorldError(f"Too many others commit to {self.identifier}: {conflict}") from conflict
+                self._wait(random.uniform(0.0, min(0.05 * attempt.number, 1.0)))
+                continue
+            except (UserError, FencedError):
+                self._discard(attempt)
+                raise
+            except Exception as error:
+                # 5. The outcome is unknown: the next round looks for the commit id before it does anything.
+                attempt.unknown = True
+                if time.monotonic() > deadline or self.stop.is_set():
+                    raise WorldError(f"A commit to {self.identifier} could not be finished: {error}") from error
+                log.warning("commit.unknown_outcome", table=self.identifier, attempt=attempt.number, error=repr(error))
+                self._wait(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt.number, 10.0))
+                continue
+            return done
+
+    def _try(self, attempt: _Attempt) -> Committed:
+        # 1. Load, and see whether this consumer is the owner: the table's offsets are where the batch starts.
+        table = self._load()
+        if attempt.number > 1 and (landed := _find(table.metadata, attempt.commit_id)) is not None:
+            return attempt.committed(landed, table.metadata)
+        recorded = self._recorded(table)
+        self._fence(attempt.batch, recorded)
+        # Deduplicate against this very snapshot, the one that the commit asserts.
+        self._prepare(table, attempt)
+        # 2. One transaction: the rows, and the whole offset map in the properties and in the snapshot's summary.
+        offsets = self._advance(recorded, attempt).to_json()
+        self._guard(table)
+        summary = {
+            OFFSETS: offsets,
+            COMMIT_ID: attempt.commit_id,
+            OPERATION: "append",
+            BATCH: attempt.describe(self.origin.topic),
+        }
+        with table.transaction() as transaction:
+            transaction.set_properties({OFFSETS: offsets})
+            update = transaction.update_snapshot(snapshot_properties=summary)
+            merge = table.properties.get("commit.manifest-merge.enabled", "true") == "true"
+            with update.merge_append() if merge else update.fast_append() as append:
+                for file in attempt.files or ():
+                    append.append_data_file(file.data_file)
+        snapshot = table.current_snapshot()
+        assert snapshot is not None
+        return attempt.committed(snapshot.snapshot_id, table.metadata)
+
+    def _guard(self, table: Table) -> None:
+        """3. PyIceberg must not retry: it would re-base a stale append on the newest snapshot, with the old offsets.
+
+        Set on this loaded object alone; as a property of the table it would bind Trino and Spark too.
+        """
+        table.metadata.properties["commit.retry.num-retries"] = "0"
+        table.catalog = LandedIsSuccess(table.catalog)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _load(self) -> Table:
+        return load_table(self.catalog, self.identifier)
+
+    def _recorded(self, table: Table) -> OffsetMap:
+        recorded = recorded_offsets(table)
+        held = recorded.topics.get(self.origin.topic)
+        if held is not None and (held.topic_id, held.cluster_id) != (self.origin.topic_id, self.origin.cluster_id):
+            raise RefusedError(
+                f"Topic {self.origin.topic} is not the one whose offsets {self.identifier} holds: it was made anew, or this is another cluster",
+                found=f"topic id {self.origin.topic_id} in cluster {self.origin.cluster_id}",
+                expected=f"topic id {held.topic_id} in cluster {held.cluster_id}",
+                remedy=f"If the new topic is to be read from its beginning: k2 sink reset {self.identifier} --topic {self.origin.topic} --forget",
+            )
+        return recorded
+
+    def _fence(self, batch: Batch, recorded: OffsetMap) -> None:
+        table_says = recorded.next_of(self.origin.topic)
+        for partition, (start, _) in batch.ranges.items():
+            if partition in table_says and table_says[partition] != start:
+                raise FencedError(
+                    f"{self.identifier} holds {self.origin.topic}/{partition} up to {table_says[partition]}, this batch starts at {start}",
+                    table_says,
+                )
+
+    def _prepare(self, table: Table, attempt: _Attempt) -> None:
+        """Mark duplicates and write data files, unless the files of an earlier attempt are still right."""
+        fresh = False
+        if self.drop_duplicates:
+            if attempt.number == 1:
+                attempt.duplicate |= attempt.ordered.repeated_within()
+            in_table = self.known.in_table(table, attempt.ordered, ~attempt.duplicate, attempt.checked)
+            fresh = bool(in_table.any())
+            attempt.duplicate |= in_table
+        if attempt.files is not None and not fresh:
+            return
+        if attempt.files is not None:
+            self._discard(attempt)
+        rows = attempt.batch.rows
+        rows = rows.append_column(TOPIC_ID, _constant(self.origin.topic_id, len(rows)))
+        attempt.files = write_files(table, rows, attempt.ordered.order[~attempt.duplicate])
+        for file in attempt.files:
+            self.known.remember(file.path, attempt.ordered, ~attempt.duplicate)
+
+    def _advance(self, recorded: OffsetMap, attempt: _Attempt) -> OffsetMap:
+        held = recorded.topics.get(self.origin.topic)
+        partitions = dict(held.partitions) if held else {}
+        rows, duplicates = attempt.counts()
+        for partition, (start, next_offset) in attempt.batch.ranges.items():
+            before = partitions.get(partition) or PartitionOffsets(start, start)
+            partitions[partition] = before.advanced(
+                next_offset,
+                rows=rows.get(partition, 0),
+                duplicates=duplicates.get(partition, 0),
+                dead_letters=attempt.batch.dead_letters.get(partition, 0),
+            )
+        topic = TopicOffsets(self.origin.topic_id, self.origin.cluster_id, partitions)
+        return recorded.with_topic(self.origin.topic, topic)
+
+    def _discard(self, attempt: _Attempt) -> None:
+        """Delete files that no snapshot can refer to. After an unknown outcome one still may: upkeep finds them later."""
+        if attempt.files is None or attempt.unknown:
+            return
+        io = self._load().io
+        for file in attempt.files:
+            try:
+                io.delete(file.path)
+            except OSError as error:
+                log.info("commit.orphan_left", path=file.path, error=repr(error))
+
+    def _wait(self, seconds: float) -> None:
+        self.stop.wait(seconds)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One batch on its way, across all tries to commit it. The commit id is the same in each."""
+
+    batch: Batch
+    ordered: OrderedBatch
+    commit_id: str
+    number: int = 0
+    unknown: bool = False
+    duplicate: Mask = field(init=False)
+    checked: set[str] = field(default_factory=set)
+    files: list[WrittenFile] | None = None
+
+    def __post_init__(self) -> None:
+        self.duplicate = np.zeros(len(self.ordered.order), dtype=bool)
+
+    def counts(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Rows kept and duplicates dropped, by partition."""
+        partitions = self.ordered.partitions
+        return _by_partition(partitions[~self.duplicate]), _by_partition(partitions[self.duplicate])
+
+    def describe(self, topic: str) -> str:
+        """The batch's own ranges and counts, for the audit: partition:start-next=rows/duplicates/dead letters."""
+        rows, duplicates = self.counts()
+        parts = [
+            f"{p}:{start}-{end}={rows.get(p, 0)}/{duplicates.get(p, 0)}/{self.batch.dead_letters.get(p, 0)}"
+            for p, (start, end) in sorted(self.batch.ranges.items())
+        ]
+        return f"{topic} {' '.join(parts)}"
+
+    def committed(self, snapshot_id: int, metadata: TableMetadata) -> Committed:
+        """The result, once it is known that the batch is in the table."""
+        files = self.files or []
+        return Committed(
+            snapshot_id=snapshot_id,
+            offsets={partition: end for partition, (_, end) in self.batch.ranges.items()},
+            rows=int((~self.duplicate).sum()),
+            duplicates=int(self.duplicate.sum()),
+            files=len(files),
+            bytes=sum(file.data_file.file_size_in_bytes for file in files),
+            attempts=self.number,
+            metadata=metadata,
+        )
+
+
+def _by_partition(partitions: np.ndarray[Any, Any]) -> dict[int, int]:
+    values, counts = np.unique(partitions, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _constant(value: str, length: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, dtype=np.int32)), pa.array([value]))
+
+
+def _find(metadata: TableMetadata, commit_id: str) -> int | None:
+    """The snapshot that carries this commit id, if the commit landed."""
+    for snapshot in ancestors(metadata):
+        if summary_of(snapshot).get(COMMIT_ID) == commit_id:
+            return snapshot.snapshot_id
+    return None

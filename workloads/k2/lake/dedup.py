@@ -1,0 +1,166 @@
+"""Which rows of a batch the table has already: decided against the very snapshot that the commit asserts.
+
+An event's id is a function of the event, so the same event has the same symbol and time: only live files whose ranges
+of symbol and time overlap a row's can hold it, however old they are. New data overlaps no file but at its first instant,
+and costs a look at spans kept in memory; replayed data is compared with the ids in the files.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.table import Table
+
+from k2.lake.batch import Ints, Mask, OrderedBatch, Words
+from k2.lake.scan import plan_files
+from k2.model.events import EVENT_TIME
+from k2.model.topics import DataType
+
+CACHED_ROWS = 2_000_000
+"""Rows whose ids are kept in memory (24 bytes each) after they were read from a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a file holds of one symbol: its rows' times (ascending) and ids."""
+
+    time: Ints
+    ids: Words
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The range of times, inclusive, and the ids at its last instant: where the next batch of a live feed begins."""
+
+    first: int
+    last: int
+    ids_at_last: Words
+
+
+@dataclass(slots=True)
+class KnownIds:
+    """Remembers what files hold, across commits. Data files never change, so what was learnt stays true."""
+
+    data_type: DataType
+    _spans: dict[str, Mapping[str, _Span]] = field(default_factory=dict)
+    _held: OrderedDict[str, Mapping[str, _Held]] = field(default_factory=OrderedDict)
+    files_read: int = 0
+
+    def remember(self, path: str, batch: OrderedBatch, kept: Mask) -> None:
+        """Note what a file just written from rows of this batch can hold, without reading it."""
+        spans: dict[str, _Span] = {}
+        for run in batch.runs:
+            rows = slice(run.start, run.stop)
+            time = batch.time[rows]
+            mask = kept[rows]
+            if not mask.any():
+                continue
+            time = time[mask]
+            last = time[-1]
+            tail = (batch.time[rows] == last) & mask
+            spans[run.symbol] = _Span(int(time[0]), int(last), batch.ids[rows][tail])
+        self._spans[path] = spans
+
+    def in_table(self, table: Table, batch: OrderedBatch, candidates: Mask, checked: set[str]) -> Mask:
+        """Which of the candidate rows (in file order) the table's current snapshot holds.
+
+        Args:
+            table: as it was loaded for the commit.
+            batch: the rows.
+            candidates: rows to ask for; the others are False in the answer.
+            checked: paths compared already for this batch; they are skipped, and those compared now are added.
+        """
+        found = np.zeros(len(candidates), dtype=bool)
+        snapshot = table.current_snapshot()
+        if snapshot is None or not candidates.any():
+            return found
+        first, last = int(batch.time.min()), int(batch.time.max())
+        live = plan_files(table, snapshot.snapshot_id, start_us=first, end_us=last + 1)
+        for file in live:
+            if file.path not in checked:
+                checked.add(file.path)
+                self._compare(table.io, file.path, batch, candidates, found)
+        self._forget({file.path for file in live})
+        return found
+
+    def _compare(self, io: FileIO, path: str, batch: OrderedBatch, candidates: Mask, found: Mask) -> None:
+        spans = self._spans.get(path)
+        if spans is None:
+            spans = {symbol: _span(held) for symbol, held in self._load(io, path).items()}
+            self._spans[path] = spans
+        for run in batch.runs:
+            span = spans.get(run.symbol)
+            if span is None:
+                continue
+            low = run.start + int(np.searchsorted(batch.time[run.start : run.stop], span.first))
+            high = run.start + int(np.searchsorted(batch.time[run.start : run.stop], span.last, side="right"))
+            if low >= high or not candidates[low:high].any():
+                continue
+            if batch.time[low] == span.last:  # only the instant at which the file ends
+                have = span.ids_at_last
+            else:
+                held = self._load(io, path).get(run.symbol)
+                if held is None:  # the span is of the whole batch, which was cut into several files
+                    continue
+                have = _between(held, int(batch.time[low]), int(batch.time[high - 1]))
+            found[low:high] |= candidates[low:high] & contained(batch.ids[low:high], have)
+
+    def _load(self, io: FileIO, path: str) -> Mapping[str, _Held]:
+        held = self._held.pop(path, None)
+        if held is None:
+            held = _read(io, path, self.data_type)
+            self.files_read += 1
+        self._held[path] = held
+        while len(self._held) > 1 and _rows(self._held.values()) > CACHED_ROWS:
+            self._held.popitem(last=False)
+        return held
+
+    def _forget(self, overlapping: set[str]) -> None:
+        """Keep memory bounded: spans of many files are small, but files come for ever."""
+        most = 50_000
+        if len(self._spans) > most:
+            for path in [path for path in self._spans if path not in overlapping][: len(self._spans) - most // 2]:
+                del self._spans[path]
+
+
+def contained(ids: Words, have: Words) -> Mask:
+    """Which of `ids` are among `have`; both of shape (n, 2). Compared in full: the first half only finds candidates."""
+    if not len(have) or not len(ids):
+        return np.zeros(len(ids), dtype=bool)
+    hits = np.isin(ids[:, 0], have[:, 0])
+    if hits.any():
+        whole = {(int(high), int(low)) for high, low in have[np.isin(have[:, 0], ids[hits, 0])]}
+        for row in np.flatnonzero(hits):  # only rows whose first eight bytes are there: duplicates, in effect
+            hits[row] = (int(ids[row, 0]), int(ids[row, 1])) in whole
+    return hits
+
+
+def _between(held: _Held, first: int, last: int) -> Words:
+    low = int(np.searchsorted(held.time, first))
+    high = int(np.searchsorted(held.time, last, side="right"))
+    return held.ids[low:high]
+
+
+def _span(held: _Held) -> _Span:
+    last = int(held.time[-1])
+    return _Span(int(held.time[0]), last, _between(held, last, last))
+
+
+def _rows(held: Iterable[Mapping[str, _Held]]) -> int:
+    return sum(len(of_symbol.time) for of_file in held for of_symbol in of_file.values())
+
+
+def _read(io: FileIO, path: str, data_type: DataType) -> Mapping[str, _Held]:
+    with io.new_input(path).open() as stream:
+        columns = ["message_id", "symbol", EVENT_TIME[data_type], "source_sequence"]
+        rows: pa.Table = pq.ParquetFile(stream, read_dictionary=["symbol"]).read(columns=columns, use_threads=False)
+    ordered = OrderedBatch(rows, data_type)  # whoever wrote the file, in whatever order
+    return {
+        run.symbol: _Held(ordered.time[run.start : run.stop], ordered.ids[run.start : run.stop]) for run in ordered.runs
+    }
