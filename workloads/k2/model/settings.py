@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="Port of /metrics, /health and /ready of a workload; 0: any free one."
     )
+    source_dir: Path | None = Field(
+        default=None,
+        description="Directory that a csv source's `file:` URIs are relative to; default: the working directory.",
+    )
     log_format: str = Field(default="auto", description="json, console, or auto (console on a terminal).")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR.")
     pod_name: str | None = Field(default=None, description="Name of this pod or process, for logs and lock owners.")

@@ -1,0 +1,110 @@
+"""Deployments: a sink of a (topic, table) pair, a live producer, the query service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from k2.model.platform import Platform
+from k2_operator.build import configmap, environment, labels, names, pod
+from k2_operator.plans import FeedPlan, ProducerPlan, QueryPlan, SinkPlan
+
+API_KEYS_DIR = "/etc/k2/api-keys"
+
+
+def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[dict[str, Any]]:
+    """ConfigMap and Deployment of a sink."""
+    name = names.sink(plan.config.topic, plan.config.table)
+    marks = labels.of("sink", name, feed=feed.name, topic=plan.config.topic)
+    config = configmap.config_map(name, feed.namespace, marks, plan.config)
+    env = pod.base_env() + pod.metrics_env() + environment.connections(platform)
+    container = pod.Container(
+        args=("run", "sink"),
+        env=env,
+        ports={"metrics": pod.METRICS_PORT},
+        probed="metrics",
+        resources=plan.resources,
+        mounts=environment.volumes(platform),
+        annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
+    )
+    template = pod.template(name, marks, platform.images, container)
+    replicas = 0 if feed.suspended else plan.replicas
+    return [config, _deployment("sink", name, feed.namespace, marks, template, replicas=replicas)]
+
+
+def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dict[str, Any]]:
+    """ConfigMap and Deployment of a live source: one replica, never two at once, or the source would be sent twice."""
+    name = names.producer(feed.name)
+    marks = labels.of("producer", name, feed=feed.name)
+    config = configmap.config_map(name, feed.namespace, marks, plan.config)
+    env = pod.base_env() + pod.metrics_env() + environment.connections(platform)
+    container = pod.Container(
+        args=("run", "producer"),
+        env=env,
+        ports={"metrics": pod.METRICS_PORT},
+        probed="metrics",
+        resources=plan.resources,
+        mounts=environment.volumes(platform),
+        annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
+    )
+    template = pod.template(name, marks, platform.images, container)
+    replicas = 0 if feed.suspended else 1
+    return [
+        config,
+        _deployment("producer", name, feed.namespace, marks, template, replicas=replicas, strategy="Recreate"),
+    ]
+
+
+def query(plan: QueryPlan, platform: Platform) -> list[dict[str, Any]]:
+    """ConfigMap and Deployment of the query service."""
+    marks = labels.of("query", plan.name)
+    # On one machine the configuration names the file where it lies; in a pod it is where the Secret is mounted.
+    keys_file = plan.config.api_keys_file or Path(API_KEYS_DIR) / "keys.json"
+    described = plan.config.model_copy(update={"api_keys_file": keys_file})
+    config = configmap.config_map(plan.name, plan.namespace, marks, described)
+    env = [
+        *pod.base_env(),
+        environment.literal("K2_HTTP_PORT", str(pod.HTTP_PORT)),
+        *environment.connections(platform),
+    ]
+    keys: tuple[dict[str, Any], str] = (
+        {"name": "api-keys", "secret": {"secretName": plan.api_keys_secret}},
+        API_KEYS_DIR,
+    )
+    mounts: Sequence[tuple[dict[str, Any], str]] = [keys, *environment.volumes(platform)]
+    container = pod.Container(
+        args=("run", "query"),
+        env=env,
+        ports={"http": pod.HTTP_PORT},
+        probed="http",
+        resources=plan.resources,
+        mounts=mounts,
+        grace_seconds=30,
+        annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
+    )
+    template = pod.template(plan.name, marks, platform.images, container)
+    return [config, _deployment("query", plan.name, plan.namespace, marks, template, replicas=plan.replicas)]
+
+
+def _deployment(
+    component: labels.Component,
+    name: str,
+    namespace: str,
+    marks: Mapping[str, str],
+    template: dict[str, Any],
+    *,
+    replicas: int,
+    strategy: str = "RollingUpdate",
+) -> dict[str, Any]:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(marks)},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels.selector(component, name)},
+            "strategy": {"type": strategy},
+            "template": template,
+        },
+    }

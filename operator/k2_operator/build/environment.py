@@ -1,0 +1,66 @@
+"""How a workload reaches Kafka, the registry and the catalog: `K2_*` variables and volumes from the platform's settings.
+
+Secrets go by name only; what is in them is never seen here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from k2.model.platform import Platform
+
+KAFKA_CA_DIR = "/etc/k2/kafka-ca"
+CATALOG_SECRET_DIR = "/etc/k2/catalog"  # noqa: S105 - a path
+
+
+def literal(name: str, value: str) -> dict[str, Any]:
+    """A variable with a value."""
+    return {"name": name, "value": value}
+
+
+def connections(platform: Platform) -> list[dict[str, Any]]:
+    """Variables for Kafka, the registry and the catalog."""
+    kafka, registry = platform.kafka, platform.registry
+    env = [
+        literal("K2_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers),
+        literal("K2_KAFKA_SECURITY_PROTOCOL", kafka.security_protocol),
+    ]
+    if kafka.sasl_mechanism is not None:
+        env.append(literal("K2_KAFKA_SASL_MECHANISM", kafka.sasl_mechanism))
+    if kafka.secret_name is not None:
+        env += _credentials("K2_KAFKA", kafka.secret_name)
+    if kafka.ca_secret_name is not None:
+        env.append(literal("K2_KAFKA_CA_FILE", f"{KAFKA_CA_DIR}/ca.crt"))
+    env.append(literal("K2_REGISTRY_URL", registry.url))
+    if registry.secret_name is not None:
+        env += _credentials("K2_REGISTRY", registry.secret_name)
+    return env + catalog(platform)
+
+
+def catalog(platform: Platform) -> list[dict[str, Any]]:
+    """Variables for the catalog alone."""
+    env = [
+        literal("K2_CATALOG_NAME", platform.catalog.name),
+        literal("K2_CATALOG_PROPERTIES", json.dumps(platform.catalog.properties, sort_keys=True)),
+    ]
+    if platform.catalog.secret_name is not None:
+        env.append(literal("K2_CATALOG_SECRET_DIR", CATALOG_SECRET_DIR))
+    return env
+
+
+def volumes(platform: Platform) -> list[tuple[dict[str, Any], str]]:
+    """Secret volumes that the variables refer to, each with its mount path."""
+    found: list[tuple[dict[str, Any], str]] = []
+    if platform.kafka.ca_secret_name is not None:
+        found.append(({"name": "kafka-ca", "secret": {"secretName": platform.kafka.ca_secret_name}}, KAFKA_CA_DIR))
+    if platform.catalog.secret_name is not None:
+        found.append(({"name": "catalog", "secret": {"secretName": platform.catalog.secret_name}}, CATALOG_SECRET_DIR))
+    return found
+
+
+def _credentials(prefix: str, secret: str) -> list[dict[str, Any]]:
+    return [
+        {"name": f"{prefix}_{key.upper()}", "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+        for key in ("username", "password")
+    ]

@@ -1,0 +1,52 @@
+"""The Job of a finite source. Its name holds the source's hash; who applies it remembers that it is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from k2.model.platform import Platform
+from k2_operator.build import configmap, environment, labels, names, pod
+from k2_operator.plans import FeedPlan, ProducerPlan, VolumePlan
+
+SOURCE_DIR = "/var/lib/k2-source"
+
+
+def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dict[str, Any]]:
+    """ConfigMap and Job that send a finite source once; a repeated attempt adds nothing (the ids are the same)."""
+    name = names.load(feed.name, plan.source_hash)
+    marks = labels.of("load", name, feed=feed.name)
+    config = configmap.config_map(name, feed.namespace, marks, plan.config)
+    env = pod.base_env() + pod.metrics_env() + environment.connections(platform)
+    mounts = environment.volumes(platform)
+    if plan.volume is not None:
+        env.append(environment.literal("K2_SOURCE_DIR", SOURCE_DIR))
+        mounts.append((_source_volume(plan.volume), SOURCE_DIR))
+    container = pod.Container(
+        args=("run", "load"),
+        env=env,
+        ports={"metrics": pod.METRICS_PORT},
+        probed=None,
+        resources=plan.resources,
+        mounts=mounts,
+        restart_policy="OnFailure",
+        annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
+    )
+    return [
+        config,
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": name, "namespace": feed.namespace, "labels": dict(marks)},
+            "spec": {
+                "backoffLimit": 10,
+                "suspend": feed.suspended,
+                "template": pod.template(name, marks, platform.images, container),
+            },
+        },
+    ]
+
+
+def _source_volume(volume: VolumePlan) -> dict[str, Any]:
+    if volume.kind == "claim":
+        return {"name": "source", "persistentVolumeClaim": {"claimName": volume.name}}
+    return {"name": "source", "configMap": {"name": volume.name}}

@@ -1,0 +1,32 @@
+"""Labels and annotations, in one place. Selectors hold only what never changes: a Deployment's selector is immutable."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Component = Literal["producer", "load", "sink", "query"]
+
+FEED = "k2.dev/feed"
+TOPIC = "k2.dev/topic"
+COMPONENT = "app.kubernetes.io/component"
+CONFIG_HASH = "k2.dev/config-hash"
+"""Annotation of a pod template: a hash over the rendered configuration, so that a change rolls the workload."""
+
+
+def selector(component: Component, name: str) -> dict[str, str]:
+    """What tells a workload's pods from all others."""
+    return {"app.kubernetes.io/name": f"k2-{component}", "app.kubernetes.io/instance": name}
+
+
+def of(component: Component, name: str, *, feed: str | None = None, topic: str | None = None) -> dict[str, str]:
+    """Labels of a workload's objects and pods."""
+    labels = selector(component, name) | {
+        COMPONENT: component,
+        "app.kubernetes.io/part-of": "k2",
+        "app.kubernetes.io/managed-by": "k2-operator",
+    }
+    if feed is not None:
+        labels[FEED] = feed
+    if topic is not None:
+        labels[TOPIC] = topic
+    return labels

@@ -1,0 +1,131 @@
+"""The pod template of every workload: the closed subset of a pod that both executors understand.
+
+args; env (literal, secretKeyRef, configMapKeyRef, fieldRef); configMap, secret, emptyDir and claim volumes; httpGet probes.
+Adding anything means teaching `k2_operator.local` the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from k2.model.platform import ImagesPlatform
+from k2_operator.build import labels, names
+from k2_operator.build.configmap import FILE
+from k2_operator.build.environment import literal
+from k2_operator.resources import Resources
+
+CONFIG_DIR = "/etc/k2/config"
+STATE_DIR = "/var/lib/k2"
+METRICS_PORT = 9090
+HTTP_PORT = 8000
+USER = 10001
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What differs between the workloads.
+
+    `ports` are by name; `probed` is the port that answers /health and /ready, None for a workload that ends by itself.
+    `mounts` are volumes with the path each is mounted at, read-only.
+    """
+
+    args: tuple[str, ...]
+    env: Sequence[dict[str, Any]]
+    ports: Mapping[str, int]
+    probed: str | None
+    resources: Resources
+    mounts: Sequence[tuple[dict[str, Any], str]] = ()
+    grace_seconds: int = 60
+    restart_policy: str = "Always"
+    annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def base_env() -> list[dict[str, Any]]:
+    """Variables of every workload: where its files are, who it is, how it logs."""
+    return [
+        literal("K2_CONFIG_FILE", f"{CONFIG_DIR}/{FILE}"),
+        literal("K2_DATA_DIR", STATE_DIR),
+        literal("K2_HTTP_HOST", "0.0.0.0"),  # noqa: S104 - a pod's own network
+        literal("K2_LOG_FORMAT", "json"),
+        {"name": "K2_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "K2_POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+    ]
+
+
+def metrics_env() -> list[dict[str, Any]]:
+    """Where a workload without an HTTP service of its own answers /metrics, /health and /ready."""
+    return [literal("K2_METRICS_PORT", str(METRICS_PORT))]
+
+
+def template(
+    workload: str, pod_labels: Mapping[str, str], images: ImagesPlatform, container: Container
+) -> dict[str, Any]:
+    """The `template` of a Deployment or Job: one container, non-root, nothing writable but its own folders."""
+    volumes: list[dict[str, Any]] = [
+        {"name": "config", "configMap": {"name": names.config(workload)}},
+        {"name": "state", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
+        {"name": "state", "mountPath": STATE_DIR},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
+    ]
+    for volume, path in container.mounts:
+        volumes.append(volume)
+        mounts.append({"name": volume["name"], "mountPath": path, "readOnly": True})
+    return {
+        "metadata": {"labels": dict(pod_labels), "annotations": dict(container.annotations)},
+        "spec": {
+            "restartPolicy": container.restart_policy,
+            "terminationGracePeriodSeconds": container.grace_seconds,
+            # No workload speaks to the Kubernetes API.
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_container(images, container, pod_labels[labels.COMPONENT], mounts)],
+            "volumes": volumes,
+        },
+    }
+
+
+def _container(images: ImagesPlatform, container: Container, name: str, mounts: list[dict[str, Any]]) -> dict[str, Any]:
+    built: dict[str, Any] = {
+        "name": name,
+        "image": images.workload,
+        "imagePullPolicy": images.pull_policy,
+        "command": ["k2"],
+        "args": list(container.args),
+        "env": list(container.env),
+        "ports": [{"name": port, "containerPort": number} for port, number in container.ports.items()],
+        "volumeMounts": mounts,
+        "resources": container.resources.model_dump(mode="json", exclude_defaults=True),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    if container.probed is not None:
+        built["readinessProbe"] = {
+            "httpGet": {"path": "/ready", "port": container.probed},
+            "periodSeconds": 5,
+            "timeoutSeconds": 2,
+            "failureThreshold": 2,
+        }
+        # Slow to strike: a restart in the middle of a commit costs more than a minute of patience.
+        built["livenessProbe"] = {
+            "httpGet": {"path": "/health", "port": container.probed},
+            "initialDelaySeconds": 30,
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        }
+    return built

@@ -1,0 +1,94 @@
+"""What should exist, decided: the frozen plans between `plan.py`, the builders and the executors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from k2.model.tables import TableSpec
+from k2.model.topics import TopicName
+from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
+from k2_operator.resources import Resources
+from k2_operator.validate import ResourceError
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """One IcebergTable resource and the table that it declares."""
+
+    namespace: str
+    name: str
+    table: TableSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """One topic, its dead-letter topic and its subject."""
+
+    name: TopicName
+    partitions: int
+    replication_factor: int
+    retention_ms: int | None
+    allow_reordering: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPlan:
+    """The sink of one (topic, table) pair."""
+
+    config: SinkConfig
+    replicas: int
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePlan:
+    """Where a producer's files come from: a claim or a ConfigMap, by name."""
+
+    kind: Literal["claim", "configMap"]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerPlan:
+    """What sends the feed's events: a live source runs for ever, a finite one is a Job named after its source's hash."""
+
+    config: ProducerConfig
+    finite: bool
+    source_hash: str
+    volume: VolumePlan | None
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPlan:
+    """Everything that one MarketFeed asks for: topics and sinks that it owns, and its producer."""
+
+    namespace: str
+    name: str
+    exchange: str
+    topics: tuple[TopicPlan, ...]
+    sinks: tuple[SinkPlan, ...]
+    producer: ProducerPlan | None
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformPlan:
+    """All plans of a set of resources, and what is wrong with the others."""
+
+    tables: tuple[TablePlan, ...]
+    feeds: tuple[FeedPlan, ...]
+    problems: tuple[ResourceError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlan:
+    """The query service of the platform; `api_keys_secret` holds `keys.json`."""
+
+    namespace: str
+    name: str
+    config: QueryConfig
+    replicas: int
+    api_keys_secret: str
+    resources: Resources
