@@ -72,7 +72,9 @@ def test_a_consumer_whose_partition_was_taken_is_fenced_and_leaves_nothing(catal
     other = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
     other.commit(batch(10, 20))
     files = set((tmp_path / "warehouse").rglob("*.parquet"))
-    with pytest.raises(FencedError, match=r"holds market.equities.trades.asx/0 up to 20, this batch starts at 10") as fenced:
+    with pytest.raises(
+        FencedError, match=r"holds market.equities.trades.asx/0 up to 20, this batch starts at 10"
+    ) as fenced:
         committer.commit(batch(10, 15))
     assert fenced.value.offsets == {0: 20}
     assert set((tmp_path / "warehouse").rglob("*.parquet")) == files
