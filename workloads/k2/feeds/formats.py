@@ -1,0 +1,213 @@
+"""What a file format is to the loader: a layout found from a file's first line, and blocks of lines parsed by it.
+
+Parsing is pure: bytes in, columns out. Ids, sequence numbers and the time of taking in are added by `assemble`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from k2.feeds.columns import timestamp_array
+from k2.feeds.compute import pc
+from k2.feeds.csv_blocks import Rejected, Rows, parse_rows
+from k2.feeds.files import Block
+from k2.feeds.occurrences import Occurrences
+from k2.model.events import COLUMNS, EVENT_TIME, arrow_schema
+from k2.model.exchanges import Exchange
+from k2.model.ids import hex_ids, id_keys, message_ids
+from k2.model.topics import DataType
+
+Ints = npt.NDArray[np.int64]
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The good rows of a block as columns of the model (those that the file has), and the bad ones with reasons.
+
+    Args:
+        columns: by the model's names; what is missing here is filled in by `assemble`.
+        symbols: of message id and occurrence count: one for all rows, or one each.
+        canonical: each row in its one form, for ids and counts.
+        source_ids: the source's own ids ("" where a row has none), or None where the format has none.
+        times: UTC microseconds of the event.
+        lines: each row's line in the file, from 1.
+        rejected: the rows that are not loaded, in the order of the file.
+        blank: blank lines: neither read nor rejected.
+    """
+
+    columns: dict[str, pa.Array]
+    symbols: pa.StringArray | str
+    canonical: pa.StringArray
+    source_ids: pa.StringArray | None
+    times: Ints
+    lines: Ints
+    rejected: list[Rejected]
+    blank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a layout's function found in the rows of a block, bad rows still among them (see `Parsed`)."""
+
+    columns: dict[str, pa.Array]
+    symbols: pa.StringArray | str
+    canonical: pa.StringArray
+    times: Ints
+    source_ids: pa.StringArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the lines of one file are read.
+
+    Args:
+        names: the columns in the order of the file.
+        plain: columns where nearly every value differs (see `parse_rows`).
+        header: the file's header line, or None when its first line is a row.
+        convert: from columns of text to `Found`; takes bad rows out by `Rows.reject`.
+        skip: lines of this content say that there are no rows.
+    """
+
+    names: Sequence[str]
+    plain: frozenset[str]
+    header: bytes | None
+    convert: Callable[[Rows], Found]
+    skip: bytes | None = None
+
+    def parse(self, block: Block) -> Parsed:
+        """Parse a block of whole lines."""
+        has_header = self.header is not None and block.first_line == 1
+        if block.start == 0 and block.data.startswith(_BYTE_ORDER_MARK):
+            block = Block(block.data[len(_BYTE_ORDER_MARK) :], 0, block.first_line, block.at_end)
+        if self.skip is not None and self.skip in block.data:
+            # Blanked, not cut: line numbers and byte positions stay true.
+            block = Block(block.data.replace(self.skip, b""), block.start, block.first_line, block.at_end)
+        rows = parse_rows(block, self.names, self.plain, skip_first=has_header)
+        found = self.convert(rows)
+        rejected = sorted(rows.rejected, key=lambda bad: bad.line)
+        if rows.ok.all():
+            return Parsed(
+                found.columns,
+                found.symbols,
+                found.canonical,
+                found.source_ids,
+                found.times,
+                rows.lines,
+                rejected,
+                rows.blank,
+            )
+        keep = pa.array(rows.ok)
+        return Parsed(
+            {name: column.filter(keep) for name, column in found.columns.items()},
+            found.symbols if isinstance(found.symbols, str) else found.symbols.filter(keep),
+            found.canonical.filter(keep),
+            None if found.source_ids is None else found.source_ids.filter(keep),
+            found.times[rows.ok],
+            rows.lines[rows.ok],
+            rejected,
+            rows.blank,
+        )
+
+
+class Format(Protocol):
+    """A family of files. `version` grows when the same bytes would give other events: ledgers then begin anew."""
+
+    name: str
+    version: int
+    data_type: DataType
+
+    def layout(self, path: Path, first_line: bytes) -> Layout:
+        """How this file is read; a `UserError` when its first line is not one of this format."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Assembler:
+    """Makes whole events of parsed rows: ids, derived trade ids, constants of the exchange, times of taking in."""
+
+    data_type: DataType
+    exchange: Exchange
+    currency: str
+    asset_class: str
+
+    def assemble(self, parsed: Parsed, occurrences: Occurrences, first_sequence: int, ingested: int) -> pa.RecordBatch:
+        """Events of the model's schema.
+
+        Args:
+            parsed: the rows of the next block of the load.
+            occurrences: counts identical rows over the whole load.
+            first_sequence: `source_sequence` of the first row, where the source gives no order of its own.
+            ingested: when they were taken in, UTC microseconds.
+        """
+        rows = len(parsed.lines)
+        ids = self._ids(parsed, occurrences)
+        given: dict[str, pa.Array] = {
+            "message_id": ids,
+            "exchange": _constant(self.exchange.code, rows),
+            "asset_class": _constant(self.asset_class, rows),
+            "currency": _constant(self.currency, rows),
+            "ingestion_timestamp": timestamp_array(np.full(rows, ingested, dtype=np.int64)),
+            "source_sequence": pa.array(np.arange(first_sequence, first_sequence + rows, dtype=np.int64)),
+            EVENT_TIME[self.data_type]: timestamp_array(parsed.times),
+        }
+        own_id = {DataType.TRADES: "trade_id", DataType.QUOTES: "quote_id"}.get(self.data_type)
+        if own_id is not None:
+            derived = hex_ids(ids)
+            has = parsed.source_ids
+            given[own_id] = derived if has is None else pc.if_else(pc.equal(has, ""), derived, has)
+        if isinstance(parsed.symbols, str):
+            given["symbol"] = _constant(parsed.symbols, rows)
+        given |= parsed.columns
+        schema = arrow_schema(self.data_type)
+        arrays = [
+            given[column.name] if column.name in given else pa.nulls(rows, column.arrow.type)
+            for column in COLUMNS[self.data_type]
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _ids(self, parsed: Parsed, occurrences: Occurrences) -> pa.FixedSizeBinaryArray:
+        code, symbols = self.exchange.code, parsed.symbols
+        none = np.zeros(len(parsed.lines), dtype=np.int64)
+        first = message_ids(self.data_type, code, symbols, parsed.canonical, none)
+        # The id with n = 0 is the row's hash: only rows that came before are hashed a second time.
+        counts = occurrences.count(symbols, parsed.times, id_keys(first))
+        ids = _replaced(
+            first, np.flatnonzero(counts), lambda at: message_ids(
+                self.data_type, code, _at(symbols, at), parsed.canonical.take(pa.array(at)), counts[at]
+            )
+        )  # fmt: skip
+        if parsed.source_ids is None:
+            return ids
+        has = np.flatnonzero(pc.not_equal(parsed.source_ids, "").to_numpy(zero_copy_only=False))
+        own = parsed.source_ids
+        return _replaced(
+            ids, has, lambda at: message_ids(self.data_type, code, _at(symbols, at), own.take(pa.array(at)))
+        )  # fmt: skip
+
+
+def _replaced(
+    ids: pa.FixedSizeBinaryArray, at: Ints, make: Callable[[Ints], pa.FixedSizeBinaryArray]
+) -> pa.FixedSizeBinaryArray:
+    if not at.size:
+        return ids
+    both = pa.concat_arrays([ids, make(at)])
+    take = np.arange(len(ids))
+    take[at] = np.arange(len(ids), len(both))
+    return both.take(pa.array(take))
+
+
+def _at(symbols: pa.StringArray | str, rows: Ints) -> pa.StringArray | str:
+    return symbols if isinstance(symbols, str) else symbols.take(pa.array(rows))
+
+
+def _constant(value: str, rows: int) -> pa.StringArray:
+    return pa.repeat(pa.scalar(value, pa.string()), rows)
