@@ -217,7 +217,7 @@ def test_a_rolled_back_table_is_refused_with_the_command_that_mends_it(catalog, 
 def test_a_topic_made_anew_is_refused(catalog, committer):
     committer.commit(batch(0, 10))
     anew = Committer(catalog, TRADES, dataclasses.replace(ORIGIN, topic_id="topic-9"), DataType.TRADES)
-    with pytest.raises(RefusedError, match="was made anew, or this is another cluster.*found 'topic id topic-9"):
+    with pytest.raises(RefusedError, match=r"was made anew, or this is another cluster.*found 'topic id topic-9"):
         anew.start_offsets()
 
 
@@ -243,5 +243,5 @@ def test_a_conflict_that_never_ends_is_an_error_of_the_world(catalog):
         raise CommitFailedException("somebody else was quicker")
 
     committer = Committer(Interposed(catalog, [refuse] * 100), TRADES, ORIGIN, DataType.TRADES, retry_seconds=0.2)
-    with pytest.raises(Exception, match="Too many others commit to market_data.trades"):
+    with pytest.raises(Exception, match=r"Too many others commit to market_data.trades"):
         committer.commit(batch(0, 3))
