@@ -139,13 +139,14 @@ class Assembler:
     currency: str
     asset_class: str
 
-    def assemble(self, parsed: Parsed, occurrences: Occurrences, first_sequence: int, ingested: int) -> pa.RecordBatch:
+    def assemble(self, parsed: Parsed, occurrences: Occurrences, lines_before: int, ingested: int) -> pa.RecordBatch:
         """Events of the model's schema.
 
         Args:
             parsed: the rows of the next block of the load.
             occurrences: counts identical rows over the whole load.
-            first_sequence: `source_sequence` of the first row, where the source gives no order of its own.
+            lines_before: lines of the load's earlier files: with a row's own line they make its `source_sequence`, where
+                the source gives no order of its own.
             ingested: when they were taken in, UTC microseconds.
         """
         rows = len(parsed.lines)
@@ -156,7 +157,7 @@ class Assembler:
             "asset_class": _constant(self.asset_class, rows),
             "currency": _constant(self.currency, rows),
             "ingestion_timestamp": timestamp_array(np.full(rows, ingested, dtype=np.int64)),
-            "source_sequence": pa.array(np.arange(first_sequence, first_sequence + rows, dtype=np.int64)),
+            "source_sequence": pa.array(parsed.lines.astype(np.int64) + lines_before),
             EVENT_TIME[self.data_type]: timestamp_array(parsed.times),
         }
         own_id = {DataType.TRADES: "trade_id", DataType.QUOTES: "quote_id"}.get(self.data_type)

@@ -1,0 +1,150 @@
+"""CSV files as a finite source: all files of one load, in order, as chunks of events with byte positions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from k2.feeds.asx_csv import AsxReference, AsxTicks
+from k2.feeds.chunks import Chunk, Position
+from k2.feeds.files import BLOCK_BYTES, SourceFile, first_line, read_blocks
+from k2.feeds.formats import Assembler, Format, Layout, Parsed
+from k2.feeds.generic_csv import Generic
+from k2.feeds.occurrences import Occurrences
+from k2.model.errors import UserError
+from k2.model.exchanges import Exchange
+from k2.model.topics import DataType
+
+_HOPELESS = 20  # so many rows at a file's start, and not one of them usable: another kind of file
+
+Clock = Callable[[], int]
+
+
+def now_micros() -> int:
+    """This moment, UTC microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def csv_format(
+    name: str,
+    data_type: DataType,
+    exchange: Exchange,
+    *,
+    symbol: str | None = None,
+    currency: str | None = None,
+    paths: Sequence[Path] = (),
+    kind: str | None = None,
+) -> Format:
+    """The format of that name (`asx` or `generic`); a `UserError` for an unknown one, or a symbol that is missing."""
+    if name == "asx":
+        if data_type is DataType.REFERENCE_DATA:
+            return AsxReference(exchange, paths, kind)
+        return AsxTicks(data_type, symbol, exchange)
+    if name == "generic":
+        return Generic(data_type, symbol, currency or exchange.currency)
+    raise UserError("Unknown format", found=name, expected="asx or generic")
+
+
+class CsvFiles:
+    """The files of one load (a `FiniteSource`). Identical rows are counted over all of them, in the order given.
+
+    Args:
+        paths: the files.
+        form: how they are read.
+        assembler: makes whole events of their rows.
+        names: what the files are called in messages, when not by their paths.
+        allow_empty: an empty file is one without rows, instead of a `UserError`.
+        block_bytes: about how much is parsed at a time.
+        clock: microseconds since 1970 now, for `ingestion_timestamp`.
+
+    Raises:
+        UserError: a file is missing, empty, binary, or its header is not of the format; nothing was read of any then.
+    """
+
+    unit = "bytes"
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        form: Format,
+        assembler: Assembler,
+        *,
+        names: Sequence[str] | None = None,
+        symbol: str | None = None,
+        allow_empty: bool = False,
+        block_bytes: int = BLOCK_BYTES,
+        clock: Clock = now_micros,
+    ) -> None:
+        if not paths:
+            raise UserError("There are no files to load", expected="at least one")
+        self.names = list(names) if names is not None else [str(path) for path in paths]
+        self._form = form
+        self._assembler = assembler
+        self._block_bytes = block_bytes
+        self._clock = clock
+        self._files = [SourceFile.examine(path, allow_empty=allow_empty) for path in paths]
+        self._refuse_doubles()
+        self._layouts = [self._layout(file) for file in self._files]
+        self.headers = {i: layout.header for i, layout in enumerate(self._layouts) if layout and layout.header}
+        self.parts = [file.sha256 for file in self._files]
+        self.size = sum(file.size for file in self._files)
+        self.options = {
+            "format": form.name,
+            "version": str(form.version),
+            "data_type": str(form.data_type),
+            "exchange": assembler.exchange.code,
+            "asset_class": assembler.asset_class,
+            "currency": assembler.currency,
+            "symbol": symbol or "",
+        }
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Chunks of about one block each, from the first file's first line."""
+        lines_before = 0
+        with Occurrences() as occurrences:
+            for part, (file, layout) in enumerate(zip(self._files, self._layouts, strict=True)):
+                if layout is None:
+                    continue
+                lines = 0
+                for block in read_blocks(file, self._block_bytes):
+                    parsed = layout.parse(block)
+                    if block.start == 0:
+                        self._refuse_hopeless(file.path, parsed)
+                    batch = self._assembler.assemble(parsed, occurrences, lines_before, self._clock())
+                    lines = block.last_line
+                    yield Chunk(
+                        end=Position(part, block.end),
+                        events=((self._form.data_type, batch),) if batch.num_rows else (),
+                        progress=len(block.data),
+                        rejected=parsed.rejected,
+                        blank=parsed.blank,
+                        identical=occurrences.surplus,
+                        out_of_order=occurrences.out_of_order,
+                    )
+                lines_before += lines
+
+    def _layout(self, file: SourceFile) -> Layout | None:
+        return self._form.layout(file.path, first_line(file.path)) if file.size else None
+
+    def _refuse_doubles(self) -> None:
+        seen: dict[str, Path] = {}
+        for file in self._files:
+            other = seen.setdefault(file.sha256, file.path)
+            if other is not file.path and file.size:
+                raise UserError(
+                    "Two files of the load have the same content",
+                    found=f"{other} and {file.path}",
+                    expected="each file once: its rows would count as repeats that happened",
+                )
+
+    def _refuse_hopeless(self, path: Path, parsed: Parsed) -> None:
+        if len(parsed.lines) or len(parsed.rejected) < _HOPELESS:
+            return
+        first = parsed.rejected[0]
+        raise UserError(
+            f"{path} does not look like {self._form.data_type} of format {self._form.name}",
+            found=f"{len(parsed.rejected):,} lines of which none can be used; line {first.line}: {first.reason}",
+            expected="the columns described in docs/feeds.md",
+            remedy="Check data type and --format; nothing was loaded",
+        )
