@@ -175,9 +175,9 @@ def plan_files(
     )
 
 
-def is_cached(table_uuid: str, snapshot_id: int) -> bool:
-    """Whether the files of the snapshot are in memory already."""
-    return _snapshots.get((table_uuid, snapshot_id)) is not None
+def cached_files(table_uuid: str, snapshot_id: int) -> SnapshotFiles | None:
+    """The files of the snapshot where they are in memory already."""
+    return _snapshots.get((table_uuid, snapshot_id))
 
 
 def snapshot_files(table: Table, snapshot_id: int) -> SnapshotFiles:

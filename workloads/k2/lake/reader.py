@@ -1,0 +1,196 @@
+"""What a table is at this moment, for readers: its snapshots, columns and files as plain frozen values.
+
+PyIceberg's objects must not be shared between threads; what this module gives out may be. The catalog is asked each time,
+so that what was committed before a question is in its answer; where asking is dear (a REST catalog), at most once a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from k2.lake.offsets import OFFSETS, OffsetMap, summary_of
+from k2.lake.scan import SnapshotFiles, cached_files, snapshot_files
+from k2.model.errors import K2Error, WorldError
+
+
+class TableMissingError(WorldError):
+    """The table does not exist (yet). Wait for its IcebergTable resource, or apply one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """One retained snapshot. `time_us`: when it was committed, microseconds since 1970 UTC (the catalog keeps ms)."""
+
+    id: int
+    parent_id: int | None
+    sequence: int
+    time_us: int
+    operation: str
+    summary: Mapping[str, str]
+    schema_id: int
+
+    @property
+    def offsets(self) -> OffsetMap:
+        """Which offsets of which topics the table held then; empty when the snapshot was not made by K2."""
+        return OffsetMap.from_json(self.summary.get(OFFSETS))
+
+    def count(self, key: str) -> int | None:
+        """A figure of Iceberg's summary (`added-records`, `total-records`, …), None when its writer gave none."""
+        text = self.summary.get(key)
+        return int(text) if text is not None and text.lstrip("-").isdigit() else None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnInfo:
+    """One column: Iceberg's field id (which outlives renames), its name, and Iceberg's name of its type."""
+
+    field_id: int
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table at one moment. `snapshots` are the retained ones, oldest first; `roots` are where its files may lie."""
+
+    identifier: str
+    uuid: str
+    current_id: int | None
+    snapshots: tuple[SnapshotInfo, ...]
+    schemas: Mapping[int, tuple[ColumnInfo, ...]]
+    schema_id: int
+    roots: tuple[str, ...]
+    by_id: Mapping[int, SnapshotInfo] = field(default_factory=dict)
+
+    @property
+    def current(self) -> SnapshotInfo | None:
+        """The current snapshot; None when nothing was ever committed."""
+        return None if self.current_id is None else self.by_id.get(self.current_id)
+
+    def columns(self, snapshot: SnapshotInfo | None) -> tuple[ColumnInfo, ...]:
+        """The columns as of that snapshot (None: the table's current ones)."""
+        return self.schemas[self.schema_id if snapshot is None else snapshot.schema_id]
+
+
+class TableReader:
+    """Reads tables through one catalog. Threads may share it; each call is exact to `max_age_seconds`."""
+
+    def __init__(self, open_catalog: Callable[[], Catalog], *, max_age_seconds: float = 1.0) -> None:
+        self._open = open_catalog
+        self._max_age = max_age_seconds
+        self._lock = threading.RLock()
+        self._catalog: Catalog | None = None
+        self._loaded: dict[str, _Loaded] = {}
+
+    def state(self, identifier: str) -> TableState:
+        """The table as it is now.
+
+        Raises:
+            TableMissingError: there is no such table.
+            WorldError: the catalog cannot be read.
+        """
+        with self._lock:
+            return self._load(identifier).state
+
+    def files(self, state: TableState, snapshot_id: int) -> SnapshotFiles:
+        """The data files of a snapshot of that state (see `SnapshotFiles.select`)."""
+        found = cached_files(state.uuid, snapshot_id)
+        if found is not None:
+            return found
+        with self._lock:
+            table = self._load(state.identifier).table
+            if table.snapshot_by_id(snapshot_id) is None:
+                raise WorldError(f"Snapshot {snapshot_id} of {state.identifier} was expired a moment ago: ask again")
+            return snapshot_files(table, snapshot_id)
+
+    def _load(self, identifier: str) -> _Loaded:
+        loaded = self._loaded.get(identifier)
+        try:
+            if self._catalog is None:
+                self._catalog = self._open()
+            if loaded is not None and self._is_fresh(self._catalog, loaded):
+                return loaded
+            loaded = _Loaded(self._catalog.load_table(identifier))
+        except (NoSuchTableError, NoSuchNamespaceError) as error:
+            self._loaded.pop(identifier, None)
+            raise TableMissingError(
+                f"There is no table {identifier} yet: it is made by an IcebergTable resource"
+            ) from error
+        except K2Error:
+            raise
+        except Exception as error:
+            raise WorldError(f"The catalog cannot be read for {identifier}: {type(error).__name__}: {error}") from error
+        self._loaded[identifier] = loaded
+        return loaded
+
+    def _is_fresh(self, catalog: Catalog, loaded: _Loaded) -> bool:
+        if isinstance(catalog, SqlCatalog):
+            return _metadata_location(catalog, loaded.table) == loaded.table.metadata_location
+        return time.monotonic() - loaded.at < self._max_age
+
+
+class _Loaded:
+    """A loaded table, its state, and when it was loaded."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.at = time.monotonic()
+        self.state = _state(table)
+
+
+def _metadata_location(catalog: SqlCatalog, table: Table) -> str | None:
+    """The catalog's pointer alone: 0.2 ms where loading 300 snapshots takes 3 ms."""
+    *namespace, name = table.name()
+    query = (
+        select(IcebergTables.metadata_location)
+        .where(IcebergTables.catalog_name == catalog.name)
+        .where(IcebergTables.table_namespace == ".".join(namespace))
+        .where(IcebergTables.table_name == name)
+    )
+    with Session(catalog.engine) as session:
+        return session.scalar(query)
+
+
+def _state(table: Table) -> TableState:
+    metadata = table.metadata
+    snapshots = sorted(
+        (_snapshot(snapshot, metadata.current_schema_id) for snapshot in metadata.snapshots),
+        key=lambda snapshot: (snapshot.sequence, snapshot.time_us),
+    )
+    roots = {table.location(), metadata.properties.get("write.data.path", table.location())}
+    return TableState(
+        identifier=".".join(table.name()),
+        uuid=str(metadata.table_uuid),
+        current_id=metadata.current_snapshot_id,
+        snapshots=tuple(snapshots),
+        schemas={
+            schema.schema_id: tuple(ColumnInfo(f.field_id, f.name, str(f.field_type)) for f in schema.fields)
+            for schema in metadata.schemas
+        },
+        schema_id=metadata.current_schema_id,
+        roots=tuple(sorted(root.rstrip("/") + "/" for root in roots)),
+        by_id={snapshot.id: snapshot for snapshot in snapshots},
+    )
+
+
+def _snapshot(snapshot: Snapshot, current_schema_id: int) -> SnapshotInfo:
+    return SnapshotInfo(
+        id=snapshot.snapshot_id,
+        parent_id=snapshot.parent_snapshot_id,
+        sequence=snapshot.sequence_number or 0,
+        time_us=snapshot.timestamp_ms * 1000,
+        operation="unknown" if snapshot.summary is None else snapshot.summary.operation.value,
+        summary=summary_of(snapshot),
+        schema_id=current_schema_id if snapshot.schema_id is None else snapshot.schema_id,
+    )

@@ -1,0 +1,239 @@
+"""A pool of DuckDB connections that can read the tables' files and nothing else, each query with a deadline.
+
+One in-memory database holds all connections, so memory, threads and the cache of file data are limited for the service as
+a whole. Its configuration is locked once the directories are known; a new directory means a new database. No SQL comes
+from users: the texts are built from constants (`sql.py`), values are bound.
+"""
+
+from __future__ import annotations
+
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from k2.model.errors import K2Error, WorldError
+from k2.obs import metrics
+from k2.query.errors import EngineBusyError, QueryTimeoutError, TooLargeError
+from k2.query.store import attach_object_store, is_remote, local_path
+
+Params = Mapping[str, Any]
+
+# Nothing that a query could use to reach out of the tables' files or to change these limits.
+_LOCKED: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "allow_unsigned_extensions": False,
+    "python_enable_replacements": False,
+    "python_scan_all_frames": False,
+}
+
+
+class OverflowingError(K2Error):
+    """A decimal sum did not fit the type its query computes in. The caller has a wider query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What queries may take: connections (one query each), threads and memory of all together, seconds of each."""
+
+    connections: int = 4
+    threads: int = 2
+    memory_limit: str = "2GB"
+    timeout_seconds: float = 30.0
+
+
+@dataclass(slots=True)
+class _Lease:
+    """A connection at work. The watchdog interrupts it only while this lease holds it, never the next user's query."""
+
+    connection: duckdb.DuckDBPyConnection
+    deadline: float
+    expired: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _active: bool = True
+
+    def expire(self) -> None:
+        with self._lock:
+            if self._active:
+                self.expired = True
+                self.connection.interrupt()
+
+    def release(self) -> None:
+        with self._lock:
+            self._active = False
+
+
+class Engine:
+    """Runs SQL over Parquet files. Threads share it; at most `limits.connections` queries run at a time."""
+
+    def __init__(self, limits: Limits, *, store: Mapping[str, str] | None = None) -> None:
+        self.limits = limits
+        self._store = dict(store or {})
+        self._lock = threading.Lock()
+        self._database: _Database | None = None
+        self._spill = tempfile.TemporaryDirectory(prefix="k2-query-")
+        metrics.QUERY_CONNECTIONS.set(limits.connections)
+
+    def close(self) -> None:
+        """Close the connections and delete what was spilled to disk. Queries under way are stopped."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+        self._spill.cleanup()
+
+    def fetch(self, label: str, sql: str, params: Params, roots: tuple[str, ...]) -> pa.Table:
+        """Run a query and give its rows.
+
+        Args:
+            label: kind of question, for metrics and messages.
+            sql: built from constants alone.
+            params: the values of its `$names`.
+            roots: directories that its files lie in, each with a slash at the end.
+
+        Raises:
+            QueryTimeoutError: it ran over its deadline; it was stopped and the connection is well.
+            EngineBusyError: no connection came free before the deadline.
+            TooLargeError: it needed more memory than the limit.
+            OverflowingError: a decimal overflowed.
+            WorldError: a file could not be read.
+        """
+        with self._lease(label, roots) as lease, self._watched(label, lease):
+            return lease.connection.execute(sql, dict(params)).to_arrow_table()
+
+    def stream(
+        self, label: str, sql: str, params: Params, roots: tuple[str, ...], *, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """Run a query and give its rows in batches; each batch has the deadline anew, so a slow reader costs nothing.
+
+        The stream has a connection of its own, outside the pool: a replay of days does not keep questions waiting.
+        Raises as `fetch` does.
+        """
+        with self._open(roots).dedicated() as connection:
+            lease = self._start(connection)
+            with self._watched(label, lease):
+                reader = connection.execute(sql, dict(params)).to_arrow_reader(batch_rows)
+            while True:
+                lease = self._start(connection)
+                with self._watched(label, lease):
+                    batch = next(reader, None)
+                if batch is None:
+                    return
+                yield batch
+
+    def _start(self, connection: duckdb.DuckDBPyConnection) -> _Lease:
+        return _Lease(connection, time.monotonic() + self.limits.timeout_seconds)
+
+    @contextmanager
+    def _lease(self, label: str, roots: tuple[str, ...]) -> Generator[_Lease, None, None]:
+        started = time.monotonic()
+        database = self._open(roots)
+        try:
+            connection = database.idle.get(timeout=self.limits.timeout_seconds)
+        except queue.Empty:
+            raise EngineBusyError(
+                f"All {self.limits.connections} connections were busy for {self.limits.timeout_seconds:g} s: "
+                f"the {label} query was not started. Ask again later"
+            ) from None
+        metrics.QUERY_WAIT.observe(time.monotonic() - started)
+        metrics.QUERY_CONNECTIONS_BUSY.inc()
+        try:
+            yield _Lease(connection, started + self.limits.timeout_seconds)
+        finally:
+            metrics.QUERY_CONNECTIONS_BUSY.dec()
+            database.idle.put(connection)
+
+    @contextmanager
+    def _watched(self, label: str, lease: _Lease) -> Generator[None, None, None]:
+        watchdog = threading.Timer(max(0.001, lease.deadline - time.monotonic()), lease.expire)
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            yield
+        except duckdb.InterruptException as error:
+            metrics.QUERY_TIMEOUTS.labels(label).inc()
+            if lease.expired:
+                raise QueryTimeoutError(
+                    f"The {label} query was stopped after {self.limits.timeout_seconds:g} s. Ask for a shorter time "
+                    "range or fewer rows"
+                ) from error
+            raise EngineBusyError(f"The {label} query was stopped because the service is closing") from error
+        except duckdb.OutOfMemoryException as error:
+            raise TooLargeError(
+                f"The {label} query needs more memory than a query may take",
+                expected=f"at most {self.limits.memory_limit}",
+                remedy="Ask for a shorter time range or fewer rows",
+            ) from error
+        except duckdb.OutOfRangeException as error:
+            raise OverflowingError(str(error)) from error
+        except duckdb.Error as error:
+            raise WorldError(f"The {label} query could not read the table's files: {error}") from error
+        finally:
+            lease.release()
+            watchdog.cancel()
+
+    def _open(self, roots: tuple[str, ...]) -> _Database:
+        with self._lock:
+            wanted = frozenset(local_path(root) for root in roots)
+            if self._database is not None and wanted <= self._database.roots:
+                return self._database
+            known = self._database.roots if self._database is not None else frozenset[str]()
+            # Queries under way keep the old database until they end; its connections die with it.
+            self._database = _Database(self.limits, wanted | known, Path(self._spill.name), self._store)
+            return self._database
+
+
+class _Database:
+    """One DuckDB instance, locked down to its roots, and its idle connections."""
+
+    def __init__(self, limits: Limits, roots: frozenset[str], spill: Path, store: Mapping[str, str]) -> None:
+        self.roots = roots
+        self.idle: queue.LifoQueue[duckdb.DuckDBPyConnection] = queue.LifoQueue()
+        root = duckdb.connect(
+            ":memory:",
+            config={
+                **_LOCKED,
+                "threads": limits.threads,
+                "memory_limit": limits.memory_limit,
+                "temp_directory": str(spill),
+            },
+        )
+        if any(is_remote(path) for path in roots):
+            attach_object_store(root, store)
+        root.execute("SET GLOBAL TimeZone = 'UTC'")
+        root.execute("SET GLOBAL enable_progress_bar = false")
+        # Footers of data files never change: reading each once is most of a small query's time.
+        root.execute("SET parquet_metadata_cache = true")
+        root.execute("SET allowed_directories = $roots", {"roots": sorted(roots)})
+        root.execute("SET enable_external_access = false")
+        root.execute("SET lock_configuration = true")
+        self._root = root
+        self._all = [root.cursor() for _ in range(limits.connections)]
+        for connection in self._all:
+            self.idle.put(connection)
+
+    @contextmanager
+    def dedicated(self) -> Generator[duckdb.DuckDBPyConnection, None, None]:
+        """A connection outside the pool, closed at the end."""
+        connection = self._root.cursor()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Stop what runs, close everything."""
+        for connection in self._all:
+            connection.interrupt()
+            connection.close()
+        self._root.close()

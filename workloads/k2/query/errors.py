@@ -1,0 +1,33 @@
+"""What can go wrong with a question. Each has its own answer over HTTP and on the command line."""
+
+from __future__ import annotations
+
+from k2.model.errors import UserError, WorldError
+
+
+class NotFoundError(UserError):
+    """Nothing that matches was ever stored."""
+
+
+class AmbiguousSymbolError(UserError):
+    """The symbol is traded on several exchanges: ask again with `exchange`."""
+
+
+class SnapshotGoneError(UserError):
+    """The snapshot or time asked for is not retained (any more); the message names the nearest ones."""
+
+
+class TooLargeError(UserError):
+    """The question needs more memory than a query may take: narrow it."""
+
+
+class UnreadableError(UserError):
+    """The table holds what this engine must not ignore and cannot honour (delete files)."""
+
+
+class QueryTimeoutError(WorldError):
+    """The query ran over its deadline and was stopped."""
+
+
+class EngineBusyError(WorldError):
+    """No connection came free within the deadline: ask again later."""

@@ -1,0 +1,114 @@
+"""Reading in event order without holding everything: a table's files cut into stretches of time that do not overlap.
+
+Within a stretch DuckDB sorts; between stretches the order is free. A stretch with too many rows is cut by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from k2.lake.reader import ColumnInfo
+from k2.lake.scan import DataFileRef
+from k2.query import sql
+from k2.query.engine import Engine
+
+WINDOW_ROWS = 2_000_000
+"""Rows that one sort holds at most, unless more of them lie within a second. The engine's memory limit spills to disk."""
+
+_BIN_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayWindow:
+    """A stretch of time and the files that hold it. Windows follow each other and do not overlap."""
+
+    files: tuple[DataFileRef, ...]
+    which: sql.Filter
+
+
+def clusters(files: Sequence[DataFileRef]) -> Iterator[tuple[DataFileRef, ...]]:
+    """Groups of files whose times overlap, oldest first; no instant lies in two groups. Files come sorted by start."""
+    group: list[DataFileRef] = []
+    end_us = 0
+    for file in files:
+        if group and file.start_us > end_us:
+            yield tuple(group)
+            group = []
+        end_us = max(end_us, file.end_us) if group else file.end_us
+        group.append(file)
+    if group:
+        yield tuple(group)
+
+
+def stretches(files: Sequence[DataFileRef], wanted: int) -> Iterator[tuple[DataFileRef, ...]]:
+    """Clusters joined so that a search for the first rows reads little, and a search that finds little reads in few steps.
+
+    The first stretch is one cluster; each next one holds at least twice the rows of the one before. A search for more rows
+    than the first clusters have joins them at once.
+    """
+    joined: list[DataFileRef] = []
+    target = wanted
+    for cluster in clusters(files):
+        joined += cluster
+        rows = sum(file.rows for file in joined)
+        if rows >= target:
+            yield tuple(joined)
+            joined = []
+            target = 2 * rows
+    if joined:
+        yield tuple(joined)
+
+
+def windows(
+    engine: Engine,
+    roots: tuple[str, ...],
+    columns: Sequence[ColumnInfo],
+    files: Sequence[DataFileRef],
+    which: sql.Filter,
+) -> Iterator[ReplayWindow]:
+    """Cut the files into windows of at most about `WINDOW_ROWS` rows each, oldest first."""
+    joined: list[DataFileRef] = []
+    for cluster in clusters(files):
+        rows = sum(file.rows for file in cluster)
+        if joined and rows + sum(file.rows for file in joined) > WINDOW_ROWS:
+            yield ReplayWindow(tuple(joined), which)
+            joined = []
+        if rows > WINDOW_ROWS:
+            yield from _cut(engine, roots, columns, cluster, which)
+        else:
+            joined += cluster
+    if joined:
+        yield ReplayWindow(tuple(joined), which)
+
+
+def _cut(
+    engine: Engine,
+    roots: tuple[str, ...],
+    columns: Sequence[ColumnInfo],
+    cluster: tuple[DataFileRef, ...],
+    which: sql.Filter,
+) -> Iterator[ReplayWindow]:
+    """Cut one cluster by the number of matching rows in each second."""
+    statement = sql.histogram(columns, cluster, which, _BIN_US)
+    bins = engine.fetch("replay", statement.sql, statement.params, roots).to_pydict()
+    start_us, rows = which.start_us, 0
+    for number, count in zip(bins["bin"], bins["rows"], strict=True):
+        edge = number * _BIN_US
+        if rows and rows + count > WINDOW_ROWS:
+            yield _window(cluster, which, start_us, edge)
+            start_us, rows = edge, 0
+        rows += count
+    if rows:
+        yield _window(cluster, which, start_us, which.end_us)
+
+
+def _window(
+    cluster: tuple[DataFileRef, ...], which: sql.Filter, start_us: int | None, end_us: int | None
+) -> ReplayWindow:
+    files = tuple(
+        file
+        for file in cluster
+        if (start_us is None or file.end_us >= start_us) and (end_us is None or file.start_us < end_us)
+    )
+    return ReplayWindow(files, replace(which, start_us=start_us, end_us=end_us))

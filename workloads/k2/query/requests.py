@@ -1,0 +1,172 @@
+"""Questions as frozen values, checked when they are made. Times are integer microseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from k2.model.errors import UserError
+from k2.model.topics import DataType
+
+DEFAULT_LIMIT = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_FORM = "an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset) or nanoseconds since 1970"
+_NANOSECONDS = re.compile(r"-?\d{1,19}")
+_ISO = re.compile(r"(?P<head>.*[T ]\d{2}:\d{2}:\d{2})[.,](?P<fraction>\d+)(?P<zone>.*)")
+_EXCHANGE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}")
+_SYMBOL = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+# What Python's datetime and Iceberg's day partitions can both hold.
+MIN_US = -62_135_596_800_000_000
+MAX_US = 253_402_300_799_999_999
+
+
+def parse_time(text: str, name: str) -> int:
+    """Microseconds since 1970 UTC of an ISO 8601 time, a date, or epoch nanoseconds.
+
+    An instant between two microseconds becomes the later one: as a bound of [start, end) over microsecond data it then
+    chooses the very same events.
+
+    Raises:
+        UserError: it is neither, or outside the years 1 to 9999.
+    """
+    value = text.strip()
+    micros = -(-int(value) // 1000) if _NANOSECONDS.fullmatch(value) else _parse_iso(value, text, name)
+    if not MIN_US <= micros <= MAX_US:
+        raise UserError(f"{name} is out of range", found=text, expected="a time within the years 1 to 9999")
+    return micros
+
+
+def _parse_iso(value: str, text: str, name: str) -> int:
+    round_up = 0
+    parts = _ISO.fullmatch(value)
+    if parts is not None:
+        fraction = parts["fraction"]
+        round_up = int(bool(fraction[6:].strip("0")))
+        value = f"{parts['head']}.{fraction[:6]:0<6}{parts['zone']}"
+    try:
+        # In a URL the plus of an offset turns into a space.
+        parsed = datetime.fromisoformat(re.sub(r" (\d{2}:\d{2})$", r"+\1", value) if "T" in value else value)
+        aware = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+        since = aware.astimezone(UTC) - _EPOCH
+    except (ValueError, OverflowError):
+        raise UserError(f"{name} is not a time", found=text, expected=_TIME_FORM) from None
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds + round_up
+
+
+def parse_date(text: str, name: str) -> date:
+    """A calendar date `YYYY-MM-DD`, or a `UserError`."""
+    value = text.strip()
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+            return date.fromisoformat(value)
+    except ValueError:
+        pass  # a date that does not exist: the same answer as for no date at all
+    raise UserError(f"{name} is not a date", found=text, expected="a calendar date, YYYY-MM-DD")
+
+
+def to_datetime(micros: int) -> datetime:
+    """The instant as an aware UTC datetime."""
+    return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
+
+
+def iso(micros: int) -> str:
+    """The instant as ISO 8601 with microseconds and Z, the form of every time in an answer."""
+    return to_datetime(micros).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Events from `start_us` (inclusive) to `end_us` (exclusive); None is without bound."""
+
+    start_us: int | None = None
+    end_us: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start_us is not None and self.end_us is not None and self.start_us > self.end_us:
+            raise UserError(
+                "The time range is reversed",
+                found=f"start {iso(self.start_us)}, end {iso(self.end_us)}",
+                expected="start before end",
+            )
+
+    @classmethod
+    def parse(cls, start: str | None, end: str | None) -> Window:
+        """A window from two texts (see `parse_time`), each of which may be absent."""
+        return cls(
+            None if start is None else parse_time(start, "start"), None if end is None else parse_time(end, "end")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Which snapshot answers: one by its id, the one that was current at a time, or (neither) the current one."""
+
+    snapshot: int | None = None
+    as_of_us: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.snapshot is not None and self.as_of_us is not None:
+            raise UserError("Both snapshot and as_of are given", expected="one of them")
+
+    @classmethod
+    def parse(cls, snapshot: str | None, as_of: str | None) -> At:
+        """From two texts, each of which may be absent."""
+        if snapshot is not None and not re.fullmatch(r"\d{1,19}", snapshot.strip()):
+            raise UserError("snapshot is not a snapshot's id", found=snapshot, expected="an integer from /v1/snapshots")
+        return cls(None if snapshot is None else int(snapshot), None if as_of is None else parse_time(as_of, "as_of"))
+
+
+CURRENT = At()
+"""The current snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventsQuery:
+    """Trades or quotes of symbols (empty: all) in a window, oldest first, at most `limit` of them."""
+
+    data_type: DataType
+    symbols: tuple[str, ...] = ()
+    exchange: str | None = None
+    window: Window = Window()
+    limit: int = DEFAULT_LIMIT
+    at: At = CURRENT
+
+    def __post_init__(self) -> None:
+        for symbol in self.symbols:
+            check_symbol(symbol)
+        if self.limit < 1:
+            raise UserError("limit is too small", found=self.limit, expected="1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryQuery:
+    """OHLCV and VWAP of a symbol on one trading date: a calendar date in the exchange's own time zone."""
+
+    symbol: str
+    day: date
+    exchange: str | None = None
+    at: At = CURRENT
+
+    def __post_init__(self) -> None:
+        check_symbol(self.symbol)
+        # A trading date reaches into the UTC days beside it, which must exist.
+        if not date(1, 1, 3) <= self.day <= date(9999, 12, 29):
+            raise UserError("The date is out of range", found=self.day.isoformat(), expected="a year from 1 to 9999")
+
+
+def check_symbol(symbol: str) -> str:
+    """The symbol as it is, or a `UserError` when it cannot be one."""
+    if not _SYMBOL.fullmatch(symbol):
+        raise UserError("Not a symbol", found=symbol, expected="1 to 64 printable characters")
+    return symbol
+
+
+def exchange_code(text: str | None) -> str | None:
+    """An exchange's code as events carry it (upper case), or a `UserError`; None stays None."""
+    if text is None:
+        return None
+    code = text.strip().upper()
+    if not _EXCHANGE.fullmatch(code):
+        raise UserError("Not an exchange's code", found=text, expected="1 to 32 letters, digits and '-', such as ASX")
+    return code

@@ -1,0 +1,147 @@
+"""Answers as frozen values: rows as Arrow, figures as exact decimals, and with each what it was read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
+
+import pyarrow as pa
+
+from k2.lake.reader import ColumnInfo, SnapshotInfo
+from k2.query import sql
+
+PLACES = 8
+_ARROW: dict[str, pa.DataType] = {
+    "VARCHAR": pa.string(),
+    "UUID": pa.string(),
+    "TIMESTAMPTZ": pa.timestamp("us", tz="UTC"),
+    "TIMESTAMP": pa.timestamp("us"),
+    "DATE": pa.date32(),
+    "BOOLEAN": pa.bool_(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "FLOAT": pa.float32(),
+    "DOUBLE": pa.float64(),
+    "BLOB": pa.binary(),
+    "VARCHAR[]": pa.list_(pa.string()),
+    "MAP(VARCHAR, VARCHAR)": pa.map_(pa.string(), pa.string()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What an answer was read from, and up to when it is complete.
+
+    `complete_until_us`: time of the newest event that the snapshot holds (µs since 1970 UTC); None for an empty table.
+    """
+
+    table: str
+    snapshot: SnapshotInfo | None
+    complete_until_us: int | None
+    files_scanned: int = 0
+    files_skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Rows in the total order; `more` when the limit cut off others; `note` says why there are none."""
+
+    rows: pa.Table
+    more: bool
+    provenance: Provenance
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """OHLCV and VWAP of all prints of a trading date. Prices and VWAP in `currency`, volume in units of the instrument.
+
+    VWAP has 8 places, half to even; None where the volume is zero. Times are µs since 1970 UTC.
+    """
+
+    symbol: str
+    exchange: str
+    day: date
+    time_zone: str
+    currency: str
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    vwap: Decimal | None
+    trade_count: int
+    first_us: int
+    last_us: int
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolInfo:
+    """What a table holds of a symbol on an exchange. Times are µs since 1970 UTC."""
+
+    symbol: str
+    exchange: str
+    rows: int
+    first_us: int
+    last_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """Every symbol of a table, by symbol and exchange."""
+
+    symbols: Sequence[SymbolInfo]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class TopicProgress:
+    """How far a table has taken a topic: partition → next offset to read."""
+
+    topic: str
+    next_offsets: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TableStats:
+    """Size and reach of a table at a snapshot; from metadata alone. Times are µs since 1970 UTC."""
+
+    rows: int
+    files: int
+    bytes: int
+    snapshots: int
+    oldest_us: int | None
+    newest_us: int | None
+    topics: Sequence[TopicProgress]
+    provenance: Provenance
+
+
+def vwap(notional: Decimal, volume: Decimal) -> Decimal | None:
+    """Exact quotient, rounded once to 8 places, half to even; None where the volume is zero."""
+    if not volume:
+        return None
+    return _decimal(Fraction(notional) / Fraction(volume))
+
+
+def _decimal(value: Fraction) -> Decimal:
+    scaled = round(value * 10**PLACES)  # Fraction rounds half to even, exactly
+    return Decimal(scaled).scaleb(-PLACES, Context(prec=60, rounding=ROUND_HALF_EVEN))
+
+
+def arrow_schema(columns: Sequence[ColumnInfo], *, lineage: bool = False) -> pa.Schema:
+    """Schema of rows with these columns, the same whether there are rows or not."""
+    fields: list[pa.Field] = []
+    for column in columns:
+        kind = sql.duck_type(column)
+        if kind is None or (column.name in sql.LINEAGE and not lineage):
+            continue
+        if kind.startswith("DECIMAL"):
+            precision, scale = kind.removeprefix("DECIMAL(").removesuffix(")").split(",")
+            fields.append(pa.field(column.name, pa.decimal128(int(precision), int(scale))))
+        else:
+            fields.append(pa.field(column.name, _ARROW[kind]))
+    return pa.schema(fields)
