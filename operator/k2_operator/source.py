@@ -48,7 +48,7 @@ def _csv_errors(who: str, csv: Csv, types: Sequence[DataType]) -> list[ResourceE
             errors.append(
                 ResourceError(who, path, "unknown kind of URI", found=uri, expected="s3://, https:// or file:")
             )
-        elif uri.startswith("file:") and (uri.startswith("file:/") or ".." in uri.split("/")):
+        elif uri.startswith("file:") and (uri.startswith("file:/") or ".." in uri.removeprefix("file:").split("/")):
             expected = "file: and a path relative to the volume, without .."
             errors.append(ResourceError(who, path, "not a relative path", found=uri, expected=expected))
         elif uri.startswith("file:") and csv.volume is None:

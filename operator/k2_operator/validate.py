@@ -153,7 +153,13 @@ def _field_errors(who: str, model: type[BaseModel], error: ValidationError) -> l
         _field_error(who, schema, each)
         for each in details
         if not (each["type"] == "missing" and each["loc"] in mistyped)
+        # An item that is wrong is also counted as absent.
+        and not (each["type"] == "too_short" and any(_is_below(other["loc"], each["loc"]) for other in details))
     ]
+
+
+def _is_below(place: Sequence[str | int], parent: Sequence[str | int]) -> bool:
+    return len(place) > len(parent) and tuple(place[: len(parent)]) == tuple(parent)
 
 
 def _field_error(who: str, schema: dict[str, Any], detail: Any) -> ResourceError:
@@ -170,7 +176,9 @@ def _field_error(who: str, schema: dict[str, Any], detail: Any) -> ResourceError
             who, path, "not usable", found=detail["input"], expected=PATTERN_HELP.get(pattern, f"text like {pattern}")
         )
     expected = detail["msg"].removeprefix("Input should be ").removeprefix("Input should ")
-    expected = context.get("expected", expected)
+    expected = str(context.get("expected", expected))
+    if kind in ("too_short", "too_long"):
+        expected = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
     return ResourceError(who, path, "not usable", found=detail["input"], expected=expected)
 
 

@@ -7,6 +7,7 @@ that must be one which lives as long as the platform.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,10 +44,12 @@ class Executor:
     Args:
         data_dir: where volumes, logs and records are kept.
         published: ports that the user chose, by (workload, port name).
+        program: what runs for the image's entry point `k2`: this installation's, whatever PATH says.
     """
 
     data_dir: Path
     published: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    program: tuple[str, ...] = (sys.executable, "-m", "k2")
     pods: list[Pod] = field(default_factory=list[Pod])
     finished: list[str] = field(default_factory=list[str])
 
@@ -63,7 +66,7 @@ class Executor:
             for each in manifests
             if each["kind"] == "ConfigMap"
         }
-        machine = Machine(self.data_dir, config_maps, self.published, set())
+        machine = Machine(self.data_dir, config_maps, self.published, set(), self.program)
         for manifest in manifests:
             if manifest["kind"] == "Job" and self._is_done(manifest["metadata"]["name"]):
                 self.finished.append(manifest["metadata"]["name"])

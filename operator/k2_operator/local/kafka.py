@@ -79,12 +79,17 @@ class LocalKafka:
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
-        """Start and return when it serves clients.
+        """Start and return when it serves clients: `launch` and `wait`.
 
         Raises:
             UserError: port taken, folder not writable, disk full.
             WorldError: it did not come up; the message ends with its log.
         """
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start the process and return at once. Does nothing when it is started."""
         if self._process is not None:
             return
         java, jars = artifacts.java(), artifacts.kafka_jars()
@@ -106,6 +111,11 @@ class LocalKafka:
         logging = f"-Dlog4j2.configurationFile={self._home / 'log4j2.properties'}"
         command = [str(java), *options, logging, "-cp", class_path, "kafka.Kafka", str(config)]
         self._process = Supervised("kafka", command, env=env, log=self.log, run_dir=self._run_dir, cwd=self._home)
+
+    def wait(self) -> None:
+        """Return when it serves clients; it is stopped when it does not come up."""
+        if self._process is None:
+            return
         try:
             wait_ready(self._process, self._is_ready, what="Kafka", deadline=READY_WITHIN)
         except BaseException:

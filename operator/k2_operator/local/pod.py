@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -44,13 +43,15 @@ class Phase(StrEnum):
 class Machine:
     """What the executor gives every pod of this machine.
 
-    `published` holds ports that a user chose, by (workload, port name); `taken` collects all that are promised.
+    `published` holds ports that a user chose, by (workload, port name); `taken` collects all that are promised; `program`
+    is what the image's entry point `k2` is here.
     """
 
     data_dir: Path
     config_maps: Mapping[tuple[str, str], Mapping[str, str]]
     published: Mapping[tuple[str, str], int]
     taken: set[int]
+    program: tuple[str, ...]
 
     @property
     def logs(self) -> Path:
@@ -188,8 +189,7 @@ class Pod:
         for probe in (self._readiness, self._liveness):
             if probe is not None:
                 probe.due = now + probe.delay
-        # The image's entry point `k2` is this installation's, whatever PATH says.
-        command = [sys.executable, "-m", "k2", *container.get("args", [])]
+        command = [*self.machine.program, *container.get("args", [])]
         self.process = Supervised(
             self.name,
             command,

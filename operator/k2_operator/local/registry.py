@@ -61,12 +61,17 @@ class LocalRegistry:
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
-        """Start and return when it answers.
+        """Start and return when it answers: `launch` and `wait`.
 
         Raises:
             UserError: port taken, folder not writable.
             WorldError: it did not come up; the message ends with its log.
         """
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start the process and return at once. Does nothing when it is started."""
         if self._process is not None:
             return
         java, software = artifacts.java(), artifacts.registry_home()
@@ -77,6 +82,11 @@ class LocalRegistry:
         self._process = Supervised(
             "registry", command, env=self._environment(), log=self.log, run_dir=self._run_dir, cwd=self._home
         )
+
+    def wait(self) -> None:
+        """Return when it answers; it is stopped when it does not come up."""
+        if self._process is None:
+            return
         try:
             wait_ready(self._process, self._is_ready, what="The schema registry", deadline=READY_WITHIN)
         except BaseException:

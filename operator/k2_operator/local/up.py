@@ -1,0 +1,207 @@
+"""`k2 up`: resources → plans → services → topics, subjects, tables → workloads, supervised until a signal ends all of it.
+
+Everything is checked that can be checked before the first process starts. Stopping goes the other way round: senders,
+sinks (which commit what they hold), the query service, the registry, Kafka.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from k2.bus.admin import TopicSpec, ensure_topics
+from k2.bus.registry import ensure_subjects
+from k2.lake.catalog import open_named
+from k2.lake.tables import ensure_tables
+from k2.model.errors import UserError
+from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
+from k2.model.settings import Settings
+from k2.model.topics import DataType
+from k2.model.workload import QueryConfig
+from k2_operator.build import deployment, feed
+from k2_operator.local import ports, processes, state
+from k2_operator.local.executor import Executor
+from k2_operator.local.parts import API_KEYS_SECRET, Parts, Wishes, ensure_api_key
+from k2_operator.plan import plan
+from k2_operator.plans import PlatformPlan, QueryPlan, TopicPlan
+from k2_operator.resources import Resources
+from k2_operator.validate import ResourceError
+
+QUERY = "k2-query"
+STEP_SECONDS = 0.25
+_NOWHERE = Platform(
+    kafka=KafkaPlatform(bootstrap_servers="127.0.0.1:0"),
+    registry=RegistryPlatform(url="http://127.0.0.1:0"),
+    catalog=CatalogPlatform(properties={}),
+)
+
+
+class InvalidResourcesError(UserError):
+    """Some resources cannot be used; `problems` says which and why, one each."""
+
+    def __init__(self, problems: Sequence[ResourceError]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        return f"{count} mistake{'s' if count > 1 else ''} in the resources, nothing was started:\n{self.what}"
+
+
+@dataclass(slots=True)
+class Up:
+    """One run of the platform in one data directory.
+
+    Args:
+        data_dir: absolute path; everything is kept in it.
+        documents: the resources.
+        wishes: about the services.
+        api_port: port of the query service.
+        tell: gets progress, for a person.
+        on_ready: called once, when every workload is ready for the first time.
+    """
+
+    data_dir: Path
+    documents: Sequence[dict[str, Any]]
+    wishes: Wishes
+    api_port: int
+    tell: Callable[[str], None]
+    on_ready: Callable[[state.State], None]
+
+    def run(self) -> None:
+        """Run until SIGINT, SIGTERM or SIGHUP; call in the main thread.
+
+        Raises:
+            UserError: resources, ports, folders, services that cannot be used; all is stopped again.
+            WorldError: a service that does not come up.
+        """
+        self.check()
+        with state.lock(self.data_dir):
+            self._end_leftovers()
+            ports.choose(self.api_port, None, what="the query service", option="--port")
+            self._run()
+
+    def check(self) -> PlatformPlan:
+        """Plan without starting anything, so that a typo costs no time.
+
+        Raises:
+            InvalidResourcesError: with every mistake.
+        """
+        planned = plan(self.documents, _NOWHERE)
+        if planned.problems:
+            raise InvalidResourcesError(planned.problems)
+        return planned
+
+    def _run(self) -> None:
+        stopping = _stop_on_signals()
+        parts = Parts(self.data_dir, self.wishes, self.tell)
+        executor = Executor(self.data_dir, published={(QUERY, "http"): self.api_port})
+        try:
+            parts.start()
+            platform = parts.platform(f"http://{ports.LOOPBACK}:{self.api_port}")
+            platform.write(self.data_dir / "platform.yaml")
+            planned = plan(self.documents, platform)
+            self._ensure(planned, platform)
+            executor.apply(self._build(planned, platform))
+            self._supervise(parts, executor, platform, stopping)
+        finally:
+            _default_signals()  # a second Ctrl-C ends it at once
+            self.tell("Stopping: senders, sinks, queries, services")
+            executor.stop()
+            parts.stop()
+            (self.data_dir / state.FILE).unlink(missing_ok=True)
+
+    def _supervise(self, parts: Parts, executor: Executor, platform: Platform, stopping: threading.Event) -> None:
+        supervisor = processes.own_record("supervisor", self.data_dir / "logs" / "up.log")
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        known, announced = None, False
+        while not stopping.wait(STEP_SECONDS):
+            executor.step()
+            parts.revive()
+            now = state.State(
+                supervisor=supervisor,
+                started_at=started,
+                ready=executor.settled,
+                api_url=platform.api.url if platform.api else "",
+                parts=parts.statuses(),
+                pods=tuple(executor.statuses()),
+            )
+            if now != known:
+                now.write(self.data_dir)
+                known = now
+            if now.ready and not announced:
+                announced = True
+                self.on_ready(now)
+
+    def _end_leftovers(self) -> None:
+        """A supervisor that was killed may have left children behind where the kernel does not end them."""
+        ended = processes.end_recorded(processes.read_records(self.data_dir / "run"), grace=20)
+        if ended:
+            self.tell(f"Ended what an earlier run had left: {', '.join(ended)}")
+        for record in (self.data_dir / "run").glob("*.json"):
+            record.unlink()
+
+    def _ensure(self, planned: PlatformPlan, platform: Platform) -> None:
+        """Topics, subjects and tables, by the functions that the operator uses too."""
+        connection = _settings(platform)
+        topics = [topic for each in planned.feeds for topic in each.topics]
+        done = ensure_topics(connection.kafka_config(), [spec for topic in topics for spec in topic_specs(topic)])
+        ensure_subjects(connection.registry_config(), {str(topic.name): topic.name.data_type for topic in topics})
+        catalog = open_named(platform.catalog.name, platform.catalog.properties)
+        try:
+            done += ensure_tables(catalog, [each.table for each in planned.tables])
+        finally:
+            catalog.close()
+        for sentence in done:
+            self.tell(sentence)
+
+    def _build(self, planned: PlatformPlan, platform: Platform) -> list[dict[str, Any]]:
+        built = [manifest for each in planned.feeds for manifest in feed.objects(each, platform)]
+        return built + deployment.query(query_plan(planned, ensure_api_key(self.data_dir)), platform)
+
+
+def topic_specs(topic: TopicPlan) -> list[TopicSpec]:
+    """A topic and its dead-letter topic, which needs no order and so one partition."""
+    config = {} if topic.retention_ms is None else {"retention.ms": str(topic.retention_ms)}
+    spec = TopicSpec(
+        str(topic.name), topic.partitions, topic.replication_factor, config, allow_reordering=topic.allow_reordering
+    )
+    return [spec, replace(spec, name=topic.name.dead_letters, partitions=1)]
+
+
+def query_plan(planned: PlatformPlan, keys_file: Path) -> QueryPlan:
+    """The query service over the planned tables: of each data type the one that is declared first."""
+    names: dict[str, str] = {}
+    for each in planned.tables:
+        names.setdefault(str(each.table.data_type or ""), each.table.identifier)
+    known = {str(data_type): names[data_type] for data_type in DataType if data_type in names}
+    config = QueryConfig.model_validate({**known, "api_keys_file": keys_file})
+    return QueryPlan("default", QUERY, config, 1, API_KEYS_SECRET, Resources())
+
+
+def _settings(platform: Platform) -> Settings:
+    return Settings(
+        kafka_bootstrap_servers=platform.kafka.bootstrap_servers,
+        kafka_security_protocol=platform.kafka.security_protocol,
+        registry_url=platform.registry.url,
+    )
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _stop_on_signals() -> threading.Event:
+    stopping = threading.Event()
+    for each in _SIGNALS:
+        signal.signal(each, lambda *_: stopping.set())
+    return stopping
+
+
+def _default_signals() -> None:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_DFL)

@@ -1,0 +1,324 @@
+"""Plans: what resources become, and every mistake with its text."""
+
+import copy
+from datetime import date
+
+import pytest
+
+from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
+from k2.model.tables import DEFAULT_PROPERTIES
+from k2.model.topics import sink_group_id
+from k2_operator.plan import plan, seconds, size_in_bytes
+
+PLATFORM = Platform(
+    kafka=KafkaPlatform(bootstrap_servers="kafka:9092", replication_factor=3),
+    registry=RegistryPlatform(url="http://registry:8080/apis/ccompat/v7"),
+    catalog=CatalogPlatform(properties={"type": "rest", "uri": "http://catalog:8181"}),
+)
+
+
+def table(name="trades", schema="trades", identifier=None, **spec):
+    return {
+        "apiVersion": "k2.dev/v1alpha1",
+        "kind": "IcebergTable",
+        "metadata": {"name": name},
+        "spec": {"identifier": identifier or f"market_data.{schema}", "schema": schema, **spec},
+    }
+
+
+def feed(name="asx", created="", streams=None, **spec):
+    return {
+        "apiVersion": "k2.dev/v1alpha1",
+        "kind": "MarketFeed",
+        "metadata": {"name": name} | ({"creationTimestamp": created} if created else {}),
+        "spec": {
+            "source": {"external": {}},
+            "exchange": "ASX",
+            "streams": streams or [{"dataType": "trades", "tableRef": {"name": "trades"}}],
+            **spec,
+        },
+    }
+
+
+def texts(*documents):
+    return [str(problem) for problem in plan(documents, PLATFORM).problems]
+
+
+def test_a_feed_becomes_topics_sinks_and_defaults_of_its_exchange():
+    planned = plan([table(), feed()], PLATFORM)
+    assert planned.problems == ()
+    (made,) = planned.feeds
+    (topic,) = made.topics
+    assert str(topic.name) == "market.equities.trades.asx"
+    assert (topic.partitions, topic.replication_factor, topic.retention_ms) == (6, 3, None)
+    (sink,) = made.sinks
+    assert sink.config.table == "market_data.trades"
+    assert sink.config.group_id == sink_group_id("market.equities.trades.asx", "market_data.trades")
+    assert sink.config.commit_interval_seconds == 30
+    assert sink.config.commit_bytes == 128 * 2**20
+    assert sink.config.duplicates == "drop"
+    assert made.producer is None
+
+
+def test_a_synthetic_feed_with_days_is_finite_and_its_job_is_named_by_what_it_sends():
+    source = {"synthetic": {"start": date(2026, 3, 2), "seed": 7}}  # YAML gives a date where no quotes stand
+    first = plan([table(), feed(source=source)], PLATFORM).feeds[0].producer
+    assert first.finite
+    assert (first.config.exchange, first.config.currency, first.config.asset_class) == ("ASX", "AUD", "equities")
+    again = plan([table(), feed(source=source, sink={"replicas": 3})], PLATFORM).feeds[0].producer
+    assert again.source_hash == first.source_hash
+    other = plan([table(), feed(source={"synthetic": {"start": date(2026, 3, 2), "seed": 8}})], PLATFORM).feeds[0]
+    assert other.producer.source_hash != first.source_hash
+    endless = plan([table(), feed(source={"synthetic": {"start": date(2026, 3, 2), "days": 0}})], PLATFORM).feeds[0]
+    assert not endless.producer.finite
+
+
+def test_reference_data_has_one_partition_and_one_sink():
+    documents = [
+        table("reference-data", "reference_data"),
+        feed(streams=[{"dataType": "reference_data", "tableRef": {"name": "reference-data"}}], sink={"replicas": 4}),
+    ]
+    (made,) = plan(documents, PLATFORM).feeds
+    assert made.topics[0].partitions == 1
+    assert made.sinks[0].replicas == 1
+
+
+def test_a_table_keeps_the_defaults_that_it_does_not_name():
+    documents = [
+        table(
+            properties={"write.parquet.compression-level": "3"},
+            partitionSpec=[{"source": "symbol", "transform": "bucket[16]"}],
+        )
+    ]
+    (made,) = plan(documents, PLATFORM).tables
+    assert made.table.properties == {**DEFAULT_PROPERTIES, "write.parquet.compression-level": "3"}
+    assert [(each.source, each.transform, each.name) for each in made.table.partition_by] == [
+        ("symbol", "bucket[16]", "symbol_bucket")
+    ]
+    assert [each.source for each in made.table.sort_by] == ["symbol", "timestamp", "source_sequence"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"exchnge": "ASX", "exchange": None}, 'spec.exchnge: unknown field; did you mean "exchange"?'),
+        ({"data_type": 1}, "spec.data_type: unknown field; expected one of source, exchange, assetClass"),
+        ({"exchange": "XXX"}, "spec.exchange: unknown exchange: found 'XXX', expected one of ASX, NYSE"),
+        ({"assetClass": "stocks"}, "spec.assetClass: not usable: found 'stocks', expected 'equities', 'crypto'"),
+        (
+            {"currency": "aud"},
+            "spec.currency: not usable: found 'aud', expected a currency's code in capitals, such as AUD or USDT",
+        ),
+        ({"streams": []}, "spec.streams: not usable: found [], expected at least 1"),
+        (
+            {"streams": [{"dataType": "trade", "tableRef": {"name": "trades"}}]},
+            "spec.streams[0].dataType: not usable: found 'trade', expected 'trades', 'quotes' or 'reference_data'",
+        ),
+        (
+            {"streams": [{"datatype": "trades", "tableRef": {"name": "trades"}}]},
+            'spec.streams[0].datatype: unknown field; did you mean "dataType"?',
+        ),
+        ({"streams": [{"dataType": "trades"}]}, "spec.streams[0].tableRef: missing; expected"),
+        (
+            {"streams": [{"dataType": "trades", "tableRef": {"name": "nope"}}]},
+            "spec.streams[0].tableRef.name: no usable IcebergTable of that name in namespace default: found 'nope', expected one of trades",
+        ),
+        (
+            {"streams": [{"dataType": "quotes", "tableRef": {"name": "trades"}}]},
+            "spec.streams[0].tableRef.name: IcebergTable trades holds trades, the stream holds quotes; refer to a table of the stream's type",
+        ),
+        (
+            {"streams": [{"dataType": "trades", "tableRef": {"name": "trades"}}] * 2},
+            "spec.streams[1].dataType: trades is already spec.streams[0]; name each data type once",
+        ),
+        ({"topic": {"partitions": "6"}}, "spec.topic.partitions: not usable: found '6', expected a valid integer"),
+        (
+            {"topic": {"partitions": 0}},
+            "spec.topic.partitions: not usable: found 0, expected greater than or equal to 1",
+        ),
+        (
+            {"sink": {"replicas": 7}},
+            "spec.sink.replicas: too many: found 7, expected at most 6, the number of partitions",
+        ),
+        ({"sink": {"commitInterval": 30}}, "spec.sink.commitInterval: not usable: found 30, expected a valid string"),
+        (
+            {"sink": {"commitInterval": "30 s"}},
+            "spec.sink.commitInterval: not usable: found '30 s', expected a duration such as 500ms, 30s, 5m, 12h or 7d",
+        ),
+        (
+            {"sink": {"commitInterval": "1ms"}},
+            "spec.sink.commitInterval: out of range: found '1ms', expected 100ms to 1h",
+        ),
+        ({"sink": {"commitBytes": "1Ki"}}, "spec.sink.commitBytes: out of range: found '1Ki', expected 64Ki to 4Gi"),
+        ({"schemaVersion": 1}, "spec.schemaVersion: not usable: found 1, expected 2"),
+        ({"source": {}}, "spec.source: not one source: found 'none', expected exactly one of csv, synthetic, external"),
+        (
+            {"source": {"external": {}, "synthetic": {"start": "2026-03-02"}}},
+            "spec.source: not one source: found 'synthetic and external'",
+        ),
+        ({"source": {"synthetik": {}}}, 'spec.source.synthetik: unknown field; did you mean "synthetic"?'),
+        ({"source": {"synthetic": {}}}, "spec.source.synthetic.start: missing; expected First trading date"),
+        (
+            {"source": {"synthetic": {"start": "2026-02-30"}}},
+            "spec.source.synthetic.start: not usable: found '2026-02-30', expected a valid date",
+        ),
+        (
+            {"source": {"csv": {"format": "asx", "uris": ["file:a.csv"], "volume": {"claimName": "ticks"}}}},
+            "spec.source.csv.symbol: missing; expected the symbol of all rows: asx files do not name it",
+        ),
+        (
+            {"source": {"csv": {"format": "asx", "uris": ["file:a.csv"], "symbol": "BHP"}}},
+            "spec.source.csv.volume: missing; expected the volume that file: URIs are relative to",
+        ),
+        (
+            {"source": {"csv": {"format": "asx", "uris": ["/a.csv"], "symbol": "BHP"}}},
+            "spec.source.csv.uris[0]: unknown kind of URI: found '/a.csv', expected s3://, https:// or file:",
+        ),
+        (
+            {"source": {"csv": {"format": "generic", "uris": ["file:../a"], "volume": {"claimName": "t"}}}},
+            "spec.source.csv.uris[0]: not a relative path: found 'file:../a'",
+        ),
+        (
+            {"source": {"csv": {"format": "generic", "uris": ["file:a"], "volume": {}}}},
+            "spec.source.csv.volume: not one volume; expected exactly one of claimName, configMapName",
+        ),
+        (
+            {"source": {"csv": {"format": "generic", "uris": ["s3://b/a"], "dataType": "quotes"}}},
+            "spec.source.csv.dataType: not a stream: found 'quotes', expected one of the feed's streams: trades",
+        ),
+    ],
+)
+def test_every_mistake_of_a_feed_has_its_path_and_its_remedy(change, expected):
+    document = feed()
+    document["spec"].update(change)
+    document["spec"] = {key: value for key, value in document["spec"].items() if value is not None}
+    (found,) = texts(table(), document)
+    assert found.startswith(f"MarketFeed default/asx: {expected}"), found
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"identifier": "trades"},
+            "spec.identifier: not usable: found 'trades', expected an identifier namespace.name",
+        ),
+        (
+            {"schema": "candles"},
+            "spec.schema: not usable: found 'candles', expected 'trades', 'quotes' or 'reference_data'",
+        ),
+        (
+            {"sortOrder": [{"column": "simbol"}]},
+            "spec.sortOrder[0].column: no such column: found 'simbol', expected a column of trades: message_id",
+        ),
+        (
+            {"partitionSpec": [{"source": "bid_price", "transform": "identity"}]},
+            "spec.partitionSpec[0].source: no such column: found 'bid_price'",
+        ),
+        (
+            {"partitionSpec": [{"source": "symbol", "transform": "buckets[3]"}]},
+            "spec.partitionSpec[0].transform: not usable: found 'buckets[3]'",
+        ),
+        (
+            {"properties": {"k2.offsets": "{}"}},
+            "spec.properties.k2.offsets: reserved for K2's own bookkeeping; leave it out",
+        ),
+    ],
+)
+def test_every_mistake_of_a_table_has_its_path_and_its_remedy(change, expected):
+    document = table()
+    document["spec"].update(change)
+    (found,) = texts(document)
+    assert found.startswith(f"IcebergTable default/trades: {expected}"), found
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {"kind": "MarketFed"},
+            "MarketFed default/asx: kind: unknown kind: found 'MarketFed', expected MarketFeed or IcebergTable; did you mean \"MarketFeed\"?",
+        ),
+        ({"apiVersion": "v1"}, "MarketFeed default/asx: apiVersion: not K2's: found 'v1', expected k2.dev/v1alpha1"),
+        ({"spec": None}, "MarketFeed default/asx: spec: missing; expected the fields of a MarketFeed"),
+        ({"metadata": {"name": "ASX"}}, "MarketFeed default/ASX: metadata.name: not a usable name: found 'ASX'"),
+        ({"metadata": {"name": "a" * 41}}, f"MarketFeed default/{'a' * 41}: metadata.name: not a usable name"),
+        ({"speck": {}}, 'MarketFeed default/asx: speck: unknown field; did you mean "spec"?'),
+    ],
+)
+def test_what_is_no_resource_of_ours_is_named(change, expected):
+    found = texts(table(), feed() | change)
+    assert found[0].startswith(expected), found
+
+
+def test_all_mistakes_are_found_at_once():
+    broken = feed(currency="aud", topic={"partitions": 0}, sink={"replica": 1})
+    assert [problem.path for problem in plan([table(), broken], PLATFORM).problems] == [
+        "spec.currency",
+        "spec.topic.partitions",
+        "spec.sink.replica",
+    ]
+
+
+def test_a_name_declared_twice_is_an_error():
+    assert texts(table(), feed(), feed())[0] == (
+        "MarketFeed default/asx: metadata.name: declared twice; give one of them another name"
+    )
+
+
+def test_the_oldest_feed_owns_a_topic_and_the_later_one_is_told_who():
+    older, newer = feed("zzz", created="2026-01-01T00:00:00Z"), feed("aaa", created="2026-01-02T00:00:00Z")
+    planned = plan([table(), newer, older], PLATFORM)
+    assert [made.name for made in planned.feeds] == ["zzz"]
+    (problem,) = planned.problems
+    assert problem.reason == "TopicClaimed"
+    assert str(problem) == (
+        "MarketFeed default/aaa: spec.streams[0]: topic market.equities.trades.asx and its sink belong to MarketFeed "
+        "default/zzz, which is older; set sink.enabled: false to send to the same topic only"
+    )
+
+
+def test_the_next_feed_takes_over_when_the_owner_is_gone():
+    newer = feed("aaa", created="2026-01-02T00:00:00Z")
+    (made,) = plan([table(), newer], PLATFORM).feeds
+    assert [str(topic.name) for topic in made.topics] == ["market.equities.trades.asx"]
+
+
+def test_a_producer_only_stream_shares_a_topic_without_a_sink_of_its_own():
+    second = feed("aaa", streams=[{"dataType": "trades", "tableRef": {"name": "trades"}, "sink": {"enabled": False}}])
+    planned = plan([table(), feed("zzz"), second], PLATFORM)
+    assert planned.problems == ()
+    by_name = {made.name: made for made in planned.feeds}
+    assert (by_name["aaa"].topics, by_name["aaa"].sinks) == ((), ())
+    assert len(by_name["zzz"].sinks) == 1
+
+
+def test_a_topic_whose_feeds_all_only_produce_still_has_an_owner():
+    alone = feed(streams=[{"dataType": "trades", "tableRef": {"name": "trades"}, "sink": {"enabled": False}}])
+    (made,) = plan([table(), alone], PLATFORM).feeds
+    assert len(made.topics) == 1
+    assert made.sinks == ()
+
+
+def test_two_tables_with_one_identifier_have_one_owner():
+    older = copy.deepcopy(table("b"))
+    older["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    newer = table("a")
+    newer["metadata"]["creationTimestamp"] = "2026-02-01T00:00:00Z"
+    planned = plan([newer, older], PLATFORM)
+    assert [made.name for made in planned.tables] == ["b"]
+    (problem,) = planned.problems
+    assert problem.reason == "DuplicateIdentifier"
+    assert "market_data.trades belongs to IcebergTable default/b, which is older" in str(problem)
+
+
+def test_the_plan_is_the_same_whatever_the_order_of_the_documents():
+    documents = [table(), table("quotes", "quotes"), feed("b"), feed("a")]
+    forward, backward = plan(documents, PLATFORM), plan(documents[::-1], PLATFORM)
+    assert set(map(str, forward.problems)) == set(map(str, backward.problems))
+    assert forward.feeds == backward.feeds
+
+
+def test_durations_and_sizes_are_read():
+    assert [seconds(text) for text in ("500ms", "30s", "1.5m", "2h", "7d")] == [0.5, 30, 90, 7200, 604_800]
+    assert [size_in_bytes(text) for text in ("100", "64Ki", "128Mi", "1Gi")] == [100, 65_536, 134_217_728, 2**30]
