@@ -2,9 +2,10 @@
 
 "Next" is always the next offset to read. For a partition the counts satisfy, at any time,
 
-    next - first = rows + duplicates + dead_letters + non_records
+    next - first = rows + duplicates + dead_letters + lost + non_records
 
-where non-records are offsets that held no message (transaction markers). The same map stands in the property
+where lost are offsets that a person gave up (`k2 sink reset --skip-to-earliest`), and non-records are offsets that held
+no message (transaction markers). The same map stands in the property
 `k2.offsets` of the table (what is true now) and in the summary of each snapshot K2 makes (what was true then); a
 difference between the two means that somebody rolled the table back, and K2 then refuses to go on.
 """
@@ -38,16 +39,21 @@ class PartitionOffsets:
     rows: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    lost: int = 0
 
     @property
     def non_records(self) -> int:
         """Offsets in [first, next) that held no message."""
-        return self.next - self.first - self.rows - self.duplicates - self.dead_letters
+        return self.next - self.first - self.rows - self.duplicates - self.dead_letters - self.lost
 
     def advanced(self, next_offset: int, *, rows: int, duplicates: int, dead_letters: int) -> PartitionOffsets:
         """This partition after a batch that ended before `next_offset`."""
-        return PartitionOffsets(
-            self.first, next_offset, self.rows + rows, self.duplicates + duplicates, self.dead_letters + dead_letters
+        return replace(
+            self,
+            next=next_offset,
+            rows=self.rows + rows,
+            duplicates=self.duplicates + duplicates,
+            dead_letters=self.dead_letters + dead_letters,
         )
 
 
@@ -83,7 +89,14 @@ class OffsetMap:
                     "id": held.topic_id,
                     "cluster": held.cluster_id,
                     "partitions": {
-                        str(number): [p.first, p.next, p.rows, p.duplicates, p.dead_letters]
+                        str(number): [
+                            p.first,
+                            p.next,
+                            p.rows,
+                            p.duplicates,
+                            p.dead_letters,
+                            *([p.lost] if p.lost else []),
+                        ]
                         for number, p in sorted(held.partitions.items())
                     },
                 }

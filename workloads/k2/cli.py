@@ -1,0 +1,61 @@
+"""The command `k2`: every part of the platform, put together. The only place that knows both data and control plane."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from k2 import __version__, cli_load, cli_query, cli_sink, cli_up
+from k2.model.errors import K2Error, UserError
+
+USER_ERROR, WORLD_ERROR, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="k2",
+    help="Market data platform: ticks through Kafka into Iceberg, answered by DuckDB.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+run_app = typer.Typer(help="Run one workload, as its pod does (configuration: `K2_CONFIG_FILE`).", no_args_is_help=True)
+
+cli_up.register(app)
+cli_load.register(app, run_app)
+cli_sink.register(app, run_app)
+cli_query.register(app, run_app)
+app.add_typer(run_app, name="run")
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"k2 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(  # pyright: ignore[reportUnusedFunction]
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    del version
+
+
+def run_app_with_errors(application: typer.Typer) -> None:
+    """Run a command line; K2's own errors become one clear message on stderr and an exit code (2: the user's, 1: the world's)."""
+    try:
+        application()
+    except UserError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(USER_ERROR)
+    except K2Error as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(WORLD_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def main() -> None:
+    """Entry point of `k2`."""
+    run_app_with_errors(app)

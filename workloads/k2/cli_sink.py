@@ -1,0 +1,188 @@
+"""`k2 run sink`, `k2 sink …` and `k2 audit`: the sink as a workload and as a person meets it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table as Grid
+
+from k2.lake.audit import Audit
+from k2.model.errors import UserError
+from k2.model.settings import Settings, settings
+from k2.model.tables import NAMESPACE
+from k2.model.workload import SinkConfig, read_config
+
+FOUND = 1
+"""Exit code of `k2 audit` when anything is missing or doubled."""
+
+
+def register(app: typer.Typer, run_app: typer.Typer) -> None:
+    """Add the commands."""
+    run_app.command("sink")(run_sink_command)
+    sink_app = typer.Typer(help="What a person decides for a sink that refused to go on.", no_args_is_help=True)
+    sink_app.command("reset")(reset)
+    app.add_typer(sink_app, name="sink")
+    app.command("audit")(audit)
+
+
+def run_sink_command(
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Stop when the table holds what the topic holds now.")
+    ] = False,
+) -> None:
+    """Move one topic into one table, exactly once, until stopped."""
+    from k2.sink.run import run_sink
+
+    env = settings()
+    config = read_config(env.config_file, SinkConfig)
+    if until_end:
+        config = config.model_copy(update={"until_end": True})
+    run_sink(env, config)
+
+
+def reset(
+    table: Annotated[str, typer.Argument(help="The table, `namespace.name`.")],
+    to_snapshot: Annotated[
+        int | None, typer.Option(help="Take the offsets of this snapshot (the current one, after a rollback).")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="The topic, for --forget and --skip-to-earliest.")] = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="The topic was made anew: read it from its beginning.")
+    ] = False,
+    skip_to_earliest: Annotated[
+        bool, typer.Option("--skip-to-earliest", help="Give up what retention deleted; counted as lost in the audit.")
+    ] = False,
+) -> None:
+    """Decide where a sink goes on that refused to (rolled-back table, topic made anew, retention). Stop the sink first."""
+    from k2.bus.admin import beginning_offsets
+    from k2.lake.catalog import load_table, open_catalog
+    from k2.lake.reset import forget_topic, reset_to_snapshot, skip_to_earliest as skip
+
+    chosen = [to_snapshot is not None, forget, skip_to_earliest]
+    if sum(chosen) != 1 or ((forget or skip_to_earliest) and topic is None):
+        raise UserError(
+            "k2 sink reset needs one decision",
+            expected="--to-snapshot ID, or --topic T with --forget or with --skip-to-earliest",
+        )
+    env = settings()
+    loaded = load_table(open_catalog(env), table)
+    if to_snapshot is not None:
+        offsets = reset_to_snapshot(loaded, to_snapshot)
+    elif forget:
+        offsets = forget_topic(loaded, topic or "")
+    else:
+        offsets = skip(loaded, topic or "", beginning_offsets(env.kafka_config(), topic or ""))
+    Console(stderr=True).print(f"{table} now records: {offsets.to_json()}", highlight=False, soft_wrap=True)
+
+
+def audit(
+    tables: Annotated[list[str] | None, typer.Argument(help="Tables; default: trades, quotes, reference_data.")] = None,
+    output: Annotated[str, typer.Option(help="table or json.")] = "table",
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask Kafka for the topics' ends.")] = False,
+) -> None:
+    """Prove that tables hold every offset they say, once: missing or doubled rows end with exit code 1.
+
+    Examples:
+
+        k2 audit
+        k2 audit market_data.trades --output json
+    """
+    from k2.lake.catalog import open_catalog
+
+    if output not in {"table", "json"}:
+        raise UserError("Unknown output", found=output, expected="table or json")
+    env = settings()
+    catalog = open_catalog(env)
+    names = tables or [f"{namespace}.{name}" for namespace, name in catalog.list_tables(NAMESPACE)]
+    audits = [audit_one(env, name, offline=offline) for name in sorted(names)]
+    if output == "json":
+        print(json.dumps([_as_json(found) for found in audits], indent=2))
+    else:
+        for found in audits:
+            _print(found)
+    if not all(found.ok for found in audits):
+        raise typer.Exit(FOUND)
+
+
+def audit_one(env: Settings, name: str, *, offline: bool) -> Audit:
+    """Audit one table, with a progress bar on stderr."""
+    from k2.lake.audit import audit_table
+    from k2.lake.catalog import load_table, open_catalog
+    from k2.lake.offsets import recorded_offsets
+
+    table = load_table(open_catalog(env), name)
+    ends: dict[str, dict[int, int]] = {}
+    if not offline:
+        from k2.bus.admin import end_offsets, topic_ids
+
+        # A topic that is gone is not compared: what was read of it is in the table all the same.
+        known = recorded_offsets(table).topics
+        there = topic_ids(env.kafka_config(), known) if known else {}
+        ends = {
+            topic: end_offsets(env.kafka_config(), topic) for topic in there if there[topic] == known[topic].topic_id
+        }
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"audit {name}", total=None)
+        return audit_table(table, ends, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _as_json(found: Audit) -> dict[str, object]:
+    return {
+        "table": found.table,
+        "snapshot_id": found.snapshot_id,
+        "ok": found.ok,
+        "rows_of_unknown_topics": found.strangers,
+        "partitions": [
+            {
+                "topic": part.topic,
+                "partition": part.partition,
+                "first": part.offsets.first,
+                "next": part.offsets.next,
+                "rows": part.rows,
+                "duplicates": part.offsets.duplicates,
+                "dead_letters": part.offsets.dead_letters,
+                "lost": part.offsets.lost,
+                "non_records": part.offsets.non_records,
+                "missing": part.missing,
+                "doubled": part.doubled,
+                "outside": part.outside,
+                "examples": list(part.examples),
+                "end": part.end,
+                "behind": part.behind,
+                "ok": part.ok,
+            }
+            for part in found.partitions
+        ],
+    }
+
+
+def _print(found: Audit) -> None:
+    console = Console()
+    grid = Grid(title=f"{found.table} at snapshot {found.snapshot_id}", title_justify="left")
+    grid.add_column("topic/partition", no_wrap=True)
+    for name in ("offsets", "rows", "duplicates", "dead letters", "no record", "missing", "doubled", "behind"):
+        grid.add_column(name, justify="right")
+    grid.add_column("")
+    for part in found.partitions:
+        grid.add_row(
+            f"{part.topic}/{part.partition}",
+            f"[{part.offsets.first}, {part.offsets.next})",
+            f"{part.rows:,}",
+            f"{part.offsets.duplicates:,}",
+            f"{part.offsets.dead_letters:,}",
+            f"{part.offsets.non_records + part.offsets.lost:,}",
+            f"{part.missing:,}",
+            f"{part.doubled + part.outside:,}",
+            "?" if part.behind is None else f"{part.behind:,}",
+            "ok" if part.ok else f"WRONG at {', '.join(map(str, part.examples))}",
+        )
+    console.print(grid)
+    total = sum(part.rows for part in found.partitions)
+    if found.ok:
+        console.print(f"{found.table}: {total:,} rows, every offset once, nothing missing.", highlight=False)
+    else:
+        console.print(f"{found.table}: NOT what its offsets say; see above.", style="bold red", highlight=False)

@@ -1,0 +1,209 @@
+"""What a sink holds between two commits: decoded rows, dead letters, and exactly which offsets they account for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from k2.lake.batch import Batch
+from k2.model.tables import OFFSET, PARTITION
+
+DECODE_ROWS = 32_768
+"""Messages decoded at once: enough for the columns to pay, few enough to stay in the cache (measured)."""
+
+# Values that repeat: as a dictionary they cost four bytes a row and are taken, sorted and written as integers.
+_REPEATING = ("symbol", "exchange", "asset_class", "currency", "side")
+
+
+class Polled(Protocol):
+    """Messages of one poll, as columns of equal length."""
+
+    @property
+    def payloads(self) -> list[bytes | None]:
+        """Values as they came; None is a tombstone."""
+        ...
+
+    @property
+    def partitions(self) -> npt.NDArray[np.int32]:
+        """Partition of each."""
+        ...
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Offset of each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A message that is no event, with where it came from and why."""
+
+    payload: bytes | None
+    partition: int
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The rows of a block of messages: `rows[i]` came from message `index[i]`, ascending; `bad` are the others, and why."""
+
+    rows: pa.RecordBatch
+    index: npt.NDArray[np.int64]
+    bad: Sequence[tuple[int, str]]
+
+
+Decode = Callable[[Sequence[bytes | None]], Read]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBatch:
+    """A batch cut off for the committer, with the dead letters that must be acknowledged before it is committed."""
+
+    batch: Batch
+    poison: Sequence[Poison]
+    bytes: int
+
+
+@dataclass(slots=True)
+class Holding:
+    """Accumulates polls into a batch. One instance for the life of a consumer; `cut` begins the next batch.
+
+    Args:
+        decode: payloads to rows; called for blocks of `DECODE_ROWS`.
+        empty: a table without rows, with the columns of a batch.
+    """
+
+    decode: Decode
+    empty: pa.Table
+    bytes: int = 0
+    messages: int = 0
+    _start: dict[int, int] = field(default_factory=dict)
+    _next: dict[int, int] = field(default_factory=dict)
+    _payloads: list[bytes | None] = field(default_factory=list)
+    _partitions: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    _offsets: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    _chunks: list[pa.RecordBatch] = field(default_factory=list)
+    _poison: list[Poison] = field(default_factory=list)
+
+    def begin(self, partition: int, offset: int) -> None:
+        """A partition was given to this consumer, or sought: everything before `offset` is the table's already."""
+        self.drop({partition})
+        self._start[partition] = self._next[partition] = offset
+
+    def drop(self, partitions: set[int]) -> None:
+        """Forget what is held of these partitions, and that they are ours."""
+        if any(self._next.get(p) != self._start.get(p) for p in partitions):
+            self._decode_pending()
+            gone = sorted(partitions)
+            self._chunks = [_without(chunk, gone) for chunk in self._chunks]
+            self._poison = [poison for poison in self._poison if poison.partition not in partitions]
+        for partition in partitions:
+            self._start.pop(partition, None)
+            self._next.pop(partition, None)
+
+    def add(self, polled: Polled) -> None:
+        """Take the messages of one poll. Messages of a partition that is not ours, or before its start, are left out."""
+        partitions, offsets = polled.partitions, polled.offsets
+        last = _last_by_partition(partitions, offsets)
+        if not all(partition in self._next for partition in last):
+            mine = np.isin(partitions, np.array(list(self._next), dtype=np.int32))
+            polled = _Columns(
+                [p for p, m in zip(polled.payloads, mine, strict=True) if m], partitions[mine], offsets[mine]
+            )
+            partitions, offsets = polled.partitions, polled.offsets
+            last = _last_by_partition(partitions, offsets)
+        for partition, offset in last.items():
+            self._next[partition] = offset + 1
+        self._payloads.extend(polled.payloads)
+        self._partitions.append(partitions)
+        self._offsets.append(offsets)
+        self.messages += len(offsets)
+        self.bytes += _size(polled.payloads)
+        if len(self._payloads) >= DECODE_ROWS:
+            self._decode_pending()
+
+    def reached(self, positions: dict[int, int]) -> None:
+        """The consumer's positions, which may have passed transaction markers after the last message."""
+        for partition, position in positions.items():
+            if partition in self._next:
+                self._next[partition] = max(self._next[partition], position)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is any offset that the table does not have."""
+        return self._start != self._next
+
+    @property
+    def next(self) -> dict[int, int]:
+        """Partition → next offset, of what is held and before."""
+        return dict(self._next)
+
+    def cut(self) -> HeldBatch:
+        """Everything held as a batch; what comes next belongs to the next one."""
+        self._decode_pending()
+        ranges = {p: (self._start[p], self._next[p]) for p in self._next if self._start[p] != self._next[p]}
+        dead: dict[int, int] = {}
+        for poison in self._poison:
+            dead[poison.partition] = dead.get(poison.partition, 0) + 1
+        rows = pa.Table.from_batches(self._chunks) if self._chunks else self.empty
+        held = HeldBatch(Batch(rows.unify_dictionaries(), ranges, dead), self._poison, self.bytes)
+        self._start = dict(self._next)
+        self._chunks, self._poison, self.bytes, self.messages = [], [], 0, 0
+        return held
+
+    def _decode_pending(self) -> None:
+        if not self._payloads:
+            return
+        payloads, self._payloads = self._payloads, []
+        partitions, offsets = np.concatenate(self._partitions), np.concatenate(self._offsets)
+        self._partitions, self._offsets = [], []
+        read = self.decode(payloads)
+        self._poison.extend(
+            Poison(payloads[index], int(partitions[index]), int(offsets[index]), reason) for index, reason in read.bad
+        )
+        if not len(read.index):
+            return
+        whole = len(read.index) == len(payloads)
+        rows = _compact(read.rows)
+        rows = rows.append_column(PARTITION, pa.array(partitions if whole else partitions[read.index], pa.int32()))
+        self._chunks.append(rows.append_column(OFFSET, pa.array(offsets if whole else offsets[read.index], pa.int64())))
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    payloads: list[bytes | None]
+    partitions: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+
+
+def _last_by_partition(partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> dict[int, int]:
+    """Highest offset of each partition; within a partition a poll is in offset order."""
+    values, first_from_end = np.unique(partitions[::-1], return_index=True)
+    return dict(zip(values.tolist(), offsets[::-1][first_from_end].tolist(), strict=True))
+
+
+def _size(payloads: Sequence[bytes | None]) -> int:
+    try:
+        return sum(map(len, payloads))  # pyright: ignore[reportArgumentType]
+    except TypeError:  # a tombstone among them
+        return sum(len(payload) for payload in payloads if payload is not None)
+
+
+def _compact(rows: pa.RecordBatch) -> pa.RecordBatch:
+    for name in _REPEATING:
+        index = rows.schema.get_field_index(name)
+        if index >= 0 and not pa.types.is_dictionary(rows.schema.field(index).type):
+            encoded = rows.column(index).dictionary_encode()
+            rows = rows.set_column(index, pa.field(name, encoded.type, rows.schema.field(index).nullable), encoded)
+    return rows
+
+
+def _without(chunk: pa.RecordBatch, partitions: list[int]) -> pa.RecordBatch:
+    kept = ~np.isin(chunk.column(PARTITION).to_numpy(), partitions)
+    return chunk.filter(pa.array(kept))

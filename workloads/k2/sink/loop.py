@@ -1,0 +1,253 @@
+"""A sink's loop: read, hold, cut, write; and what it does when partitions move, a commit is fenced, or it must end.
+
+Nothing here talks to Kafka or to a catalog by itself: the reader and the writing thread are given.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from k2.lake.commit import FencedError
+from k2.model.errors import RefusedError, WorldError
+from k2.obs import metrics
+from k2.sink.held import Holding, Polled
+from k2.sink.writing import Writing, Written
+
+log = structlog.get_logger(__name__)
+
+POLL_MESSAGES = 1_000
+POLL_SECONDS = 0.1
+
+
+class Reader(Protocol):
+    """What the loop needs of a consumer (`k2.bus.consumer.TopicReader`)."""
+
+    def poll_block(self, max_messages: int, timeout: float) -> Polled | None:
+        """Up to so many messages, or None when there was none within the timeout. Rebalances happen in here."""
+        ...
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Read on from there."""
+        ...
+
+    def position(self) -> dict[int, int]:
+        """Partition → next offset, transaction markers passed."""
+        ...
+
+    def commit_group_offsets(self, offsets: Mapping[int, int], metadata: str) -> None:
+        """Tell Kafka, for lag and status alone."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """Where to begin, asked anew at every assignment: what the table records, and the earliest offsets of the topic."""
+
+    recorded: Callable[[], dict[int, int]]
+    earliest: Callable[[], dict[int, int]]
+    topic: str
+    table: str
+
+    def of(self, partitions: set[int]) -> dict[int, int]:
+        """Partition → offset to read from.
+
+        Raises:
+            RefusedError: retention has passed an offset that was not read.
+        """
+        recorded, earliest = self.recorded(), self.earliest()
+        starts = {partition: recorded.get(partition, earliest[partition]) for partition in partitions}
+        for partition, start in starts.items():
+            if start < earliest[partition]:
+                raise RefusedError(
+                    f"Retention has passed what {self.table} has not read of {self.topic}/{partition}",
+                    found=f"earliest offset {earliest[partition]}",
+                    expected=f"offset {start}",
+                    remedy=f"The rows between are lost in Kafka; to go on without them: k2 sink reset {self.table} "
+                    f"--topic {self.topic} --skip-to-earliest",
+                )
+        return starts
+
+
+@dataclass(slots=True)
+class Sink:
+    """One consumer of one (topic, table) pair.
+
+    Args:
+        holding: accumulates what is read.
+        writing: brings batches into the table.
+        starts: where partitions begin.
+        topic, table: names, for logs and metrics.
+        interval: seconds after which what is held is committed.
+        most_bytes: payload bytes after which it is committed at once.
+        stop: set by a signal: what is held is committed, then the loop ends.
+        ends: for `--until-end`: the offsets at which to stop once the table holds them. None: run for ever.
+        settled: for `--until-end`: what the table records now, of all partitions.
+    """
+
+    holding: Holding
+    writing: Writing
+    starts: Starts
+    topic: str
+    table: str
+    interval: float
+    most_bytes: int
+    stop: threading.Event
+    ends: Mapping[int, int] | None = None
+    settled: Callable[[], dict[int, int]] | None = None
+    reader: Reader | None = None
+    state: str = "waiting for partitions"
+    _oldest: float | None = field(default=None, init=False)
+    _checked: float = field(default=0.0, init=False)
+
+    # --- called by the reader while it polls -------------------------------------------------------------------------
+
+    def assigned(self, partitions: set[int]) -> dict[int, int]:
+        """Partitions were given to this consumer; says where to begin."""
+        starts = self.starts.of(partitions)
+        for partition, offset in starts.items():
+            self.holding.begin(partition, offset)
+        metrics.REBALANCES.labels(self.topic, "assigned").inc()
+        log.info("sink.assigned", topic=self.topic, table=self.table, starts=starts)
+        self.state = "running"
+        return starts
+
+    def revoked(self, partitions: set[int]) -> None:
+        """Partitions are being taken in good order: what is held of them is committed first, as we still own them."""
+        metrics.REBALANCES.labels(self.topic, "revoked").inc()
+        log.info("sink.revoked", topic=self.topic, table=self.table, partitions=sorted(partitions))
+        try:
+            self.flush()
+        except WorldError as error:  # the next owner reads it again, from where the table says
+            log.warning("sink.dropped_at_revoke", topic=self.topic, error=str(error))
+        self.holding.drop(partitions)
+
+    def lost(self, partitions: set[int]) -> None:
+        """Partitions belong to somebody else already: what is held of them is not ours to commit."""
+        metrics.REBALANCES.labels(self.topic, "lost").inc()
+        log.warning("sink.lost", topic=self.topic, table=self.table, partitions=sorted(partitions))
+        self.holding.drop(partitions)
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self, reader: Reader) -> None:
+        """Run until `stop` is set, or until the table holds the ends.
+
+        Raises:
+            RefusedError: a person has to decide; nothing was lost or doubled.
+            WorldError: Kafka, the registry, the catalog or the store failed for too long.
+        """
+        self.reader = reader
+        try:
+            while not self.stop.is_set() and not self._at_end():
+                self._read(reader)
+                if self.writing.finished:
+                    self._take()
+                if self._due():
+                    self._cut()
+            self.flush()
+        finally:
+            self.writing.close()
+            reader.close()
+
+    def flush(self) -> None:
+        """Commit what is held, and wait for it. After a fence there is nothing left to flush."""
+        if self._take() and self.holding.has_news:
+            self.writing.start(self.holding.cut())
+            self._oldest = None
+            self._take()
+
+    def _read(self, reader: Reader) -> None:
+        if self.holding.bytes >= self.most_bytes and self.writing.busy:
+            self._take()  # memory is bounded: nothing is read while one batch is written and the next is full
+            return
+        polled = reader.poll_block(POLL_MESSAGES, POLL_SECONDS)
+        if polled is not None:
+            self.holding.add(polled)
+            metrics.CONSUMED.labels(self.topic).inc(len(polled.payloads))
+        elif self.holding.messages == 0:
+            self.holding.reached(reader.position())
+        if self._oldest is None and self.holding.has_news:
+            self._oldest = time.monotonic()
+
+    def _due(self) -> bool:
+        if self.writing.busy or not self.holding.has_news:
+            return False
+        full = self.holding.bytes >= self.most_bytes
+        old = self._oldest is not None and time.monotonic() - self._oldest >= self.interval
+        return full or old or self._read_to_the_ends()
+
+    def _read_to_the_ends(self) -> bool:
+        if self.ends is None:
+            return False
+        return all(self.holding.next[p] >= self.ends.get(p, 0) for p in self.holding.next)
+
+    def _cut(self) -> None:
+        if self._take():
+            self.writing.start(self.holding.cut())
+            self._oldest = None
+
+    def _take(self) -> bool:
+        """Take the result of the batch under way, waiting for it. False: it was fenced, and all that was held is gone."""
+        try:
+            written = self.writing.result()
+        except FencedError as fenced:
+            self._start_over(fenced)
+            return False
+        if written is not None:
+            self._report(written)
+        return True
+
+    def _start_over(self, fenced: FencedError) -> None:
+        log.warning("sink.fenced", topic=self.topic, table=self.table, reason=str(fenced))
+        assert self.reader is not None
+        for partition, offset in self.starts.of(set(self.holding.next)).items():
+            self.holding.begin(partition, offset)
+            self.reader.seek(partition, offset)
+        self._oldest = None
+
+    def _report(self, written: Written) -> None:
+        done = written.committed
+        newest = written.newest_event_us
+        log.info(
+            "sink.committed",
+            table=self.table,
+            snapshot=done.snapshot_id,
+            rows=done.rows,
+            duplicates=done.duplicates,
+            files=done.files,
+            seconds=round(written.seconds, 3),
+            attempts=done.attempts,
+        )
+        if newest is not None:
+            metrics.SINK_NEWEST_EVENT.labels(self.table).set(newest / 1e6)
+        assert self.reader is not None
+        told = {
+            "snapshot": done.snapshot_id,
+            "newest": None if newest is None else datetime.fromtimestamp(newest / 1e6, UTC).isoformat(),
+            "rows": done.rows,
+        }
+        mine = {partition: offset for partition, offset in done.offsets.items() if partition in self.holding.next}
+        if mine:
+            self.reader.commit_group_offsets(mine, json.dumps(told, separators=(",", ":")))
+
+    def _at_end(self) -> bool:
+        if self.ends is None or self.settled is None or self.writing.busy or self.holding.has_news:
+            return False
+        now = time.monotonic()
+        if now - self._checked < 0.5:  # other consumers of the group may still be at work: ask the table, not too often
+            return False
+        self._checked = now
+        recorded = self.settled()
+        return all(recorded.get(partition, 0) >= end for partition, end in self.ends.items() if end > 0)

@@ -1,0 +1,143 @@
+"""The second thread of a sink: takes batches that were cut off and brings them into the table, one at a time.
+
+While it sorts, writes and commits (work that does not hold the interpreter's lock), the first thread reads and decodes
+the next batch. What went wrong is handed back to the first thread, which alone decides what to do about it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import structlog
+
+from k2.lake.commit import Committed, Committer, FencedError
+from k2.lake.snapshots import trim_snapshots
+from k2.model.errors import K2Error
+from k2.model.events import EVENT_TIME
+from k2.obs import metrics
+from k2.sink.held import HeldBatch, Poison
+
+log = structlog.get_logger(__name__)
+
+SendDeadLetters = Callable[[list[Poison]], None]
+"""Sends messages to the dead-letter topic and returns when every one is acknowledged."""
+
+TRIM_EVERY = 10
+"""Commits between two looks at the number of snapshots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A batch that is in the table, with the time of its newest event (microseconds UTC; None when it had no row)."""
+
+    committed: Committed
+    newest_event_us: int | None
+    seconds: float
+
+
+class Writing:
+    """At most one batch on its way into the table.
+
+    Args:
+        make_committer: called once, in the writing thread: catalogs and tables belong to one thread.
+        send_dead_letters: see `SendDeadLetters`; called before the commit that moves past them.
+        max_snapshots: untagged snapshots kept.
+        stop: set when the sink must end; waiting for the world then ends soon.
+    """
+
+    def __init__(
+        self,
+        make_committer: Callable[[], Committer],
+        send_dead_letters: SendDeadLetters,
+        max_snapshots: int,
+        stop: threading.Event,
+    ) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="k2-writing")
+        self._send = send_dead_letters
+        self._max_snapshots = max_snapshots
+        self._stop = stop
+        self._commits = 0
+        self._make_committer = make_committer
+        self._committer: Committer | None = None
+        self._running: Future[Written] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a batch is on its way."""
+        return self._running is not None and not self._running.done()
+
+    @property
+    def finished(self) -> bool:
+        """Whether a result waits to be taken."""
+        return self._running is not None and self._running.done()
+
+    def start(self, held: HeldBatch) -> None:
+        """Begin to write a batch. The result of the one before must have been taken."""
+        assert self._running is None
+        self._running = self._thread.submit(self._write, held)
+
+    def result(self) -> Written | None:
+        """Wait for the batch under way and take its result (None: there is none). Raises what `Committer.commit` does."""
+        if self._running is None:
+            return None
+        running, self._running = self._running, None
+        return running.result()
+
+    def close(self) -> None:
+        """Wait for the batch under way and end the thread; its result is left to the table."""
+        self._thread.shutdown(wait=True)
+
+    def _write(self, held: HeldBatch) -> Written:
+        started = time.monotonic()
+        if self._committer is None:
+            self._committer = self._make_committer()
+        committer = self._committer
+        table = committer.identifier
+        if held.poison:
+            self._send(list(held.poison))
+        try:
+            done = committer.commit(held.batch)
+        except FencedError:
+            metrics.SINK_FENCED.labels(table).inc()
+            metrics.COMMITS.labels(table, "fenced").inc()
+            raise
+        except Exception:
+            metrics.COMMITS.labels(table, "failed").inc()
+            raise
+        seconds = time.monotonic() - started
+        _count(table, done, seconds)
+        self._trim(committer)
+        times = held.batch.rows.column(EVENT_TIME[committer.data_type]).cast(pa.int64()).to_numpy()
+        return Written(done, int(times.max()) if len(times) else None, seconds)
+
+    def _trim(self, committer: Committer) -> None:
+        self._commits += 1
+        if self._commits % TRIM_EVERY:
+            return
+        table = committer.catalog.load_table(committer.identifier)
+        try:
+            trimmed = trim_snapshots(table, self._max_snapshots, datetime.now(UTC))
+        except (K2Error, OSError, ValueError) as error:  # housekeeping: the next commit tries again
+            log.warning("snapshots.not_trimmed", table=committer.identifier, error=repr(error))
+            return
+        metrics.SNAPSHOTS.labels(committer.identifier).set(len(table.metadata.snapshots) - trimmed.expired)
+        metrics.SNAPSHOTS_EXPIRED.labels(committer.identifier).inc(trimmed.expired)
+
+
+def _count(table: str, done: Committed, seconds: float) -> None:
+    metrics.COMMITS.labels(table, "committed").inc()
+    if done.attempts > 1:
+        metrics.COMMITS.labels(table, "conflict").inc(done.attempts - 1)
+    metrics.ROWS_WRITTEN.labels(table).inc(done.rows)
+    metrics.BYTES_WRITTEN.labels(table).inc(done.bytes)
+    metrics.FILES_WRITTEN.labels(table).inc(done.files)
+    metrics.DUPLICATES.labels(table).inc(done.duplicates)
+    metrics.SINK_BATCH_ROWS.labels(table).observe(done.rows)
+    metrics.WRITE_DURATION.labels(table).observe(seconds)
+    metrics.SINK_LAST_COMMIT.labels(table).set_to_current_time()
