@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from k2 import __version__, cli_load, cli_query, cli_sink, cli_up
+from k2 import __version__, cli_load, cli_query, cli_run, cli_sink, cli_up
 from k2.model.errors import K2Error, UserError
 
 USER_ERROR, WORLD_ERROR, INTERRUPTED = 2, 1, 130
@@ -20,13 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-run_app = typer.Typer(help="Run one workload, as its pod does (configuration: `K2_CONFIG_FILE`).", no_args_is_help=True)
-
-cli_up.register(app)
-cli_load.register(app, run_app)
-cli_sink.register(app, run_app)
-cli_query.register(app, run_app)
-app.add_typer(run_app, name="run")
+for part in (cli_up, cli_load, cli_query, cli_sink, cli_run):
+    part.register(app)
 
 
 def _version(value: bool) -> None:

@@ -1,4 +1,4 @@
-"""`k2 run sink`, `k2 sink …` and `k2 audit`: the sink as a workload and as a person meets it."""
+"""`k2 sink …` and `k2 audit`: the sink as a person meets it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,17 @@ from k2.lake.audit import Audit
 from k2.model.errors import UserError
 from k2.model.settings import Settings, settings
 from k2.model.tables import NAMESPACE
-from k2.model.workload import SinkConfig, read_config
 
 FOUND = 1
 """Exit code of `k2 audit` when anything is missing or doubled."""
 
 
-def register(app: typer.Typer, run_app: typer.Typer) -> None:
+def register(app: typer.Typer) -> None:
     """Add the commands."""
-    run_app.command("sink")(run_sink_command)
     sink_app = typer.Typer(help="What a person decides for a sink that refused to go on.", no_args_is_help=True)
     sink_app.command("reset")(reset)
     app.add_typer(sink_app, name="sink")
     app.command("audit")(audit)
-
-
-def run_sink_command(
-    until_end: Annotated[
-        bool, typer.Option("--until-end", help="Stop when the table holds what the topic holds now.")
-    ] = False,
-) -> None:
-    """Move one topic into one table, exactly once, until stopped."""
-    from k2.sink.run import run_sink
-
-    env = settings()
-    config = read_config(env.config_file, SinkConfig)
-    if until_end:
-        config = config.model_copy(update={"until_end": True})
-    run_sink(env, config)
 
 
 def reset(
@@ -60,7 +43,8 @@ def reset(
     """Decide where a sink goes on that refused to (rolled-back table, topic made anew, retention). Stop the sink first."""
     from k2.bus.admin import beginning_offsets
     from k2.lake.catalog import load_table, open_catalog
-    from k2.lake.reset import forget_topic, reset_to_snapshot, skip_to_earliest as skip
+    from k2.lake.reset import forget_topic, reset_to_snapshot
+    from k2.lake.reset import skip_to_earliest as skip
 
     chosen = [to_snapshot is not None, forget, skip_to_earliest]
     if sum(chosen) != 1 or ((forget or skip_to_earliest) and topic is None):
@@ -87,7 +71,6 @@ def audit(
     """Prove that tables hold every offset they say, once: missing or doubled rows end with exit code 1.
 
     Examples:
-
         k2 audit
         k2 audit market_data.trades --output json
     """

@@ -1,0 +1,66 @@
+"""`k2 run …`: one workload, as its pod runs it. Configuration from `K2_CONFIG_FILE`, addresses from `K2_*`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from k2.model.settings import settings
+from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig, read_config
+from k2.obs.logging import configure_logging
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    run_app = typer.Typer(
+        help="Run one workload, as its pod does (configuration: `K2_CONFIG_FILE`).", no_args_is_help=True
+    )
+    run_app.command("producer")(producer)
+    run_app.command("load")(load)
+    run_app.command("sink")(sink)
+    run_app.command("query")(query)
+    app.add_typer(run_app, name="run")
+
+
+def producer() -> None:
+    """Bring a live source into its topics, until stopped."""
+    from k2.feeds.run import run_producer
+
+    env = settings()
+    configure_logging(env)
+    run_producer(env, read_config(env.config_file, ProducerConfig))
+
+
+def load() -> None:
+    """Bring a finite source into its topics, once."""
+    from k2.feeds.run import run_load
+
+    env = settings()
+    configure_logging(env)
+    run_load(env, read_config(env.config_file, ProducerConfig))
+
+
+def sink(
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Stop when the table holds what the topic holds now.")
+    ] = False,
+) -> None:
+    """Move one topic into one table, exactly once, until stopped."""
+    from k2.sink.run import run_sink
+
+    env = settings()
+    configure_logging(env)
+    config = read_config(env.config_file, SinkConfig)
+    if until_end:
+        config = config.model_copy(update={"until_end": True})
+    run_sink(env, config)
+
+
+def query() -> None:
+    """Serve the REST API, until stopped."""
+    from k2.api.serve import run_query
+
+    env = settings()
+    configure_logging(env)
+    run_query(env, read_config(env.config_file, QueryConfig))
