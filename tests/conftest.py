@@ -11,6 +11,16 @@ from k2_operator.local.kafka import LocalKafka
 from k2_operator.local.registry import LocalRegistry
 
 
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew; look at the difference")
+
+
+@pytest.fixture(scope="session")
+def update_golden(request) -> bool:
+    """Whether golden files are written instead of compared."""
+    return request.config.getoption("--update-golden")
+
+
 @pytest.fixture(scope="session")
 def parts_dir(tmp_path_factory) -> Path:
     """Where the session's Kafka and registry keep their data and logs."""
