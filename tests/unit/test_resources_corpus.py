@@ -1,0 +1,75 @@
+"""The corpus of bad resources (tests/corpus/bad-resources) and the samples, as `k2 up` reads them."""
+
+from pathlib import Path
+
+import pytest
+
+from k2.model.errors import UserError
+from k2_operator.local import manifests
+from k2_operator.local.parts import Wishes
+from k2_operator.local.up import InvalidResourcesError, Up, query_plan, topic_specs
+
+ROOT = Path(__file__).parents[2]
+CORPUS = sorted((ROOT / "tests" / "corpus" / "bad-resources").glob("*.yaml"))
+
+
+def up(tmp_path, *paths) -> Up:
+    return Up(
+        data_dir=tmp_path / "data",
+        documents=manifests.read(list(paths)),
+        wishes=Wishes(),
+        api_port=8000,
+        tell=print,
+        on_ready=lambda _: None,
+    )
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_a_bad_resource_is_refused_with_its_text_and_nothing_is_started(tmp_path, path):
+    expected = [
+        line.removeprefix("# expect: ") for line in path.read_text().splitlines() if line.startswith("# expect: ")
+    ]
+    with pytest.raises(InvalidResourcesError) as failure:
+        up(tmp_path, path).run()
+    assert expected
+    for text in expected:
+        assert text in str(failure.value)
+    assert len(failure.value.problems) == len(expected)
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_samples_are_well_and_make_every_topic_that_loading_by_hand_needs(tmp_path):
+    planned = up(tmp_path, ROOT / "manifests" / "samples").check()
+    specs = {spec.name: spec for feed in planned.feeds for topic in feed.topics for spec in topic_specs(topic)}
+    assert {"market.equities.trades.asx", "market.equities.quotes.asx", "market.equities.reference_data.asx"} <= set(
+        specs
+    )
+    assert specs["market.equities.trades.asx"].partitions == 6
+    assert specs["market.equities.trades.asx.dlq"].partitions == 1
+    config = query_plan(planned, tmp_path / "keys.json").config
+    assert (config.trades, config.quotes, config.reference_data) == (
+        "market_data.trades",
+        "market_data.quotes",
+        "market_data.reference_data",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [1", "bad.yaml is not YAML in line 1"),
+        ("- 1\n- 2\n", "bad.yaml holds something that is no resource: found '[1, 2]'"),
+        ("", "No resources to start"),
+        ("# nothing\n---\n", "No resources to start"),
+    ],
+)
+def test_a_file_without_resources_is_named(tmp_path, text, expected):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UserError) as failure:
+        manifests.read([tmp_path / "bad.yaml"])
+    assert expected in str(failure.value)
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"There is no .*nope\.yaml"):
+        manifests.read([tmp_path / "nope.yaml"])
