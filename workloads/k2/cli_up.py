@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from k2.model.errors import K2Error, UserError
 from k2.model.settings import Settings
-
-EXIT_USER, EXIT_WORLD = 2, 1
 
 Files = Annotated[
     list[Path] | None,
@@ -63,23 +58,22 @@ def up(
     from k2_operator.local.parts import Wishes
     from k2_operator.local.up import Up
 
-    with _errors():
-        paths = files or manifests.sample_paths()
-        wishes = Wishes(kafka, registry, catalog, warehouse, kafka_port, registry_port, kafka_heap)
-        platform = Up(
-            data_dir=_data_dir(),
-            documents=manifests.read(paths),
-            wishes=wishes,
-            api_port=port,
-            tell=_tell,
-            on_ready=lambda state: show.ready(state, _data_dir()),
-        )
-        if not detach:
-            platform.run()
-            return
-        platform.check()
-        state = background.start(_data_dir(), [arg for arg in sys.argv[1:] if arg != "--detach"], _tell)
-        show.ready(state, _data_dir(), detached=True)
+    paths = files or manifests.sample_paths()
+    wishes = Wishes(kafka, registry, catalog, warehouse, kafka_port, registry_port, kafka_heap)
+    platform = Up(
+        data_dir=_data_dir(),
+        documents=manifests.read(paths),
+        wishes=wishes,
+        api_port=port,
+        tell=_tell,
+        on_ready=lambda state: show.ready(state, _data_dir()),
+    )
+    if not detach:
+        platform.run()
+        return
+    platform.check()
+    state = background.start(_data_dir(), [arg for arg in sys.argv[1:] if arg != "--detach"], _tell)
+    show.ready(state, _data_dir(), detached=True)
 
 
 def status(
@@ -88,25 +82,23 @@ def status(
     """Show what runs here: addresses, processes, readiness, logs, memory and disk. Exit code 1 when not all is ready."""
     from k2_operator.local import show, state
 
-    with _errors():
-        found = state.read(_data_dir())
-        if found is None or not found.alive:
-            _tell(f"Nothing runs in {_data_dir()}. Start it with `k2 up`.")
-            raise typer.Exit(1)
-        if output == "json":
-            print(json.dumps(asdict(found) | {"usage": show.usage(found, _data_dir())}, indent=2))
-        else:
-            show.status(found, _data_dir())
-        raise typer.Exit(0 if found.ready else 1)
+    found = state.read(_data_dir())
+    if found is None or not found.alive:
+        _tell(f"Nothing runs in {_data_dir()}. Start it with `k2 up`.")
+        raise typer.Exit(1)
+    if output == "json":
+        print(json.dumps(asdict(found) | {"usage": show.usage(found, _data_dir())}, indent=2))
+    else:
+        show.status(found, _data_dir())
+    raise typer.Exit(0 if found.ready else 1)
 
 
 def down() -> None:
     """Stop what `k2 up` started in this data directory; the data stays."""
     from k2_operator.local import background
 
-    with _errors():
-        stopped = background.stop(_data_dir(), _tell)
-        _tell("Stopped." if stopped else f"Nothing runs in {_data_dir()}.")
+    stopped = background.stop(_data_dir(), _tell)
+    _tell("Stopped." if stopped else f"Nothing runs in {_data_dir()}.")
 
 
 def demo(
@@ -115,8 +107,7 @@ def demo(
     """Show the platform at work in about a minute: start it, load a sample market, query it, check it, stop it."""
     from k2_operator.local import demo as demonstration
 
-    with _errors():
-        raise typer.Exit(demonstration.run(port))
+    raise typer.Exit(demonstration.run(port))
 
 
 def demo_reset(
@@ -128,40 +119,28 @@ def demo_reset(
     """Delete what the demo left."""
     from k2_operator.local import demo as demonstration
 
-    with _errors():
-        found = demonstration.leftovers(keep_tables=keep)
-        if not found:
-            _tell("The demo has left nothing.")
-            return
-        for path, size in found:
-            print(f"{'would delete' if dry_run else 'delete'} {path} ({size / 1e6:.1f} MB)")
-        if dry_run:
-            return
-        if not yes and not typer.confirm("Delete these?"):
-            raise typer.Exit(1)
-        demonstration.delete([path for path, _ in found])
+    found = demonstration.leftovers(keep_tables=keep)
+    if not found:
+        _tell("The demo has left nothing.")
+        return
+    for path, size in found:
+        print(f"{'would delete' if dry_run else 'delete'} {path} ({size / 1e6:.1f} MB)")
+    if dry_run:
+        return
+    if not yes and not typer.confirm("Delete these?"):
+        raise typer.Exit(1)
+    demonstration.delete([path for path, _ in found])
 
 
 def doctor() -> None:
     """Check what K2 needs: Java, disk, Kafka, registry, catalog, store, clock. Exit code 1 when something is wrong."""
     from k2_operator.local import doctor as examination
 
-    with _errors():
-        wrong = 0
-        for check in examination.checks():
-            wrong += not check.well
-            print(f"{'ok  ' if check.well else 'FAIL'}  {check.name:<10}  {check.text}")
-        raise typer.Exit(1 if wrong else 0)
-
-
-@contextmanager
-def _errors() -> Generator[None, None, None]:
-    """Turn K2's errors into one message on stderr and an exit code: 2 for the user's mistakes, 1 for the world's."""
-    try:
-        yield
-    except K2Error as error:
-        print(f"k2: {error}", file=sys.stderr)
-        raise typer.Exit(EXIT_USER if isinstance(error, UserError) else EXIT_WORLD) from error
+    wrong = 0
+    for check in examination.checks():
+        wrong += not check.well
+        print(f"{'ok  ' if check.well else 'FAIL'}  {check.name:<10}  {check.text}")
+    raise typer.Exit(1 if wrong else 0)
 
 
 def _data_dir() -> Path:

@@ -34,7 +34,7 @@ from k2_operator.validate import ResourceError
 
 QUERY = "k2-query"
 STEP_SECONDS = 0.25
-_NOWHERE = Platform(
+NOWHERE = Platform(
     kafka=KafkaPlatform(bootstrap_servers="127.0.0.1:0"),
     registry=RegistryPlatform(url="http://127.0.0.1:0"),
     catalog=CatalogPlatform(properties={}),
@@ -92,7 +92,7 @@ class Up:
         Raises:
             InvalidResourcesError: with every mistake.
         """
-        planned = plan(self.documents, _NOWHERE)
+        planned = plan(self.documents, NOWHERE)
         if planned.problems:
             raise InvalidResourcesError(planned.problems)
         return planned
