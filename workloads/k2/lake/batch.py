@@ -75,9 +75,12 @@ class OrderedBatch:
         )
 
     @cached_property
-    def ids(self) -> Words:
-        """Message ids in file order: shape (rows, 2), the two halves of each UUID."""
-        return id_words(self.rows.column("message_id"))[self.order]
+    def _ids(self) -> Words:
+        return id_words(self.rows.column("message_id"))
+
+    def ids(self, start: int, stop: int) -> Words:
+        """Message ids of rows [start, stop) in file order: shape (rows, 2), the two halves of each UUID."""
+        return self._ids[self.order[start:stop]]
 
     @property
     def partitions(self) -> npt.NDArray[np.int32]:
@@ -87,13 +90,13 @@ class OrderedBatch:
     def repeated_within(self) -> Mask:
         """Which rows (in file order) carry an id that a row before them in the same run carries."""
         repeated = np.zeros(len(self.order), dtype=bool)
-        high = self.ids[:, 0]
-        # Nearly always no two are equal: one sort of integers says so without looking at the ids themselves.
-        ordered = np.sort(high)
-        if not (ordered[1:] == ordered[:-1]).any():
+        # Nearly always no two are equal: one sort of integers says so without looking at whole ids, in any order.
+        halves = np.sort(self._ids[:, 0])
+        if not (halves[1:] == halves[:-1]).any():
             return repeated
-        by_id = np.lexsort((np.arange(len(high)), self.ids[:, 1], high))
-        pairs = self.ids[by_id]
+        ids = self.ids(0, len(self.order))
+        by_id = np.lexsort((np.arange(len(ids)), ids[:, 1], ids[:, 0]))
+        pairs = ids[by_id]
         same = (pairs[1:] == pairs[:-1]).all(axis=1)
         repeated[by_id[1:][same]] = True
         return repeated

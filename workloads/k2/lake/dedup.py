@@ -56,15 +56,13 @@ class KnownIds:
         """Note what a file just written from rows of this batch can hold, without reading it."""
         spans: dict[str, _Span] = {}
         for run in batch.runs:
-            rows = slice(run.start, run.stop)
-            time = batch.time[rows]
-            mask = kept[rows]
-            if not mask.any():
+            rows = np.flatnonzero(kept[run.start : run.stop])
+            if not len(rows):
                 continue
-            time = time[mask]
-            last = time[-1]
-            tail = (batch.time[rows] == last) & mask
-            spans[run.symbol] = _Span(int(time[0]), int(last), batch.ids[rows][tail])
+            time = batch.time[run.start : run.stop]
+            last = int(time[rows[-1]])
+            tail = run.start + int(np.searchsorted(time, last))
+            spans[run.symbol] = _Span(int(time[rows[0]]), last, batch.ids(tail, run.stop)[kept[tail : run.stop]])
         self._spans[path] = spans
 
     def in_table(self, table: Table, batch: OrderedBatch, candidates: Mask, checked: set[str]) -> Mask:
@@ -109,7 +107,7 @@ class KnownIds:
                 if held is None:  # the span is of the whole batch, which was cut into several files
                     continue
                 have = _between(held, int(batch.time[low]), int(batch.time[high - 1]))
-            found[low:high] |= candidates[low:high] & contained(batch.ids[low:high], have)
+            found[low:high] |= candidates[low:high] & contained(batch.ids(low, high), have)
 
     def _load(self, io: FileIO, path: str) -> Mapping[str, _Held]:
         held = self._held.pop(path, None)
@@ -162,5 +160,5 @@ def _read(io: FileIO, path: str, data_type: DataType) -> Mapping[str, _Held]:
         rows: pa.Table = pq.ParquetFile(stream, read_dictionary=["symbol"]).read(columns=columns, use_threads=False)
     ordered = OrderedBatch(rows, data_type)  # whoever wrote the file, in whatever order
     return {
-        run.symbol: _Held(ordered.time[run.start : run.stop], ordered.ids[run.start : run.stop]) for run in ordered.runs
+        run.symbol: _Held(ordered.time[run.start : run.stop], ordered.ids(run.start, run.stop)) for run in ordered.runs
     }

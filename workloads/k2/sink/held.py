@@ -152,9 +152,12 @@ class Holding:
         for poison in self._poison:
             dead[poison.partition] = dead.get(poison.partition, 0) + 1
         rows = pa.Table.from_batches(self._chunks) if self._chunks else self.empty
-        held = HeldBatch(Batch(rows.unify_dictionaries(), ranges, dead), self._poison, self.bytes)
+        # One chunk a column, so that rows can be taken in any order; the chunks are given up at once.
+        self._chunks = []
+        whole = rows.unify_dictionaries().combine_chunks()
+        held = HeldBatch(Batch(whole, ranges, dead), self._poison, self.bytes)
         self._start = dict(self._next)
-        self._chunks, self._poison, self.bytes, self.messages = [], [], 0, 0
+        self._poison, self.bytes, self.messages = [], 0, 0
         return held
 
     def _decode_pending(self) -> None:
