@@ -1,0 +1,140 @@
+"""The audit finds what is missing, doubled or from nowhere; reset and snapshot cap keep its books right."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from k2_testing.events import START_US, message_id, trades, with_lineage
+from k2_testing.lake import TRADES, held, make_lake
+
+from k2.lake.audit import audit_table
+from k2.lake.batch import Batch, OrderedBatch
+from k2.lake.commit import Committer, Origin
+from k2.lake.offsets import recorded_offsets
+from k2.lake.reset import forget_topic, reset_to_snapshot, skip_to_earliest
+from k2.lake.snapshots import trim_snapshots, untagged_snapshots
+from k2.lake.writer import write_files
+from k2.model.errors import RefusedError, UserError
+from k2.model.topics import DataType
+
+ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
+
+
+def batch(start, stop, partition=0):
+    offsets = range(start, stop)
+    events = trades(
+        [message_id(partition, offset) for offset in offsets],
+        symbols=["BHP"] * len(offsets),
+        times=[START_US + offset for offset in offsets],
+    )
+    return Batch(with_lineage(events, [partition] * len(offsets), offsets), {partition: (start, stop)}, {})
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    catalog = make_lake(tmp_path)
+    committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
+    committer.commit(batch(0, 10))
+    committer.commit(batch(10, 20))
+    committer.commit(batch(5, 9, partition=1))
+    return catalog
+
+
+def append_behind_the_sinks_back(catalog, start, stop):
+    table = catalog.load_table(TRADES)
+    rows = batch(start, stop).rows.append_column("kafka_topic_id", [["topic-1"] * (stop - start)])
+    files = write_files(table, rows, OrderedBatch(rows, DataType.TRADES).order)
+    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
+        for file in files:
+            append.append_data_file(file.data_file)
+
+
+def test_a_table_that_holds_what_it_says_is_well(catalog):
+    audit = audit_table(catalog.load_table(TRADES), {ORIGIN.topic: {0: 25, 1: 9}})
+    assert audit.ok
+    assert [(part.partition, part.rows, part.behind) for part in audit.partitions] == [(0, 20, 5), (1, 4, 0)]
+
+
+def test_doubled_rows_are_found_and_named(catalog):
+    append_behind_the_sinks_back(catalog, 3, 6)
+    audit = audit_table(catalog.load_table(TRADES), {})
+    assert not audit.ok
+    assert (audit.partitions[0].doubled, audit.partitions[0].examples) == (3, (3, 4, 5))
+
+
+def test_rows_beyond_the_recorded_offsets_are_found(catalog):
+    append_behind_the_sinks_back(catalog, 20, 22)
+    assert audit_table(catalog.load_table(TRADES), {}).partitions[0].outside == 2
+
+
+def test_missing_rows_are_found_and_named(catalog):
+    from pyiceberg.expressions import EqualTo
+
+    catalog.load_table(TRADES).delete(EqualTo("kafka_offset", 7))
+    audit = audit_table(catalog.load_table(TRADES), {})
+    assert [(part.missing, part.examples) for part in audit.partitions] == [(1, (7,)), (1, (7,))]
+
+
+def test_reset_after_a_rollback_reads_again_from_what_the_snapshot_holds(catalog):
+    first = catalog.load_table(TRADES).metadata.snapshots[0].snapshot_id
+    with catalog.load_table(TRADES).manage_snapshots() as manage:
+        manage.rollback_to_snapshot(first)
+    committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
+    with pytest.raises(RefusedError):
+        committer.start_offsets()
+    reset_to_snapshot(catalog.load_table(TRADES), first)
+    assert committer.start_offsets() == {0: 10}
+    committer.commit(batch(10, 30))
+    assert held(catalog) == {(0, offset): 1 for offset in range(30)}
+    assert audit_table(catalog.load_table(TRADES), {}).ok
+
+
+def test_reset_to_a_snapshot_that_is_not_current_would_double_rows(catalog):
+    first = catalog.load_table(TRADES).metadata.snapshots[0].snapshot_id
+    with pytest.raises(UserError, match=r"would double them.*Roll the table back to it first"):
+        reset_to_snapshot(catalog.load_table(TRADES), first)
+    with pytest.raises(UserError, match="not in the table's current history"):
+        reset_to_snapshot(catalog.load_table(TRADES), 42)
+
+
+def test_a_topic_made_anew_is_read_from_its_beginning_once_a_person_says_so(catalog):
+    anew = Committer(catalog, TRADES, Origin(ORIGIN.topic, "topic-2", "cluster-1"), DataType.TRADES)
+    with pytest.raises(RefusedError, match="--forget"):
+        anew.start_offsets()
+    forget_topic(catalog.load_table(TRADES), ORIGIN.topic)
+    assert anew.start_offsets() == {}
+
+
+def test_what_retention_deleted_is_counted_as_lost_for_ever(catalog):
+    skip_to_earliest(catalog.load_table(TRADES), ORIGIN.topic, {0: 33, 1: 2})
+    part = recorded_offsets(catalog.load_table(TRADES)).topics[ORIGIN.topic].partitions[0]
+    assert (part.next, part.lost, part.non_records) == (33, 13, 0)
+    with pytest.raises(UserError, match="Nothing of .* is lost"):
+        skip_to_earliest(catalog.load_table(TRADES), ORIGIN.topic, {0: 33, 1: 2})
+
+
+def test_untagged_snapshots_are_capped_and_commits_go_on(tmp_path):
+    catalog = make_lake(tmp_path)
+    committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
+    for number in range(25):
+        committer.commit(batch(number * 2, number * 2 + 2))
+    trimmed = trim_snapshots(catalog.load_table(TRADES), 10, datetime.now(UTC))
+    assert trimmed.expired == 25 - 10 - 1 + 1  # the current one is held by its branch
+    assert len(untagged_snapshots(catalog.load_table(TRADES))) == 9
+    committer.commit(batch(50, 52))
+    assert audit_table(catalog.load_table(TRADES), {}).ok
+
+
+def test_the_last_snapshot_of_an_hour_and_of_a_day_is_tagged_and_survives(catalog):
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    table = catalog.load_table(TRADES)
+    for snapshot in table.metadata.snapshots[
+        :2
+    ]:  # as if made a day ago: on the loaded metadata; refs are committed for real
+        object.__setattr__(snapshot, "timestamp_ms", int(yesterday.timestamp() * 1000))
+    trimmed = trim_snapshots(table, 300, datetime.now(UTC))
+    assert trimmed.tagged == (f"k2-hour-{yesterday:%Y%m%dT%HZ}", f"k2-day-{yesterday:%Y%m%d}")
+    refs = catalog.load_table(TRADES).metadata.refs
+    assert refs[f"k2-day-{yesterday:%Y%m%d}"].snapshot_id == table.metadata.snapshots[1].snapshot_id
+    assert refs[f"k2-hour-{yesterday:%Y%m%dT%HZ}"].max_ref_age_ms == 30 * 24 * 3600 * 1000
