@@ -2,7 +2,6 @@
 
 Names start with `k2_` and end in a base unit. Labels take their values from configuration (topics, tables, exchanges)
 or from short fixed lists in this file; never from data (symbols, ids, error texts), which would grow without bound.
-The HTTP metrics `k2_http_…` are made by the API's instrumentation, in the same registry.
 """
 
 from __future__ import annotations
@@ -93,6 +92,17 @@ PLAN_CACHE = Counter(
 )
 
 # --- API ------------------------------------------------------------------------------------------------------------
-API_REFUSED = Counter(
-    "k2_http_refused_total", "Requests refused before they reached a route's work, by reason.", ("reason",)
+HTTP_REQUESTS = Counter(
+    "k2_http_requests_total", "Requests by method, route template and status.", ("method", "route", "status")
+)
+HTTP_DURATION = Histogram(
+    "k2_http_request_duration_seconds",
+    "From the request's first byte to the answer's last.",
+    ("method", "route"),
+    buckets=_FAST,
+)
+HTTP_RESPONSE_BYTES = Counter("k2_http_response_bytes_total", "Bytes of answers' bodies.", ("route",))
+HTTP_IN_PROGRESS = Gauge("k2_http_requests_in_progress", "Requests being answered.")
+HTTP_REFUSED = Counter(
+    "k2_http_refused_total", "Requests refused before any work was done, by reason: key, rate, body.", ("reason",)
 )

@@ -211,7 +211,6 @@ class _Database:
         if any(is_remote(path) for path in roots):
             attach_object_store(root, store)
         root.execute("SET GLOBAL TimeZone = 'UTC'")
-        root.execute("SET GLOBAL enable_progress_bar = false")
         # Footers of data files never change: reading each once is most of a small query's time.
         root.execute("SET parquet_metadata_cache = true")
         root.execute("SET allowed_directories = $roots", {"roots": sorted(roots)})

@@ -1,0 +1,148 @@
+"""The query service: the app put together, and running it until it is told to stop."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from asgi_correlation_id import CorrelationIdMiddleware
+from fastapi import FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from k2 import __version__
+from k2.api import problems
+from k2.api.auth import KeyRing
+from k2.api.context import RequestContext
+from k2.api.routes import Service, router
+from k2.lake.catalog import open_catalog
+from k2.lake.reader import TableReader
+from k2.model.errors import K2Error, WorldError
+from k2.model.settings import Settings
+from k2.model.topics import DataType
+from k2.model.workload import QueryConfig
+from k2.obs.logging import get_logger
+from k2.query.engine import Engine, Limits
+from k2.query.questions import Questions
+
+_GRACE_SECONDS = 20
+_CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_log = get_logger(__name__)
+
+DESCRIPTION = """Market data from Apache Iceberg tables: each answer comes from one snapshot and says which.
+
+`start` is inclusive, `end` exclusive; times without an offset are UTC; decimals are strings. This is the analytical path:
+answers in milliseconds to seconds, not an execution system."""
+
+
+def open_questions(config: QueryConfig, settings: Settings) -> tuple[Questions, Engine]:
+    """Questions about the configured tables. The catalog is opened at the first one."""
+    limits = Limits(config.connections, config.threads, config.memory_limit, config.timeout_seconds)
+    engine = Engine(limits, store=settings.catalog_config())
+    tables = {
+        DataType.TRADES: config.trades,
+        DataType.QUOTES: config.quotes,
+        DataType.REFERENCE_DATA: config.reference_data,
+    }
+    return Questions(TableReader(lambda: open_catalog(settings)), engine, tables), engine
+
+
+def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
+    """The app. Nothing is opened before the first request: tables and catalog may come later."""
+    questions, engine = open_questions(config, settings)
+    keys = KeyRing(config.api_keys_file)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        yield
+        engine.close()
+
+    app = FastAPI(title="K2", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app.state.service = Service(questions, keys, config.max_rows)
+    problems.install(app)
+    app.include_router(router)
+    _add_operations(app, questions)
+    # Last added stands outermost: the id first, then the log and metrics around everything else.
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["X-API-Key", "X-Correlation-ID", "Content-Type"],
+            expose_headers=["X-Correlation-ID", "K2-Snapshot-Id", "K2-Snapshot-Time", "K2-Complete-Until", "K2-More"],
+        )
+    app.add_middleware(RequestContext)
+    app.add_middleware(
+        CorrelationIdMiddleware,
+        header_name="X-Correlation-ID",
+        generator=lambda: uuid.uuid4().hex,
+        validator=lambda text: _CORRELATION_ID.fullmatch(text) is not None,
+        transformer=lambda text: text,
+    )
+    return app
+
+
+def _add_operations(app: FastAPI, questions: Questions) -> None:
+    """The paths that need no key."""
+
+    @app.get("/health", tags=["operations"], summary="The process runs")
+    async def health() -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/ready", tags=["operations"], summary="The tables can be read; 503 with the reason when not")
+    def ready() -> JSONResponse:
+        try:
+            is_ready, reason = questions.ready()
+        except K2Error as error:
+            is_ready, reason = False, str(error)
+        return JSONResponse({"ready": is_ready, "reason": reason}, 200 if is_ready else 503)
+
+    @app.get("/metrics", tags=["operations"], summary="Prometheus metrics")
+    def prometheus() -> Response:
+        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+def run_query(settings: Settings, config: QueryConfig) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way get 20 seconds to end.
+
+    Raises:
+        UserError: no catalog is configured.
+        WorldError: the port cannot be had.
+    """
+    app = create_app(config, settings)
+    listener = _listen(config.host, settings.http_port)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
+        )
+    )
+    # uvicorn raises the signal again when it is done; to this process a stop that was asked for is a good end.
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    host, port = listener.getsockname()[:2]
+    _log.info("query service listens", url=f"http://{host}:{port}", docs=f"http://{host}:{port}/docs")
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise WorldError(
+            f"The query service cannot listen on {host}:{port}: {error.strerror}. Choose another port (K2_HTTP_PORT)"
+        ) from error
+    return listener

@@ -1,0 +1,126 @@
+"""Errors as `application/problem+json` (RFC 9457), each with the correlation id and, for the user's, the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from k2.lake.reader import TableMissingError
+from k2.model.errors import K2Error, UserError, WorldError
+from k2.obs.logging import correlation_id, get_logger
+from k2.query.errors import (
+    AmbiguousSymbolError,
+    EngineBusyError,
+    NotFoundError,
+    QueryTimeoutError,
+    SnapshotGoneError,
+    TooLargeError,
+    UnreadableError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+_log = get_logger(__name__)
+
+# Most specific first: type of error → (status, name of the problem's type, title).
+_PROBLEMS: tuple[tuple[type[K2Error], int, str, str], ...] = (
+    (NotFoundError, 404, "not-found", "Nothing matches"),
+    (AmbiguousSymbolError, 409, "ambiguous-symbol", "The symbol is traded on several exchanges"),
+    (SnapshotGoneError, 410, "snapshot-gone", "The snapshot is not retained"),
+    (TooLargeError, 422, "too-large", "The question needs too much memory"),
+    (UnreadableError, 501, "delete-files", "The table has delete files"),
+    (UserError, 400, "bad-request", "The request cannot be used"),
+    (QueryTimeoutError, 504, "timeout", "The query was stopped at its deadline"),
+    (EngineBusyError, 503, "busy", "The service is busy"),
+    (TableMissingError, 503, "not-ready", "The table does not exist yet"),
+    (WorldError, 503, "unavailable", "Something that the service needs does not answer"),
+)
+_RETRY_AFTER = {"busy": "1", "not-ready": "5", "unavailable": "5"}
+
+
+class UnauthorizedError(UserError):
+    """No key, or one that opens nothing."""
+
+
+def problem(
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    *,
+    instance: str,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> JSONResponse:
+    """An error's answer. `instance` is the request's path; `more` are further members of the object."""
+    body = {
+        "type": f"urn:k2:problem:{kind}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "correlation_id": correlation_id.get(),
+        **more,
+    }
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+def of_error(error: K2Error, instance: str) -> JSONResponse:
+    """The answer for one of K2's errors."""
+    known = next((entry for entry in _PROBLEMS if isinstance(error, entry[0])), None)
+    if known is None:
+        raise error
+    _, status, kind, title = known
+    headers = {"Retry-After": _RETRY_AFTER[kind]} if kind in _RETRY_AFTER else None
+    more: dict[str, Any] = {}
+    if isinstance(error, UserError):
+        parts = {"found": error.found, "expected": error.expected, "remedy": error.remedy}
+        more = {name: str(value) for name, value in parts.items() if value not in (None, "")}
+    elif status >= 500:
+        _log.warning("request failed", problem=kind, reason=str(error))
+    return problem(status, kind, title, str(error), instance=instance, headers=headers, **more)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app a problem. What nobody foresaw is answered by the outer middleware."""
+
+    @app.exception_handler(UnauthorizedError)
+    async def _unauthorized(request: Request, error: UnauthorizedError) -> JSONResponse:
+        return problem(
+            401,
+            "unauthorized",
+            "An API key is needed",
+            str(error),
+            instance=request.url.path,
+            headers={"WWW-Authenticate": 'ApiKey header="X-API-Key"'},
+        )
+
+    @app.exception_handler(K2Error)
+    async def _ours(request: Request, error: K2Error) -> JSONResponse:
+        return of_error(error, request.url.path)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
+        expected = first["msg"][:1].lower() + first["msg"][1:]
+        detail = f"{where} cannot be used: {expected}."
+        if first["type"] == "missing":
+            detail = f"{where} is missing."
+        elif first["type"] == "extra_forbidden":
+            detail = f"{where} is not a parameter of this route."
+        return problem(
+            422, "invalid-parameter", "A parameter is wrong", detail, instance=request.url.path, parameter=where
+        )
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers) if error.headers else None
+        kind = {404: "no-such-path", 405: "method-not-allowed"}.get(error.status_code, "http")
+        detail = str(error.detail)
+        return problem(
+            error.status_code, kind, detail, f"{detail}: {request.url.path}", instance=request.url.path, headers=headers
+        )
