@@ -204,7 +204,7 @@ class Pod:
 
     def _ended(self, code: int, now: float) -> None:
         assert self.process is not None
-        last_lines = self.process.tail(3)
+        last_line = next((line for line in reversed(self.process.tail(20).splitlines()) if line.strip(" \t─╯╰│")), "")
         self.process.stop(grace=0)
         self.process, self.ready = None, False
         self._release_ports()
@@ -212,7 +212,7 @@ class Pod:
             self.phase, self.message = Phase.COMPLETED, ""
             return
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        self.message = f"{how}; {last_lines.strip()}"[:500]
+        self.message = f"{how}; {last_line.strip()}"[:500]
         if self.once and self.restarts >= self.backoff_limit:
             self.phase = Phase.FAILED
             return

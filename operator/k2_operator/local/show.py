@@ -25,7 +25,7 @@ def ready(state: State, data_dir: Path, *, detached: bool = False) -> None:
     for name, text in (
         ("Query API", f"{state.api_url}/docs"),
         ("API key", f"{key}   ({_short(data_dir / API_KEY_FILE)})"),
-        ("Logs", _short(data_dir / "logs")),
+        ("Logs", f"{_short(data_dir / 'logs')}/NAME.log"),
         ("Try", f"curl -H 'X-API-Key: {key}' '{state.api_url}/v1/symbols'"),
         ("Stop", "k2 down" if detached else "Ctrl-C"),
     ):
@@ -39,8 +39,12 @@ def status(state: State, data_dir: Path) -> None:
     found = usage(state, data_dir)
     console.print(f"[bold]{'ready' if state.ready else 'NOT READY'}[/bold], since {state.started_at}, in {data_dir}")
     console.print(_parts(state, found["memory_bytes"]))
+    for pod in state.pods:
+        if pod.message and not pod.ready:
+            console.print(f"{pod.name}: {pod.message}", soft_wrap=True, markup=False)
     disk = ", ".join(f"{name} {_megabytes(size)}" for name, size in found["disk_bytes"].items())
     console.print(f"disk: {disk}; {_megabytes(found['disk_free_bytes'])} free", soft_wrap=True)
+    console.print(f"logs: {_short(data_dir / 'logs')}/NAME.log", soft_wrap=True)
     console.print(f"query API: {state.api_url}", soft_wrap=True)
 
 
@@ -76,18 +80,16 @@ def size(folder: Path) -> int:
 
 def _parts(state: State, memory: dict[str, int] | None = None) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("NAME", "STATE", "ADDRESS", "PID", "RESTARTS", *(["MEMORY"] if memory else []), "LOG"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("NAME", "ADDRESS"))
+    for heading in ("NAME", "STATE", "ADDRESS", "PID", "RESTARTS", *(["MEMORY"] if memory else [])):
+        table.add_column(heading, no_wrap=True)
     for part in state.parts:
         row = [part.name, "running" if part.pid else "", part.address, str(part.pid or ""), ""]
-        table.add_row(*row, *_memory(memory, part.name), _short(Path(part.log)) if part.log else "")
+        table.add_row(*row, *_memory(memory, part.name))
     for pod in state.pods:
-        told = "ready" if pod.ready and pod.phase == "Running" and pod.ports else pod.phase
+        told = "ready" if pod.ready and pod.phase == "Running" and pod.component != "load" else pod.phase
         address = ", ".join(f"127.0.0.1:{port}" for port in pod.ports.values())
         row = [pod.name, told, address, str(pod.pid or ""), str(pod.restarts)]
-        table.add_row(*row, *_memory(memory, pod.name), _short(Path(pod.log)))
-        if pod.message and not pod.ready:
-            table.add_row("", pod.message)
+        table.add_row(*row, *_memory(memory, pod.name))
     return table
 
 
