@@ -1,0 +1,34 @@
+"""Who is at work on a topic: the members of a consumer group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from k2.model.errors import WorldError
+
+REQUEST_SECONDS = 10.0
+
+
+def active_members(kafka_config: Mapping[str, str], group: str) -> int:
+    """How many members a consumer group has now; 0 for a group that does not exist.
+
+    Raises:
+        WorldError: Kafka cannot be reached.
+    """
+    config: dict[str, str | int | float | bool] = {**kafka_config, "log_level": 0}
+    admin = AdminClient(config)
+    try:
+        future = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[group]
+        return len(future.result(REQUEST_SECONDS + 5).members or ())
+    except KafkaException as error:
+        kafka_error = error.args[0] if error.args else None
+        if isinstance(kafka_error, KafkaError) and kafka_error.code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return 0
+        raise WorldError(
+            f"Kafka at {kafka_config.get('bootstrap.servers')} did not tell of group {group}: {error}"
+        ) from error
+    except TimeoutError as error:
+        raise WorldError(f"Kafka did not tell of group {group} in time") from error

@@ -1,0 +1,289 @@
+"""`k2 load`: files into a topic, and on request the wait until they are in the table. docs/feeds.md is its manual."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from k2.model.errors import UserError
+from k2.model.exchanges import exchange
+from k2.model.settings import Settings, settings
+from k2.model.tables import NAMESPACE
+from k2.model.topics import DataType, TopicName
+
+if TYPE_CHECKING:
+    from k2.feeds.csv_source import CsvFiles
+    from k2.feeds.load import Tally
+    from k2.feeds.waiting import Waited
+    from k2.lake.offsets import PartitionOffsets
+
+NOT_IN_TABLE, SOME_REJECTED, INTERRUPTED = 3, 4, 130
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the person asked for, parsed."""
+
+    data_type: DataType
+    files: tuple[Path, ...]
+    topic: str
+    table: str
+    rejects: Path | None
+    dry_run: bool
+    restart: bool
+    wait: bool
+    wait_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of it."""
+
+    tally: Tally
+    ledger: Path | None
+    waited: Waited | None
+
+
+def register(app: typer.Typer) -> None:
+    """Add `k2 load`."""
+    app.command("load")(load)
+
+
+def load(
+    data_type: Annotated[str, typer.Argument(help="trades, quotes or reference-data.")],
+    files: Annotated[list[Path], typer.Argument(help="CSV files, in order of time. All of them are one load.")],
+    exchange_code: Annotated[str, typer.Option("--exchange", "-e", help="The exchange's code, for example ASX.")],
+    symbol: Annotated[
+        str | None, typer.Option("--symbol", "-s", help="The symbol of all rows, where the files do not name it.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", "-f", help="asx or generic (see docs/feeds.md).")] = "generic",
+    currency: Annotated[str | None, typer.Option(help="Currency of the prices; default: the exchange's.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="split or merger, for ASX reference files whose name does not say it.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the rows are in the table.")] = False,
+    wait_timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300.0,
+    table: Annotated[
+        str | None, typer.Option(help="The table that --wait looks at; default: market_data and the data type.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Parse everything, send nothing. Needs no running platform.")
+    ] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(help="Where rejected rows are written; default: rejects/ in the data directory.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Send everything again, even what the ledger says is there.")
+    ] = False,
+    allow_empty: Annotated[bool, typer.Option("--allow-empty", help="An empty file is no error.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="The summary as table or json (on stdout).")] = "table",
+) -> None:
+    """Load CSV files into their topic. Run again after an interruption it goes on; run again after the end it sends nothing.
+
+    Exit codes: 0 all is well, 1 Kafka, the registry or the catalog failed, 2 the files or options cannot be used, 3 `--wait`
+    timed out or no sink runs, 4 some rows were rejected, 130 interrupted.
+    """
+    from k2.feeds.run import stopping
+
+    if output not in {"table", "json"}:
+        raise UserError("Unknown --output", found=output, expected="table or json")
+    env = settings()
+    kind_of_data = DataType.parse(data_type)
+    venue = exchange(exchange_code)
+    wish = _Wish(
+        kind_of_data,
+        tuple(files),
+        str(TopicName.of(venue.asset_class, kind_of_data, venue.code)),
+        table or f"{NAMESPACE}.{kind_of_data}",
+        _rejects_path(env, files, rejects, dry_run),
+        dry_run,
+        restart,
+        wait,
+        wait_timeout,
+    )
+    with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-mended-") as folder:
+        source = _source(wish, Path(folder), venue.code, symbol, form, currency, kind, allow_empty)
+        outcome = _run(env, wish, source, stop)
+    print(json.dumps(_document(wish, outcome)) if output == "json" else _summary(wish, outcome))
+    code = _exit_code(outcome)
+    if code:
+        raise typer.Exit(code)
+
+
+def _source(
+    wish: _Wish,
+    folder: Path,
+    exchange_code: str,
+    symbol: str | None,
+    form: str,
+    currency: str | None,
+    kind: str | None,
+    allow_empty: bool,
+) -> CsvFiles:
+    from k2.feeds.csv_source import CsvFiles, csv_format
+    from k2.feeds.formats import Assembler
+    from k2.feeds.rejects import is_rejects_file, unwrap
+
+    venue = exchange(exchange_code)
+    paths: list[Path] = []
+    names: list[str] = []
+    for path in wish.files:
+        pieces = unwrap(path, folder) if is_rejects_file(path) else [path]
+        paths += pieces
+        names += [str(path)] * len(pieces)
+    money = currency or venue.currency
+    chosen = csv_format(form, wish.data_type, venue, symbol=symbol, currency=money, paths=paths, kind=kind)
+    assembler = Assembler(wish.data_type, venue, money, str(venue.asset_class))
+    return CsvFiles(paths, chosen, assembler, names=names, symbol=symbol, allow_empty=allow_empty)
+
+
+def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) -> _Outcome:
+    from k2.feeds.load import Load
+    from k2.feeds.rejects import RejectsFile
+    from k2.feeds.run import load_source
+    from k2.feeds.waiting import partitions
+
+    rejects = RejectsFile(wish.rejects) if wish.rejects is not None else None
+    before: Mapping[int, PartitionOffsets] = {}
+    with _progress(source.size, wish) as report:
+        if wish.dry_run:
+            load = Load(source, None, None, rejects, report=report, stop=stop)
+            return _Outcome(load.run(), None, None)
+        if wish.wait:
+            before = partitions(env, wish.table, wish.topic)
+        tally, ledger = load_source(
+            env,
+            source,
+            {wish.data_type: wish.topic},
+            directory=env.data_dir / "ledger",
+            stop=stop,
+            rejects=rejects,
+            report=report,
+            restart=wish.restart,
+        )
+    waited = None
+    if wish.wait and not tally.interrupted:
+        waited = _wait(env, wish, ledger.progress.next_offsets.get(wish.topic, {}), before, stop)
+    return _Outcome(tally, ledger.path, waited)
+
+
+def _wait(
+    env: Settings,
+    wish: _Wish,
+    wanted: Mapping[int, int],
+    before: Mapping[int, PartitionOffsets],
+    stop: threading.Event,
+) -> Waited:
+    from k2.feeds.waiting import wait_for_table
+
+    console = Console(stderr=True)
+    with console.status(f"waiting for {wish.table}") as status:
+        return wait_for_table(
+            env,
+            topic=wish.topic,
+            table=wish.table,
+            wanted=wanted,
+            before=before,
+            timeout=wish.wait_timeout,
+            stop=stop,
+            report=lambda missing: status.update(f"waiting for {wish.table}: {missing:,} messages to go"),
+        )
+
+
+@contextmanager
+def _progress(size: int, wish: _Wish) -> Generator[Callable[[Tally], None]]:
+    """A progress bar on stderr, where that is a terminal: part done, rows, rows/s, time left."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:,} rows, {task.fields[speed]:,.0f} rows/s"),
+        TimeRemainingColumn(),
+    )
+    label = f"{'checking' if wish.dry_run else 'loading'} {wish.data_type}"
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(label, total=max(size, 1), rows=0, speed=0.0)
+
+        def report(tally: Tally) -> None:
+            bar.update(task, completed=tally.progress, rows=tally.read, speed=tally.rows_per_second)
+
+        yield report
+
+
+def _rejects_path(env: Settings, files: Sequence[Path], wanted: Path | None, dry_run: bool) -> Path | None:
+    if wanted is None:
+        return None if dry_run else env.data_dir / "rejects" / f"{files[0].name}.rejects.csv"
+    if any(wanted.resolve() == file.resolve() for file in files):
+        raise UserError("--rejects names a file that is to be loaded", found=str(wanted), expected="another file")
+    return wanted
+
+
+def _exit_code(outcome: _Outcome) -> int:
+    from k2.feeds.waiting import Outcome
+
+    if outcome.tally.interrupted:
+        return INTERRUPTED
+    if outcome.waited is not None and outcome.waited.outcome is not Outcome.IN_TABLE:
+        return INTERRUPTED if outcome.waited.outcome is Outcome.INTERRUPTED else NOT_IN_TABLE
+    return SOME_REJECTED if outcome.tally.rejected else 0
+
+
+def _document(wish: _Wish, outcome: _Outcome) -> dict[str, Any]:
+    waited = outcome.waited
+    return {
+        "topic": wish.topic,
+        "files": [str(path) for path in wish.files],
+        "dry_run": wish.dry_run,
+        **outcome.tally.as_dict(),
+        "rejects_file": str(wish.rejects) if wish.rejects is not None and outcome.tally.rejected else None,
+        "ledger": str(outcome.ledger) if outcome.ledger is not None else None,
+        "table": None if waited is None else waited.table,
+        "wait": None if waited is None else waited.outcome.value,
+        "missing": None if waited is None else waited.missing,
+        "dead_letters": None if waited is None else waited.dead_letters,
+        "duplicates": None if waited is None else waited.duplicates,
+        "exit_code": _exit_code(outcome),
+    }
+
+
+def _summary(wish: _Wish, outcome: _Outcome) -> str:
+    tally = outcome.tally
+    files = f"{len(wish.files)} file{'s' if len(wish.files) > 1 else ''}"
+    lines = [f"{wish.topic}: {files}{', dry run: nothing was sent' if wish.dry_run else ''}"]
+    lines.append(f"  read          {tally.read:>14,}")
+    lines.append(f"  accepted      {tally.accepted:>14,}")
+    lines.append(f"  rejected      {tally.rejected:>14,}")
+    if not wish.dry_run:
+        lines.append(f"  sent          {tally.sent:>14,}")
+        lines.append(f"  already there {tally.already_there:>14,}")
+    lines.append(f"  repeated rows {tally.identical:>14,}  (kept: each is an event)")
+    lines.append(f"  out of order  {tally.out_of_order:>14,}")
+    if tally.blank:
+        lines.append(f"  blank lines   {tally.blank:>14,}")
+    if tally.seconds:
+        lines.append(f"  {tally.seconds:.1f} s, {tally.rows_per_second:,.0f} rows/s")
+    if tally.rejected:
+        lines += [f"  rejected: {reason}" for reason in tally.reasons]
+        if wish.rejects is not None:
+            lines.append(
+                f"  All rejected rows: {wish.rejects}. Mend the last column and load that file in the same way."
+            )
+    if tally.finished and not tally.sent and tally.already_there and not wish.dry_run:
+        lines.append("  These files were loaded before: nothing was sent (--restart sends them again).")
+    if tally.interrupted:
+        lines.append("  Interrupted. Run the same command again: it goes on after the last acknowledged row.")
+    if outcome.waited is not None:
+        lines.append(f"  {outcome.waited}")
+    return "\n".join(lines)

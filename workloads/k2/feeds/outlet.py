@@ -1,0 +1,94 @@
+"""The way into Kafka for feeds: a producer for each data type's topic, and the dead-letter topics beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Self
+
+import pyarrow as pa
+
+from k2.bus.admin import cluster_id, topic_ids
+from k2.bus.dead_letters import DeadLetter, DeadLetters
+from k2.bus.producer import Delivery, EventProducer
+from k2.bus.registry import ensure_subjects
+from k2.feeds.csv_blocks import Rejected
+from k2.model.errors import UserError
+from k2.model.settings import Settings
+from k2.model.topics import DataType, TopicName
+
+
+def topic_identities(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
+    """Kafka's id of each topic, with the cluster's; a `UserError` names the topics that do not exist."""
+    kafka = settings.kafka_config()
+    found = topic_ids(kafka, topics)
+    missing = [topic for topic in topics if topic not in found]
+    if missing:
+        raise UserError(
+            f"There is no topic {', '.join(missing)} in Kafka at {kafka['bootstrap.servers']}",
+            remedy="Apply a MarketFeed of that exchange and data type, or start `k2 up` with one: feeds make the topics",
+        )
+    return {topic: f"{cluster_id(kafka)}/{identity}" for topic, identity in found.items()}
+
+
+class KafkaOutlet:
+    """Producers and dead letters of a load (an `Outlet`). Use as a context manager.
+
+    Args:
+        settings: addresses and credentials.
+        topics: the topic of each data type; they exist.
+
+    Raises:
+        UserError: the registry holds a schema that ours cannot replace.
+        WorldError: Kafka or the registry cannot be reached.
+    """
+
+    def __init__(self, settings: Settings, topics: Mapping[DataType, str]) -> None:
+        kafka = settings.kafka_config()
+        schemas = ensure_subjects(settings.registry_config(), {topic: kind for kind, topic in topics.items()})
+        self._topics = dict(topics)
+        self._dead_letters: dict[str, DeadLetters] = {}
+        self._make_letters: Callable[[str], DeadLetters] = lambda topic: DeadLetters(kafka, topic)
+        self._producers = {
+            kind: EventProducer(kafka, topic=topic, data_type=kind, schema_id=schemas[topic])
+            for kind, topic in topics.items()
+        }
+
+    def topic(self, data_type: DataType) -> str:
+        """The topic of that data type."""
+        return self._topics[data_type]
+
+    def send(self, data_type: DataType, events: pa.RecordBatch) -> Delivery:
+        """Hand a batch to its topic's producer."""
+        return self._producers[data_type].send(events)
+
+    def reject(self, file: str, rejected: Sequence[Rejected]) -> None:
+        """Put rows into the dead-letter topic of the (only) topic of the load; returns when they are acknowledged."""
+        topic = next(iter(self._topics.values()))
+        letters = self._dead_letters.get(topic)
+        if letters is None:
+            letters = self._dead_letters[topic] = self._make_letters(TopicName.parse(topic).dead_letters)
+        letters.send([_letter(file, bad) for bad in rejected])
+        letters.flush()
+
+    def poll(self, seconds: float) -> None:
+        """Take in delivery reports, for at most that long in sum."""
+        for producer in self._producers.values():
+            producer.poll(seconds / len(self._producers))
+
+    def flush(self, seconds: float) -> None:
+        """Wait for outstanding reports."""
+        for producer in self._producers.values():
+            producer.flush(seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:
+            for each in (*self._producers.values(), *self._dead_letters.values()):
+                stack.callback(each.close)
+
+
+def _letter(file: str, bad: Rejected) -> DeadLetter:
+    return DeadLetter(bad.raw, {"k2.file": file, "k2.line": str(bad.line), "k2.reason": bad.reason})

@@ -1,0 +1,237 @@
+"""Feeds as workloads: `run_load` brings a finite source into its topics once, `run_producer` a live one until stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from k2.feeds.chunks import FiniteSource
+from k2.feeds.csv_source import CsvFiles, csv_format
+from k2.feeds.formats import Assembler
+from k2.feeds.ledger import Ledger
+from k2.feeds.live import LiveProducer
+from k2.feeds.load import Load, Tally
+from k2.feeds.outlet import KafkaOutlet, topic_identities
+from k2.feeds.rejects import RejectsFile
+from k2.feeds.synthetic_source import SyntheticFeed, live_events
+from k2.feeds.uris import local_files
+from k2.model.errors import UserError, WorldError
+from k2.model.exchanges import exchange
+from k2.model.settings import Settings
+from k2.model.topics import DataType
+from k2.model.workload import CsvSource, ProducerConfig, SyntheticSource
+from k2.obs import metrics
+from k2.obs.http import serve_health
+from k2.obs.logging import get_logger
+
+INTERRUPTED = 130
+_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.5, 15.0
+
+_log = get_logger(__name__)
+
+
+@contextmanager
+def stopping() -> Generator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, instead of ending the process; a second signal ends it."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # Python gives signals to the main thread only
+        return
+
+    def handle(number: int, _: object) -> None:
+        if stop.is_set():
+            raise SystemExit(128 + number)
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def load_source(
+    settings: Settings,
+    source: FiniteSource,
+    topics: Mapping[DataType, str],
+    *,
+    directory: Path,
+    stop: threading.Event,
+    rejects: RejectsFile | None = None,
+    report: Callable[[Tally], None] | None = None,
+    restart: bool = False,
+) -> tuple[Tally, Ledger]:
+    """Load a source into topics that exist.
+
+    Args:
+        settings: addresses and credentials.
+        source: what is loaded.
+        topics: the topic of each data type.
+        directory: where ledgers are kept.
+        stop: ends the load early.
+        rejects: where rejected rows are written.
+        report: called with the tally after each chunk.
+        restart: send everything again, whatever the ledger says.
+
+    Returns:
+        The tally, and the (closed) ledger: its `progress.next_offsets` are what a table must reach to hold the load.
+
+    Raises:
+        UserError: a topic is missing, another process is at this load, or the source cannot be used.
+        WorldError: Kafka or the registry cannot be reached. The ledger says how far the load came.
+    """
+    identities = topic_identities(settings, sorted(set(topics.values())))
+    options = source.options | {f"topic {kind}": f"{topic} {identities[topic]}" for kind, topic in topics.items()}
+    with Ledger.open(directory, options, source.parts, restart=restart) as ledger:
+        if ledger.progress.finished:
+            return Load(source, None, ledger, report=report).run(), ledger
+        with KafkaOutlet(settings, topics) as outlet:
+            return Load(source, outlet, ledger, rejects, report=report, stop=stop).run(), ledger
+
+
+def run_load(settings: Settings, config: ProducerConfig) -> None:
+    """Bring a feed's finite source into its topics; returns when all of it is acknowledged.
+
+    Rejected rows go to the dead-letter topic and the rejects file, and are no failure of the load.
+
+    Raises:
+        SystemExit: 130, when a signal stopped it: the next run goes on from the ledger.
+        UserError: the source or the topics cannot be used.
+        WorldError: Kafka or the registry cannot be reached.
+    """
+    topics = {stream.data_type: stream.topic for stream in config.streams}
+    with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-load-") as folder:
+        directory = _writable(settings.data_dir, Path(folder))
+        with serve_health(settings.metrics_port, lambda: (True, "loading")):
+            _when_topics_exist(settings, topics, stop)
+            source = _finite_source(settings, config, stop, Path(folder))
+            rejects = RejectsFile(directory / "rejects" / f"{config.feed.replace('/', '.')}.rejects.csv")
+            with rejects:
+                tally, ledger = load_source(
+                    settings,
+                    source,
+                    topics,
+                    directory=directory / "ledger",
+                    stop=stop,
+                    rejects=rejects,
+                    report=_metered(config),
+                )
+    _log.info("load ended", feed=config.feed, **tally.as_dict(), next_offsets=ledger.progress.next_offsets)
+    if tally.interrupted:
+        raise SystemExit(INTERRUPTED)
+
+
+def run_producer(settings: Settings, config: ProducerConfig) -> None:
+    """Bring a live source into its topics until SIGTERM or SIGINT; what was made by then is flushed.
+
+    Raises:
+        UserError: the source has an end (that is for `run_load`), or the schemas cannot be registered.
+        WorldError: Kafka refused events for good: the process ends, and whoever runs it starts it again.
+    """
+    source = config.source
+    if not isinstance(source, SyntheticSource) or source.days != 0:
+        raise UserError(
+            f"The source of {config.feed} has an end",
+            found=source.type,
+            expected="synthetic with days: 0",
+            remedy="Run it as `k2 run load`",
+        )
+    topics = {stream.data_type: stream.topic for stream in config.streams}
+    live = LiveProducer(config.exchange)
+    with stopping() as stop, serve_health(settings.metrics_port, live.ready):
+        _when_topics_exist(settings, topics, stop)
+        if stop.is_set():
+            return
+        with KafkaOutlet(settings, topics) as outlet:
+            events = live_events(
+                source,
+                exchange(config.exchange),
+                asset_class=str(config.asset_class),
+                currency=config.currency,
+                data_types=list(topics),
+                stop=stop,
+            )
+            _log.info("producing", feed=config.feed, topics=list(topics.values()))
+            live.run(events, outlet)
+    _log.info("producer stopped", feed=config.feed, events=live.sent)
+
+
+def _finite_source(settings: Settings, config: ProducerConfig, stop: threading.Event, folder: Path) -> FiniteSource:
+    venue, source = exchange(config.exchange), config.source
+    if isinstance(source, SyntheticSource):
+
+        def sleep(seconds: float) -> None:
+            stop.wait(seconds)
+
+        return SyntheticFeed(
+            source,
+            venue,
+            asset_class=str(config.asset_class),
+            currency=config.currency,
+            data_types=[stream.data_type for stream in config.streams],
+            sleep=sleep,
+        )
+    return _csv_files(settings, config, source, folder)
+
+
+def _csv_files(settings: Settings, config: ProducerConfig, source: CsvSource, folder: Path) -> CsvFiles:
+    venue = exchange(config.exchange)
+    paths = local_files(source.uris, settings.source_dir, folder)
+    form = csv_format(
+        source.format, source.data_type, venue, symbol=source.symbol, currency=config.currency, paths=paths
+    )
+    assembler = Assembler(source.data_type, venue, config.currency, str(config.asset_class))
+    return CsvFiles(paths, form, assembler, names=source.uris, symbol=source.symbol)
+
+
+def _when_topics_exist(settings: Settings, topics: Mapping[DataType, str], stop: threading.Event) -> None:
+    """Wait for Kafka and the topics, with backoff: everything of a feed is applied at once, in no order."""
+    pause = _FIRST_RETRY_SECONDS
+    while not stop.is_set():
+        try:
+            topic_identities(settings, sorted(set(topics.values())))
+        except (UserError, WorldError) as error:
+            if not settings.kafka_bootstrap_servers:
+                raise
+            _log.info("waiting for the topics", reason=str(error), seconds=pause)
+            stop.wait(pause)
+            pause = min(_LONGEST_RETRY_SECONDS, pause * 2)
+        else:
+            return
+
+
+def _metered(config: ProducerConfig) -> Callable[[Tally], None]:
+    """Feeds the metrics from the tally's growth."""
+    labels = (config.exchange, str(config.streams[0].data_type))
+    last = [0, 0]
+
+    def report(tally: Tally) -> None:
+        metrics.FEED_EVENTS.labels(*labels).inc(tally.accepted - last[0])
+        metrics.FEED_REJECTED.labels(*labels).inc(tally.rejected - last[1])
+        last[:] = [tally.accepted, tally.rejected]
+
+    return report
+
+
+def _writable(directory: Path, otherwise: Path) -> Path:
+    """The data directory, or a temporary one where it cannot be written (a pod without a volume).
+
+    Without a lasting ledger a load that is run again sends all its events again; the sink drops them by their ids.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        writable = False
+    else:
+        writable = os.access(directory, os.W_OK)
+    if not writable:
+        _log.warning(
+            "the data directory cannot be written: the ledger lasts only as long as this process", path=str(directory)
+        )
+    return directory if writable else otherwise
