@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.lake.batch import Batch
+from k2.model.codec.decode import Decoded
 from k2.model.tables import OFFSET, PARTITION
 
 DECODE_ROWS = 32_768
@@ -49,16 +50,8 @@ class Poison:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """The rows of a block of messages: `rows[i]` came from message `index[i]`, ascending; `bad` are the others, and why."""
-
-    rows: pa.RecordBatch
-    index: npt.NDArray[np.int64]
-    bad: Sequence[tuple[int, str]]
-
-
-Decode = Callable[[Sequence[bytes | None]], Read]
+Decode = Callable[[Sequence[bytes | None]], Decoded]
+"""Payloads to rows. May raise a `WorldError` (the registry does not answer): nothing is lost, it is called again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +61,14 @@ class HeldBatch:
     batch: Batch
     poison: Sequence[Poison]
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """A partition that was sought to `offset`, and the first offset that came instead, if one did."""
+
+    offset: int
+    found_before: int | None
 
 
 @dataclass(slots=True)
@@ -90,43 +91,65 @@ class Holding:
     _offsets: list[npt.NDArray[np.int64]] = field(default_factory=list)
     _chunks: list[pa.RecordBatch] = field(default_factory=list)
     _poison: list[Poison] = field(default_factory=list)
+    _sought: dict[int, _Sought] = field(default_factory=dict)
 
     def begin(self, partition: int, offset: int) -> None:
         """A partition was given to this consumer, or sought: everything before `offset` is the table's already."""
         self.drop({partition})
         self._start[partition] = self._next[partition] = offset
+        self._sought[partition] = _Sought(offset, None)
 
     def drop(self, partitions: set[int]) -> None:
         """Forget what is held of these partitions, and that they are ours."""
         if any(self._next.get(p) != self._start.get(p) for p in partitions):
-            self._decode_pending()
             gone = sorted(partitions)
-            self._chunks = [_without(chunk, gone) for chunk in self._chunks]
+            pending = [_others(*columns, gone) for columns in self._pending()]
+            self._payloads = [payload for payloads, _, _ in pending for payload in payloads]
+            self._partitions = [of_partition for _, of_partition, _ in pending]
+            self._offsets = [of_offset for _, _, of_offset in pending]
+            self._chunks = [chunk.filter(pa.array(_not_of(chunk, gone))) for chunk in self._chunks]
             self._poison = [poison for poison in self._poison if poison.partition not in partitions]
         for partition in partitions:
             self._start.pop(partition, None)
             self._next.pop(partition, None)
+            self._sought.pop(partition, None)
 
-    def add(self, polled: Polled) -> None:
-        """Take the messages of one poll. Messages of a partition that is not ours, or before its start, are left out."""
-        partitions, offsets = polled.partitions, polled.offsets
-        last = _last_by_partition(partitions, offsets)
-        if not all(partition in self._next for partition in last):
-            mine = np.isin(partitions, np.array(list(self._next), dtype=np.int32))
-            polled = _Columns(
-                [p for p, m in zip(polled.payloads, mine, strict=True) if m], partitions[mine], offsets[mine]
-            )
-            partitions, offsets = polled.partitions, polled.offsets
-            last = _last_by_partition(partitions, offsets)
-        for partition, offset in last.items():
+    def add(self, polled: Polled) -> dict[int, int]:
+        """Take the messages of one poll. Messages of a partition that is not ours are left out.
+
+        Returns:
+            Partition → offset to seek to, once more. After a seek the first message should be the one sought; when it
+            is a later one, either transaction markers lie between, or it was fetched before the seek. Read again and
+            found again, it is the former.
+        """
+        payloads, partitions, offsets = polled.payloads, polled.partitions, polled.offsets
+        again = self._doubtful(partitions, offsets) if self._sought else {}
+        strangers = [p for p in np.unique(partitions).tolist() if p not in self._next or p in again]
+        if strangers:
+            payloads, partitions, offsets = _others(payloads, partitions, offsets, strangers)
+        for partition, offset in _last_by_partition(partitions, offsets).items():
             self._next[partition] = offset + 1
-        self._payloads.extend(polled.payloads)
+        self._payloads.extend(payloads)
         self._partitions.append(partitions)
         self._offsets.append(offsets)
         self.messages += len(offsets)
-        self.bytes += _size(polled.payloads)
+        self.bytes += _size(payloads)
         if len(self._payloads) >= DECODE_ROWS:
-            self._decode_pending()
+            self.decode_pending()
+        return again
+
+    def _doubtful(self, partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> dict[int, int]:
+        again: dict[int, int] = {}
+        for partition, sought in list(self._sought.items()):
+            found = offsets[partitions == partition]
+            if not len(found):
+                continue
+            if found[0] in (sought.offset, sought.found_before):
+                del self._sought[partition]
+            else:
+                self._sought[partition] = _Sought(sought.offset, int(found[0]))
+                again[partition] = sought.offset
+        return again
 
     def reached(self, positions: dict[int, int]) -> None:
         """The consumer's positions, which may have passed transaction markers after the last message."""
@@ -146,7 +169,7 @@ class Holding:
 
     def cut(self) -> HeldBatch:
         """Everything held as a batch; what comes next belongs to the next one."""
-        self._decode_pending()
+        self.decode_pending()
         ranges = {p: (self._start[p], self._next[p]) for p in self._next if self._start[p] != self._next[p]}
         dead: dict[int, int] = {}
         for poison in self._poison:
@@ -160,29 +183,28 @@ class Holding:
         self._poison, self.bytes, self.messages = [], 0, 0
         return held
 
-    def _decode_pending(self) -> None:
+    def _pending(self) -> list[tuple[list[bytes | None], npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
+        if not self._payloads:
+            return []
+        return [(self._payloads, np.concatenate(self._partitions), np.concatenate(self._offsets))]
+
+    def decode_pending(self) -> None:
+        """Decode what was added since the last time. When `decode` raises, nothing has changed: call it again."""
         if not self._payloads:
             return
-        payloads, self._payloads = self._payloads, []
-        partitions, offsets = np.concatenate(self._partitions), np.concatenate(self._offsets)
-        self._partitions, self._offsets = [], []
-        read = self.decode(payloads)
+        decoded = self.decode(self._payloads)
+        ((payloads, partitions, offsets),) = self._pending()
+        self._payloads, self._partitions, self._offsets = [], [], []
         self._poison.extend(
-            Poison(payloads[index], int(partitions[index]), int(offsets[index]), reason) for index, reason in read.bad
+            Poison(payloads[bad.index], int(partitions[bad.index]), int(offsets[bad.index]), bad.reason)
+            for bad in decoded.bad
         )
-        if not len(read.index):
+        if not len(decoded.rows):
             return
-        whole = len(read.index) == len(payloads)
-        rows = _compact(read.rows)
-        rows = rows.append_column(PARTITION, pa.array(partitions if whole else partitions[read.index], pa.int32()))
-        self._chunks.append(rows.append_column(OFFSET, pa.array(offsets if whole else offsets[read.index], pa.int64())))
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    payloads: list[bytes | None]
-    partitions: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
+        if len(decoded.rows) < len(payloads):
+            partitions, offsets = partitions[decoded.rows], offsets[decoded.rows]
+        rows = _compact(decoded.events).append_column(PARTITION, pa.array(partitions, pa.int32()))
+        self._chunks.append(rows.append_column(OFFSET, pa.array(offsets, pa.int64())))
 
 
 def _last_by_partition(partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> dict[int, int]:
@@ -207,6 +229,13 @@ def _compact(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows
 
 
-def _without(chunk: pa.RecordBatch, partitions: list[int]) -> pa.RecordBatch:
-    kept = ~np.isin(chunk.column(PARTITION).to_numpy(), partitions)
-    return chunk.filter(pa.array(kept))
+def _others(
+    payloads: list[bytes | None], partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64], gone: list[int]
+) -> tuple[list[bytes | None], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """The columns without the messages of some partitions."""
+    kept = ~np.isin(partitions, gone)
+    return [p for p, keep in zip(payloads, kept, strict=True) if keep], partitions[kept], offsets[kept]
+
+
+def _not_of(chunk: pa.RecordBatch, gone: list[int]) -> npt.NDArray[np.bool_]:
+    return ~np.isin(chunk.column(PARTITION).to_numpy(), gone)

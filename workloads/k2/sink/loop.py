@@ -25,6 +25,11 @@ log = structlog.get_logger(__name__)
 
 POLL_MESSAGES = 1_000
 POLL_SECONDS = 0.1
+PAUSE_SECONDS = 5.0
+
+
+class PausedError(WorldError):
+    """Messages cannot be decoded now, through no fault of theirs: the registry is away, or the table lacks a column."""
 
 
 class Reader(Protocol):
@@ -151,15 +156,34 @@ class Sink:
         self.reader = reader
         try:
             while not self.stop.is_set() and not self._at_end():
-                self._read(reader)
-                if self.writing.finished:
-                    self._take()
-                if self._due():
-                    self._cut()
-            self.flush()
+                try:
+                    self._step(reader)
+                except PausedError as paused:
+                    self._pause(paused)
+            try:
+                self.flush()
+            except PausedError as paused:
+                log.warning("sink.dropped_at_stop", topic=self.topic, reason=str(paused))
         finally:
             self.writing.close()
             reader.close()
+
+    def _step(self, reader: Reader) -> None:
+        if self.state != "running" and self.holding.next:
+            self.holding.decode_pending()  # raises again while the reason for the pause lasts
+            self.state = "running"
+        self._read(reader)
+        if self.writing.finished:
+            self._take()
+        if self._due():
+            self._cut()
+
+    def _pause(self, paused: PausedError) -> None:
+        """Nothing is dropped and nothing is read: what cannot be decoded now is tried again, until it can."""
+        if self.state != str(paused):
+            log.warning("sink.paused", topic=self.topic, table=self.table, reason=str(paused))
+        self.state = str(paused)
+        self.stop.wait(PAUSE_SECONDS)
 
     def flush(self) -> None:
         """Commit what is held, and wait for it. After a fence there is nothing left to flush."""
@@ -174,7 +198,8 @@ class Sink:
             return
         polled = reader.poll_block(POLL_MESSAGES, POLL_SECONDS)
         if polled is not None:
-            self.holding.add(polled)
+            for partition, offset in self.holding.add(polled).items():
+                reader.seek(partition, offset)
             metrics.CONSUMED.labels(self.topic).inc(len(polled.payloads))
         elif self.holding.messages == 0:
             self.holding.reached(reader.position())

@@ -1,0 +1,182 @@
+"""`k2 run sink`: a sink's parts put together from its configuration and the environment."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+import pyarrow as pa
+import structlog
+
+from k2.bus.admin import beginning_offsets, cluster_id, end_offsets, topic_ids
+from k2.bus.consumer import TopicReader
+from k2.bus.dead_letters import DeadLetter, DeadLetters
+from k2.bus.registry import Schemas
+from k2.lake.catalog import load_table, open_catalog
+from k2.lake.commit import Committer, Origin
+from k2.lake.offsets import recorded_offsets
+from k2.model.codec.decode import Decoded, decode
+from k2.model.errors import K2Error, RefusedError, WorldError
+from k2.model.events import arrow_schema
+from k2.model.settings import Settings
+from k2.model.tables import OFFSET, PARTITION
+from k2.model.topics import DataType, TopicName
+from k2.model.workload import SinkConfig
+from k2.obs import metrics
+from k2.obs.http import serve_health
+from k2.sink.held import Holding, Poison
+from k2.sink.loop import PausedError, Sink, Starts
+from k2.sink.writing import Writing
+
+log = structlog.get_logger(__name__)
+
+WAIT_SECONDS = 2.0
+
+
+def run_sink(env: Settings, config: SinkConfig) -> None:
+    """Run until SIGTERM or SIGINT (what is held is committed first), or until the end with `until_end`.
+
+    Raises:
+        RefusedError: a person has to decide; the error names the command.
+        WorldError: Kafka, the registry, the catalog or the store failed for longer than they are waited for.
+    """
+    stop = threading.Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        log.info("sink.stopping", signal=signal.Signals(number).name)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    status = _Status(config)
+    with serve_health(env.metrics_port, status.ready):
+        origin = _wait_for_parts(env, config, stop, status)
+        if origin is not None:
+            _run(env, config, origin, stop, status)
+
+
+def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Event, status: _Status) -> None:
+    kafka = env.kafka_config()
+    schemas = Schemas(env.registry_config())
+    catalog = open_catalog(env)  # this thread's own; the writing thread opens another
+    letters = DeadLetters(kafka, TopicName.parse(config.topic).dead_letters)
+
+    def committer() -> Committer:
+        drop = config.duplicates == "drop"
+        return Committer(open_catalog(env), config.table, origin, config.data_type, drop_duplicates=drop, stop=stop)
+
+    def recorded() -> dict[int, int]:
+        return Committer(catalog, config.table, origin, config.data_type).start_offsets()
+
+    def read(payloads: Sequence[bytes | None]) -> Decoded:
+        return _decode(payloads, config, schemas)
+
+    def bury(poison: list[Poison]) -> None:
+        letters.send([_letter(each, config) for each in poison])
+        letters.flush()
+        metrics.DEAD_LETTERS.labels(config.topic, "undecodable").inc(len(poison))
+
+    ends: dict[int, int] | None = None
+    if config.until_end:
+        earliest = beginning_offsets(kafka, config.topic)
+        ends = {p: end for p, end in end_offsets(kafka, config.topic).items() if end > earliest[p]}
+    sink = Sink(
+        holding=Holding(read, _empty(config.data_type)),
+        writing=Writing(committer, bury, config.max_snapshots, stop),
+        starts=Starts(recorded, lambda: beginning_offsets(kafka, config.topic), config.topic, config.table),
+        topic=config.topic,
+        table=config.table,
+        interval=config.commit_interval_seconds,
+        most_bytes=config.commit_bytes,
+        stop=stop,
+        ends=ends,
+        settled=recorded,
+    )
+    status.sink = sink
+    reader = TopicReader(
+        kafka,
+        config.topic,
+        config.group_id,
+        on_assigned=sink.assigned,
+        on_revoked=sink.revoked,
+        on_lost=sink.lost,
+    )
+    # What was made until here lives as long as the process: the collector need not look at it at every million messages.
+    gc.collect()
+    gc.freeze()
+    try:
+        sink.run(reader)
+    finally:
+        letters.close()
+        schemas.close()
+    log.info("sink.stopped", topic=config.topic, table=config.table)
+
+
+def _decode(payloads: Sequence[bytes | None], config: SinkConfig, schemas: Schemas) -> Decoded:
+    try:
+        decoded = decode(payloads, config.data_type, schemas.schema)
+    except WorldError as error:
+        raise PausedError(str(error)) from error
+    if decoded.unknown_fields:
+        names = ", ".join(sorted(decoded.unknown_fields))
+        raise PausedError(
+            f"Messages of {config.topic} carry fields that {config.table} has no column for: {names}. "
+            "They are not dropped: the sink waits. Add the columns to the IcebergTable, then restart the sink."
+        )
+    return decoded
+
+
+def _letter(poison: Poison, config: SinkConfig) -> DeadLetter:
+    return DeadLetter(
+        payload=poison.payload,
+        key=None,
+        reason=poison.reason,
+        topic=config.topic,
+        partition=poison.partition,
+        offset=poison.offset,
+        data_type=config.data_type,
+    )
+
+
+def _empty(data_type: DataType) -> pa.Table:
+    fields = [*arrow_schema(data_type), pa.field(PARTITION, pa.int32()), pa.field(OFFSET, pa.int64())]
+    return pa.schema(fields).empty_table()
+
+
+class _Status:
+    """What /ready says."""
+
+    def __init__(self, config: SinkConfig) -> None:
+        self.waiting = f"waiting for {config.topic} and {config.table}"
+        self.sink: Sink | None = None
+
+    def ready(self) -> tuple[bool, str]:
+        """Ready once the group has answered and nothing holds the sink up."""
+        if self.sink is None:
+            return False, self.waiting
+        return self.sink.state == "running", self.sink.state
+
+
+def _wait_for_parts(env: Settings, config: SinkConfig, stop: threading.Event, status: _Status) -> Origin | None:
+    """Wait until topic and table are there: everything is applied at once, in no order. None: stopped meanwhile."""
+    said = ""
+    while not stop.is_set():
+        try:
+            kafka = env.kafka_config()
+            ids = topic_ids(kafka, [config.topic])
+            recorded_offsets(load_table(open_catalog(env), config.table))
+            if config.topic in ids:
+                return Origin(config.topic, ids[config.topic], cluster_id(kafka))
+            reason = f"there is no topic {config.topic} yet"
+        except RefusedError:
+            raise
+        except K2Error as error:
+            reason = str(error)
+        if reason != said:
+            log.info("sink.waiting", reason=reason)
+        said = status.waiting = reason
+        stop.wait(WAIT_SECONDS)
+    return None
