@@ -5,51 +5,23 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from k2_operator.local.executor import Executor
 from k2_operator.local.subset import UnsupportedError
 
-WORKLOAD = """
-import http.server, json, os, pathlib, signal, sys, time
-config = json.loads(pathlib.Path(os.environ["K2_CONFIG_FILE"]).read_text())
-state = pathlib.Path(os.environ["K2_DATA_DIR"])
-(state / "env.json").write_text(json.dumps(dict(os.environ)))
-runs = state / "runs"
-runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
-print("run", len(runs.read_text()), sys.argv[1:], flush=True)
-if "exit" in config and len(runs.read_text()) <= config.get("times", 1000):
-    print("giving up: " + config.get("why", ""), flush=True)
-    sys.exit(config["exit"])
-if config.get("once"):
-    sys.exit(0)
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        broken = (state / "broken").exists()
-        well = not broken if self.path == "/health" else not broken and not config.get("never_ready")
-        self.send_response(200 if well else 503)
-        self.end_headers()
-        self.wfile.write(b"fine" if well else b"waiting for Kafka")
-    def log_message(self, *args): pass
-def stop(*_):
-    if "stop_seconds" in config: time.sleep(config["stop_seconds"])
-    (state / "stopped").write_text(str(time.time()))
-    os._exit(0)
-signal.signal(signal.SIGTERM, stop)
-http.server.HTTPServer((os.environ["K2_HTTP_HOST"], int(os.environ["K2_METRICS_PORT"])), Handler).serve_forever()
-"""
+TINY = Path(__file__).with_name("tiny_workload.py")
 
 
 @pytest.fixture
 def machine(tmp_path):
     """Makes executors of one data directory whose `k2` is the tiny workload; all are stopped at the end."""
-    script = tmp_path / "workload.py"
-    script.write_text(WORKLOAD)
     made = []
 
     def executor(*manifests, **options) -> Executor:
-        made.append(Executor(tmp_path / "data", program=(sys.executable, str(script)), **options))
+        made.append(Executor(tmp_path / "data", program=(sys.executable, str(TINY)), **options))
         made[-1].apply(manifests)
         return made[-1]
 

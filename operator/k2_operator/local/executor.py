@@ -18,6 +18,7 @@ from typing import Any
 from k2_operator.local import subset
 from k2_operator.local.pod import Machine, Phase, Pod, from_manifest
 
+THIS_K2 = (sys.executable, "-m", "k2")
 STOP_ORDER = (("producer", "load"), ("sink", "query"))
 """Who stops first: nobody sends any more, then what was sent is committed."""
 
@@ -49,7 +50,7 @@ class Executor:
 
     data_dir: Path
     published: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
-    program: tuple[str, ...] = (sys.executable, "-m", "k2")
+    program: tuple[str, ...] = THIS_K2
     pods: list[Pod] = field(default_factory=list[Pod])
     finished: list[str] = field(default_factory=list[str])
 

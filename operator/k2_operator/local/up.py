@@ -25,7 +25,7 @@ from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2_operator.build import deployment, feed
 from k2_operator.local import ports, processes, state
-from k2_operator.local.executor import Executor
+from k2_operator.local.executor import THIS_K2, Executor
 from k2_operator.local.parts import API_KEYS_SECRET, Parts, Wishes, ensure_api_key
 from k2_operator.plan import plan
 from k2_operator.plans import PlatformPlan, QueryPlan, TopicPlan
@@ -64,6 +64,7 @@ class Up:
         api_port: port of the query service.
         tell: gets progress, for a person.
         on_ready: called once, when every workload is ready for the first time.
+        program: see `Executor`.
     """
 
     data_dir: Path
@@ -72,6 +73,7 @@ class Up:
     api_port: int
     tell: Callable[[str], None]
     on_ready: Callable[[state.State], None]
+    program: tuple[str, ...] = THIS_K2
 
     def run(self) -> None:
         """Run until SIGINT, SIGTERM or SIGHUP; call in the main thread.
@@ -100,7 +102,7 @@ class Up:
     def _run(self) -> None:
         stopping = _stop_on_signals()
         parts = Parts(self.data_dir, self.wishes, self.tell)
-        executor = Executor(self.data_dir, published={(QUERY, "http"): self.api_port})
+        executor = Executor(self.data_dir, published={(QUERY, "http"): self.api_port}, program=self.program)
         try:
             parts.start()
             platform = parts.platform(f"http://{ports.LOOPBACK}:{self.api_port}")

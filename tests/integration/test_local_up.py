@@ -1,0 +1,220 @@
+"""`k2 up` as a process of its own: real Kafka and registry, tiny workloads in place of the real ones."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from k2.bus.admin import partition_counts
+from k2.lake.catalog import load_table, open_named
+from k2.model.platform import Platform
+from k2.model.settings import Settings
+from k2_operator.local import ports, processes, state
+from k2_operator.local.background import stop
+
+ROOT = Path(__file__).parents[2]
+TINY = Path(__file__).with_name("tiny_workload.py")
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from k2.model.errors import K2Error
+from k2_operator.local import manifests
+from k2_operator.local.parts import Wishes
+from k2_operator.local.up import Up
+told = json.loads(sys.argv[1])
+try:
+    Up(
+        data_dir=Path(told["data_dir"]),
+        documents=manifests.read([Path(told["samples"])]),
+        wishes=Wishes(**told["wishes"]),
+        api_port=told["port"],
+        tell=lambda text: print(text, flush=True),
+        on_ready=lambda state: print("READY", flush=True),
+        program=(sys.executable, told["tiny"]),
+    ).run()
+except K2Error as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+class Run:
+    """One `k2 up` in a process."""
+
+    def __init__(self, data_dir, port, **wishes):
+        told = {
+            "data_dir": str(data_dir),
+            "samples": str(ROOT / "manifests" / "samples"),
+            "wishes": wishes,
+            "port": port,
+            "tiny": str(TINY),
+        }
+        self.data_dir = data_dir
+        self.log = data_dir.with_name(f"{data_dir.name}-{time.monotonic_ns()}.log")
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", SCRIPT, json.dumps(told)], stdout=output, stderr=output, start_new_session=True
+            )
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def until_ready(self):
+        end = time.monotonic() + 90
+        while True:
+            found = state.read(self.data_dir) if self.data_dir.is_dir() else None
+            if found is not None and found.ready and found.supervisor.pid == self.process.pid:
+                return found
+            assert self.process.poll() is None, self.text()
+            assert time.monotonic() < end, self.text()
+            time.sleep(0.1)
+
+    def ended(self, within=60) -> int:
+        return self.process.wait(within)
+
+
+@pytest.fixture
+def up(tmp_path, kafka, registry):
+    """Starts `k2 up` against the session's Kafka and registry, on a free port, and ends what is left of it."""
+    runs = []
+
+    def start(data_dir=tmp_path / "data", port=None, **wishes) -> Run:
+        chosen = port or ports.choose(None, None, what="", option="")
+        wishes = wishes or {"kafka": kafka.bootstrap_servers, "registry": registry.url}
+        runs.append(Run(data_dir, chosen, **wishes))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.send_signal(signal.SIGTERM)
+            run.process.wait(60)
+
+
+pytestmark = pytest.mark.real
+
+
+def test_up_makes_topics_tables_key_and_workloads_and_a_signal_ends_all_of_it_in_order(tmp_path, up, kafka):
+    run = up()
+    found = run.until_ready()
+    data_dir = tmp_path / "data"
+    platform = Platform.read(data_dir / "platform.yaml")
+    assert platform.kafka.bootstrap_servers == kafka.bootstrap_servers
+    assert platform.api is not None
+    assert platform.api.url == found.api_url
+    topics = ["market.equities.trades.asx", "market.equities.trades.asx.dlq", "market.equities.reference_data.asx"]
+    counts = partition_counts({"bootstrap.servers": kafka.bootstrap_servers}, topics)
+    assert list(counts.values()) == [6, 1, 1]
+    catalog = open_named("k2", platform.catalog.properties)
+    try:
+        assert load_table(catalog, "market_data.trades").schema().find_field("kafka_offset")
+    finally:
+        catalog.close()
+    key = (data_dir / "api-key").read_text().strip()
+    assert stat.S_IMODE((data_dir / "api-key").stat().st_mode) == 0o600
+    (kept,) = json.loads((data_dir / "secrets" / "k2-api-keys" / "keys.json").read_text())
+    assert kept["sha256"] == hashlib.sha256(key.encode()).hexdigest()
+    assert {pod.component for pod in found.pods} == {"sink", "load", "query"}
+    pids = [pod.pid for pod in found.pods if pod.pid]
+    run.process.send_signal(signal.SIGINT)
+    assert run.ended() == 0
+    assert "READY" in run.text()
+    assert state.read(data_dir) is None
+    assert processes.read_records(data_dir / "run") == []
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_commands_find_the_running_platform_by_its_data_directory(tmp_path, up, monkeypatch, kafka, registry):
+    found = up().until_ready()
+    for name in [name for name in os.environ if name.startswith("K2_")]:
+        monkeypatch.delenv(name)
+    settings = Settings(data_dir=tmp_path / "data").resolved()
+    assert settings.kafka_config()["bootstrap.servers"] == kafka.bootstrap_servers
+    assert settings.registry_config() == {"url": registry.url}
+    assert settings.catalog_config()["uri"].endswith("data/catalog.db")
+    assert settings.api_url == found.api_url
+    assert settings.api_key is not None
+
+
+def test_a_second_platform_in_the_same_data_directory_is_refused(tmp_path, up):
+    first = up()
+    first.until_ready()
+    second = up()
+    assert second.ended() == 1
+    assert (
+        f"A platform already runs in this data directory: found '{tmp_path}/data, process {first.process.pid}'"
+        in second.text()
+    )
+    assert "K2_DATA_DIR and --port" in second.text()
+    assert first.process.poll() is None
+
+
+def test_a_taken_port_of_the_query_service_is_named_before_anything_starts(tmp_path, up):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        run = up(port=port)
+        assert run.ended() == 1
+    assert f"UserError: The port for the query service is taken: found '127.0.0.1:{port} in use'" in run.text()
+    assert "with --port" in run.text()
+    assert not (tmp_path / "data" / "logs").exists()
+
+
+def test_an_existing_kafka_that_is_not_there_is_named_and_nothing_stays_behind(tmp_path, up, registry):
+    run = up(kafka="127.0.0.1:9", registry=registry.url)
+    assert run.ended(90) == 1
+    assert "WorldError: Kafka at 127.0.0.1:9 cannot be reached" in run.text()
+    assert state.read(tmp_path / "data") is None
+
+
+def test_when_the_supervisor_is_killed_its_workloads_end_and_the_next_one_starts_cleanly(tmp_path, up):
+    run = up()
+    pids = [pod.pid for pod in run.until_ready().pods if pod.pid]
+    run.process.kill()
+    run.process.wait()
+    end = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    found = state.read(tmp_path / "data")
+    assert found is not None
+    assert not found.alive
+    again = up()
+    later = again.until_ready()
+    assert {pod.component for pod in later.pods} == {"sink", "query"}  # the load was done and is not run again
+
+
+def test_down_ends_the_supervisor_and_all_it_runs(tmp_path, up):
+    run = up()
+    run.until_ready()
+    told = []
+    assert stop(tmp_path / "data", told.append)
+    assert run.ended() == 0
+    assert told == [f"Stopping process {run.process.pid} and what it runs"]
+    assert not stop(tmp_path / "data", told.append)
+
+
+def test_own_services_are_started_kept_alive_and_stopped(tmp_path, up):
+    run = up(kafka_heap="384m")
+    found = run.until_ready()
+    broker = next(part for part in found.parts if part.name == "kafka")
+    os.kill(broker.pid, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while True:
+        now = state.read(tmp_path / "data")
+        revived = next(part for part in now.parts if part.name == "kafka")
+        if revived.pid not in {None, broker.pid}:
+            break
+        assert time.monotonic() < end, run.text()
+        time.sleep(0.2)
+    assert revived.address == broker.address
+    assert "Kafka ended with exit code -9, starting it again (1)" in run.text()
+    run.process.send_signal(signal.SIGTERM)
+    assert run.ended() == 0
+    assert not Path(f"/proc/{revived.pid}").exists()
