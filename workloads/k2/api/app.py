@@ -1,15 +1,12 @@
-"""The query service: the app put together, and running it until it is told to stop."""
+"""The query service's app, put together."""
 
 from __future__ import annotations
 
 import re
-import signal
-import socket
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-import uvicorn
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Response
 from fastapi.middleware.cors import CORSMiddleware
@@ -23,17 +20,14 @@ from k2.api.context import RequestContext
 from k2.api.routes import Service, router
 from k2.lake.catalog import open_catalog
 from k2.lake.reader import TableReader
-from k2.model.errors import K2Error, WorldError
+from k2.model.errors import K2Error
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
-from k2.obs.logging import get_logger
 from k2.query.engine import Engine, Limits
 from k2.query.questions import Questions
 
-_GRACE_SECONDS = 20
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_log = get_logger(__name__)
 
 DESCRIPTION = """Market data from Apache Iceberg tables: each answer comes from one snapshot and says which.
 
@@ -106,43 +100,3 @@ def _add_operations(app: FastAPI, questions: Questions) -> None:
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics")
     def prometheus() -> Response:
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
-
-
-def run_query(settings: Settings, config: QueryConfig) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way get 20 seconds to end.
-
-    Raises:
-        UserError: no catalog is configured.
-        WorldError: the port cannot be had.
-    """
-    app = create_app(config, settings)
-    listener = _listen(config.host, settings.http_port)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
-        )
-    )
-    # uvicorn raises the signal again when it is done; to this process a stop that was asked for is a good end.
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    host, port = listener.getsockname()[:2]
-    _log.info("query service listens", url=f"http://{host}:{port}", docs=f"http://{host}:{port}/docs")
-    try:
-        server.run(sockets=[listener])
-    finally:
-        listener.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise WorldError(
-            f"The query service cannot listen on {host}:{port}: {error.strerror}. Choose another port (K2_HTTP_PORT)"
-        ) from error
-    return listener

@@ -187,8 +187,7 @@ def date_range(request: Request, service: Asked, params: Annotated[DateRangePara
 def stats(service: Asked, params: Annotated[StatsParams, Query()]) -> Response:
     """From the tables' metadata alone."""
     at = At.parse(None, params.as_of)
-    found = [service.questions.stats(kind, at) for kind in (DataType.TRADES, DataType.QUOTES)]
-    return JSONResponse({"tables": [bodies.stats(table) for table in found]})
+    return JSONResponse({"tables": [bodies.stats(table) for table in service.questions.all_stats(at)]})
 
 
 @router.get("/snapshots", tags=["catalog"], summary="Retained snapshots of a table, newest first")
@@ -253,4 +252,6 @@ def _headers(provenance: Provenance, found: Events | None = None) -> dict[str, s
     headers = {header: value for name, header in names.items() if (value := described[name]) is not None}
     if found is not None:
         headers["K2-More"] = "true" if found.more else "false"
+        if found.note is not None:
+            headers["K2-Note"] = found.note.encode("ascii", "replace").decode()
     return headers

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from k2.lake.offsets import OffsetMap
-from k2.lake.reader import ColumnInfo, SnapshotInfo, TableReader, TableState
+from k2.lake.reader import ColumnInfo, SnapshotInfo, TableMissingError, TableReader, TableState
 from k2.lake.scan import DataFileRef, SnapshotFiles
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
@@ -180,6 +180,19 @@ class Questions:
             if len(found) > 1:
                 raise _ambiguous(symbol, {info.exchange for info in found})
             return found[0]
+
+    def all_stats(self, at: At = CURRENT) -> list[TableStats]:
+        """`stats` of the tables of trades and quotes that exist; `TableMissingError` when neither does."""
+        found: list[TableStats] = []
+        missing: TableMissingError | None = None
+        for data_type in (DataType.TRADES, DataType.QUOTES):
+            try:
+                found.append(self.stats(data_type, at))
+            except TableMissingError as error:
+                missing = error
+        if missing is not None and not found:
+            raise missing
+        return found
 
     def stats(self, data_type: DataType, at: At = CURRENT) -> TableStats:
         """Size and reach of a table, from its metadata alone."""

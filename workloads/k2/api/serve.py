@@ -1,0 +1,57 @@
+"""Running the query service until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import uvicorn
+
+from k2.api.app import create_app
+from k2.model.errors import WorldError
+from k2.model.settings import Settings
+from k2.model.workload import QueryConfig
+from k2.obs.logging import get_logger
+
+_GRACE_SECONDS = 20
+_log = get_logger(__name__)
+
+
+def run_query(settings: Settings, config: QueryConfig) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way get 20 seconds to end.
+
+    Raises:
+        UserError: no catalog is configured.
+        WorldError: the port cannot be had.
+    """
+    app = create_app(config, settings)
+    listener = _listen(config.host, settings.http_port)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
+        )
+    )
+    # uvicorn raises the signal again when it is done; to this process a stop that was asked for is a good end.
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    host, port = listener.getsockname()[:2]
+    _log.info("query service listens", url=f"http://{host}:{port}", docs=f"http://{host}:{port}/docs")
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise WorldError(
+            f"The query service cannot listen on {host}:{port}: {error.strerror}. Choose another port (K2_HTTP_PORT)"
+        ) from error
+    return listener
