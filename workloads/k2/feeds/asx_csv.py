@@ -76,7 +76,7 @@ class AsxTicks:
     def layout(self, path: Path, first_line: bytes) -> Layout:
         """Rows from the first line on; a `UserError` when that line is a header."""
         start = first_line.split(b",")[0].strip().strip(b'"')
-        if start and start.replace(b"_", b"").replace(b" ", b"").isalpha():
+        if b"," in first_line and start.replace(b"_", b"").replace(b" ", b"").isalpha():
             raise UserError(
                 f"{path} begins with a header, which the ASX files of {self.data_type} do not have",
                 found=first_line[:200].decode("utf-8", "replace"),

@@ -1,0 +1,151 @@
+"""The generic CSV: header, times, sides, and the words for what is wrong."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.feeds.csv_source import CsvFiles, csv_format
+from k2.feeds.formats import Assembler
+from k2.model.errors import UserError
+from k2.model.exchanges import exchange
+from k2.model.ids import message_id
+from k2.model.topics import DataType
+
+HEADER = "symbol,timestamp,price,quantity"
+
+
+def _load(tmp_path, text, data_type=DataType.TRADES, symbol=None):
+    path = tmp_path / "in.csv"
+    path.write_text(text, newline="")
+    venue = exchange("NYSE")
+    form = csv_format("generic", data_type, venue, symbol=symbol)
+    source = CsvFiles([path], form, Assembler(data_type, venue, "USD", "equities"), symbol=symbol, clock=lambda: 0)
+    chunks = list(source.chunks())
+    batches = [batch for chunk in chunks for _, batch in chunk.events]
+    for batch in batches:
+        batch.validate(full=True)
+    rejected = [(bad.line, bad.reason) for chunk in chunks for bad in chunk.rejected]
+    return pa.Table.from_batches(batches).to_pylist() if batches else [], rejected
+
+
+def test_all_columns_are_read(tmp_path):
+    header = f"{HEADER},side,trade_id,currency,conditions,source_sequence,vendor.desk"
+    (event,), rejected = _load(tmp_path, f"{header}\nIBM,2014-03-10T07:57:14.754Z,36.5,1,sell,T9,EUR,A B,77,blue\n")
+    assert rejected == []
+    assert event["timestamp"] == datetime(2014, 3, 10, 7, 57, 14, 754000, UTC)
+    assert (event["symbol"], event["side"], event["trade_id"], event["currency"]) == ("IBM", "SELL", "T9", "EUR")
+    assert event["trade_conditions"] == ["A", "B"]
+    assert event["source_sequence"] == 77
+    assert event["vendor_data"] == [("desk", "blue")]
+    assert event["message_id"] == message_id(DataType.TRADES, "NYSE", "IBM", "T9").bytes
+
+
+def test_what_is_left_out_has_its_default(tmp_path):
+    (event,), _ = _load(tmp_path, "timestamp,price,quantity\n2014-03-10 07:57:14,1,2\n", symbol="IBM")
+    assert (event["symbol"], event["side"], event["currency"]) == ("IBM", "UNKNOWN", "USD")
+    assert (event["trade_conditions"], event["vendor_data"], event["source_sequence"]) == ([], None, 2)
+    assert event["trade_id"] == event["message_id"].hex()[:16]
+
+
+def test_quotes_are_read(tmp_path):
+    header = "symbol,timestamp,bid_price,bid_quantity,ask_price,ask_quantity,quote_id"
+    (event,), _ = _load(tmp_path, f"{header}\nIBM,2014-03-10T07:57:14Z,1.5,10,,,Q1\n", DataType.QUOTES)
+    assert (event["bid_price"], event["ask_price"], event["ask_quantity"]) == (Decimal("1.5"), None, None)
+    assert event["message_id"] == message_id(DataType.QUOTES, "NYSE", "IBM", "Q1").bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2014-03-10T07:57:14.754Z", (7, 57, 14, 754000)),
+        ("2014-03-10 07:57:14", (7, 57, 14, 0)),
+        ("2014-03-10T18:57:14.754+11:00", (7, 57, 14, 754000)),
+        ("2014-03-10T02:27:14-0530", (7, 57, 14, 0)),
+        ("2014-03-10T07:57:14.123456789Z", (7, 57, 14, 123456)),
+        ("1394438234754321", (7, 57, 14, 754321)),
+        ("1394438234754321999", (7, 57, 14, 754321)),
+    ],
+)
+def test_times_are_iso_8601_or_integers_since_1970(tmp_path, text, moment):
+    (event,), rejected = _load(tmp_path, f"{HEADER}\nIBM,{text},1,2\n")
+    assert rejected == []
+    assert event["timestamp"] == datetime(2014, 3, 10, *moment, UTC)
+
+
+@given(st.datetimes(datetime(1950, 1, 1), datetime(2100, 1, 1)), st.sampled_from(["", "Z", "+11:00", "-03:30"]))
+def test_any_iso_time_is_read_as_python_reads_it(tmp_path_factory, moment, zone):
+    text = moment.isoformat() + zone
+    expected = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    (event,), _ = _load(tmp_path_factory.mktemp("iso"), f"{HEADER}\nIBM,{text},1,2\n")
+    assert event["timestamp"] == (expected if zone else expected.replace(tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("IBM,,1,2", "timestamp is missing"),
+        ("IBM,yesterday,1,2", "timestamp is not a time: found 'yesterday', expected ISO 8601"),
+        ("IBM,139443823,1,2", "timestamp is not a time: found '139443823', expected ISO 8601"),
+        ("IBM,2014-02-30T00:00:00Z,1,2", "timestamp is a date that does not exist: found '2014-02-30' (in "),
+        ("IBM,2014-02-28T24:00:00Z,1,2", "timestamp is not a time: found '2014-02-28T24:00:00Z'"),
+        (",2014-02-28T00:00:00Z,1,2", "symbol is missing"),
+        ("IBM,2014-02-28T00:00:00Z,0,2", "price is zero: found '0'"),
+        ("IBM,2014-02-28T00:00:00Z,1,-2", "quantity is negative: found '-2'"),
+        ("IBM,2014-02-28T00:00:00Z,1", "3 columns, expected 4"),
+    ],
+)
+def test_a_bad_row_has_its_reason(tmp_path, row, reason):
+    good = "IBM,2014-02-28T00:00:00Z,1,2"
+    events, rejected = _load(tmp_path, f"{HEADER}\n{good}\n{row}\n{good}\n")
+    assert len(events) == 2
+    assert [line for line, _ in rejected] == [3]
+    assert rejected[0][1].startswith(reason)
+
+
+def test_an_unknown_side_is_rejected(tmp_path):
+    _, rejected = _load(tmp_path, f"{HEADER},side\nIBM,2014-02-28T00:00:00Z,1,2,X\n")
+    assert rejected == [(2, "side must be BUY, SELL, SELL_SHORT or UNKNOWN, found 'X'")]
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("symbol,timestamp,price", "lacks the column quantity: found 'symbol, timestamp, price', expected symbol, timestamp, price, quantity (and"),
+        (f"{HEADER},sid", "has a column that is not known: found 'sid', expected side. Call it vendor.sid to keep it"),
+        (f"{HEADER},price", "names a column twice"),
+        ("03/10/2014,10:00:00.123,36.5,100,0,X,7", "lacks the column symbol, timestamp, price, quantity: found '03/10/2014, "),
+    ],
+)  # fmt: skip
+def test_a_wrong_header_is_refused_with_what_was_found(tmp_path, header, words):
+    with pytest.raises(UserError) as error:
+        _load(tmp_path, f"{header}\n1,2,3\n")
+    assert words in str(error.value)
+
+
+def test_a_byte_order_mark_quotes_and_capitals_in_the_header_do_no_harm(tmp_path):
+    events, rejected = _load(
+        tmp_path, '\ufeff"Symbol", TIMESTAMP ,Price,Quantity\r\n"I,B",2014-03-10T00:00:00Z,"1",2\r\n'
+    )
+    assert rejected == []
+    assert events[0]["symbol"] == "I,B"
+
+
+def test_the_order_of_columns_changes_no_id(tmp_path):
+    one, _ = _load(tmp_path, f"{HEADER},vendor.a,vendor.b\nIBM,2014-03-10T00:00:00Z,1,2,x,y\n")
+    two, _ = _load(tmp_path, "vendor.b,quantity,price,vendor.a,timestamp,symbol\ny,2.0,1,x,1394409600000000,IBM\n")
+    assert one[0]["message_id"] == two[0]["message_id"]
+
+
+def test_the_same_trade_id_twice_is_the_same_event(tmp_path):
+    text = f"{HEADER},trade_id\nIBM,2014-03-10T00:00:00Z,1,2,A\nIBM,2014-03-10T00:00:00Z,1,2,A\nIBM,2014-03-10T00:00:00Z,1,2,\n"
+    events, _ = _load(tmp_path, text)
+    assert len({event["message_id"] for event in events}) == 2
+
+
+def test_reference_data_has_no_generic_form(tmp_path):
+    with pytest.raises(UserError, match="has no reference_data"):
+        _load(tmp_path, "x\n", DataType.REFERENCE_DATA)
