@@ -1,0 +1,213 @@
+"""Dead letters: payloads that are no event, as they came, with headers that say from where and why.
+
+A letter is written before whatever it came from is called done, so a crash between the two writes it twice: readers that
+count go by its origin (`k2.dlq.topic`, `k2.dlq.partition`, `k2.dlq.offset`, or file and line), once each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from k2.bus.admin import beginning_offsets, end_offsets
+from k2.bus.producer import EventProducer
+from k2.model.errors import WorldError
+from k2.model.topics import DataType
+from k2.obs import metrics
+
+PREFIX = "k2.dlq."
+# A reason is for a person; a parser's text may quote the whole payload.
+MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A payload that could not be used.
+
+    Attributes:
+        payload: as it came; None for a tombstone.
+        reason: why it is no event.
+        key: the message's key, where there was one.
+        topic, partition, offset: where it was read, if it came from a topic.
+        file, line: where it was read, if it came from a file (lines count from 1).
+        data_type: what was expected.
+        schema_id: the schema that it named, where it named one.
+        time: when it was put aside; set when it is sent.
+    """
+
+    payload: bytes | None
+    reason: str
+    key: bytes | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    file: str | None = None
+    line: int | None = None
+    data_type: DataType | None = None
+    schema_id: int | None = None
+    time: datetime | None = None
+
+    def headers(self, now: datetime) -> list[tuple[str, str]]:
+        """The letter's Kafka headers."""
+        values = {
+            "reason": self.reason[:MAX_REASON],
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+            "file": self.file,
+            "line": self.line,
+            "data_type": self.data_type,
+            "schema_id": self.schema_id,
+            "time": (self.time or now).isoformat(),
+        }
+        return [(PREFIX + name, str(value)) for name, value in values.items() if value is not None]
+
+    @classmethod
+    def of(cls, payload: bytes | None, key: bytes | None, headers: Sequence[tuple[str, Any]]) -> DeadLetter:
+        """A letter from a message of a dead-letter topic; headers of others are passed over."""
+        texts = {
+            name.removeprefix(PREFIX): value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+            for name, value in headers
+            if name.startswith(PREFIX)
+        }
+        kind, when = texts.get("data_type"), texts.get("time")
+        return cls(
+            payload=payload,
+            reason=texts.get("reason", ""),
+            key=key,
+            topic=texts.get("topic"),
+            partition=_int(texts.get("partition")),
+            offset=_int(texts.get("offset")),
+            file=texts.get("file"),
+            line=_int(texts.get("line")),
+            data_type=DataType(kind) if kind in set(DataType) else None,
+            schema_id=_int(texts.get("schema_id")),
+            time=datetime.fromisoformat(when) if when else None,
+        )
+
+
+class DeadLetters:
+    """Writes to one dead-letter topic, which exists. Use from one thread.
+
+    Args:
+        kafka_config: connection settings of librdkafka.
+        topic: the dead-letter topic (`<topic>.dlq`).
+    """
+
+    def __init__(self, kafka_config: Mapping[str, str], topic: str) -> None:
+        self.topic = topic
+        # The data type is not used: letters are handed over as they are.
+        self._producer = EventProducer(kafka_config, topic=topic, data_type=DataType.TRADES, schema_id=0, linger_ms=5)
+
+    def send(self, letters: Sequence[DeadLetter]) -> None:
+        """Hand letters over. They are safe when `flush` has returned, not before.
+
+        Raises:
+            FatalProducerError: the producer can send nothing more.
+        """
+        now = datetime.now(UTC)
+        for letter in letters:
+            self._producer.produce(letter.payload, letter.key, letter.headers(now))
+            metrics.DEAD_LETTERS.labels(self.topic, reason_class(letter.reason)).inc()
+
+    def flush(self, timeout: float = 30.0) -> None:
+        """Wait until all that was sent is acknowledged.
+
+        Raises:
+            WorldError: some was not, within `timeout` seconds or at all: what it came from must not be called done.
+        """
+        self._producer.flush(timeout)
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Flush and let go of the connections."""
+        self._producer.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def reason_class(reason: str) -> str:
+    """One of a short fixed list, for the metric's label: the reason itself may quote data."""
+    for word, name in (
+        ("tombstone", "tombstone"),
+        ("Confluent", "framing"),
+        ("not known to the registry", "unknown_schema"),
+        ("schema id", "schema"),
+        ("truncated", "truncated"),
+        ("trailing", "trailing"),
+        ("digits", "decimal"),
+        ("uuid", "value"),
+        ("UTF-8", "value"),
+        ("expected one of", "value"),
+        ("is missing", "value"),
+    ):
+        if word in reason:
+            return name
+    return "other"
+
+
+def read_dead_letters(
+    kafka_config: Mapping[str, str], topic: str, limit: int = 100, timeout: float = 15.0
+) -> list[DeadLetter]:
+    """The first `limit` letters of a dead-letter topic, oldest first in each partition, by partition.
+
+    Raises:
+        UserError: there is no such topic.
+        WorldError: Kafka cannot be reached, or did not give them within `timeout` seconds.
+    """
+    first, ends = beginning_offsets(kafka_config, topic), end_offsets(kafka_config, topic)
+    consumer = Consumer(
+        {
+            **kafka_config,
+            "group.id": "k2-dead-letters",  # asked for by the client; nothing is committed and nothing joined
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "log_level": 0,
+        }
+    )
+    left = {partition: end for partition, end in ends.items() if end > first[partition]}
+    found: list[tuple[int, DeadLetter]] = []
+    deadline = time.monotonic() + timeout
+    try:
+        consumer.assign([TopicPartition(topic, partition, first[partition]) for partition in left])
+        while left and len(found) < limit:
+            if time.monotonic() > deadline:
+                raise WorldError(f"Kafka did not give the letters of {topic} within {timeout:.0f} s")
+            message = consumer.poll(0.1)
+            if message is None:
+                # Markers of transactions take offsets and are no messages: the position passes them, nothing else does.
+                for at in consumer.position([TopicPartition(topic, partition) for partition in left]):
+                    if at.offset >= left[at.partition]:
+                        del left[at.partition]
+                continue
+            error = message.error()
+            if error is not None:
+                raise WorldError(f"Reading {topic} failed: {error.str()}")
+            partition, offset = message.partition() or 0, message.offset() or 0
+            found.append((partition, DeadLetter.of(message.value(), message.key(), _headers(message.headers()))))
+            if offset + 1 >= left.get(partition, 0):
+                left.pop(partition, None)
+    except KafkaException as error:
+        raise WorldError(f"Reading {topic} failed: {error}") from error
+    finally:
+        consumer.close()
+    return [letter for _, letter in sorted(found, key=lambda each: each[0])]
+
+
+def _headers(headers: Any) -> list[tuple[str, Any]]:
+    if not headers:
+        return []
+    return list(headers.items()) if isinstance(headers, dict) else list(headers)
+
+
+def _int(text: str | None) -> int | None:
+    return int(text) if text is not None and text.lstrip("-").isdigit() else None
