@@ -11,8 +11,10 @@ from pathlib import Path
 
 from k2.model.errors import WorldError
 from k2_operator.local import processes, state
+from k2_operator.local.pod import Phase
 
 READY_WITHIN = 240.0
+HOPELESS_RESTARTS = 5
 STOPPED_WITHIN = 180.0
 
 
@@ -42,15 +44,14 @@ def start(data_dir: Path, arguments: Sequence[str], tell: Callable[[str], None])
         if found is not None and found.supervisor.pid == child.pid and found.ready:
             child.returncode = 0  # it outlives us: no warning about a child that was not waited for
             return found
+        if found is not None and any(pod.restarts >= HOPELESS_RESTARTS and not pod.ready for pod in found.pods):
+            break  # a person should hear of it now, not in four minutes
         time.sleep(0.2)
     child.returncode = 0
     waiting = state.read(data_dir)
-    names = (
-        ", ".join(f"{pod.name} ({pod.message or pod.phase})" for pod in waiting.pods if not pod.ready)
-        if waiting
-        else ""
-    )
-    raise WorldError(f"Not ready within {READY_WITHIN:.0f} s: {names}. It goes on; `k2 status` and {log} tell more")
+    unready = [pod for pod in waiting.pods if not pod.ready and pod.phase != Phase.COMPLETED] if waiting else []
+    names = "\n".join(f"{pod.name}: {pod.message or pod.phase}" for pod in unready)
+    raise WorldError(f"Not all is ready; it goes on trying (`k2 status`, `k2 down`, the log {log}):\n{names}")
 
 
 def stop(data_dir: Path, tell: Callable[[str], None]) -> bool:

@@ -135,10 +135,19 @@ class Up:
             )
             if now != known:
                 now.write(self.data_dir)
+                self._tell_of_crashes(known, now)
                 known = now
             if now.ready and not announced:
                 announced = True
                 self.on_ready(now)
+
+    def _tell_of_crashes(self, before: state.State | None, now: state.State) -> None:
+        restarts = {pod.name: pod.restarts for pod in before.pods} if before else {}
+        for pod in now.pods:
+            if pod.restarts > restarts.get(pod.name, 0):
+                self.tell(
+                    f"{pod.name} ended ({pod.message}); starting it again, time {pod.restarts}; its log: {pod.log}"
+                )
 
     def _end_leftovers(self) -> None:
         """A supervisor that was killed may have left children behind where the kernel does not end them."""
