@@ -84,6 +84,8 @@ class Up:
         """
         self.check()
         with state.lock(self.data_dir):
+            # Whoever's folder this is in, it is no source code.
+            (self.data_dir / ".gitignore").write_text("*\n")
             self._end_leftovers()
             ports.choose(self.api_port, None, what="the query service", option="--port")
             self._run()
@@ -100,7 +102,9 @@ class Up:
         return planned
 
     def _run(self) -> None:
-        stopping = _stop_on_signals()
+        # While it starts a signal interrupts whatever it is at, a download too; from then on it ends the loop.
+        _on_signals(_interrupt)
+        stopping = threading.Event()
         parts = Parts(self.data_dir, self.wishes, self.tell)
         executor = Executor(self.data_dir, published={(QUERY, "http"): self.api_port}, program=self.program)
         try:
@@ -110,9 +114,10 @@ class Up:
             planned = plan(self.documents, platform)
             self._ensure(planned, platform)
             executor.apply(self._build(planned, platform))
+            _on_signals(lambda *_: stopping.set())
             self._supervise(parts, executor, platform, stopping)
         finally:
-            _default_signals()  # a second Ctrl-C ends it at once
+            _on_signals(signal.SIG_DFL)  # a second Ctrl-C ends it at once
             self.tell("Stopping: senders, sinks, queries, services")
             executor.stop()
             parts.stop()
@@ -203,16 +208,10 @@ def _settings(platform: Platform) -> Settings:
     )
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+def _on_signals(handler: Callable[[int, object], None] | signal.Handlers) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, handler)
 
 
-def _stop_on_signals() -> threading.Event:
-    stopping = threading.Event()
-    for each in _SIGNALS:
-        signal.signal(each, lambda *_: stopping.set())
-    return stopping
-
-
-def _default_signals() -> None:
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_DFL)
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
