@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -160,6 +161,21 @@ class Load:
         began = time.monotonic()
         if self._ledger is not None and self._ledger.progress.finished:
             return self._again(self._ledger.progress.summary)
+        try:
+            self._send_all(began)
+        except BaseException:
+            # What ended the load is what is told; what was confirmed until then still counts.
+            with suppress(WorldError):
+                self._drain()
+            self._save()
+            raise
+        if self.tally.interrupted:
+            with suppress(WorldError):  # the next run sends what was not confirmed
+                self._drain()
+        self._finish(time.monotonic() - began)
+        return self.tally
+
+    def _send_all(self, began: float) -> None:
         chunks = ahead(self._source.chunks())
         try:
             for chunk in chunks:
@@ -169,14 +185,10 @@ class Load:
                     self._report(self.tally)
                 if self._stop.is_set():
                     self.tally.interrupted = True
-                    break
+                    return
             self._settle(0)
-            self.tally.finished = not self.tally.interrupted
         finally:
             chunks.close()
-            self._leave()
-            self.tally.seconds = time.monotonic() - began
-        return self.tally
 
     def _take(self, chunk: Chunk) -> None:
         self._count(chunk)
@@ -250,27 +262,26 @@ class Load:
             if time.monotonic() - self._saved > _SAVE_SECONDS:
                 self._save()
 
-    def _leave(self) -> None:
-        """Take in what is still on its way, whatever ended the load, and save the ledger."""
-        if self._outlet is None or self._ledger is None:
-            return
-        if self._pending:
+    def _drain(self) -> None:
+        """Wait for what is still on its way."""
+        if self._outlet is not None and self._pending:
             self._outlet.flush(FLUSH_SECONDS)
-            try:
-                self._acknowledge()
-            except WorldError:
-                if self.tally.finished:
-                    raise
-        if self.tally.finished:
+            self._acknowledge()
+
+    def _finish(self, seconds: float) -> None:
+        tally = self.tally
+        tally.seconds = seconds
+        tally.finished = not tally.interrupted
+        if self._ledger is not None and tally.finished:
             self._ledger.progress.finished = True
-            self._ledger.progress.rows = self.tally.accepted
-            self._ledger.progress.summary = self.tally.as_dict()
+            self._ledger.progress.rows = tally.accepted
+            self._ledger.progress.summary = tally.as_dict()
         self._save()
 
     def _save(self) -> None:
-        assert self._ledger is not None
-        self._ledger.save()
-        self._saved = time.monotonic()
+        if self._ledger is not None:
+            self._ledger.save()
+            self._saved = time.monotonic()
 
     def _again(self, summary: Mapping[str, Any]) -> Tally:
         """The tally of a finished load that is run again."""

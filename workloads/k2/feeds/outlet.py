@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from typing import Self
 
 import pyarrow as pa
@@ -13,22 +13,26 @@ from k2.bus.dead_letters import DeadLetter, DeadLetters
 from k2.bus.producer import Delivery, EventProducer
 from k2.bus.registry import ensure_subjects
 from k2.feeds.csv_blocks import Rejected
-from k2.model.errors import UserError
+from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings
 from k2.model.topics import DataType, TopicName
 
+_CLOSE_SECONDS = 1.0
+
 
 def topic_identities(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
-    """Kafka's id of each topic, with the cluster's; a `UserError` names the topics that do not exist."""
+    """Kafka's id of each topic, with the cluster's; a `UserError` names those that, or whose dead letters', do not exist."""
     kafka = settings.kafka_config()
-    found = topic_ids(kafka, topics)
-    missing = [topic for topic in topics if topic not in found]
+    needed = [*topics, *(TopicName.parse(topic).dead_letters for topic in topics)]
+    found = topic_ids(kafka, needed)
+    missing = [topic for topic in needed if topic not in found]
     if missing:
         raise UserError(
             f"There is no topic {', '.join(missing)} in Kafka at {kafka['bootstrap.servers']}",
             remedy="Apply a MarketFeed of that exchange and data type, or start `k2 up` with one: feeds make the topics",
         )
-    return {topic: f"{cluster_id(kafka)}/{identity}" for topic, identity in found.items()}
+    cluster = cluster_id(kafka)
+    return {topic: f"{cluster}/{found[topic]}" for topic in topics}
 
 
 class KafkaOutlet:
@@ -64,11 +68,11 @@ class KafkaOutlet:
 
     def reject(self, file: str, rejected: Sequence[Rejected]) -> None:
         """Put rows into the dead-letter topic of the (only) topic of the load; returns when they are acknowledged."""
-        topic = next(iter(self._topics.values()))
+        data_type, topic = next(iter(self._topics.items()))
         letters = self._dead_letters.get(topic)
         if letters is None:
             letters = self._dead_letters[topic] = self._make_letters(TopicName.parse(topic).dead_letters)
-        letters.send([_letter(file, bad) for bad in rejected])
+        letters.send([_letter(file, bad, data_type) for bad in rejected])
         letters.flush()
 
     def poll(self, seconds: float) -> None:
@@ -85,10 +89,11 @@ class KafkaOutlet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with ExitStack() as stack:
-            for each in (*self._producers.values(), *self._dead_letters.values()):
-                stack.callback(each.close)
+        # Whoever sent has looked at the deliveries by now: there is nothing to wait for, or no use in waiting.
+        for each in (*self._producers.values(), *self._dead_letters.values()):
+            with suppress(WorldError):
+                each.close(_CLOSE_SECONDS)
 
 
-def _letter(file: str, bad: Rejected) -> DeadLetter:
-    return DeadLetter(bad.raw, {"k2.file": file, "k2.line": str(bad.line), "k2.reason": bad.reason})
+def _letter(file: str, bad: Rejected, data_type: DataType) -> DeadLetter:
+    return DeadLetter(bad.raw, bad.reason, file=file, line=bad.line, data_type=data_type)
