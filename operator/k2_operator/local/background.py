@@ -30,7 +30,8 @@ def start(data_dir: Path, arguments: Sequence[str], tell: Callable[[str], None])
         child = subprocess.Popen(
             [sys.executable, "-m", "k2", *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            # Progress and errors go to the log; the table of what is ready is shown by us, and holds the API key.
+            stdout=subprocess.DEVNULL,
             stderr=output,
             start_new_session=True,
             env=os.environ | {"K2_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"},

@@ -21,12 +21,18 @@ def ready(state: State, data_dir: Path, *, detached: bool = False) -> None:
     console = _console()
     console.print()
     console.print(_parts(state))
-    key = (data_dir / API_KEY_FILE).read_text().strip()
+    key_file = _short(data_dir / API_KEY_FILE)
+    # On a terminal only: what is piped often ends in a log.
+    key = (
+        f"{(data_dir / API_KEY_FILE).read_text().strip()}   (in {key_file})"
+        if sys.stdout.isatty()
+        else f"in {key_file}"
+    )
     for name, text in (
         ("Query API", f"{state.api_url}/docs"),
-        ("API key", f"{key}   ({_short(data_dir / API_KEY_FILE)})"),
+        ("API key", key),
         ("Logs", f"{_short(data_dir / 'logs')}/NAME.log"),
-        ("Try", f"curl -H 'X-API-Key: {key}' '{state.api_url}/v1/symbols'"),
+        ("Try", f"curl -H \"X-API-Key: $(cat {key_file})\" '{state.api_url}/v1/symbols'"),
         ("Stop", "k2 down" if detached else "Ctrl-C"),
     ):
         console.print(f"[bold]{name:<10}[/bold]", end="")
