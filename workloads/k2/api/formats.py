@@ -166,12 +166,23 @@ def _json_text(column: pa.Array) -> pa.Array:
         return pc.fill_null(pc.cast(column, pa.string()), "null")
     if pa.types.is_boolean(kind):
         return pc.fill_null(pc.if_else(column, "true", "false"), "null")
-    if pa.types.is_nested(kind) or pa.types.is_floating(kind):
-        return pa.array([_dump(value) for value in _python(column)], pa.string())
+    if pa.types.is_list(kind):
+        items = pa.ListArray.from_arrays(column.offsets, _json_text(column.values))
+        return _enclosed(column, "[", items, "]")
+    if pa.types.is_map(kind):
+        pairs = pc.binary_join_element_wise(_json_text(column.keys), _json_text(column.items), ":")
+        return _enclosed(column, "{", pa.ListArray.from_arrays(column.offsets, pairs), "}")
+    if pa.types.is_floating(kind):
+        return pa.array([_dump(value) for value in column.to_pylist()], pa.string())
     text = plain_text(column)
     if pc.any(pc.match_substring_regex(text, _NEEDS_ESCAPE)).as_py():
         return pa.array([_dump(value) for value in text.to_pylist()], pa.string())
     return pc.fill_null(pc.binary_join_element_wise('"', text, '"', ""), "null")
+
+
+def _enclosed(column: pa.Array, before: str, items: pa.ListArray, after: str) -> pa.Array:
+    text = pc.binary_join_element_wise(before, pc.binary_join(items, ","), after, "")
+    return pc.if_else(pc.is_valid(column), text, "null")
 
 
 def plain_text(column: pa.Array) -> pa.Array:
@@ -183,9 +194,9 @@ def plain_text(column: pa.Array) -> pa.Array:
         # Without its zone Arrow needs no time zone database, which a slim image may lack; the values are UTC.
         return pc.strftime(pc.cast(column, pa.timestamp("us")), format="%Y-%m-%dT%H:%M:%SZ")
     if pa.types.is_list(kind):
-        return pa.array([None if value is None else ";".join(value) for value in column.to_pylist()], pa.string())
+        return pc.binary_join(column, ";")
     if pa.types.is_map(kind):
-        return pa.array([None if value is None else _dump(value) for value in _python(column)], pa.string())
+        return pc.if_else(pc.is_valid(column), _json_text(column), None)
     return pc.cast(column, pa.string())
 
 
@@ -208,12 +219,6 @@ def decimal_text(column: pa.Array) -> pa.Array:
     )
     # Under a null the buffer may hold anything.
     return pc.if_else(pc.is_valid(column), text, None)
-
-
-def _python(column: pa.Array) -> list[Any]:
-    if pa.types.is_map(column.type):
-        return [None if value is None else dict(value) for value in column.to_pylist()]
-    return column.to_pylist()
 
 
 def _dump(value: object) -> str:

@@ -212,7 +212,7 @@ class _Database:
             attach_object_store(root, store)
         root.execute("SET GLOBAL TimeZone = 'UTC'")
         # Footers of data files never change: reading each once is most of a small query's time.
-        root.execute("SET parquet_metadata_cache = true")
+        root.execute("SET GLOBAL parquet_metadata_cache = true")
         root.execute("SET allowed_directories = $roots", {"roots": sorted(roots)})
         root.execute("SET enable_external_access = false")
         root.execute("SET lock_configuration = true")

@@ -102,10 +102,11 @@ class Questions:
         with _measured(query.data_type.value):
             pinned = self._pin(query.data_type, query.at)
             files = self._plan(pinned, query.symbols, query.exchange, query.window)
-            if query.exchange is None:
-                for symbol in query.symbols:
-                    self._one_exchange(pinned, symbol, files)
-            rows = self._in_order(pinned, query, files)
+            venue = query.exchange
+            if venue is None:
+                found = {self._one_exchange(pinned, symbol, files) for symbol in query.symbols}
+                venue = found.pop() if len(found) == 1 else None
+            rows = self._in_order(pinned, query, files, venue)
             more = rows.num_rows > query.limit
             rows = rows.slice(0, query.limit)
             note = self._why_nothing(pinned, query) if not rows.num_rows else None
@@ -268,13 +269,15 @@ class Questions:
         metrics.QUERY_FILES_SKIPPED.labels(pinned.state.identifier).inc(len(pinned.files.files) - len(files))
         return files
 
-    def _in_order(self, pinned: Pinned, query: EventsQuery, files: Sequence[DataFileRef]) -> pa.Table:
+    def _in_order(
+        self, pinned: Pinned, query: EventsQuery, files: Sequence[DataFileRef], venue: str | None
+    ) -> pa.Table:
         """The first `limit` + 1 rows: read from the oldest stretch of files on, until there are enough."""
         schema = arrow_schema(pinned.columns)
         parts = [schema.empty_table()]
         missing = query.limit + 1
-        for stretch in replay.stretches(files, missing):
-            statement = sql.events(pinned.columns, stretch, _filter(query), limit=missing)
+        for stretch in replay.stretches(files):
+            statement = sql.events(pinned.columns, stretch, _filter(query), limit=missing, exchange=venue)
             rows = self._engine.fetch(query.data_type.value, statement.sql, statement.params, pinned.state.roots)
             parts.append(rows.cast(schema))
             missing -= rows.num_rows

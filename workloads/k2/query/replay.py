@@ -16,6 +16,9 @@ from k2.query.engine import Engine
 WINDOW_ROWS = 2_000_000
 """Rows that one sort holds at most, unless more of them lie within a second. The engine's memory limit spills to disk."""
 
+FIRST_FILES = 8
+"""Files that a search for the first rows begins with: two days of a table as the sink leaves it."""
+
 _BIN_US = 1_000_000
 
 
@@ -41,21 +44,19 @@ def clusters(files: Sequence[DataFileRef]) -> Iterator[tuple[DataFileRef, ...]]:
         yield tuple(group)
 
 
-def stretches(files: Sequence[DataFileRef], wanted: int) -> Iterator[tuple[DataFileRef, ...]]:
-    """Clusters joined so that a search for the first rows reads little, and a search that finds little reads in few steps.
+def stretches(files: Sequence[DataFileRef]) -> Iterator[tuple[DataFileRef, ...]]:
+    """Clusters joined so that a search for the first rows reads little, and one that finds few ends in few steps.
 
-    The first stretch is one cluster; each next one holds at least twice the rows of the one before. A search for more rows
-    than the first clusters have joins them at once.
+    The first stretch has at least `FIRST_FILES` files, each next one twice as many: a query costs more than another file.
     """
     joined: list[DataFileRef] = []
-    target = wanted
+    target = FIRST_FILES
     for cluster in clusters(files):
         joined += cluster
-        rows = sum(file.rows for file in joined)
-        if rows >= target:
+        if len(joined) >= target:
             yield tuple(joined)
             joined = []
-            target = 2 * rows
+            target *= 2
     if joined:
         yield tuple(joined)
 

@@ -1,0 +1,314 @@
+"""Milliseconds of a day summary and of 1,000 trades at the API, beside DuckDB by hand: `python -m bench.queries`.
+
+The table is built here in the layout that the sink leaves (its own writer; four files a day, each sorted), with the real week
+beside it when it is there. DuckDB by hand reads the right files of the same table, in process, metadata cached, the same
+threads. Both are asked in turns for the same random symbol and day, and their answers are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import random
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import quote
+
+import duckdb
+import numpy as np
+import psutil
+import pyarrow as pa
+
+from k2.feeds.csv_source import CsvFiles, csv_format
+from k2.feeds.formats import Assembler
+from k2.lake.catalog import open_named
+from k2.lake.scan import plan_files
+from k2.lake.tables import ensure_tables
+from k2.lake.writer import write_files
+from k2.model.exchanges import EXCHANGES
+from k2.model.tables import builtin_table
+from k2.model.topics import DataType
+
+REAL = Path(__file__).parents[2] / "shared/data/asx-2014-03/trades/7078.csv"
+FIRST_DAY = date(2024, 1, 1)
+SYMBOLS = [f"S{number:02d}" for number in range(50)]
+FILES_A_DAY = 4
+SESSION = (10 * 3600, 16 * 3600)
+KEY = "bench"
+BY_HAND_SUMMARY = """
+SELECT arg_min(price, ("timestamp", source_sequence)) AS open, max(price) AS high, min(price) AS low,
+       arg_max(price, ("timestamp", source_sequence)) AS close, sum(quantity) AS volume,
+       sum(price::DECIMAL(28, 8) * quantity) AS notional, count(*) AS trade_count
+FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end"""
+BY_HAND_ORDERED = """
+SELECT first(price) AS open, max(price) AS high, min(price) AS low, last(price) AS close, sum(quantity) AS volume,
+       sum(price::DECIMAL(28, 8) * quantity) AS notional, count(*) AS trade_count
+FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end"""
+BY_HAND_TRADES = """
+SELECT * FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end
+ORDER BY "timestamp", source_sequence LIMIT 1000"""
+
+
+def day_part(rng, day, part, rows):
+    """One file's worth of trades: a quarter of a session, sorted by symbol and time."""
+    length = (SESSION[1] - SESSION[0]) * 1_000_000 // FILES_A_DAY
+    midnight = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
+    times = np.sort(midnight + SESSION[0] * 1_000_000 + part * length + rng.integers(0, length, rows))
+    codes = rng.integers(0, len(SYMBOLS), rows)
+    price = (10_000 + rng.integers(-500, 500, rows) + codes * 100) * 1_000_000
+    quantity = rng.integers(1, 2_000, rows) * 100_000_000
+    order = np.lexsort((times, codes))
+    sequence = part * rows + np.arange(rows)
+    constant = {
+        "exchange": "SIM",
+        "asset_class": "equities",
+        "currency": "USD",
+        "side": "UNKNOWN",
+        "kafka_topic_id": "t",
+    }
+    columns = {
+        "message_id": pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(16), rows, [None, pa.py_buffer(rng.bytes(16 * rows))]
+        ),
+        "trade_id": pa.array(sequence).cast(pa.string()),
+        "symbol": pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(SYMBOLS)),
+        "timestamp": pa.array(times, pa.timestamp("us", tz="UTC")),
+        "price": decimals(price),
+        "quantity": decimals(quantity),
+        "trade_conditions": pa.ListArray.from_arrays(np.zeros(rows + 1, np.int32), pa.array([], pa.string())),
+        "source_sequence": pa.array(sequence),
+        "ingestion_timestamp": pa.array(times + 5_000, pa.timestamp("us", tz="UTC")),
+        "kafka_partition": pa.array(codes % 6, pa.int32()),
+        "kafka_offset": pa.array(sequence),
+    }
+    for name, value in constant.items():
+        columns[name] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value]))
+    return pa.table(columns), order
+
+
+def decimals(unscaled):
+    words = np.stack([unscaled, np.where(unscaled < 0, -1, 0)], axis=1).astype(np.int64)
+    return pa.Array.from_buffers(pa.decimal128(18, 8), len(unscaled), [None, pa.py_buffer(words.copy())])
+
+
+def append(table, rows, order):
+    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as snapshot:
+        for written in write_files(table, rows, order):
+            snapshot.append_data_file(written.data_file)
+
+
+def real_week(table):
+    """BHP's trades of the week as the loader would send them; None when the files are not there."""
+    if not REAL.exists():
+        return False
+    venue = EXCHANGES["ASX"]
+    assembler = Assembler(DataType.TRADES, venue, venue.currency, str(venue.asset_class))
+    source = CsvFiles([REAL], csv_format("asx", DataType.TRADES, venue, symbol="BHP"), assembler)
+    rows = pa.Table.from_batches([batch for chunk in source.chunks() for _, batch in chunk.events])
+    lineage = {"kafka_topic_id": ["a"], "kafka_partition": [0]}
+    rows = rows.append_column("kafka_topic_id", pa.array(lineage["kafka_topic_id"] * len(rows)))
+    rows = rows.append_column("kafka_partition", pa.array(lineage["kafka_partition"] * len(rows), pa.int32()))
+    rows = rows.append_column("kafka_offset", pa.array(np.arange(len(rows))))
+    times = rows.column("timestamp").cast(pa.int64()).to_numpy()
+    append(table, rows, np.argsort(times, kind="stable"))
+    return True
+
+
+def build(properties, rows, days):
+    catalog = open_named("k2", properties)
+    ensure_tables(catalog, [builtin_table(kind) for kind in (DataType.TRADES, DataType.QUOTES)])
+    table = catalog.load_table("market_data.trades")
+    rng = np.random.default_rng(1)
+    per_file = rows // (days * FILES_A_DAY)
+    for day in range(days):
+        for part in range(FILES_A_DAY):
+            append(table, *day_part(rng, FIRST_DAY + timedelta(days=day), part, per_file))
+    return table, real_week(table)
+
+
+@contextmanager
+def service(folder, properties):
+    """The query service as `k2 run query` starts it; gives its port and process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "keys.json").write_text(json.dumps([{"name": KEY, "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]))
+    (folder / "query.json").write_text(json.dumps({"api_keys_file": str(folder / "keys.json")}))
+    env = os.environ | {
+        "K2_CONFIG_FILE": str(folder / "query.json"),
+        "K2_CATALOG_PROPERTIES": json.dumps(properties),
+        "K2_HTTP_PORT": str(port),
+        "K2_DATA_DIR": str(folder),
+        "K2_LOG_FORMAT": "json",
+    }
+    with (folder / "query.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "k2", "run", "query"], env=env, stderr=log)
+        try:
+            wait_ready(port, process)
+            yield port, process
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def wait_ready(port, process):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/ready")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise SystemExit("the query service did not start: see query.log")
+
+
+def get(connection, path):
+    connection.request("GET", path, headers={"X-API-Key": KEY})
+    reply = connection.getresponse()
+    body = reply.read()
+    if reply.status != 200:
+        raise SystemExit(f"{path}: {reply.status} {body[:500]!r}")
+    return body
+
+
+class Hand:
+    """DuckDB by hand: the right files, the best settings."""
+
+    def __init__(self, table):
+        self._table = table
+        self._duck = duckdb.connect(config={"threads": 2})
+        self._duck.execute("SET GLOBAL TimeZone = 'UTC'; SET parquet_metadata_cache = true")
+        self._lists = {}
+
+    def run(self, sql, symbol, start, end):
+        params = {"symbol": symbol, "start": start, "end": end, "files": self.files(symbol, start, end)}
+        return self._duck.execute(sql, params).to_arrow_table()
+
+    def files(self, symbol, start, end):
+        key = (symbol, start, end)
+        if key not in self._lists:
+            micros = [int(moment.timestamp()) * 1_000_000 for moment in (start, end)]
+            snapshot = self._table.current_snapshot().snapshot_id
+            found = plan_files(self._table, snapshot, symbols=[symbol], start_us=micros[0], end_us=micros[1])
+            self._lists[key] = [file.path.removeprefix("file://") for file in found]
+        return self._lists[key]
+
+
+def timed(function):
+    started = time.perf_counter()
+    value = function()
+    return value, (time.perf_counter() - started) * 1000
+
+
+def ask_summary(connection, hand, symbol, venue, day):
+    start, end = EXCHANGES[venue].trading_day(day)
+    body, api = timed(lambda: get(connection, f"/v1/summary/{symbol}/{day.isoformat()}"))
+    rows, by_hand = timed(lambda: hand.run(BY_HAND_SUMMARY, symbol, start, end))
+    _, ordered = timed(lambda: hand.run(BY_HAND_ORDERED, symbol, start, end))
+    compare_summary(json.loads(body), rows.to_pylist()[0])
+    return {"api": api, "by hand": by_hand, "by hand, first/last": ordered}
+
+
+def ask_trades(connection, hand, symbol, venue, day):
+    start = EXCHANGES[venue].trading_day(day)[0] + timedelta(hours=11)
+    end = start + timedelta(hours=2)
+    window = f"start={quote(start.isoformat())}&end={quote(end.isoformat())}"
+    body, api = timed(lambda: get(connection, f"/v1/trades?symbol={symbol}&limit=1000&{window}"))
+    rows, by_hand = timed(lambda: hand.run(BY_HAND_TRADES, symbol, start, end))
+    if [row["message_id"] for row in json.loads(body)["data"]] != rows["message_id"].to_pylist():
+        raise SystemExit(f"different trades: {symbol} {day}")
+    return {"api": api, "by hand": by_hand}
+
+
+def measure(port, hand, days, with_real, rounds):
+    """Milliseconds by question and way."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    took = {}
+    chance = random.Random(7)
+    questions = ["summary", "trades"] + (["summary BHP", "trades BHP"] if with_real else [])
+    for number in range(rounds + 10):
+        for question in questions:
+            symbol, venue, day = chance.choice(SYMBOLS), "SIM", FIRST_DAY + timedelta(days=chance.randrange(days))
+            if question.endswith("BHP"):
+                symbol, venue, day = "BHP", "ASX", date(2014, 3, 10 + chance.randrange(5))
+            ask = ask_summary if question.startswith("summary") else ask_trades
+            ways = ask(connection, hand, symbol, venue, day)
+            if number >= 10:  # warm
+                for way, milliseconds in ways.items():
+                    took.setdefault(question, {}).setdefault(way, []).append(milliseconds)
+    return took
+
+
+def compare_summary(api, hand):
+    for name in ("open", "high", "low", "close", "volume"):
+        if Decimal(api[name]) != hand[name]:
+            raise SystemExit(f"different {name}: {api[name]} and {hand[name]}")
+    if api["trade_count"] != hand["trade_count"]:
+        raise SystemExit("different counts")
+
+
+def report(took):
+    lines = []
+    for question, ways in took.items():
+        base = statistics.median(ways["by hand"])
+        for way, values in ways.items():
+            ordered = sorted(values)
+            lines.append(
+                {
+                    "question": question,
+                    "way": way,
+                    "p50_ms": round(statistics.median(ordered), 1),
+                    "p99_ms": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 1),
+                    "times_by_hand": round(statistics.median(ordered) / base, 2),
+                }
+            )
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--days", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="k2-bench-queries-") as name:
+        folder = Path(name)
+        properties = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
+        (table, with_real), milliseconds = timed(lambda: build(properties, options.rows, options.days))
+        print(
+            f"{options.rows:,} rows in {options.days} days{' and the real week' if with_real else ''}: built in {milliseconds / 1000:.0f} s"
+        )
+        with service(folder, properties) as (port, process):
+            took = measure(port, Hand(table), options.days, with_real, options.rounds)
+            resident = psutil.Process(process.pid).memory_info().rss / 2**20
+    lines = report(took)
+    print(f"{'question':14} {'way':22} {'p50 ms':>8} {'p99 ms':>8} {'x by hand':>10}")
+    for line in lines:
+        print(
+            f"{line['question']:14} {line['way']:22} {line['p50_ms']:8} {line['p99_ms']:8} {line['times_by_hand']:10}"
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"query service {resident:.0f} MiB resident; this process, which built the table, {peak:.0f} MiB at its peak")
+    found = {"rows": options.rows, "days": options.days, "service_rss_mib": round(resident), "figures": lines}
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
