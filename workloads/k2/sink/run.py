@@ -52,7 +52,8 @@ def run_sink(env: Settings, config: SinkConfig) -> None:
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
     status = _Status(config)
-    with serve_health(env.metrics_port, status.ready):
+    with serve_health(env.metrics_port, status.ready) as server:
+        log.info("sink.listening", port=server.port, topic=config.topic, table=config.table)
         origin = _wait_for_parts(env, config, stop, status)
         if origin is not None:
             _run(env, config, origin, stop, status)

@@ -1,0 +1,85 @@
+"""Lost and repeated commits against a real REST catalog, through a proxy that loses and repeats them."""
+
+from __future__ import annotations
+
+import pytest
+from k2_testing.events import START_US, message_id, trades, with_lineage
+from k2_testing.lake import TRADES, held
+from k2_testing.rest_catalog import Proxy, RestCatalog
+
+from k2.lake.audit import audit_table
+from k2.lake.batch import Batch
+from k2.lake.catalog import open_named
+from k2.lake.commit import Committer, FencedError, Origin
+from k2.lake.tables import ensure_tables
+from k2.model.tables import builtin_table
+from k2.model.topics import DataType
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = RestCatalog(tmp_path_factory.mktemp("rest"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy(server):
+    proxy = Proxy(server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def catalog(proxy):
+    catalog = open_named("rest", {"type": "rest", "uri": proxy.uri})
+    if catalog.table_exists(TRADES):
+        catalog.drop_table(TRADES)
+    ensure_tables(catalog, [builtin_table(DataType.TRADES)])
+    return catalog
+
+
+def batch(start, stop):
+    offsets = list(range(start, stop))
+    events = trades(
+        [message_id(offset) for offset in offsets],
+        symbols=["BHP"] * len(offsets),
+        times=[START_US + offset * 1000 for offset in offsets],
+    )
+    return Batch(with_lineage(events, [0] * len(offsets), offsets), {0: (start, stop)}, {})
+
+
+def test_lost_and_repeated_commits_leave_each_row_once_and_the_table_readable(catalog, proxy):
+    committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
+    proxy.faults = [None, "lost", "again", None, "again", "lost"]
+    for number in range(6):
+        done = committer.commit(batch(number * 10, number * 10 + 10))
+        assert done.rows == 10
+    assert proxy.met == ["lost", "again", "again", "lost"]
+    assert held(catalog) == {(0, offset): 1 for offset in range(60)}
+    assert audit_table(catalog.load_table(TRADES), {}).ok
+
+
+def test_two_consumers_on_a_rest_catalog_fence_each_other(catalog):
+    first = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
+    second = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
+    first.commit(batch(0, 10))
+    second.commit(batch(10, 20))
+    with pytest.raises(FencedError):
+        first.commit(batch(10, 15))
+    first.commit(batch(20, 30))
+    assert held(catalog) == {(0, offset): 1 for offset in range(30)}
+
+
+def test_the_control_without_the_guard_breaks_the_table(catalog, proxy):
+    class Unguarded(Committer):
+        def _guard(self, table):
+            table.metadata.properties["commit.retry.num-retries"] = "0"
+
+    proxy.faults = ["again"]
+    Unguarded(catalog, TRADES, ORIGIN, DataType.TRADES).commit(batch(0, 10))
+    with pytest.raises(FileNotFoundError):
+        held(catalog)

@@ -1,0 +1,153 @@
+"""Real sinks as processes: started as a pod starts them, killed, stopped and let go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+
+from k2.bus.admin import TopicSpec, end_offsets, ensure_topics
+from k2.bus.producer import EventProducer
+from k2.bus.registry import ensure_subjects
+from k2.lake.audit import Audit, audit_table
+from k2.lake.offsets import recorded_offsets
+from k2.model.topics import DataType, TopicName, sink_group_id
+from k2_testing.events import START_US, message_id, trades
+from k2_testing.lake import TRADES, catalog_properties, make_lake
+
+SYMBOLS = ("BHP", "CBA", "CSL", "WOW", "TLS", "ANZ", "NAB", "RIO")
+
+
+def eventually(check: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    """Poll until it holds, or fail saying what did not come."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+class Pipeline:
+    """A topic with events, a table of its own, and sinks between them."""
+
+    def __init__(self, folder: Path, kafka, registry, topic: str, partitions: int = 3) -> None:
+        self.folder, self.topic, self.table = folder, topic, TRADES
+        self.kafka = {"bootstrap.servers": kafka.bootstrap_servers}
+        self.registry = {"url": registry.url}
+        ensure_topics(
+            self.kafka,
+            [TopicSpec(topic, partitions=partitions), TopicSpec(TopicName.parse(topic).dead_letters, partitions=1)],
+        )
+        ids = ensure_subjects(self.registry, {topic: DataType.TRADES})
+        self.schema_id = next(iter(ids.values()))
+        self.catalog: Catalog = make_lake(folder)
+        self.sinks: list[subprocess.Popen[bytes]] = []
+
+    def produce(self, start: int, stop: int, per_batch: int = 5_000) -> None:
+        """Send events [start, stop): each number is one event, the same each time."""
+        producer = EventProducer(self.kafka, topic=self.topic, data_type=DataType.TRADES, schema_id=self.schema_id)
+        for low in range(start, stop, per_batch):
+            numbers = range(low, min(stop, low + per_batch))
+            producer.send(
+                trades(
+                    [message_id(number) for number in numbers],
+                    symbols=[SYMBOLS[number % len(SYMBOLS)] for number in numbers],
+                    times=[START_US + number * 1000 for number in numbers],
+                    sequence=list(numbers),
+                )
+            )
+        producer.flush(60)
+        producer.close()
+
+    def environment(self) -> dict[str, str]:
+        """What a sink's pod would get."""
+        return {
+            **{key: value for key, value in os.environ.items() if not key.startswith("K2_")},
+            "K2_KAFKA_BOOTSTRAP_SERVERS": self.kafka["bootstrap.servers"],
+            "K2_REGISTRY_URL": self.registry["url"],
+            "K2_CATALOG_PROPERTIES": json.dumps(catalog_properties(self.folder)),
+            "K2_LOG_FORMAT": "json",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        }
+
+    def sink(
+        self, *options: str, interval: float = 0.3, kill: str = "", port: int = 0, **config
+    ) -> subprocess.Popen[bytes]:
+        """Start a sink. `kill` is `before:2`, `during:2`, `after:2`: where in which commit it kills itself with SIGKILL."""
+        settings = {
+            "topic": self.topic,
+            "table": self.table,
+            "data_type": "trades",
+            "group_id": sink_group_id(self.topic, self.table),
+            "commit_interval_seconds": interval,
+            **config,
+        }
+        number = len(self.sinks)
+        path = self.folder / f"sink-{number}.json"
+        path.write_text(json.dumps(settings))
+        module = ["-m", "k2_testing.killed_sink", kill] if kill else ["-m", "k2"]
+        log = (self.folder / f"sink-{number}.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, *module, "run", "sink", *options],
+            env={**self.environment(), "K2_CONFIG_FILE": str(path), "K2_METRICS_PORT": str(port)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+        )
+        log.close()
+        self.sinks.append(process)
+        return process
+
+    def log(self, number: int = -1) -> str:
+        """What a sink wrote."""
+        return (self.folder / f"sink-{range(len(self.sinks))[number]}.log").read_text()
+
+    def recorded(self) -> dict[int, int]:
+        """Partition → next offset that the table records."""
+        return recorded_offsets(self.catalog.load_table(self.table)).next_of(self.topic)
+
+    def ends(self) -> dict[int, int]:
+        """Partition → end of the topic, for partitions that hold anything."""
+        return {p: end for p, end in end_offsets(self.kafka, self.topic).items() if end}
+
+    def snapshots(self) -> int:
+        """How many commits there were."""
+        return len(self.catalog.load_table(self.table).metadata.snapshots)
+
+    def finish(self) -> None:
+        """Let a healthy sink read to the end."""
+        process = self.sink("--until-end")
+        try:
+            process.wait(90)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the sink did not reach the end:\n{self.log()[-3000:]}") from None
+        assert process.returncode == 0, self.log()[-3000:]
+
+    def audit(self) -> Audit:
+        """The audit, against the topic's ends."""
+        ends = {self.topic: end_offsets(self.kafka, self.topic)}
+        return audit_table(self.catalog.load_table(self.table), ends)
+
+    def close(self) -> None:
+        """End what still runs."""
+        for process in self.sinks:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+                process.wait()
+
+
+def ready(port: int) -> bool:
+    """Whether a workload on that metrics port says it is ready."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
