@@ -120,10 +120,8 @@ def ensure_topics(kafka_config: Mapping[str, str], specs: Sequence[TopicSpec]) -
             if spec.partitions > have:
                 _result(admin.create_partitions([NewPartitions(spec.name, spec.partitions)])[spec.name], spec.name)
                 done.append(f"{spec.name}: {have} → {spec.partitions} partitions")
-        for spec in specs:
-            if done:
-                # A topic is created before its partitions have leaders: whoever asks next must not see that.
-                _list_offsets(admin, spec.name, OffsetSpec.latest(), "read_uncommitted")
+        if done:
+            _await_usable(admin, specs)
     return done
 
 
@@ -257,6 +255,24 @@ def _create(admin: AdminClient, spec: TopicSpec) -> bool:
             return False
         raise
     return True
+
+
+def _await_usable(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:
+    """Wait (bounded) until brokers know all partitions and each has a leader: whoever asks next must not see less.
+
+    The controller answers when it has written the topic down, which is before any broker has read it.
+    """
+    deadline = time.monotonic() + REQUEST_SECONDS
+    left = {spec.name: spec.partitions for spec in specs}
+    while left:
+        found = _describe(admin, list(left))
+        left = {name: count for name, count in left.items() if name not in found or len(found[name].partitions) < count}
+        if left:
+            if time.monotonic() > deadline:
+                raise WorldError(f"Kafka made {', '.join(left)} but did not show it within {REQUEST_SECONDS:.0f} s")
+            time.sleep(0.05)
+    for spec in specs:
+        _list_offsets(admin, spec.name, OffsetSpec.latest(), "read_uncommitted")
 
 
 def _refuse_compaction(topic: str, policy: str) -> None:

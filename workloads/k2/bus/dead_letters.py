@@ -113,7 +113,7 @@ class DeadLetters:
         now = datetime.now(UTC)
         for letter in letters:
             self._producer.produce(letter.payload, letter.key, letter.headers(now))
-            metrics.DEAD_LETTERS.labels(self.topic, reason_class(letter.reason)).inc()
+            metrics.DEAD_LETTERS.labels(self.topic.removesuffix(".dlq"), reason_class(letter.reason)).inc()
 
     def flush(self, timeout: float = 30.0) -> None:
         """Wait until all that was sent is acknowledged.
