@@ -102,7 +102,7 @@ class Proxy:
                     status, headers, answer = self.send_on(body)
                 self.send_response(status)
                 for key, value in headers:
-                    if key.lower() in {"content-type"}:
+                    if key.lower() == "content-type":
                         self.send_header(key, value)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
@@ -117,7 +117,7 @@ class Proxy:
                 connection.close()
                 return response.status, response.getheaders(), answer
 
-            do_GET = do_POST = do_HEAD = do_DELETE = forward
+            do_GET = do_POST = do_HEAD = do_DELETE = forward  # noqa: N815 - http.server names them so
 
             def log_message(self, *_):
                 pass

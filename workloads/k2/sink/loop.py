@@ -115,6 +115,7 @@ class Sink:
     state: str = "waiting for partitions"
     _oldest: float | None = field(default=None, init=False)
     _checked: float = field(default=0.0, init=False)
+    _ended: bool = field(default=False, init=False)
 
     # --- called by the reader while it polls -------------------------------------------------------------------------
 
@@ -133,7 +134,8 @@ class Sink:
         metrics.REBALANCES.labels(self.topic, "revoked").inc()
         log.info("sink.revoked", topic=self.topic, table=self.table, partitions=sorted(partitions))
         try:
-            self.flush()
+            if not self._ended:
+                self.flush()
         except WorldError as error:  # the next owner reads it again, from where the table says
             log.warning("sink.dropped_at_revoke", topic=self.topic, error=str(error))
         self.holding.drop(partitions)
@@ -165,6 +167,7 @@ class Sink:
             except PausedError as paused:
                 log.warning("sink.dropped_at_stop", topic=self.topic, reason=str(paused))
         finally:
+            self._ended = True  # closing the reader revokes what is ours; there is nothing more to commit
             self.writing.close()
             reader.close()
 

@@ -1,0 +1,146 @@
+"""Messages that are no events: kept in the dead-letter topic with the reason, counted, never in the way of the others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from k2_testing.events import START_US, message_id, trades
+from k2_testing.sinks import Pipeline, eventually, ready
+
+from k2.bus.dead_letters import read_dead_letters
+from k2.bus.producer import EventProducer
+from k2.bus.registry import Schemas
+from k2.lake.reset import skip_to_earliest
+from k2.model.codec.encode import encode
+from k2.model.events import avro_schema
+from k2.model.topics import DataType, TopicName, subject_of
+from k2_operator.local import ports
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+def pipeline(tmp_path, kafka, registry, free_topic):
+    pipeline = Pipeline(tmp_path, kafka, registry, free_topic(), partitions=1)
+    yield pipeline
+    pipeline.close()
+
+
+def one_payload(pipeline, number=77):
+    events = trades([message_id(number)], symbols=["BHP"], times=[START_US + number])
+    return next(iter(encode(events, DataType.TRADES, pipeline.schema_id).payloads()))
+
+
+def send(pipeline, *payloads):
+    producer = EventProducer(
+        pipeline.kafka, topic=pipeline.topic, data_type=DataType.TRADES, schema_id=pipeline.schema_id
+    )
+    for payload in payloads:
+        producer.produce(payload, b"BHP")
+    producer.flush(30)
+    producer.close()
+
+
+def test_every_kind_of_poison_is_a_dead_letter_with_its_reason_and_nothing_is_lost(pipeline):
+    good = one_payload(pipeline)
+    unknown_id = b"\x00" + (999_999).to_bytes(4, "big") + good[5:]
+    poison = {
+        b'{"price": 1}': "not Confluent framing: first byte 0x7b, expected 0x00",
+        unknown_id: "schema id 999999 is not known to the registry",
+        good[: len(good) // 2]: "truncated",
+        good + b"!!": "2 trailing bytes",
+        b"\x00\x00": "2 bytes are no Confluent header",
+        None: "tombstone (no value)",
+    }
+    pipeline.produce(0, 1_000)
+    send(pipeline, *poison)
+    pipeline.produce(1_000, 2_000)
+    pipeline.finish()
+    letters = read_dead_letters(pipeline.kafka, TopicName.parse(pipeline.topic).dead_letters)
+    assert {letter.payload: letter.reason for letter in letters} == poison
+    assert {(letter.topic, letter.partition) for letter in letters} == {(pipeline.topic, 0)}
+    audit = pipeline.audit()
+    (part,) = audit.partitions
+    assert audit.ok
+    assert (part.rows, part.offsets.dead_letters, part.offsets.non_records, part.behind) == (2_000, 6, 0, 0)
+
+
+def test_a_field_that_the_table_does_not_have_pauses_the_sink_and_is_not_dropped(pipeline):
+    pipeline.produce(0, 100)
+    wider = avro_schema(DataType.TRADES)
+    wider["fields"].append({"name": "venue_flag", "type": ["null", "string"], "default": None})
+    schemas = Schemas(pipeline.registry)
+    newer = schemas.register(subject_of(pipeline.topic), json.dumps(wider))
+    body = one_payload(pipeline)[5:] + b"\x02\x02X"
+    send(pipeline, b"\x00" + newer.to_bytes(4, "big") + body)
+    port = ports.choose(None, None, what="the sink's metrics", option="")
+    sink = pipeline.sink(port=port)
+    eventually(lambda: "sink.paused" in pipeline.log(), f"a pause {pipeline.log()[-2000:]}")
+    assert "carry fields that market_data.trades has no column for: venue_flag" in pipeline.log()
+    assert not ready(port)
+    assert pipeline.recorded().get(0, 0) <= 100
+    sink.terminate()
+    assert sink.wait(30) == 0
+    assert pipeline.audit().ok
+
+
+def test_a_topic_that_retention_has_passed_is_refused_with_the_remedy(pipeline):
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    pipeline.produce(0, 100)
+    pipeline.finish()
+    pipeline.produce(100, 300)
+    admin = AdminClient(pipeline.kafka)
+    for future in admin.delete_records([TopicPartition(pipeline.topic, 0, 150)]).values():
+        future.result(30)
+    sink = pipeline.sink()
+    assert sink.wait(60) == 2, pipeline.log()
+    assert "Retention has passed what market_data.trades has not read" in pipeline.log()
+    assert "--skip-to-earliest" in pipeline.log()
+    skip_to_earliest(pipeline.catalog.load_table(pipeline.table), pipeline.topic, {0: 150})
+    pipeline.finish()
+    (part,) = pipeline.audit().partitions
+    assert (part.rows, part.offsets.lost, part.offsets.next, part.ok) == (250, 50, 300, True)
+
+
+def test_a_rolled_back_table_is_refused_and_reset_reads_again(pipeline):
+    from k2.lake.reset import reset_to_snapshot
+
+    pipeline.produce(0, 100)
+    pipeline.finish()
+    first = pipeline.catalog.load_table(pipeline.table).current_snapshot().snapshot_id
+    pipeline.produce(100, 200)
+    pipeline.finish()
+    with pipeline.catalog.load_table(pipeline.table).manage_snapshots() as manage:
+        manage.rollback_to_snapshot(first)
+    sink = pipeline.sink()
+    assert sink.wait(60) == 2
+    assert f"k2 sink reset market_data.trades --to-snapshot {first}" in pipeline.log().replace("\n", " ")
+    reset_to_snapshot(pipeline.catalog.load_table(pipeline.table), first)
+    pipeline.finish()
+    assert pipeline.audit().ok
+    assert sum(part.rows for part in pipeline.audit().partitions) == 200
+
+
+def test_a_load_repeated_in_full_adds_no_row(pipeline):
+    pipeline.produce(0, 5_000)
+    pipeline.finish()
+    pipeline.produce(0, 5_000)
+    pipeline.finish()
+    (part,) = pipeline.audit().partitions
+    assert (part.rows, part.offsets.duplicates, part.offsets.next) == (5_000, 5_000, 10_000)
+
+
+def test_a_tables_that_is_not_there_yet_is_waited_for(pipeline):
+    pipeline.catalog.drop_table(pipeline.table)
+    pipeline.produce(0, 100)
+    sink = pipeline.sink()
+    eventually(lambda: "There is no table market_data.trades" in pipeline.log(), "the reason it waits")
+    from k2_testing.lake import make_lake
+
+    make_lake(pipeline.folder)
+    eventually(lambda: sum(pipeline.recorded().values()) == 100, f"the rows {pipeline.log()[-1000:]}")
+    sink.terminate()
+    assert sink.wait(30) == 0
