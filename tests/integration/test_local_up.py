@@ -143,6 +143,31 @@ def test_commands_find_the_running_platform_by_its_data_directory(tmp_path, up, 
     assert settings.api_key is not None
 
 
+def test_status_and_doctor_tell_what_runs_and_whether_it_is_well(tmp_path, up):
+    def k2(*arguments):
+        env = {name: value for name, value in os.environ.items() if not name.startswith("K2_")}
+        env["K2_DATA_DIR"] = str(tmp_path / "data")
+        command = [sys.executable, "-m", "k2", *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    before = k2("status")
+    assert (before.returncode, before.stderr) == (1, f"Nothing runs in {tmp_path}/data. Start it with `k2 up`.\n")
+    assert k2("down").stderr == f"Nothing runs in {tmp_path}/data.\n"
+    found = up().until_ready()
+    shown = k2("status")
+    assert shown.returncode == 0
+    for expected in ("k2-query-0", "ready", found.api_url, "memory:", "disk:", "logs:"):
+        assert expected in shown.stdout
+    told = json.loads(k2("status", "--output", "json").stdout)
+    assert told["ready"]
+    assert told["usage"]["memory_bytes"]["k2-query-0"] > 0
+    assert told["usage"]["disk_total_bytes"] > 0
+    well = k2("doctor")
+    assert well.returncode == 0, well.stdout
+    assert "kafka       cluster " in well.stdout
+    assert "namespaces: market_data" in well.stdout
+
+
 def test_a_second_platform_in_the_same_data_directory_is_refused(tmp_path, up):
     first = up()
     first.until_ready()

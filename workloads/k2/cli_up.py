@@ -114,12 +114,14 @@ def demo_reset(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the tables and the catalog, delete the rest.")] = False,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Keep a part: data, logs or key. Can be given several times.")
+    ] = None,
 ) -> None:
     """Delete what the demo left."""
     from k2_operator.local import demo as demonstration
 
-    found = demonstration.leftovers(keep_tables=keep)
+    found = demonstration.leftovers(keep or [])
     if not found:
         _tell("The demo has left nothing.")
         return

@@ -29,7 +29,13 @@ from k2_operator.plans import FeedPlan
 FOLDER = ".k2-demo"
 SYMBOL, DAY = "ACME", "2026-03-02"
 LOADED_WITHIN = 240.0
-_TABLES = ("catalog.db", "warehouse")
+GROUPS = {
+    # What belongs together: tables without their topics' offsets, or a finished Job without its topic, would be refused.
+    "data": ("kafka", "registry", "catalog.db", "warehouse", "jobs", "pods"),
+    "logs": ("logs",),
+    "key": ("api-key", "secrets"),
+}
+"""What `demo-reset --keep` may name."""
 
 
 def run(port: int | None) -> int:
@@ -62,8 +68,15 @@ def run(port: int | None) -> int:
     return 0
 
 
-def leftovers(*, keep_tables: bool) -> list[tuple[Path, int]]:
-    """What a demo has left in the working directory, with its size in bytes."""
+def leftovers(keep: Sequence[str] = ()) -> list[tuple[Path, int]]:
+    """What a demo has left in the working directory, with its size in bytes, without the groups to keep.
+
+    Raises:
+        UserError: the demo runs, or there is no such group.
+    """
+    unknown = [name for name in keep if name not in GROUPS]
+    if unknown:
+        raise UserError("Not a part of the demo", found=unknown[0], expected=f"one of {', '.join(GROUPS)}")
     folder = Path.cwd() / FOLDER
     if not folder.is_dir():
         return []
@@ -72,7 +85,10 @@ def leftovers(*, keep_tables: bool) -> list[tuple[Path, int]]:
         raise UserError(
             "The demo runs", found=f"process {found.supervisor.pid}", remedy=f"K2_DATA_DIR={FOLDER} k2 down"
         )
-    paths = [each for each in sorted(folder.iterdir()) if each.name not in _TABLES] if keep_tables else [folder]
+    kept = {entry for name in keep for entry in GROUPS[name]}
+    paths = [each for each in sorted(folder.iterdir()) if each.name not in kept]
+    if not kept & {each.name for each in folder.iterdir()}:
+        paths = [folder]
     return [(path, show.size(path) if path.is_dir() else path.stat().st_size) for path in paths]
 
 
@@ -119,7 +135,7 @@ class _Demo:
 
     def k2_query(self, *arguments: str) -> None:
         """Run `k2-query …`."""
-        self._run(["k2-query", *arguments], [sys.executable, "-m", "k2.cli_query", *arguments])
+        self._run(["k2-query", *arguments], [sys.executable, "-m", "k2", "query", *arguments], answers=True)
 
     def show_request(self, url: str, key: str) -> None:
         """Ask the REST API, as curl would."""
@@ -176,12 +192,18 @@ class _Demo:
         finally:
             catalog.close()
 
-    def _run(self, shown: Sequence[str], command: Sequence[str]) -> None:
+    def _run(self, shown: Sequence[str], command: Sequence[str], *, answers: bool = False) -> None:
         print(f"\n$ {shlex.join(shown)}", flush=True)  # noqa: T201
-        done = subprocess.run(command, env=self._env, check=False)
+        done = subprocess.run(
+            command, env=self._env, check=False, stdout=subprocess.PIPE if answers else None, text=True
+        )
         if done.returncode:
             log = processes.tail(self.data_dir / "logs" / "up.log", 5)
             raise WorldError(f"`{shlex.join(shown)}` ended with exit code {done.returncode}. The end of up.log:\n{log}")
+        if answers:
+            print(done.stdout, end="", flush=True)  # noqa: T201
+            if SYMBOL not in done.stdout:
+                raise WorldError(f"`{shlex.join(shown)}` did not answer with {SYMBOL}")
 
 
 def _pairs(feeds: Sequence[FeedPlan]) -> list[tuple[str, str]]:

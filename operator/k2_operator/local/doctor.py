@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from k2.bus.admin import cluster_id
@@ -40,11 +41,12 @@ def checks() -> Iterator[Check]:
         ("catalog", _catalog),
         ("store", _store),
         ("clock", _clock),
+        ("extensions", _extensions),
     ]
     for name, examine in examined:
         try:
             yield Check(name, well=True, text=examine(found))
-        except (K2Error, OSError, ValueError) as error:
+        except (K2Error, OSError, ValueError, PackageNotFoundError) as error:
             yield Check(name, well=False, text=f"{error}")
 
 
@@ -98,3 +100,10 @@ def _clock(_: Settings) -> str:
     if now < 1_735_689_600:  # 2025-01-01: a machine that has lost its time
         raise ValueError(f"this machine's clock says {time.ctime(now)}: ingestion times would be wrong; set it")
     return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(now))} UTC"
+
+
+def _extensions(_: Settings) -> str:
+    engine, httpfs = version("duckdb"), version("duckdb-extension-httpfs")
+    if engine != httpfs:
+        raise ValueError(f"DuckDB {engine} with httpfs {httpfs}: they must be the same version. Run `make setup`")
+    return f"DuckDB {engine} with httpfs {httpfs}"
