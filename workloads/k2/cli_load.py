@@ -151,7 +151,6 @@ def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) ->
     from k2.feeds.load import Load
     from k2.feeds.rejects import RejectsFile
     from k2.feeds.run import load_source
-    from k2.feeds.waiting import partitions
 
     rejects = RejectsFile(wish.rejects) if wish.rejects is not None else None
     before: Mapping[int, PartitionOffsets] = {}
@@ -160,6 +159,8 @@ def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) ->
             load = Load(source, None, None, rejects, report=report, stop=stop)
             return _Outcome(load.run(), None, None)
         if wish.wait:
+            from k2.feeds.waiting import partitions  # brings PyIceberg: only when it is needed
+
             before = partitions(env, wish.table, wish.topic)
         tally, ledger = load_source(
             env,
@@ -231,12 +232,11 @@ def _rejects_path(env: Settings, files: Sequence[Path], wanted: Path | None, dry
 
 
 def _exit_code(outcome: _Outcome) -> int:
-    from k2.feeds.waiting import Outcome
-
-    if outcome.tally.interrupted:
+    waited = outcome.waited
+    if outcome.tally.interrupted or (waited is not None and waited.interrupted):
         return INTERRUPTED
-    if outcome.waited is not None and outcome.waited.outcome is not Outcome.IN_TABLE:
-        return INTERRUPTED if outcome.waited.outcome is Outcome.INTERRUPTED else NOT_IN_TABLE
+    if waited is not None and not waited.in_table:
+        return NOT_IN_TABLE
     return SOME_REJECTED if outcome.tally.rejected else 0
 
 

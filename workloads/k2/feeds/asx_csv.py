@@ -144,7 +144,7 @@ class AsxReference:
         if kind == "split":
             kind = self._kind or _kind_by_name(path)
         convert = {"company": self._companies, "dividend": self._dividends}.get(kind, self._ratios(kind))
-        return Layout(names, frozenset(), first_line, convert, skip=_NO_RECORDS)
+        return Layout(names, frozenset(), first_line, convert, skip=_NO_RECORDS, kind=kind)
 
     def _companies(self, rows: Rows) -> Found:
         listed, unlisted = days(rows, "start_date", "start_date", _DATE, blank=True)

@@ -74,7 +74,7 @@ class FiniteSource(Protocol):
         ...
 
 
-def ahead(chunks: Iterator[Chunk], depth: int = 2) -> Generator[Chunk]:
+def ahead(chunks: Iterator[Chunk], depth: int = 1) -> Generator[Chunk]:
     """The same chunks, made in a thread while earlier ones are being sent; at most `depth` wait.
 
     Closing the generator stops the thread after the chunk it is at.

@@ -84,10 +84,11 @@ class CsvFiles:
         self._block_bytes = block_bytes
         self._clock = clock
         self._files = [SourceFile.examine(path, allow_empty=allow_empty) for path in paths]
-        self._refuse_doubles()
         self._layouts = [self._layout(file) for file in self._files]
         self.headers = {i: layout.header for i, layout in enumerate(self._layouts) if layout and layout.header}
-        self.parts = [file.sha256 for file in self._files]
+        kinds = [layout.kind if layout else "" for layout in self._layouts]
+        self.parts = [f"{file.sha256} {kind}".rstrip() for file, kind in zip(self._files, kinds, strict=True)]
+        self._refuse_doubles()
         self.size = sum(file.size for file in self._files)
         self.options = {
             "format": form.name,
@@ -129,8 +130,8 @@ class CsvFiles:
 
     def _refuse_doubles(self) -> None:
         seen: dict[str, Path] = {}
-        for file in self._files:
-            other = seen.setdefault(file.sha256, file.path)
+        for file, part in zip(self._files, self.parts, strict=True):
+            other = seen.setdefault(part, file.path)
             if other is not file.path and file.size:
                 raise UserError(
                     "Two files of the load have the same content",

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from k2.model.errors import UserError
 
-BLOCK_BYTES = 2 * 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 1024 * 1024
 REJECTS_HEADER = b"file,line,reason,row"
 _HASH_BYTES = 1024 * 1024

@@ -75,6 +75,7 @@ class Layout:
         header: the file's header line, or None when its first line is a row.
         convert: from columns of text to `Found`; takes bad rows out by `Rows.reject`.
         skip: lines of this content say that there are no rows.
+        kind: what the file holds, where the same bytes could hold something else.
     """
 
     names: Sequence[str]
@@ -82,6 +83,7 @@ class Layout:
     header: bytes | None
     convert: Callable[[Rows], Found]
     skip: bytes | None = None
+    kind: str = ""
 
     def parse(self, block: Block) -> Parsed:
         """Parse a block of whole lines."""

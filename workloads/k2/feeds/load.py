@@ -24,7 +24,7 @@ from k2.feeds.rejects import RejectsFile
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 
-IN_FLIGHT_ROWS = 100_000
+IN_FLIGHT_ROWS = 75_000
 STALLED_SECONDS = 150.0  # beyond librdkafka's own delivery time-out, which reports an error first
 FLUSH_SECONDS = 30.0
 _SAVE_SECONDS = 1.0
@@ -106,12 +106,13 @@ class Tally:
         return asdict(self) | {"rows_per_second": round(self.rows_per_second, 1)}
 
 
+@dataclass(frozen=True, slots=True)
 class _Pending:
-    """A chunk on its way."""
+    """A chunk on its way. Its events are not kept: the producer has its own copy."""
 
-    def __init__(self, chunk: Chunk, deliveries: list[tuple[str, Delivery]]) -> None:
-        self.chunk = chunk
-        self.deliveries = deliveries
+    end: Position
+    rows: int
+    deliveries: list[tuple[str, Delivery]]
 
 
 class Load:
@@ -204,7 +205,7 @@ class Load:
         deliveries = [
             (self._outlet.topic(data_type), self._outlet.send(data_type, batch)) for data_type, batch in chunk.events
         ]
-        self._pending.append(_Pending(chunk, deliveries))
+        self._pending.append(_Pending(chunk.end, chunk.rows, deliveries))
         self._waiting_rows += chunk.rows
         self._acknowledge()
 
@@ -251,12 +252,12 @@ class Load:
                         "does: the load goes on from the last confirmed row"
                     )
             self._pending.popleft()
-            self._waiting_rows -= pending.chunk.rows
-            self.tally.sent += pending.chunk.rows
+            self._waiting_rows -= pending.rows
+            self.tally.sent += pending.rows
             assert self._ledger is not None
             progress = self._ledger.progress
-            progress.position = pending.chunk.end
-            progress.rows += pending.chunk.rows
+            progress.position = pending.end
+            progress.rows += pending.rows
             for topic, delivery in pending.deliveries:
                 progress.passed(topic, delivery.next_offsets)
             if time.monotonic() - self._saved > _SAVE_SECONDS:

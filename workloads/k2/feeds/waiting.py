@@ -45,6 +45,16 @@ class Waited:
     duplicates: int
     seconds: float
 
+    @property
+    def in_table(self) -> bool:
+        """The table holds all of the load."""
+        return self.outcome is Outcome.IN_TABLE
+
+    @property
+    def interrupted(self) -> bool:
+        """A signal ended the wait."""
+        return self.outcome is Outcome.INTERRUPTED
+
     def __str__(self) -> str:
         if self.outcome is Outcome.IN_TABLE:
             text = f"in {self.table} after {self.seconds:.1f} s"
