@@ -52,7 +52,7 @@ class Limits:
     timeout_seconds: float = 30.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Lease:
     """A connection at work. The watchdog interrupts it only while this lease holds it, never the next user's query."""
 
@@ -73,6 +73,40 @@ class _Lease:
             self._active = False
 
 
+class _Watchdog:
+    """Expires leases that are past their deadline.
+
+    It looks around by itself: to start a timer for each query would cost as much as many a query does.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._leases: set[_Lease] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._pause = min(0.25, timeout_seconds / 10)
+        threading.Thread(target=self._run, name="k2-query-watchdog", daemon=True).start()
+
+    def watch(self, lease: _Lease) -> None:
+        with self._lock:
+            self._leases.add(lease)
+
+    def forget(self, lease: _Lease) -> None:
+        with self._lock:
+            self._leases.discard(lease)
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._pause):
+            now = time.monotonic()
+            with self._lock:
+                due = [lease for lease in self._leases if lease.deadline <= now]
+                self._leases.difference_update(due)
+            for lease in due:
+                lease.expire()
+
+
 class Engine:
     """Runs SQL over Parquet files. Threads share it; at most `limits.connections` queries run at a time."""
 
@@ -82,10 +116,12 @@ class Engine:
         self._lock = threading.Lock()
         self._database: _Database | None = None
         self._spill = tempfile.TemporaryDirectory(prefix="k2-query-")
+        self._watchdog = _Watchdog(limits.timeout_seconds)
         metrics.QUERY_CONNECTIONS.set(limits.connections)
 
     def close(self) -> None:
         """Close the connections and delete what was spilled to disk. Queries under way are stopped."""
+        self._watchdog.close()
         with self._lock:
             if self._database is not None:
                 self._database.close()
@@ -155,9 +191,7 @@ class Engine:
 
     @contextmanager
     def _watched(self, label: str, lease: _Lease) -> Generator[None, None, None]:
-        watchdog = threading.Timer(max(0.001, lease.deadline - time.monotonic()), lease.expire)
-        watchdog.daemon = True
-        watchdog.start()
+        self._watchdog.watch(lease)
         try:
             yield
         except duckdb.InterruptException as error:
@@ -180,7 +214,7 @@ class Engine:
             raise WorldError(f"The {label} query could not read the table's files: {error}") from error
         finally:
             lease.release()
-            watchdog.cancel()
+            self._watchdog.forget(lease)
 
     def _open(self, roots: tuple[str, ...]) -> _Database:
         with self._lock:

@@ -12,8 +12,8 @@ from k2.model.topics import DataType
 DEFAULT_LIMIT = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_FORM = "an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset) or nanoseconds since 1970"
-_NANOSECONDS = re.compile(r"-?\d{1,19}")
-_ISO = re.compile(r"(?P<head>.*[T ]\d{2}:\d{2}:\d{2})[.,](?P<fraction>\d+)(?P<zone>.*)")
+_NANOSECONDS = re.compile(r"-?[0-9]{1,19}")
+_ISO = re.compile(r"(?P<head>.*[T ]\d{2}:\d{2}:\d{2})[.,](?P<fraction>[0-9]+)(?P<zone>.*)")
 _EXCHANGE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}")
 _SYMBOL = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 # What Python's datetime and Iceberg's day partitions can both hold.
@@ -58,7 +58,7 @@ def parse_date(text: str, name: str) -> date:
     """A calendar date `YYYY-MM-DD`, or a `UserError`."""
     value = text.strip()
     try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
             return date.fromisoformat(value)
     except ValueError:
         pass  # a date that does not exist: the same answer as for no date at all
@@ -112,7 +112,7 @@ class At:
     @classmethod
     def parse(cls, snapshot: str | None, as_of: str | None) -> At:
         """From two texts, each of which may be absent."""
-        if snapshot is not None and not re.fullmatch(r"\d{1,19}", snapshot.strip()):
+        if snapshot is not None and not re.fullmatch(r"[0-9]{1,19}", snapshot.strip()):
             raise UserError("snapshot is not a snapshot's id", found=snapshot, expected="an integer from /v1/snapshots")
         return cls(None if snapshot is None else int(snapshot), None if as_of is None else parse_time(as_of, "as_of"))
 

@@ -1,0 +1,68 @@
+"""Trades and quotes given value by value, appended to a real table in the layout that the sink leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+
+from k2.lake.writer import write_files
+from k2.model.events import arrow_schema
+from k2.model.topics import DataType
+
+_COMMON = {
+    "symbol": "BHP",
+    "exchange": "ASX",
+    "asset_class": "equities",
+    "currency": "AUD",
+    "source_sequence": None,
+    "platform_sequence": None,
+    "vendor_data": None,
+    "kafka_topic_id": "topic-1",
+    "kafka_partition": 0,
+}
+_DEFAULTS: dict[DataType, dict[str, Any]] = {
+    DataType.TRADES: _COMMON | {"side": "UNKNOWN", "trade_conditions": [], "quantity": Decimal(1), "price": Decimal(1)},
+    DataType.QUOTES: _COMMON | dict.fromkeys(("bid_price", "bid_quantity", "ask_price", "ask_quantity")),
+}
+_ID = {DataType.TRADES: "trade_id", DataType.QUOTES: "quote_id"}
+
+
+def at(text: str) -> datetime:
+    """An aware UTC datetime."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def append_ticks(catalog: Catalog, ticks: Sequence[dict[str, Any]], data_type: DataType = DataType.TRADES) -> int:
+    """Commit the ticks (what is not given has a default; offsets count up over the table) and return the snapshot's id."""
+    table = catalog.load_table(f"market_data.{data_type.value}")
+    current = table.current_snapshot()
+    held = 0 if current is None or current.summary is None else int(current.summary["total-records"] or 0)
+    rows = [
+        _DEFAULTS[data_type]
+        | {
+            "message_id": (held + number).to_bytes(16, "big"),
+            _ID[data_type]: f"T{held + number}",
+            "ingestion_timestamp": tick["timestamp"],
+            "kafka_offset": held + number,
+        }
+        | tick
+        for number, tick in enumerate(ticks)
+    ]
+    lineage = [("kafka_topic_id", pa.string()), ("kafka_partition", pa.int32()), ("kafka_offset", pa.int64())]
+    schema = pa.schema([*arrow_schema(data_type), *lineage])
+    batch = pa.Table.from_pylist(rows, schema)
+    last = 2**63 - 1
+    keys = [(r["symbol"], r["timestamp"], last if r["source_sequence"] is None else r["source_sequence"]) for r in rows]
+    order = np.array(sorted(range(len(rows)), key=keys.__getitem__), dtype=np.int64)
+    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as snapshot:
+        for written in write_files(table, batch, order):
+            snapshot.append_data_file(written.data_file)
+    made = catalog.load_table(table.name()).current_snapshot()
+    assert made is not None
+    return made.snapshot_id

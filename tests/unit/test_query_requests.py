@@ -1,0 +1,132 @@
+"""Times, windows and names as a person writes them; which snapshot answers."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2.lake.reader import SnapshotInfo, TableState
+from k2.model.errors import UserError
+from k2.model.topics import DataType
+from k2.query.errors import SnapshotGoneError
+from k2.query.pins import resolve
+from k2.query.requests import At, EventsQuery, Window, exchange_code, iso, parse_date, parse_time
+
+TEN = 1_394_445_600_000_000  # 2014-03-10T10:00:00Z
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        ("2014-03-10T10:00:00Z", TEN),
+        ("2014-03-10T10:00:00", TEN),
+        ("2014-03-10 10:00", TEN),
+        ("2014-03-10T21:00:00+11:00", TEN),
+        ("2014-03-10T21:00:00 11:00", TEN),
+        ("2014-03-10", TEN - 36_000_000_000),
+        ("2014-03-10T10:00:00.000001Z", TEN + 1),
+        ("2014-03-10T10:00:00.0000001Z", TEN + 1),
+        ("2014-03-10T10:00:00.000001000Z", TEN + 1),
+        ("1394445600000000000", TEN),
+        ("1394445600000000001", TEN + 1),
+        ("-1", 0),
+        ("-1000", -1),
+    ],
+)
+def test_a_time_is_iso_or_nanoseconds_and_rounds_up_between_microseconds(text, micros):
+    assert parse_time(text, "start") == micros
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "noon", "2014-02-30", "2014-03-10T25:00", "1e9", "NaN", "٣", "2014-03-10' OR 1=1"]
+)
+def test_what_is_no_time_is_refused_with_the_forms_there_are(text):
+    with pytest.raises(UserError) as raised:
+        parse_time(text, "start")
+    assert str(raised.value) == (
+        f"start is not a time: found {text!r}, expected an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no "
+        "offset) or nanoseconds since 1970."
+    )
+
+
+def test_a_reversed_range_is_refused_with_both_ends():
+    with pytest.raises(UserError) as raised:
+        Window.parse("2014-03-11", "2014-03-10")
+    assert str(raised.value) == (
+        "The time range is reversed: found 'start 2014-03-11T00:00:00.000000Z, end 2014-03-10T00:00:00.000000Z', "
+        "expected start before end."
+    )
+
+
+@given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)))  # noqa: DTZ001
+def test_a_time_printed_is_read_back(moment):
+    micros = (moment.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    assert parse_time(iso(micros), "start") == micros
+
+
+def test_dates_symbols_exchanges_and_limits_that_cannot_be():
+    with pytest.raises(UserError, match="date is not a date: found '2014-02-30', expected a calendar date, YYYY-MM-DD"):
+        parse_date("2014-02-30", "date")
+    with pytest.raises(UserError, match=r"Not a symbol: found 'A.x00B'"):
+        EventsQuery(DataType.TRADES, ("A\x00B",))
+    with pytest.raises(UserError, match="limit is too small: found 0, expected 1 or more"):
+        EventsQuery(DataType.TRADES, limit=0)
+    with pytest.raises(UserError, match="Not an exchange's code: found 'A;B'"):
+        exchange_code("A;B")
+    assert exchange_code("asx") == "ASX"
+    with pytest.raises(UserError, match="snapshot is not a snapshot's id: found 'abc'"):
+        At.parse("abc", None)
+    with pytest.raises(UserError, match="Both snapshot and as_of are given"):
+        At.parse("1", "2014-03-10")
+
+
+def snapshot(number, parent, time_us, sequence=None):
+    return SnapshotInfo(number, parent, sequence or number, time_us, "append", {}, 0)
+
+
+def state(*snapshots):
+    return TableState(
+        "market_data.trades",
+        "u",
+        snapshots[-1].id if snapshots else None,
+        snapshots,
+        {0: ()},
+        0,
+        ("/w/",),
+        {s.id: s for s in snapshots},
+    )
+
+
+def test_a_time_means_the_snapshot_that_was_current_then():
+    table = state(snapshot(1, None, 100), snapshot(2, 1, 200), snapshot(3, 2, 300))
+    assert resolve(table, At(as_of_us=200)).id == 2
+    assert resolve(table, At(as_of_us=299)).id == 2
+    assert resolve(table, At(as_of_us=10_000)).id == 3
+    assert resolve(table, At()).id == 3
+    assert resolve(table, At(snapshot=1)).id == 1
+
+
+def test_a_time_whose_snapshot_was_expired_is_gone_and_the_nearest_are_named():
+    table = state(snapshot(1, None, 100), snapshot(5, 4, 500))  # 2 to 4 were expired, 1 has a tag
+    with pytest.raises(SnapshotGoneError) as raised:
+        resolve(table, At(as_of_us=300))
+    assert str(raised.value) == (
+        "What market_data.trades held then is not retained: found '1970-01-01T00:00:00.000300Z', expected one of the "
+        "nearest: before it 1 (1970-01-01T00:00:00.000100Z); after it 5 (1970-01-01T00:00:00.000500Z)."
+    )
+    with pytest.raises(SnapshotGoneError, match="after it 1 "):
+        resolve(table, At(as_of_us=99))
+    with pytest.raises(SnapshotGoneError, match=r"found 3, expected one of those retained from 1 .* to 5 "):
+        resolve(table, At(snapshot=3))
+
+
+def test_after_a_rollback_times_still_mean_what_was_current():
+    table = state(snapshot(1, None, 100, 1), snapshot(2, 1, 200, 2), snapshot(3, 1, 300, 3))
+    assert resolve(table, At(as_of_us=250)).id == 2
+
+
+def test_a_table_without_snapshots_has_no_current_one_and_nothing_at_a_time():
+    assert resolve(state(), At()) is None
+    with pytest.raises(SnapshotGoneError, match="expected a table that has snapshots"):
+        resolve(state(), At(as_of_us=1))
