@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -172,6 +173,7 @@ EVENT_TIME: dict[DataType, str] = {
 }
 
 
+@cache
 def arrow_schema(data_type: DataType) -> pa.Schema:
     """Arrow schema of a batch of events of that type (see `COLUMNS` for what the columns mean)."""
     return pa.schema([column.arrow for column in COLUMNS[data_type]])
