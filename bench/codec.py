@@ -62,9 +62,9 @@ def trades(count: int, seed: int = 1) -> pa.RecordBatch:
         "vendor_data": none,
     }
     schema = arrow_schema(TRADES)
-    return pa.RecordBatch.from_arrays(
-        [columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema
-    )
+    arrays = [columns[name].cast(schema.field(name).type) for name in schema.names]
+    # By way of a table: numpy's strings come as several chunks when they are many.
+    return pa.Table.from_arrays(arrays, schema=schema).combine_chunks().to_batches()[0]
 
 
 def encode_rows(events: pa.RecordBatch) -> list[bytes]:
