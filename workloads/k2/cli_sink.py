@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -144,28 +145,39 @@ def _as_json(found: Audit) -> dict[str, object]:
 
 
 def _print(found: Audit) -> None:
-    console = Console()
-    grid = Grid(title=f"{found.table} at snapshot {found.snapshot_id}", title_justify="left")
+    # As wide as it wants to be: a number cut to fit a narrow terminal would be another number.
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+    grid = Grid(box=None, pad_edge=False)
     grid.add_column("topic/partition", no_wrap=True)
-    for name in ("offsets", "rows", "duplicates", "dead letters", "no record", "missing", "doubled", "behind"):
-        grid.add_column(name, justify="right")
-    grid.add_column("")
+    columns = (
+        "first",
+        "next",
+        "rows",
+        "duplicates",
+        "dead letters",
+        "lost",
+        "no record",
+        "missing",
+        "doubled",
+        "behind",
+    )
+    for name in columns:
+        grid.add_column(name, justify="right", no_wrap=True)
+    grid.add_column("", no_wrap=True)
     for part in found.partitions:
-        grid.add_row(
-            f"{part.topic}/{part.partition}",
-            f"[{part.offsets.first}, {part.offsets.next})",
-            f"{part.rows:,}",
-            f"{part.offsets.duplicates:,}",
-            f"{part.offsets.dead_letters:,}",
-            f"{part.offsets.non_records + part.offsets.lost:,}",
-            f"{part.missing:,}",
-            f"{part.doubled + part.outside:,}",
-            "?" if part.behind is None else f"{part.behind:,}",
-            "ok" if part.ok else f"WRONG at {', '.join(map(str, part.examples))}",
-        )
-    console.print(grid)
+        held = part.offsets
+        numbers = (held.first, held.next, part.rows, held.duplicates, held.dead_letters, held.lost, held.non_records)
+        findings = (part.missing, part.doubled + part.outside)
+        verdict = "ok" if part.ok else f"WRONG at offsets {', '.join(map(str, part.examples)) or 'beyond next'}"
+        behind = "?" if part.behind is None else f"{part.behind:,}"
+        cells = [f"{number:,}" for number in (*numbers, *findings)]
+        grid.add_row(f"{part.topic}/{part.partition}", *cells, behind, verdict)
+    if found.partitions:
+        console.print(grid)
     total = sum(part.rows for part in found.partitions)
+    at = f" at snapshot {found.snapshot_id}" if found.snapshot_id else ""
     if found.ok:
-        console.print(f"{found.table}: {total:,} rows, every offset once, nothing missing.", highlight=False)
+        console.print(f"{found.table}{at}: {total:,} rows, every offset once, nothing missing.\n")
     else:
-        console.print(f"{found.table}: NOT what its offsets say; see above.", style="bold red", highlight=False)
+        strangers = f" {found.strangers:,} rows come from topics that it does not know." if found.strangers else ""
+        console.print(f"{found.table}{at}: NOT what its offsets say; see above.{strangers}\n", style="bold red")
