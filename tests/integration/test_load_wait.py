@@ -1,0 +1,124 @@
+"""`k2 load --wait`: with a real sink, without one, and for a load that was there already."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from k2 import cli_load
+from k2.bus.admin import TopicSpec, ensure_topics
+from k2.bus.groups import active_members
+from k2.lake.catalog import open_named
+from k2.lake.tables import ensure_tables
+from k2.model.tables import builtin_table
+from k2.model.topics import DataType, sink_group_id
+from k2.model.workload import SinkConfig
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+
+TABLE = "market_data.trades"
+
+
+@pytest.fixture
+def variables(kafka, registry, tmp_path, monkeypatch):
+    """The environment of a platform with a catalog of its own, for this process and for sinks."""
+    catalog = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"file://{tmp_path}/warehouse"}
+    (tmp_path / "warehouse").mkdir()
+    found = {
+        "K2_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "K2_REGISTRY_URL": registry.url,
+        "K2_DATA_DIR": str(tmp_path / "data"),
+        "K2_CATALOG_PROPERTIES": json.dumps(catalog),
+    }
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    ensure_tables(open_named("k2", catalog), [builtin_table(DataType.TRADES)])
+    return found
+
+
+def _topic(kafka, exchange):
+    name = f"market.equities.trades.{exchange}"  # the command takes known exchanges only: one for each test
+    ensure_topics(
+        {"bootstrap.servers": kafka.bootstrap_servers},
+        [TopicSpec(name, partitions=2), TopicSpec(f"{name}.dlq", partitions=1)],
+    )
+    return name
+
+
+def _write(path, first, last):
+    rows = [f"S{i % 5},2014-03-10T00:{i // 60 % 60:02}:{i % 60:02}Z,1.5,2" for i in range(first, last)]
+    path.write_text("\n".join(["symbol,timestamp,price,quantity", *rows]))
+    return path
+
+
+def _run(*arguments):
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    cli_load.register(app)
+    result = CliRunner().invoke(app, ["load", "trades", *map(str, arguments), "--output", "json"])
+    return result.exit_code, json.loads(result.stdout) if result.stdout else result.exception
+
+
+def _sink(variables, tmp_path, topic):
+    config = SinkConfig(
+        topic=topic,
+        table=TABLE,
+        data_type=DataType.TRADES,
+        group_id=sink_group_id(topic, TABLE),
+        commit_interval_seconds=1,
+    )
+    (tmp_path / "sink.json").write_text(config.model_dump_json())
+    script = (
+        "from k2.sink.run import run_sink; from k2.model.settings import settings; "
+        "from k2.model.workload import SinkConfig, read_config; env = settings(); "
+        "run_sink(env, read_config(env.config_file, SinkConfig))"
+    )
+    environment = os.environ | variables | {"K2_CONFIG_FILE": str(tmp_path / "sink.json")}
+    return subprocess.Popen([sys.executable, "-c", script], env=environment)
+
+
+def test_wait_returns_when_the_rows_are_in_the_table_also_for_a_run_that_sends_nothing(variables, kafka, tmp_path):
+    topic = _topic(kafka, "lse")
+    path = _write(tmp_path / "a.csv", 0, 1000)
+    sink = _sink(variables, tmp_path, topic)
+    try:
+        code, document = _run(path, "-e", "LSE", "--wait", "--wait-timeout", 120)
+        assert (code, document["wait"], document["missing"], document["sent"]) == (0, "in the table", 0, 1000)
+        assert active_members({"bootstrap.servers": kafka.bootstrap_servers}, sink_group_id(topic, TABLE)) == 1
+        began = time.monotonic()
+        code, document = _run(path, "-e", "LSE", "--wait")
+        assert (code, document["wait"], document["sent"], document["already_there"]) == (0, "in the table", 0, 1000)
+        assert time.monotonic() - began < 20
+        # Other files with rows that are there already: the sink drops them, and the summary says so.
+        code, document = _run(_write(tmp_path / "b.csv", 900, 1100), "-e", "LSE", "--wait", "--wait-timeout", 120)
+        assert (code, document["sent"], document["duplicates"], document["dead_letters"]) == (0, 200, 100, 0)
+    finally:
+        sink.terminate()
+        sink.wait(30)
+
+
+def test_wait_says_early_that_no_sink_runs(variables, kafka, tmp_path, monkeypatch):
+    monkeypatch.setattr("k2.feeds.waiting.NO_SINK_SECONDS", 2.0)
+    topic = _topic(kafka, "nyse")
+    code, document = _run(_write(tmp_path / "a.csv", 0, 100), "-e", "NYSE", "--wait", "--wait-timeout", 60)
+    assert (code, document["wait"], document["missing"]) == (3, "no sink runs", 100)
+    assert active_members({"bootstrap.servers": kafka.bootstrap_servers}, sink_group_id(topic, TABLE)) == 0
+    assert document["seconds"] < 30
+    code, document = _run(tmp_path / "a.csv", "-e", "NYSE", "--wait", "--wait-timeout", 1)
+    assert code == 3
+
+
+def test_a_table_that_is_not_there_is_said_before_anything_is_sent(variables, kafka, tmp_path):
+    _topic(kafka, "nasdaq")
+    code, error = _run(
+        _write(tmp_path / "a.csv", 0, 10), "-e", "NASDAQ", "--wait", "--table", "market_data.nothing"
+    )  # fmt: skip
+    assert code == 1
+    assert "market_data.nothing" in str(error)
+    code, document = _run(tmp_path / "a.csv", "-e", "NASDAQ")
+    assert document["sent"] == 10
