@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table as Grid
 
 from k2.lake.audit import Audit
-from k2.model.errors import UserError
+from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings, settings
 from k2.model.tables import NAMESPACE
 
