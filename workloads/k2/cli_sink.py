@@ -105,10 +105,12 @@ def audit_one(env: Settings, name: str, *, offline: bool) -> Audit:
 
         # A topic that is gone is not compared: what was read of it is in the table all the same.
         known = recorded_offsets(table).topics
-        there = topic_ids(env.kafka_config(), known) if known else {}
-        ends = {
-            topic: end_offsets(env.kafka_config(), topic) for topic in there if there[topic] == known[topic].topic_id
-        }
+        try:
+            there = topic_ids(env.kafka_config(), known) if known else {}
+            same = [topic for topic in there if there[topic] == known[topic].topic_id]
+            ends = {topic: end_offsets(env.kafka_config(), topic) for topic in same}
+        except WorldError as error:
+            raise WorldError(f"{error}. To audit the table alone: k2 audit --offline") from error
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"audit {name}", total=None)
         return audit_table(table, ends, lambda done, total: bar.update(task, completed=done, total=total))
