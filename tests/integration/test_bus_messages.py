@@ -9,14 +9,14 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from k2.bus import admin
 from k2.bus.admin import TopicSpec, ensure_topics
 from k2.bus.consumer import TopicReader
 from k2.bus.dead_letters import DeadLetter, DeadLetters, read_dead_letters
-from k2.bus.producer import EventProducer
+from k2.bus.producer import EventProducer, FatalProducerError
 from k2.model.codec import decode
 from k2.model.errors import RefusedError, UserError, WorldError
 from k2.model.events import SIDES, arrow_schema, avro_schema
@@ -196,6 +196,34 @@ def test_what_is_too_large_is_given_up_alone(config, topic):
         with pytest.raises(WorldError, match=r"1 messages .* were given up: .*too large"):
             producer.flush()
         assert (good.acknowledged, large.failed) == (1, 1)
+
+
+def test_a_broker_that_dies_in_the_middle_costs_no_message_and_doubles_none(kafka, config, topic, open_reader):
+    with EventProducer(config, topic=topic, data_type=TRADES, schema_id=7) as producer:
+        deliveries = [producer.send(trades(5_000))]
+        until(lambda: (producer.poll(0.01), deliveries[0].acknowledged > 0)[1])
+        deliveries += [producer.send(trades(5_000)) for _ in range(4)]
+        kafka.kill()
+        deliveries += [producer.send(trades(5_000)) for _ in range(4)]
+        assert producer.queued
+        kafka.start()
+        producer.flush(90)
+    assert [delivery.acknowledged for delivery in deliveries] == [5_000] * 9
+    assert sum(admin.end_offsets(config, topic).values()) == 45_000
+    reader = open_reader()
+    reader.until(lambda: len(reader.seen) == 45_000)
+    assert len(set(reader.seen)) == 45_000
+
+
+def test_a_fatal_error_ends_the_producer(config, topic):
+    producer = EventProducer(config, topic=topic, data_type=TRADES, schema_id=7)
+    producer._on_error(KafkaError(KafkaError._TRANSPORT, "gone for a moment"))
+    producer.poll()
+    producer._on_error(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "sequence lost", fatal=True))
+    with pytest.raises(FatalProducerError, match="cannot go on: sequence lost"):
+        producer.send(trades(1))
+    with pytest.raises(FatalProducerError):
+        producer.close(1)
 
 
 # --- dead letters ---------------------------------------------------------------------------------------------------
