@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-reset test test-fast lint format bench bench-peers clean
+.PHONY: help setup lock demo demo-reset test test-fast lint format docs bench bench-peers clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ lint: setup ## ruff, pyright (strict), import contracts
 format: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## Write docs/configuration.md from the code
+	$(BIN)/python docs/generate.py
 
 bench: setup ## Measure sink, producer, commit latency, memory and queries, each beside its baseline
 	$(BIN)/python -m bench

@@ -22,12 +22,14 @@ class _Part(BaseModel):
 class KafkaPlatform(_Part):
     """How Kafka is reached."""
 
-    bootstrap_servers: str
-    security_protocol: str = "PLAINTEXT"
-    sasl_mechanism: str | None = None
+    bootstrap_servers: str = Field(description="host:port,host:port.")
+    security_protocol: str = Field(default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
+    sasl_mechanism: str | None = Field(default=None, description="SCRAM-SHA-512, PLAIN, …")
     secret_name: str | None = Field(default=None, description="Secret with keys `username` and `password`.")
     ca_secret_name: str | None = Field(default=None, description="Secret with the key `ca.crt`.")
-    replication_factor: int = 1
+    replication_factor: int = Field(
+        default=1, ge=1, description="Copies of each partition of the topics that are made."
+    )
     topics: str = Field(
         default="admin", description="Who makes topics: `admin` (Kafka's protocol) or `strimzi` (KafkaTopic)."
     )
@@ -36,15 +38,15 @@ class KafkaPlatform(_Part):
 class RegistryPlatform(_Part):
     """How the Schema Registry (Confluent's API) is reached."""
 
-    url: str
+    url: str = Field(description="Address of the registry's Confluent API.")
     secret_name: str | None = Field(default=None, description="Secret with keys `username` and `password`.")
 
 
 class CatalogPlatform(_Part):
     """The Iceberg catalog, in PyIceberg's own properties (type, uri, warehouse, s3.endpoint, …)."""
 
-    name: str = "k2"
-    properties: dict[str, str]
+    name: str = Field(default="k2", description="Name of the catalog.")
+    properties: dict[str, str] = Field(description="PyIceberg's properties: type, uri, warehouse, s3.endpoint, …")
     secret_name: str | None = Field(
         default=None, description="Secret whose keys are further properties (`s3.access-key-id`, …), never logged."
     )
@@ -53,14 +55,16 @@ class CatalogPlatform(_Part):
 class ImagesPlatform(_Part):
     """Images of the workloads."""
 
-    workload: str = "k2-workloads:latest"
-    pull_policy: str = "IfNotPresent"
+    workload: str = Field(
+        default="k2-workloads:latest", description="Image of producers, loads, sinks and the query service."
+    )
+    pull_policy: str = Field(default="IfNotPresent", description="Always, IfNotPresent or Never.")
 
 
 class ApiPlatform(_Part):
     """Where a person reaches the query service."""
 
-    url: str
+    url: str = Field(description="Address of the query service.")
 
 
 class Platform(_Part):

@@ -23,31 +23,31 @@ class _Config(BaseModel):
 class StreamConfig(_Config):
     """One stream of a feed: what goes into which topic, and the table it ends in."""
 
-    data_type: DataType
-    topic: str
+    data_type: DataType = Field(description="trades, quotes or reference_data.")
+    topic: str = Field(description="Kafka topic.")
     table: str = Field(description="Iceberg identifier, `namespace.name`.")
 
 
 class SyntheticSource(_Config):
     """A seeded, deterministic market. The same settings give the same events, to the last byte."""
 
-    type: Literal["synthetic"] = "synthetic"
-    seed: int = 1
-    symbols: tuple[str, ...] = ("BHP", "CBA", "CSL", "WOW", "TLS")
+    type: Literal["synthetic"] = Field(default="synthetic", description="Which source this is.")
+    seed: int = Field(default=1, description="Another seed is another market.")
+    symbols: tuple[str, ...] = Field(default=("BHP", "CBA", "CSL", "WOW", "TLS"), description="Symbols that trade.")
     start: date = Field(description="First trading date, exchange's calendar (weekends are skipped).")
     days: int = Field(default=1, ge=0, description="Trading dates to make; 0: go on for ever, from now, in real time.")
     trades_per_day: int = Field(default=100_000, ge=1, description="Trades of all symbols together in a trading date.")
-    quotes_per_trade: float = Field(default=2.0, ge=0)
+    quotes_per_trade: float = Field(default=2.0, ge=0, description="Quotes for each trade, on average.")
     events_per_second: float = Field(default=0, ge=0, description="Trades and quotes together; 0: as fast as possible.")
 
 
 class CsvSource(_Config):
     """Files of one exchange and data type."""
 
-    type: Literal["csv"] = "csv"
-    format: Literal["asx", "generic"]
-    uris: tuple[str, ...] = Field(min_length=1)
-    data_type: DataType
+    type: Literal["csv"] = Field(default="csv", description="Which source this is.")
+    format: Literal["asx", "generic"] = Field(description="Format of the files.")
+    uris: tuple[str, ...] = Field(min_length=1, description="The files, in order: `file:`, `https://` or `s3://`.")
+    data_type: DataType = Field(description="trades, quotes or reference_data.")
     symbol: str | None = Field(default=None, description="Of all rows, for formats that do not name it (asx).")
 
 
@@ -58,22 +58,24 @@ class ProducerConfig(_Config):
     """For `k2 run producer` (a live source) and `k2 run load` (a finite one)."""
 
     feed: str = Field(description="namespace/name of the MarketFeed.")
-    exchange: str
-    asset_class: AssetClass
-    currency: str
-    streams: tuple[StreamConfig, ...] = Field(min_length=1)
-    source: Source
-    schema_version: Literal[2] = 2
+    exchange: str = Field(description="Code of the exchange.")
+    asset_class: AssetClass = Field(description="equities, crypto, futures, options or fx.")
+    currency: str = Field(description="Currency of the prices.")
+    streams: tuple[StreamConfig, ...] = Field(min_length=1, description="What goes into which topic and table.")
+    source: Source = Field(description="Where the events come from.")
+    schema_version: Literal[2] = Field(default=2, description="Version of the data model.")
 
 
 class SinkConfig(_Config):
     """For `k2 run sink`: one (topic, table) pair."""
 
-    topic: str
-    table: str
-    data_type: DataType
-    group_id: str
-    commit_interval_seconds: float = Field(default=30.0, gt=0)
+    topic: str = Field(description="Kafka topic that is read.")
+    table: str = Field(description="Iceberg table that is written, `namespace.name`.")
+    data_type: DataType = Field(description="trades, quotes or reference_data.")
+    group_id: str = Field(description="Consumer group: shares the partitions out; it derives from topic and table.")
+    commit_interval_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds after which what was read is committed, however little it is."
+    )
     commit_bytes: int = Field(
         default=128 * 1024 * 1024, gt=0, description="Payload bytes after which a batch is committed."
     )
@@ -89,20 +91,20 @@ class SinkConfig(_Config):
 class QueryConfig(_Config):
     """For `k2 run query`: the REST service."""
 
-    trades: str = "market_data.trades"
-    quotes: str = "market_data.quotes"
-    reference_data: str = "market_data.reference_data"
-    host: str = "127.0.0.1"
+    trades: str = Field(default="market_data.trades", description="Table of trades.")
+    quotes: str = Field(default="market_data.quotes", description="Table of quotes.")
+    reference_data: str = Field(default="market_data.reference_data", description="Table of reference data.")
+    host: str = Field(default="127.0.0.1", description="Address that the service listens on.")
     api_keys_file: Path | None = Field(
         default=None,
         description="JSON list of {name, sha256}: SHA-256 in hex of each API key. None: every /v1 request is refused.",
     )
     connections: int = Field(default=4, ge=1, description="DuckDB connections, one query each at a time.")
     threads: int = Field(default=2, ge=1, description="Threads of each query.")
-    memory_limit: str = "2GB"
-    timeout_seconds: float = Field(default=30.0, gt=0)
+    memory_limit: str = Field(default="2GB", description="Memory of all queries together.")
+    timeout_seconds: float = Field(default=30.0, gt=0, description="A query that runs longer is stopped.")
     max_rows: int = Field(default=1_000_000, ge=1, description="Most rows one answer may hold.")
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = Field(default=(), description="Origins whose pages may call the API.")
 
 
 ConfigT = TypeVar("ConfigT", bound=_Config)
