@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from k2 import __version__, cli_load, cli_query, cli_run, cli_sink, cli_up
 from k2.model.errors import K2Error, UserError
@@ -41,12 +42,11 @@ def run_app_with_errors(application: typer.Typer) -> None:
     """Run a command line; K2's own errors become one clear message on stderr and an exit code (2: the user's, 1: the world's)."""
     try:
         application()
-    except UserError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(USER_ERROR)
     except K2Error as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(WORLD_ERROR)
+        # As text: what stands in brackets in a message is no markup.
+        message = Text.assemble(("error: ", "bold red"), str(error))
+        Console(stderr=True).print(message, highlight=False, soft_wrap=True)
+        sys.exit(USER_ERROR if isinstance(error, UserError) else WORLD_ERROR)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
