@@ -44,6 +44,8 @@ class KeyRing:
         self._path = path
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
+        if path is None:
+            _log.warning("no file of API keys is configured: every request to /v1 is refused")
 
     def name_of(self, key: str) -> str | None:
         """The name of the entry that the key belongs to, or None. Takes the same time wherever the key differs."""
@@ -54,11 +56,9 @@ class KeyRing:
                 found = entry.name
         return found
 
-    def problem(self) -> str | None:
-        """Why no key can open anything, or None."""
-        if self._path is None:
-            return "no file of API keys is configured"
-        return None if self._keys() else f"{self._path} holds no API key"
+    def __bool__(self) -> bool:
+        """Whether there is any key."""
+        return bool(self._keys())
 
     def _keys(self) -> tuple[ApiKey, ...]:
         if self._path is None:

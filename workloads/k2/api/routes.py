@@ -126,11 +126,10 @@ async def require_key(
         metrics.HTTP_REFUSED.labels("key").inc()
         if key:
             raise UnauthorizedError("The API key is not known", expected="a key that the service was given")
-        closed = service.keys.problem()
         raise UnauthorizedError(
             "There is no API key in the request",
             expected="the header X-API-Key",
-            remedy=f"This service opens to nobody now: {closed}" if closed else "",
+            remedy="" if service.keys else "The service has no key that opens it: its log says why",
         )
     request.state.key_name = name
 

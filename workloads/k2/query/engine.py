@@ -83,7 +83,7 @@ class _Watchdog:
         self._leases: set[_Lease] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._pause = min(0.25, timeout_seconds / 10)
+        self._pause = min(0.25, max(0.01, timeout_seconds / 10))
         threading.Thread(target=self._run, name="k2-query-watchdog", daemon=True).start()
 
     def watch(self, lease: _Lease) -> None:
