@@ -1,5 +1,6 @@
 """Bad input of CSV files: every reason's words, and that accepted + rejected = read."""
 
+import os
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -254,6 +255,16 @@ def test_a_missing_file_is_refused(tmp_path):
         _source(tmp_path / "none.csv")
 
 
+def test_a_pipe_and_a_folder_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    keep_open = os.open(tmp_path / "pipe", os.O_RDWR)
+    with pytest.raises(UserError, match="is no regular file"):
+        _source(tmp_path / "pipe")
+    os.close(keep_open)
+    with pytest.raises(UserError, match="cannot be read: found 'Is a directory'"):
+        _source(tmp_path)
+
+
 def test_asx_ticks_without_a_symbol_are_refused(tmp_path):
     with pytest.raises(UserError, match="do not name their symbol"):
         _source(tmp_path / "x.csv", symbol=None)
@@ -271,8 +282,6 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
 
 
 def test_a_file_that_is_overwritten_with_the_same_size_and_time_is_still_noticed(tmp_path):
-    import os
-
     path = tmp_path / "in.csv"
     path.write_bytes((TRADE + b"\n") * 5000)
     stat = path.stat()

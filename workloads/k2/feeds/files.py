@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,12 @@ class SourceFile:
         try:
             with path.open("rb") as file:
                 before = os.fstat(file.fileno())
+                if not stat.S_ISREG(before.st_mode):
+                    raise UserError(
+                        f"{path} is no regular file",
+                        expected="a file: a load reads it twice",
+                        remedy="Save it as a file first",
+                    )
                 head = file.read(65536)
                 _refuse_binary(path, head)
                 digest = hashlib.sha256(head)

@@ -18,6 +18,7 @@ from k2.model.settings import Settings
 from k2.model.topics import DataType, TopicName
 
 _CLOSE_SECONDS = 1.0
+_QUEUE_MESSAGES = 60_000  # with what is parsed ahead, a load stays below 300 MiB
 
 
 def topic_identities(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
@@ -54,7 +55,9 @@ class KafkaOutlet:
         self._dead_letters: dict[str, DeadLetters] = {}
         self._make_letters: Callable[[str], DeadLetters] = lambda topic: DeadLetters(kafka, topic)
         self._producers = {
-            kind: EventProducer(kafka, topic=topic, data_type=kind, schema_id=schemas[topic])
+            kind: EventProducer(
+                kafka, topic=topic, data_type=kind, schema_id=schemas[topic], queue_messages=_QUEUE_MESSAGES
+            )
             for kind, topic in topics.items()
         }
 
