@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -12,8 +13,10 @@ from k2.bus.dead_letters import read_dead_letters
 from k2.bus.producer import EventProducer
 from k2.bus.registry import Schemas
 from k2.lake.reset import skip_to_earliest
+from k2.lake.tables import ensure_table
 from k2.model.codec.encode import encode
 from k2.model.events import avro_schema
+from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType, TopicName, subject_of
 from k2_operator.local import ports
 
@@ -66,13 +69,13 @@ def test_every_kind_of_poison_is_a_dead_letter_with_its_reason_and_nothing_is_lo
     assert (part.rows, part.offsets.dead_letters, part.offsets.non_records, part.behind) == (2_000, 6, 0, 0)
 
 
-def test_a_field_that_the_table_does_not_have_pauses_the_sink_and_is_not_dropped(pipeline):
+def test_a_field_that_the_table_does_not_have_pauses_the_sink_until_it_has_it(pipeline):
     pipeline.produce(0, 100)
     wider = avro_schema(DataType.TRADES)
     wider["fields"].append({"name": "venue_flag", "type": ["null", "string"], "default": None})
     schemas = Schemas(pipeline.registry)
     newer = schemas.register(subject_of(pipeline.topic), json.dumps(wider))
-    body = one_payload(pipeline)[5:] + b"\x02\x02X"
+    body = one_payload(pipeline, number=777)[5:] + b"\x02\x02X"
     send(pipeline, b"\x00" + newer.to_bytes(4, "big") + body)
     port = ports.choose(None, None, what="the sink's metrics", option="")
     sink = pipeline.sink(port=port)
@@ -80,9 +83,16 @@ def test_a_field_that_the_table_does_not_have_pauses_the_sink_and_is_not_dropped
     assert "carry fields that market_data.trades has no column for: venue_flag" in pipeline.log()
     assert not ready(port)
     assert pipeline.recorded().get(0, 0) <= 100
+    spec = builtin_table(DataType.TRADES)
+    with_column = dataclasses.replace(spec, columns=(*spec.columns, TableColumn("venue_flag", "string")))
+    ensure_table(pipeline.catalog, with_column)  # what applying the edited IcebergTable does
+    eventually(lambda: sum(pipeline.recorded().values()) == 101, f"it goes on {pipeline.log()[-2000:]}")
+    eventually(lambda: ready(port), "ready again")
     sink.terminate()
     assert sink.wait(30) == 0
     assert pipeline.audit().ok
+    flags = pipeline.catalog.load_table(pipeline.table).scan(selected_fields=("venue_flag",)).to_arrow()
+    assert sorted(flags.column("venue_flag").to_pylist(), key=str) == [None] * 100 + ["X"]
 
 
 def test_a_topic_that_retention_has_passed_is_refused_with_the_remedy(pipeline):

@@ -53,11 +53,15 @@ class SnapshotInfo:
 
 @dataclass(frozen=True, slots=True)
 class ColumnInfo:
-    """One column: Iceberg's field id (which outlives renames), its name, and Iceberg's name of its type."""
+    """One column: Iceberg's field id (which outlives renames), its name, and Iceberg's name of its type.
+
+    `stable`: every schema that the table ever had has it just so; then a file's column of that name is this one.
+    """
 
     field_id: int
     name: str
     type: str
+    stable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +178,23 @@ def _state(table: Table) -> TableState:
         uuid=str(metadata.table_uuid),
         current_id=metadata.current_snapshot_id,
         snapshots=tuple(snapshots),
-        schemas={
-            schema.schema_id: tuple(ColumnInfo(f.field_id, f.name, str(f.field_type)) for f in schema.fields)
-            for schema in metadata.schemas
-        },
+        schemas=_columns(table),
         schema_id=metadata.current_schema_id,
         roots=tuple(sorted(root.rstrip("/") + "/" for root in roots)),
         by_id={snapshot.id: snapshot for snapshot in snapshots},
     )
+
+
+def _columns(table: Table) -> dict[int, tuple[ColumnInfo, ...]]:
+    schemas = {
+        schema.schema_id: [(f.field_id, f.name, str(f.field_type)) for f in schema.fields]
+        for schema in table.metadata.schemas
+    }
+    stable = set[tuple[int, str, str]].intersection(*(set(fields) for fields in schemas.values()))
+    return {
+        schema_id: tuple(ColumnInfo(*field, stable=field in stable) for field in fields)
+        for schema_id, fields in schemas.items()
+    }
 
 
 def _snapshot(snapshot: Snapshot, current_schema_id: int) -> SnapshotInfo:

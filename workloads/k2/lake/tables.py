@@ -9,9 +9,11 @@ import contextlib
 import re
 from collections.abc import Iterable
 
+import pyarrow as pa
 from pydantic import TypeAdapter
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -20,7 +22,8 @@ from pyiceberg.transforms import IdentityTransform, parse_transform
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringType
 
 from k2.model.errors import UserError
-from k2.model.tables import RESERVED_PROPERTIES, TableColumn, TableSpec
+from k2.model.tables import RESERVED_PROPERTIES, TableColumn, TableSpec, event_columns
+from k2.model.topics import DataType
 
 _TYPE: TypeAdapter[IcebergType] = TypeAdapter(IcebergType)
 
@@ -199,3 +202,10 @@ def _evolve_layout(table: Table, spec: TableSpec) -> list[str]:
                 (update.desc if by.descending else update.asc)(by.source, IdentityTransform(), nulls)
         done.append(f"changed the sort order of {spec.identifier}; rows written before keep theirs")
     return done
+
+
+def extra_columns(table: Table, data_type: DataType) -> tuple[pa.Field, ...]:
+    """Columns that a table has beside those of its built-in schema: somebody evolved it, so its sink carries them too."""
+    own = {column.name for column in event_columns(data_type)}
+    fields = schema_to_pyarrow(table.schema(), include_field_ids=False)
+    return tuple(pa.field(field.name, field.type) for field in fields if field.name not in own)

@@ -174,7 +174,7 @@ class Holding:
         dead: dict[int, int] = {}
         for poison in self._poison:
             dead[poison.partition] = dead.get(poison.partition, 0) + 1
-        rows = pa.Table.from_batches(self._chunks) if self._chunks else self.empty
+        rows = _joined(self._chunks) if self._chunks else self.empty
         # One chunk a column, so that rows can be taken in any order; the chunks are given up at once.
         self._chunks = []
         whole = rows.unify_dictionaries().combine_chunks()
@@ -227,6 +227,12 @@ def _compact(rows: pa.RecordBatch) -> pa.RecordBatch:
             encoded = rows.column(index).dictionary_encode()
             rows = rows.set_column(index, pa.field(name, encoded.type, rows.schema.field(index).nullable), encoded)
     return rows
+
+
+def _joined(chunks: list[pa.RecordBatch]) -> pa.Table:
+    tables = [pa.Table.from_batches([chunk]) for chunk in chunks]
+    # Chunks differ when the table got a column while the batch was read.
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def _others(

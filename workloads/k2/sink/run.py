@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 import pyarrow as pa
 import structlog
@@ -18,6 +19,7 @@ from k2.bus.registry import Schemas
 from k2.lake.catalog import load_table, open_catalog
 from k2.lake.commit import Committer, Origin
 from k2.lake.offsets import recorded_offsets
+from k2.lake.tables import extra_columns
 from k2.model.codec.decode import Decoded, decode
 from k2.model.errors import K2Error, RefusedError, WorldError
 from k2.model.events import arrow_schema
@@ -25,7 +27,6 @@ from k2.model.settings import Settings
 from k2.model.tables import OFFSET, PARTITION
 from k2.model.topics import DataType, TopicName
 from k2.model.workload import SinkConfig
-from k2.obs import metrics
 from k2.obs.http import serve_health
 from k2.sink.held import Holding, Poison
 from k2.sink.loop import PausedError, Sink, Starts
@@ -72,13 +73,11 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     def recorded() -> dict[int, int]:
         return Committer(catalog, config.table, origin, config.data_type).start_offsets()
 
-    def read(payloads: Sequence[bytes | None]) -> Decoded:
-        return _decode(payloads, config, schemas)
+    read = _Decoder(config, schemas, lambda: load_table(catalog, config.table))
 
     def bury(poison: list[Poison]) -> None:
         letters.send([_letter(each, config) for each in poison])
         letters.flush()
-        metrics.DEAD_LETTERS.labels(config.topic, "undecodable").inc(len(poison))
 
     ends: dict[int, int] | None = None
     if config.until_end:
@@ -116,18 +115,36 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     log.info("sink.stopped", topic=config.topic, table=config.table)
 
 
-def _decode(payloads: Sequence[bytes | None], config: SinkConfig, schemas: Schemas) -> Decoded:
-    try:
-        decoded = decode(payloads, config.data_type, schemas.schema)
-    except WorldError as error:
-        raise PausedError(str(error)) from error
-    if decoded.unknown_fields:
-        names = ", ".join(sorted(decoded.unknown_fields))
-        raise PausedError(
-            f"Messages of {config.topic} carry fields that {config.table} has no column for: {names}. "
-            "They are not dropped: the sink waits. Add the columns to the IcebergTable, then restart the sink."
-        )
-    return decoded
+class _Decoder:
+    """Payloads to rows, with the columns that the table has beside the built-in ones.
+
+    Evolution goes table, sink, subject, producer: a field that the table has no column for is not dropped, the sink waits
+    until it has one.
+    """
+
+    def __init__(self, config: SinkConfig, schemas: Schemas, table: Callable[[], Any]) -> None:
+        self._config, self._schemas, self._table = config, schemas, table
+        self._extra = extra_columns(table(), config.data_type)
+
+    def __call__(self, payloads: Sequence[bytes | None]) -> Decoded:
+        decoded = self._decode(payloads)
+        if not decoded.unknown_fields:
+            return decoded
+        self._extra = extra_columns(self._table(), self._config.data_type)
+        decoded = self._decode(payloads)
+        if decoded.unknown_fields:
+            names = ", ".join(sorted(decoded.unknown_fields))
+            raise PausedError(
+                f"Messages of {self._config.topic} carry fields that {self._config.table} has no column for: {names}. "
+                "They are not dropped: the sink waits. Add the columns to the IcebergTable"
+            )
+        return decoded
+
+    def _decode(self, payloads: Sequence[bytes | None]) -> Decoded:
+        try:
+            return decode(payloads, self._config.data_type, self._schemas.schema, self._extra)
+        except WorldError as error:
+            raise PausedError(str(error)) from error
 
 
 def _letter(poison: Poison, config: SinkConfig) -> DeadLetter:

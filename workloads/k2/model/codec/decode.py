@@ -44,7 +44,7 @@ class Decoded:
     """What became of some payloads: each is a row of `events` or one of `bad`, never both, never neither.
 
     Attributes:
-        events: a batch of `arrow_schema(data_type)`, in the payloads' order.
+        events: a batch of `arrow_schema(data_type)` and the extra columns that were asked for, in the payloads' order.
         rows: for each row the index of its payload.
         bad: those that are no event, by index.
         unknown_fields: fields that writers had and the reader has no column for. Their values are not in `events`:
@@ -57,7 +57,9 @@ class Decoded:
     unknown_fields: frozenset[str] = field(default_factory=frozenset[str])
 
 
-def decode(payloads: Sequence[Payload], data_type: DataType, schema_of: SchemaOf) -> Decoded:
+def decode(
+    payloads: Sequence[Payload], data_type: DataType, schema_of: SchemaOf, extra: Sequence[pa.Field] = ()
+) -> Decoded:
     """Decode messages; None is a tombstone.
 
     Args:
@@ -65,8 +67,10 @@ def decode(payloads: Sequence[Payload], data_type: DataType, schema_of: SchemaOf
         data_type: the events that are expected.
         schema_of: the schema of an id, None when nobody knows it. Its errors (the registry cannot be reached) pass
             through: that is no reason to call a message bad.
+        extra: columns beside the event's own that are wanted where a writer has a field of that name; else they are null.
     """
-    fast = _all_alike(payloads, data_type, schema_of)
+    schema = pa.schema([*arrow_schema(data_type), *extra])
+    fast = _all_alike(payloads, data_type, schema_of, extra)
     if fast is not None:
         return fast
     groups, bad = _grouped(payloads)
@@ -82,15 +86,17 @@ def decode(payloads: Sequence[Payload], data_type: DataType, schema_of: SchemaOf
             bad.extend(Bad(index, f"schema id {schema_id}: {plan.refusal}") for index in indices)
             continue
         unknown |= plan.unknown_fields
-        found, worse = _group(plan, text, [(index, payloads[index] or b"") for index in indices])
+        found, worse = _group(plan, text, [(index, payloads[index] or b"") for index in indices], extra)
         parts.extend(found)
         bad.extend(worse)
     bad.sort(key=lambda each: each.index)
-    events, rows = _in_order(parts, data_type)
-    return Decoded(events, rows, bad, frozenset(unknown))
+    events, rows = _in_order(parts, schema)
+    return Decoded(events, rows, bad, frozenset(unknown - {each.name for each in extra}))
 
 
-def _all_alike(payloads: Sequence[Payload], data_type: DataType, schema_of: SchemaOf) -> Decoded | None:
+def _all_alike(
+    payloads: Sequence[Payload], data_type: DataType, schema_of: SchemaOf, extra: Sequence[pa.Field]
+) -> Decoded | None:
     """The usual case, all good and of one schema, without a Python loop; None when it is not that case."""
     first = payloads[0] if payloads else None
     if first is None or len(first) < wire.HEADER_BYTES or first[0] != wire.MAGIC_BYTE:
@@ -105,12 +111,13 @@ def _all_alike(payloads: Sequence[Payload], data_type: DataType, schema_of: Sche
     if batch is None:
         return None
     try:
-        events, bad = plan.resolve(batch)
+        events, bad = plan.resolve(batch, extra)
     except pa.ArrowException:
         return None
     if bad:
         return None
-    return Decoded(events, np.arange(len(payloads)), [], plan.unknown_fields)
+    unknown = plan.unknown_fields - {each.name for each in extra} if extra else plan.unknown_fields
+    return Decoded(events, np.arange(len(payloads)), [], unknown)
 
 
 def _read(plan: WriterPlan, payloads: Sequence[Payload]) -> pa.RecordBatch | None:
@@ -157,7 +164,7 @@ def _grouped(payloads: Sequence[Payload]) -> tuple[dict[int, list[int]], list[Ba
 
 
 def _group(
-    plan: WriterPlan, text: str, members: list[tuple[int, bytes]]
+    plan: WriterPlan, text: str, members: list[tuple[int, bytes]], extra: Sequence[pa.Field]
 ) -> tuple[list[tuple[list[int], pa.RecordBatch]], list[Bad]]:
     """Messages of one schema: batches of rows with their indices, and the bad ones."""
     good: list[tuple[list[int], pa.RecordBatch]] = []
@@ -172,7 +179,7 @@ def _group(
             batch, reason = _alone(plan, text, some[0][1])
         if batch is not None:
             try:
-                events, rows = plan.resolve(batch)
+                events, rows = plan.resolve(batch, extra)
             except pa.ArrowException as error:
                 batch, reason = None, str(error)
             else:
@@ -232,10 +239,9 @@ def _problem(text: str, payload: bytes) -> str:
 
 
 def _in_order(
-    parts: list[tuple[list[int], pa.RecordBatch]], data_type: DataType
+    parts: list[tuple[list[int], pa.RecordBatch]], schema: pa.Schema
 ) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
     """The parts as one batch in the order of their indices."""
-    schema = arrow_schema(data_type)
     parts = [part for part in parts if part[0]]
     if not parts:
         return _empty(schema), np.zeros(0, np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -54,8 +55,10 @@ class WriterPlan:
     prefix: bytes
     fields: tuple[Field, ...]
 
-    def resolve(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, str]]:
+    def resolve(self, batch: pa.RecordBatch, extra: Sequence[pa.Field] = ()) -> tuple[pa.RecordBatch, dict[int, str]]:
         """Rows of `arrow_schema(data_type)`, and the reasons of those that are none (their rows hold nulls or rubbish).
+
+        `extra` are further columns: the writer's field of that name, cast, or null where it has none.
 
         Raises:
             pa.ArrowInvalid: a value does not fit the reader's type; which row's is not told.
@@ -78,7 +81,12 @@ class WriterPlan:
                 _mark(bad, np.asarray(array.is_null()), lambda _row, c=column: f"{c.name} is missing")
             arrays.append(array)
         # Unchecked nulls in columns that may not be null are in rows that `bad` takes out.
-        return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(self.data_type)), bad
+        schema = arrow_schema(self.data_type)
+        for field in extra:
+            there = field.name in names
+            arrays.append(batch.column(field.name).cast(field.type) if there else pa.nulls(batch.num_rows, field.type))
+            schema = schema.append(field)
+        return pa.RecordBatch.from_arrays(arrays, schema=schema), bad
 
 
 @lru_cache(maxsize=256)
