@@ -109,7 +109,7 @@ class SnapshotsParams(_Params):
     limit: int = Field(default=100, ge=1, le=10_000, description="Most snapshots, newest first.")
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # async: a plain function would cost a hop to a thread
     """What the app works with."""
     service: Service = request.app.state.service
     return service

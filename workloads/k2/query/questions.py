@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -43,6 +43,7 @@ from k2.query.results import (
     TableStats,
     TopicProgress,
     arrow_schema,
+    has_ties,
     vwap,
 )
 
@@ -278,14 +279,22 @@ class Questions:
         schema = arrow_schema(pinned.columns)
         parts = [schema.empty_table()]
         missing = query.limit + 1
+        by = sql.SHORT_ORDER if venue is not None and len(query.symbols) == 1 else sql.ORDER
         for stretch in replay.stretches(files):
-            statement = sql.events(pinned.columns, stretch, _filter(query), limit=missing, exchange=venue)
-            rows = self._engine.fetch(query.data_type.value, statement.sql, statement.params, pinned.state.roots)
+            rows = self._first_rows(pinned, query, stretch, missing, by)
+            if by is sql.SHORT_ORDER and has_ties(rows):
+                rows = self._first_rows(pinned, query, stretch, missing, sql.ORDER)
             parts.append(rows.cast(schema))
             missing -= rows.num_rows
             if missing <= 0:
                 break
         return pa.concat_tables(parts)
+
+    def _first_rows(
+        self, pinned: Pinned, query: EventsQuery, files: Sequence[DataFileRef], limit: int, by: Sequence[str]
+    ) -> pa.Table:
+        statement = sql.events(pinned.columns, files, _filter(query), limit=limit, by=by)
+        return self._engine.fetch(query.data_type.value, statement.sql, statement.params, pinned.state.roots)
 
     def _summary_row(self, pinned: Pinned, files: Sequence[DataFileRef], which: sql.Filter) -> dict[str, Any]:
         roots = pinned.state.roots
@@ -295,14 +304,22 @@ class Questions:
         except OverflowingError:
             statement = sql.summary(pinned.columns, files, which, wide=True)
             row = self._engine.fetch("summary", statement.sql, statement.params, roots).to_pylist()[0]
-        if row["trade_count"] > 1 and (_tie(row["first_times"]) or _tie(row["last_times"])):
-            first, last = min(row["first_times"]), max(row["last_times"])
-            at_edges = [
-                f for f in files if any(f.start_us <= _micros(instant) <= f.end_us for instant in (first, last))
-            ]
-            statement = sql.edges(pinned.columns, at_edges, which, first, last)
-            row |= self._engine.fetch("summary", statement.sql, statement.params, roots).to_pylist()[0]
+        for name, times, last in (("open", row["first_times"], False), ("close", row["last_times"], True)):
+            if row["trade_count"] > 1 and times[0] == times[1]:
+                row[name] = self._edge_price(pinned, files, which, _micros(times[0]), last=last)
         return row
+
+    def _edge_price(
+        self, pinned: Pinned, files: Sequence[DataFileRef], which: sql.Filter, instant_us: int, *, last: bool
+    ) -> Decimal:
+        """Price of the first or last of several trades at one instant: their order decides."""
+        there = [file for file in files if file.start_us <= instant_us <= file.end_us]
+        at_instant = replace(which, start_us=instant_us, end_us=instant_us + 1)
+        statement = sql.edge(pinned.columns, there, at_instant, last=last)
+        price: Decimal = self._engine.fetch("summary", statement.sql, statement.params, pinned.state.roots).to_pylist()[
+            0
+        ]["price"]
+        return price
 
     def _one_exchange(self, pinned: Pinned, symbol: str, files: Sequence[DataFileRef]) -> str | None:
         """The exchange that the files have the symbol of; None when they have none; an error when there are several."""
@@ -339,10 +356,6 @@ def _filter(query: EventsQuery) -> sql.Filter:
 def _may_hold(file: DataFileRef, symbol: str) -> bool:
     lower, upper = file.symbols
     return (lower is None or lower <= symbol) and (upper is None or symbol <= upper)
-
-
-def _tie(times: Sequence[datetime]) -> bool:
-    return len(times) > 1 and times[0] == times[1]
 
 
 def _micros(moment: datetime) -> int:

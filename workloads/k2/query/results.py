@@ -8,6 +8,7 @@ from datetime import date
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 
+import numpy as np
 import pyarrow as pa
 
 from k2.lake.reader import ColumnInfo, SnapshotInfo
@@ -118,6 +119,13 @@ class TableStats:
     newest_us: int | None
     topics: Sequence[TopicProgress]
     provenance: Provenance
+
+
+def has_ties(rows: pa.Table) -> bool:
+    """Whether two neighbours of rows in `sql.SHORT_ORDER` are equal in it."""
+    times = rows["timestamp"].cast(pa.int64()).to_numpy()
+    sequence = rows["source_sequence"].fill_null(2**63 - 1).to_numpy()
+    return bool(np.any((times[1:] == times[:-1]) & (sequence[1:] == sequence[:-1])))
 
 
 def vwap(notional: Decimal, volume: Decimal) -> Decimal | None:

@@ -1,6 +1,7 @@
 """The SQL of every question, built from constants and from the table's own column names; values are bound parameters.
 
-Pure. Files are read by Iceberg's field ids, so a column that an old file lacks is null there and a renamed one is found.
+Pure. Where the table's schema was ever changed, files are read by Iceberg's field ids: a column that an old file lacks is null
+there, and a renamed one is found.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from k2.lake.reader import ColumnInfo
@@ -27,7 +27,11 @@ ORDER = (
     "kafka_partition",
     "kafka_offset",
 )
+# Decides within one symbol of one exchange unless two rows tie: most often they do not, and lineage need not be read.
+SHORT_ORDER = ("timestamp", "source_sequence")
 _SUMMARY = {"symbol", "exchange", "timestamp", "price", "quantity", "currency"}
+# A summary is of one symbol of one exchange, an edge of one instant.
+_SAME_AT_EDGE = ("timestamp", "exchange", "symbol")
 LINEAGE = ("kafka_topic_id", "kafka_partition", "kafka_offset")
 
 _TYPES = {
@@ -73,22 +77,16 @@ def events(
     *,
     limit: int | None = None,
     lineage: bool = False,
-    exchange: str | None = None,
+    by: Sequence[str] = ORDER,
 ) -> Statement:
-    """Rows in the total order, at most `limit`; `lineage` adds where each came from in Kafka.
-
-    `exchange`: the only one that matching rows have, where that is known; what is the same in all rows orders nothing.
-    """
+    """Rows in the total order, at most `limit`; `lineage` adds where each came from in Kafka, `by` shortens the order."""
     chosen = [column for column in columns if lineage or column.name not in LINEAGE]
-    same = {"exchange"} if exchange or which.exchange else set[str]()
-    if len(which.symbols) == 1:
-        same.add("symbol")
-    known = {column.name for column in columns} - same
+    known = {column.name for column in columns}
     condition, params = _where(which)
     sql = (
         f"SELECT {', '.join(_name(column.name) for column in chosen if duck_type(column) is not None)} "
         f"FROM {_source(columns)}{condition} "
-        f"ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in ORDER if name in known)}"
+        f"ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in by if name in known)}"
     )
     if limit is not None:
         sql += " LIMIT $limit"
@@ -102,7 +100,7 @@ def summary(
     """High, low, volume, notional, count and the edges of trades: one row, exact.
 
     `open` and `close` hold where `first_times` and `last_times` (the two earliest and latest) differ; where they do not,
-    `edges` decides by the total order. Asking for the whole order here costs a third more than everything else together.
+    `edge` decides by the total order. Asking for the whole order here costs a third more than everything else together.
     The notional is a sum of DECIMAL(38, 16), which holds 10^22 units of currency; `wide` splits each product and holds
     10^30.
     """
@@ -122,20 +120,15 @@ def summary(
     return Statement(sql, _with_files(params, files))
 
 
-def edges(
-    columns: Sequence[ColumnInfo], files: Sequence[DataFileRef], which: Filter, first: datetime, last: datetime
-) -> Statement:
-    """Prices of the first and the last trade in the total order, among those at the instants `first` and `last`."""
+def edge(columns: Sequence[ColumnInfo], files: Sequence[DataFileRef], which: Filter, *, last: bool) -> Statement:
+    """Price of the first (or last) trade in the total order; `which` is the one instant that it lies in."""
     known = {column.name for column in columns}
     # Nulls compare as the greatest inside a row value: they come last, as the total order says.
-    key = f"({', '.join(_name(name) for name in ORDER if name in known)})"
+    key = f"({', '.join(_name(name) for name in ORDER if name in known and name not in _SAME_AT_EDGE)})"
     condition, params = _where(which)
-    sql = (
-        f'SELECT arg_min(price, {key}) FILTER ("timestamp" = $first) AS open, '
-        f'arg_max(price, {key}) FILTER ("timestamp" = $last) AS close '
-        f'FROM {_source(columns, names=_SUMMARY | set(ORDER))}{condition} AND "timestamp" IN ($first, $last)'
-    )
-    return Statement(sql, _with_files({**params, "first": first, "last": last}, files))
+    function = "arg_max" if last else "arg_min"
+    sql = f"SELECT {function}(price, {key}) AS price FROM {_source(columns, names=_SUMMARY | set(ORDER))}{condition}"
+    return Statement(sql, _with_files(params, files))
 
 
 def listing(columns: Sequence[ColumnInfo], files: Sequence[DataFileRef]) -> Statement:
@@ -165,15 +158,17 @@ def duck_type(column: ColumnInfo) -> str | None:
 
 
 def _source(columns: Sequence[ColumnInfo], options: str = "", names: Collection[str] | None = None) -> str:
-    """The files as a table; `names`: the columns that are read, where they are few (each costs time to bind)."""
-    fields = [
-        f"{column.field_id}: {{name: {_text(column.name)}, type: {_text(kind)}, default_value: NULL}}"
-        for column in columns
-        if (names is None or column.name in names) and (kind := duck_type(column)) is not None
-    ]
+    """The files as a table; `names`: the columns that are read, where they are few."""
+    read = [c for c in columns if (names is None or c.name in names) and duck_type(c) is not None]
     # One text for all paths: DuckDB's Python client takes 50 µs for each value bound, and a list's are as many as files.
     paths = "str_split($files, chr(10))"
-    return f"read_parquet({paths}, schema = MAP {{{', '.join(fields)}}}, hive_partitioning = false{options})"
+    if not all(column.stable for column in read):  # names may mean other columns in other files: go by ids (1 to 2 ms)
+        fields = [
+            f"{c.field_id}: {{name: {_text(c.name)}, type: {_text(duck_type(c) or '')}, default_value: NULL}}"
+            for c in read
+        ]
+        options = f", schema = MAP {{{', '.join(fields)}}}{options}"
+    return f"read_parquet({paths}, hive_partitioning = false{options})"
 
 
 def _where(which: Filter) -> tuple[str, dict[str, Any]]:
