@@ -216,6 +216,20 @@ def test_a_loader_that_is_killed_in_the_middle_goes_on_and_every_row_is_there_on
     assert sum(end_offsets(env.kafka_config(), topic).values()) == len(found)
 
 
+@pytest.mark.timeout(300)
+def test_a_broker_that_goes_away_for_a_while_costs_no_row_and_doubles_none(env, kafka, topic, tmp_path):
+    path = _write_ticks(tmp_path / "a.csv", 900_000)
+    process = _start(env, topic, tmp_path, CSV)
+    _when_messages(env, topic, 100_000, process)
+    kafka.kill()
+    try:
+        assert process.poll() is None
+    finally:
+        kafka.start()
+    assert process.wait(150) == 0
+    assert Counter(_message_ids(env, topic)) == Counter(_ids(_source(path)))
+
+
 def test_a_finite_synthetic_market_is_loaded_once(env, topic, tmp_path):
     source = {"type": "synthetic", "start": "2026-03-06", "days": 1, "trades_per_day": 5000, "quotes_per_trade": 1}
     assert _start(env, topic, tmp_path, source).wait(60) == 0
