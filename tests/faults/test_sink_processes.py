@@ -98,6 +98,28 @@ def test_partitions_move_between_sinks_that_come_and_go(pipeline):
     assert_exactly_once(pipeline)
 
 
+def test_sinks_of_two_topics_share_a_table_and_the_events_that_both_carry_are_there_once(
+    pipeline, tmp_path, kafka, registry, free_topic
+):
+    other = Pipeline(tmp_path, kafka, registry, free_topic())
+    other.sinks = pipeline.sinks  # one folder, one list: both are ended together
+    first, second = pipeline.sink(interval=0.1), other.sink(interval=0.1)
+    for low in range(0, 10_000, 1_000):
+        pipeline.produce(low, low + 1_000, per_batch=250)
+        other.produce(low + 500, low + 1_500, per_batch=250)  # half of it the other topic has, or will have
+    eventually(lambda: pipeline.recorded() == pipeline.ends(), f"the first reads on {pipeline.log(0)[-2000:]}")
+    eventually(lambda: other.recorded() == other.ends(), f"the second reads on {pipeline.log(1)[-2000:]}")
+    for sink in (first, second):
+        sink.terminate()
+        assert sink.wait(30) == 0
+    audit = pipeline.audit()
+    assert audit.ok, audit
+    assert sum(part.rows for part in audit.partitions) == 10_500
+    assert sum(part.offsets.duplicates for part in audit.partitions) == 9_500
+    ids = pipeline.catalog.load_table(pipeline.table).scan(selected_fields=("message_id",)).to_arrow()
+    assert len(set(ids.column("message_id").to_pylist())) == len(ids) == 10_500
+
+
 def consumed(pipeline) -> int:
     """Messages that the last sink has read, by its own metrics."""
     import json

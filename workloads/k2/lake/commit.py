@@ -20,6 +20,7 @@ import pyarrow as pa
 import structlog
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.io import FileIO
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AddSnapshotUpdate, TableRequirement, TableUpdate
@@ -254,6 +255,7 @@ class Committer:
             self._discard(attempt)
         rows = attempt.batch.rows
         rows = rows.append_column(TOPIC_ID, _constant(self.origin.topic_id, len(rows)))
+        attempt.io = table.io
         attempt.files = write_files(table, rows, attempt.ordered.order[~attempt.duplicate])
         for file in attempt.files:
             self.known.remember(file.path, attempt.ordered, ~attempt.duplicate)
@@ -275,12 +277,11 @@ class Committer:
 
     def _discard(self, attempt: _Attempt) -> None:
         """Delete files that no snapshot can refer to. After an unknown outcome one still may: upkeep finds them later."""
-        if attempt.files is None or attempt.unknown:
+        if attempt.files is None or attempt.io is None or attempt.unknown:
             return
-        io = self._load().io
         for file in attempt.files:
             try:
-                io.delete(file.path)
+                attempt.io.delete(file.path)
             except OSError as error:
                 log.info("commit.orphan_left", path=file.path, error=repr(error))
 
@@ -300,6 +301,7 @@ class _Attempt:
     duplicate: Mask = field(init=False)
     checked: set[str] = field(default_factory=set)
     files: list[WrittenFile] | None = None
+    io: FileIO | None = None
 
     def __post_init__(self) -> None:
         self.duplicate = np.zeros(len(self.ordered.order), dtype=bool)
