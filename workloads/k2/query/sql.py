@@ -1,4 +1,6 @@
-"""The SQL of every question, built from constants and from the table's own column names; values are bound parameters.
+"""The SQL of every question, built from constants and from the table's own column names; text is always a bound parameter.
+
+Integers (limits, instants) are written out: DuckDB's Python client looks for pandas anew at each bound value, 50 µs a time.
 
 Pure. Where the table's schema was ever changed, files are read by Iceberg's field ids: a column that an old file lacks is null
 there, and a renamed one is found.
@@ -14,7 +16,7 @@ from typing import Any
 from k2.lake.reader import ColumnInfo
 from k2.lake.scan import DataFileRef
 from k2.model.errors import WorldError
-from k2.query.requests import to_datetime
+from k2.query.requests import iso
 from k2.query.store import local_path
 
 # The total order of events of one table. Types are told apart above this layer, where tables are merged.
@@ -89,8 +91,7 @@ def events(
         f"ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in by if name in known)}"
     )
     if limit is not None:
-        sql += " LIMIT $limit"
-        params["limit"] = limit
+        sql += f" LIMIT {int(limit)}"
     return Statement(sql, _with_files(params, files))
 
 
@@ -145,10 +146,10 @@ def histogram(columns: Sequence[ColumnInfo], files: Sequence[DataFileRef], which
     """Rows per bin of `bin_us` microseconds (`bin`: microseconds since 1970 divided by it, rounded down)."""
     condition, params = _where(which)
     sql = (
-        'SELECT floor(epoch_us("timestamp") / $bin_us)::BIGINT AS bin, count(*) AS rows '
+        f'SELECT floor(epoch_us("timestamp") / {int(bin_us)})::BIGINT AS bin, count(*) AS rows '
         f"FROM {_source(columns)}{condition} GROUP BY ALL ORDER BY ALL"
     )
-    return Statement(sql, _with_files({**params, "bin_us": bin_us}, files))
+    return Statement(sql, _with_files(params, files))
 
 
 def duck_type(column: ColumnInfo) -> str | None:
@@ -160,7 +161,7 @@ def duck_type(column: ColumnInfo) -> str | None:
 def _source(columns: Sequence[ColumnInfo], options: str = "", names: Collection[str] | None = None) -> str:
     """The files as a table; `names`: the columns that are read, where they are few."""
     read = [c for c in columns if (names is None or c.name in names) and duck_type(c) is not None]
-    # One text for all paths: DuckDB's Python client takes 50 µs for each value bound, and a list's are as many as files.
+    # One text for all paths: a list would be as many bound values as files.
     paths = "str_split($files, chr(10))"
     if not all(column.stable for column in read):  # names may mean other columns in other files: go by ids (1 to 2 ms)
         fields = [
@@ -182,10 +183,9 @@ def _where(which: Filter) -> tuple[str, dict[str, Any]]:
     if which.exchange is not None:
         clauses.append("exchange = $exchange")
         params["exchange"] = which.exchange
-    for name, operator, bound in (("start", ">=", which.start_us), ("end", "<", which.end_us)):
+    for operator, bound in ((">=", which.start_us), ("<", which.end_us)):
         if bound is not None:
-            clauses.append(f'"timestamp" {operator} ${name}')
-            params[name] = to_datetime(bound)
+            clauses.append(f"\"timestamp\" {operator} TIMESTAMPTZ '{iso(bound)}'")
     return (" WHERE " + " AND ".join(clauses) if clauses else ""), params
 
 
