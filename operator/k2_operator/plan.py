@@ -25,7 +25,15 @@ from k2.model.tables import (
 from k2.model.topics import DataType, TopicName, sink_group_id
 from k2.model.workload import SinkConfig, StreamConfig
 from k2_operator.plans import FeedPlan, PlatformPlan, SinkPlan, TablePlan, TopicPlan
-from k2_operator.resources import DuplicatePolicy, IcebergTable, IcebergTableSpec, MarketFeed, Metadata, Stream
+from k2_operator.resources import (
+    DeletionPolicy,
+    DuplicatePolicy,
+    IcebergTable,
+    IcebergTableSpec,
+    MarketFeed,
+    Metadata,
+    Stream,
+)
 from k2_operator.source import producer_plan, source_errors
 from k2_operator.validate import ResourceError, describe, parse
 
@@ -112,7 +120,8 @@ def plan_table(table: IcebergTable, tables: Sequence[IcebergTable]) -> tuple[Tab
         sort_by=sort,
         properties={**DEFAULT_PROPERTIES, **spec.properties},
     )
-    return TablePlan(table.metadata.namespace, table.metadata.name, described), []
+    delete = spec.deletion_policy is DeletionPolicy.DELETE
+    return TablePlan(table.metadata.namespace, table.metadata.name, described, delete_with_resource=delete), []
 
 
 def plan_feed(
@@ -152,6 +161,8 @@ def plan_feed(
             ],
         ),
         suspended=spec.suspend,
+        delete_topics=spec.topic.deletion_policy is DeletionPolicy.DELETE,
+        drain_seconds=seconds(spec.drain_timeout),
     ), []
 
 
@@ -303,9 +314,14 @@ def _topic_plan(feed: MarketFeed, topic: TopicName, platform: Platform) -> Topic
         name=topic,
         partitions=1 if topic.data_type is DataType.REFERENCE_DATA else settings.partitions,
         replication_factor=platform.kafka.replication_factor,
-        retention_ms=None if settings.retention is None else int(seconds(settings.retention) * 1000),
+        retention_ms=_milliseconds(settings.retention),
+        dead_letter_retention_ms=_milliseconds(feed.spec.dead_letters.retention or settings.retention),
         allow_reordering=settings.allow_reordering,
     )
+
+
+def _milliseconds(duration: str | None) -> int | None:
+    return None if duration is None else int(seconds(duration) * 1000)
 
 
 def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan:

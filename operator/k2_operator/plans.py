@@ -19,6 +19,7 @@ class TablePlan:
     namespace: str
     name: str
     table: TableSpec
+    delete_with_resource: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class TopicPlan:
     partitions: int
     replication_factor: int
     retention_ms: int | None
+    dead_letter_retention_ms: int | None
     allow_reordering: bool
 
 
@@ -62,7 +64,10 @@ class ProducerPlan:
 
 @dataclass(frozen=True, slots=True)
 class FeedPlan:
-    """Everything that one MarketFeed asks for: topics and sinks that it owns, and its producer."""
+    """Everything that one MarketFeed asks for: topics and sinks that it owns, its producer, and how it ends.
+
+    `drain_seconds` bounds the wait before a deleted feed lets go.
+    """
 
     namespace: str
     name: str
@@ -71,6 +76,8 @@ class FeedPlan:
     sinks: tuple[SinkPlan, ...]
     producer: ProducerPlan | None
     suspended: bool
+    delete_topics: bool = False
+    drain_seconds: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,13 @@ class Stream(_Model):
     sink: StreamSink = Field(default=StreamSink(), description="The sink of this stream.")
 
 
+class DeletionPolicy(StrEnum):
+    """What becomes of data when the resource that asked for it is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
 class Topic(_Model):
     """Settings of the feed's topics."""
 
@@ -145,6 +152,18 @@ class Topic(_Model):
     )
     allow_reordering: bool = Field(
         default=False, description="Partitions may be added later, although keys then move and order is lost once."
+    )
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.RETAIN,
+        description="Whether the topics go with the feed. Delete: only after everything in them is in the tables.",
+    )
+
+
+class DeadLetters(_Model):
+    """Settings of the dead-letter topics, which keep messages that could not be used, as they came."""
+
+    retention: Duration | None = Field(
+        default=None, description="How long dead letters stay. Left out: as long as the events of the topic."
     )
 
 
@@ -182,10 +201,15 @@ class MarketFeedSpec(_Model):
     streams: tuple[Stream, ...] = Field(min_length=1, max_length=3, description="Kinds of event, each at most once.")
     topic: Topic = Field(default=Topic(), description="Settings of the topics.")
     sink: Sink = Field(default=Sink(), description="Settings of the sinks.")
+    dead_letters: DeadLetters = Field(default=DeadLetters(), description="Settings of the dead-letter topics.")
     producer: Producer = Field(default=Producer(), description="Settings of the producer.")
     schema_version: Literal[2] = Field(default=2, description="Version of the Avro schemas.")
     duplicate_policy: DuplicatePolicy = Field(
         default=DuplicatePolicy.DROP, description="What happens to an event whose id the table already has."
+    )
+    drain_timeout: Duration = Field(
+        default="5m",
+        description="How long a deleted feed waits until its topics' events are in the tables. 0s: not at all.",
     )
     suspend: bool = Field(default=False, description="Stop producer and sinks; topics, tables and offsets stay.")
 
@@ -207,7 +231,7 @@ class SortField(_Model):
 
 
 class IcebergTableSpec(_Model):
-    """What a table should be. Its rows are K2's own: nothing here is ever a reason to delete them."""
+    """What a table should be. Nothing but `deletionPolicy: Delete` is ever a reason to delete its rows."""
 
     identifier: Annotated[str, Field(pattern=_IDENTIFIER_PATTERN, max_length=128)] = Field(
         description="namespace.name in the catalog, such as market_data.trades."
@@ -219,7 +243,13 @@ class IcebergTableSpec(_Model):
     sort_order: tuple[SortField, ...] | None = Field(
         default=None, max_length=8, description="Left out: symbol, time, the source's order."
     )
-    properties: dict[str, str] = Field(default={}, description="Iceberg table properties. `k2.*` is reserved.")
+    properties: dict[str, str] = Field(
+        default={}, max_length=100, description="Iceberg table properties. `k2.*` is reserved."
+    )
+    deletion_policy: DeletionPolicy = Field(
+        default=DeletionPolicy.RETAIN,
+        description="Whether the table is dropped, with its rows, when this resource is deleted. It waits for feeds.",
+    )
 
 
 KINDS: dict[str, type[_Model]] = {"MarketFeed": MarketFeedSpec, "IcebergTable": IcebergTableSpec}
@@ -233,6 +263,7 @@ class Metadata(BaseModel):
     name: str
     namespace: str = "default"
     creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
     generation: int = 0
     uid: str = ""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from k2.bus.admin import TopicSpec, ensure_topics
+from k2.bus.admin import ensure_topics
 from k2.bus.registry import ensure_subjects
 from k2.lake.catalog import open_named
 from k2.lake.tables import ensure_tables
@@ -28,8 +28,9 @@ from k2_operator.local import ports, processes, state
 from k2_operator.local.executor import THIS_K2, Executor
 from k2_operator.local.parts import API_KEYS_SECRET, Parts, Wishes, ensure_api_key
 from k2_operator.plan import plan
-from k2_operator.plans import PlatformPlan, QueryPlan, TopicPlan
+from k2_operator.plans import PlatformPlan, QueryPlan
 from k2_operator.resources import Resources
+from k2_operator.topics import topic_specs
 from k2_operator.validate import ResourceError
 
 QUERY = "k2-query"
@@ -179,15 +180,6 @@ class Up:
     def _build(self, planned: PlatformPlan, platform: Platform) -> list[dict[str, Any]]:
         built = [manifest for each in planned.feeds for manifest in feed.objects(each, platform)]
         return built + deployment.query(query_plan(planned, ensure_api_key(self.data_dir)), platform)
-
-
-def topic_specs(topic: TopicPlan) -> list[TopicSpec]:
-    """A topic and its dead-letter topic, which needs no order and so one partition."""
-    config = {} if topic.retention_ms is None else {"retention.ms": str(topic.retention_ms)}
-    spec = TopicSpec(
-        str(topic.name), topic.partitions, topic.replication_factor, config, allow_reordering=topic.allow_reordering
-    )
-    return [spec, replace(spec, name=topic.name.dead_letters, partitions=1)]
 
 
 def query_plan(planned: PlatformPlan, keys_file: Path) -> QueryPlan:

@@ -1,0 +1,50 @@
+"""What the operator writes into `status`, as models: the CRDs' status schemas come from here, and the printer columns read it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class _Status(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+
+
+class Condition(_Status):
+    """One thing that is true, false or not known; `message` says what to do about it."""
+
+    type: str = Field(max_length=64, description="What is said something about.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it is so.")
+    reason: str = Field(max_length=128, description="One stable CamelCase word.")
+    message: str = Field(max_length=4096, description="For a person: what was found, and the remedy.")
+    observed_generation: int = Field(description="The generation of the spec that this was found for.")
+    last_transition_time: str = Field(
+        json_schema_extra={"format": "date-time"}, description="Since when the status is what it is."
+    )
+
+
+class MarketFeedStatus(_Status):
+    """What is true of a feed."""
+
+    observed_generation: int | None = Field(default=None, description="The newest spec that was looked at.")
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=32, description="What is true, by type.")
+    streams: str | None = Field(default=None, description="Data types of the streams, for a table of feeds.")
+    topics: tuple[str, ...] = Field(default=(), max_length=8, description="Topics that this feed owns.")
+    sink_replicas: int | None = Field(default=None, description="Pods of the sinks that run.")
+    completed_source: str | None = Field(
+        default=None, description="Hash of the finite source that was read to its end; it is not read again."
+    )
+    lag: int | None = Field(default=None, description="Messages in the topics that are not in the tables yet, rounded.")
+    rate: int | None = Field(default=None, description="Messages a second into the topics, rounded.")
+    last_event_time: str | None = Field(
+        default=None, json_schema_extra={"format": "date-time"}, description="Time of the newest event in the tables."
+    )
+
+
+class IcebergTableStatus(_Status):
+    """What is true of a table."""
+
+    observed_generation: int | None = Field(default=None, description="The newest spec that was looked at.")
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=32, description="What is true, by type.")
