@@ -159,9 +159,9 @@ def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) ->
             load = Load(source, None, None, rejects, report=report, stop=stop)
             return _Outcome(load.run(), None, None)
         if wish.wait:
-            from k2.feeds.waiting import partitions  # brings PyIceberg: only when it is needed
+            from k2.feeds.waiting import Recorded  # brings PyIceberg: only when it is needed
 
-            before = partitions(env, wish.table, wish.topic)
+            before = Recorded(env, wish.table, wish.topic).partitions()
         tally, ledger = load_source(
             env,
             source,

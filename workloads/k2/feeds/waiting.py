@@ -16,6 +16,7 @@ from k2.model.settings import Settings
 from k2.model.topics import sink_group_id
 
 POLL_SECONDS = 0.5
+_ALIVE_SECONDS = 3.0  # how often the group's members are asked for
 NO_SINK_SECONDS = 20.0  # a sink that starts, or rebalances, has no members for a while
 
 
@@ -68,11 +69,23 @@ class Waited:
         return f"{text}; duplicates {self.duplicates:,}, dead letters {self.dead_letters:,}"
 
 
-def partitions(settings: Settings, table: str, topic: str) -> Mapping[int, PartitionOffsets]:
-    """What the table records of the topic's partitions, with counts."""
-    found = recorded_offsets(load_table(open_named(settings.catalog_name, settings.catalog_config()), table))
-    held = found.topics.get(topic)
-    return {} if held is None else held.partitions
+class Recorded:
+    """What a table records of a topic's partitions, with counts. The catalog is opened once, the table read each time."""
+
+    def __init__(self, settings: Settings, table: str, topic: str) -> None:
+        self._catalog = open_named(settings.catalog_name, settings.catalog_config())
+        self._table = table
+        self._topic = topic
+
+    def partitions(self) -> Mapping[int, PartitionOffsets]:
+        """Partition → what is recorded now; empty for a topic that the table has nothing of.
+
+        Raises:
+            UserError: there is no such table.
+            WorldError: the catalog cannot be reached.
+        """
+        held = recorded_offsets(load_table(self._catalog, self._table)).topics.get(self._topic)
+        return {} if held is None else held.partitions
 
 
 def wait_for_table(
@@ -100,16 +113,21 @@ def wait_for_table(
     """
     began = time.monotonic()
     group = sink_group_id(topic, table)
-    seen_alive = began
+    recorded = Recorded(settings, table, topic)
+    seen_alive, asked = began, 0.0
     last_missing = -1
     while True:
-        held = _partitions_or_none(settings, table, topic)
+        held = _partitions_or_none(recorded)
         missing = _missing(wanted, held) if held is not None else max(last_missing, 0)
         now = time.monotonic()
         if report is not None:
             report(missing)
-        if missing != last_missing or _alive(settings, group):
+        if missing != last_missing:
             seen_alive, last_missing = now, missing
+        elif now - asked > min(_ALIVE_SECONDS, NO_SINK_SECONDS / 4):
+            asked = now
+            if _alive(settings, group):
+                seen_alive = now
         outcome = None
         if held is not None and missing == 0:
             outcome = Outcome.IN_TABLE
@@ -134,10 +152,10 @@ def wait_for_table(
         stop.wait(POLL_SECONDS)
 
 
-def _partitions_or_none(settings: Settings, table: str, topic: str) -> Mapping[int, PartitionOffsets] | None:
+def _partitions_or_none(recorded: Recorded) -> Mapping[int, PartitionOffsets] | None:
     """None when the catalog did not answer: the wait goes on."""
     try:
-        return partitions(settings, table, topic)
+        return recorded.partitions()
     except WorldError:
         return None
 

@@ -1,0 +1,85 @@
+"""Live producers and URIs of files: states and refusals, without Kafka."""
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pytest
+
+from k2.feeds.live import LiveProducer
+from k2.feeds.uris import local_files
+from k2.model.errors import UserError, WorldError
+from k2.model.events import arrow_schema
+from k2.model.topics import DataType
+
+
+@dataclass
+class _Delivery:
+    rows: int = 1
+    done: bool = False
+    error: object = None
+    next_offsets: dict[int, int] = field(default_factory=dict)
+
+
+class _Outlet:
+    def __init__(self, error=None, silent=False):
+        self.error, self.silent, self.waiting = error, silent, []
+
+    def send(self, data_type, events):
+        self.waiting.append(_Delivery(error=self.error))
+        return self.waiting[-1]
+
+    def poll(self, seconds):
+        if not self.silent:
+            for delivery in self.waiting:
+                delivery.done = True
+
+    flush = poll
+
+
+def _events(batches):
+    schema = arrow_schema(DataType.TRADES)
+    empty = pa.RecordBatch.from_arrays([pa.array([], each.type) for each in schema], schema=schema)
+    for _ in range(batches):
+        yield ((DataType.TRADES, empty),)
+
+
+def test_a_live_producer_is_ready_once_it_sends():
+    live = LiveProducer("ASX")
+    assert live.ready() == (False, "waiting for the topics")
+    live.run(_events(3), _Outlet())
+    assert live.ready() == (True, "producing")
+
+
+def test_a_live_producer_says_when_the_brokers_are_silent(monkeypatch):
+    monkeypatch.setattr("k2.feeds.live.UNREADY_SECONDS", 0.0)
+    live = LiveProducer("ASX")
+    with pytest.raises(WorldError, match="did not confirm the last 2 events"):
+        live.run(_events(2), _Outlet(silent=True))
+    assert live.ready() == (False, "Kafka confirmed nothing for 0 s")
+
+
+def test_a_live_producer_ends_when_events_are_given_up():
+    with pytest.raises(WorldError, match="Kafka did not take events: timed out"):
+        LiveProducer("ASX").run(_events(2), _Outlet(error="timed out"))
+
+
+def test_file_uris_are_below_the_volume(tmp_path):
+    assert local_files(["file:a/b.csv", "file:c.csv"], tmp_path, tmp_path) == [tmp_path / "a/b.csv", tmp_path / "c.csv"]
+
+
+@pytest.mark.parametrize("uri", ["file:/etc/passwd", "file:../x.csv", "file:a/../../x.csv"])
+def test_a_file_uri_does_not_leave_the_volume(tmp_path, uri):
+    with pytest.raises(UserError, match="a path below the feed's volume"):
+        local_files([uri], tmp_path, tmp_path)
+
+
+def test_other_kinds_of_uri_are_refused(tmp_path):
+    with pytest.raises(UserError, match="expected file:, https:// or s3://"):
+        local_files(["ftp://example.org/a.csv"], tmp_path, tmp_path)
+
+
+def test_an_unreachable_server_is_the_worlds_error_after_some_tries(tmp_path):
+    import stamina
+
+    with stamina.set_testing(True, attempts=2), pytest.raises(WorldError, match="cannot be reached"):
+        local_files(["https://127.0.0.1:9/a.csv"], None, tmp_path)
