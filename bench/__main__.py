@@ -1,0 +1,234 @@
+"""Every benchmark, one table: `python -m bench [--peers] [--quick] [--only NAME …] [--json FILE]`.
+
+Each figure stands beside its baseline of the same run. See docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import parts
+
+RESULTS = Path(__file__).parent / "results"
+NAMES = ("codec", "producer", "sink", "peers", "latency", "queries")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--peers", action="store_true", help="also Apache Iceberg's Kafka Connect sink (Maven)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, under four minutes: to see that it works")
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--json", type=Path, help="where the results go; default: bench/results/<date>.json")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that what was started is stopped
+    wanted = set(given.only or NAMES) - (set() if given.peers or given.only else {"peers"})
+    started = time.monotonic()
+    facts = parts.machine()
+    found, figures, failed = run(wanted, quick=given.quick, keep=given.keep)
+    minutes = (time.monotonic() - started) / 60
+    show(figures, facts, minutes)
+    path = given.json or RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["python -m bench", *sys.argv[1:]])
+    record = {"command": command, "minutes": round(minutes, 1), "machine": facts, "failed": failed}
+    record |= {"figures": [asdict(each) for each in figures], "measurements": found}
+    path.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    print(f"written to {path}")
+    missed = [each for each in figures if each.ok is False]
+    if failed:
+        print("not measured: " + "; ".join(f"{name}: {why}" for name, why in failed.items()))
+        sys.exit(1)
+    if missed:
+        print(f"{len(missed)} of {sum(each.ok is not None for each in figures)} targets were missed")
+
+
+def run(wanted: set[str], *, quick: bool, keep: bool) -> tuple[dict, list[parts.Figure], dict[str, str]]:
+    """Measure; a benchmark that fails is named and the others go on."""
+    found: dict = {}
+    figures: list[parts.Figure] = []
+    failed: dict[str, str] = {}
+
+    def step(name, measure, show):
+        if name not in wanted:
+            return
+        parts.say(f"--- {name}")
+        try:
+            found[name] = measure()
+            figures.extend(show(found[name]))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the others are still worth measuring
+            failed[name] = f"{type(error).__name__}: {error}"
+            parts.say(f"{name} failed: {failed[name]}")
+
+    step("codec", lambda: module("bench.codec", "--json", "--rows", 100_000 if quick else 500_000), codec_figures)
+    with contextlib.ExitStack() as stack:
+        if wanted & {"producer", "sink", "peers", "latency"}:
+            parts.say("starting Kafka and the registry")
+            place = stack.enter_context(parts.ground(keep=keep))
+            on_ground(place, step, found, quick=quick, wanted=wanted)
+    step("queries", lambda: queries(quick=quick), query_figures)
+    return found, figures, failed
+
+
+def on_ground(place: parts.Ground, step, found: dict, *, quick: bool, wanted: set[str]) -> None:
+    """What is measured on one broker, topic and disk."""
+    from bench import latency, peers, sink
+
+    rows = 1_000_000 if quick else 5_000_000
+    rounds = 1 if quick else 3
+    step(
+        "producer",
+        lambda: module("bench.producer", "--json", "--rows", rows // 5, "--bootstrap-servers", place.bootstrap_servers),
+        producer_figures,
+    )
+    # The long topic comes last: peers are measured on the same one as the sink was.
+    step(
+        "sink",
+        lambda: sink.measure(place, rows=rows, rounds=rounds, naive_rows=50_000 if quick else 300_000),
+        sink.figures,
+    )
+    if "peers" in wanted and "sink" not in found:
+        parts.fill_topic(place, sink.TOPIC, 0, rows)
+    step(
+        "peers",
+        lambda: peers.measure(place, rounds=rounds),
+        lambda measured: peers.figures(measured, found.get("sink", {}).get("sink")),
+    )
+    if "sink" in found and not quick:
+        wanted.add("sink, long")
+        step("sink, long", lambda: sink.measure_long(place, rows, 2 * rows), sink.long_figures)
+    seconds, fleet = (30, 15) if quick else (120, 60)
+    step(
+        "latency",
+        lambda: latency.measure(
+            place, seconds=seconds, past=0 if quick else 7_200, past_seconds=300, fleet_seconds=fleet
+        ),
+        latency.figures,
+    )
+
+
+def module(name: str, *arguments: object) -> dict:
+    """Run a benchmark in a process of its own that prints one line of JSON."""
+    command = [sys.executable, "-m", name, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=900, check=True, cwd=parts.REPOSITORY)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def queries(*, quick: bool) -> dict:
+    """The queries' benchmark writes its figures into a file."""
+    import tempfile
+
+    rows, days, rounds = (2_000_000, 4, 40) if quick else (50_000_000, 20, 100)
+    with tempfile.TemporaryDirectory(prefix="k2-bench-") as folder:
+        path = Path(folder) / "queries.json"
+        command = [sys.executable, "-m", "bench.queries", "--rows", rows, "--days", days, "--rounds", rounds]
+        subprocess.run(
+            [*map(str, command), "--json", str(path)], stdout=sys.stderr, timeout=1200, check=True, cwd=parts.REPOSITORY
+        )
+        return json.loads(path.read_text())
+
+
+def codec_figures(found: dict) -> list[parts.Figure]:
+    return [
+        parts.figure(
+            "codec",
+            f"{way}, {found['bytes per message']:.0f} bytes a message",
+            found[f"{way}, columns"],
+            "rows/s",
+            baseline=found[f"{way}, fastavro"],
+            of="fastavro",
+        )
+        for way in ("encode", "decode")
+    ]
+
+
+def producer_figures(found: dict) -> list[parts.Figure]:
+    return [
+        parts.figure(
+            "producer",
+            "Arrow batch → acknowledged messages",
+            found["columns"],
+            "msg/s",
+            baseline=found["rows"],
+            of="fastavro, a record at a time",
+            at_least=300_000,
+            times=4,
+        ),
+        parts.figure("producer", "peak memory, the batch and the baseline included", found["peak RSS, MiB"], "MiB"),
+    ]
+
+
+def query_figures(found: dict) -> list[parts.Figure]:
+    lines = {(line["question"], line["way"]): line for line in found["figures"]}
+    shown = []
+    for question in dict.fromkeys(line["question"] for line in found["figures"]):
+        api, hand = lines[question, "api"], lines[question, "by hand"]
+        shown.append(
+            parts.figure(
+                "queries",
+                f"{question}, {found['rows'] / 1e6:g} M rows, at the API, p50",
+                api["p50_ms"],
+                "ms",
+                baseline=hand["p50_ms"],
+                of="DuckDB by hand",
+                at_most=100,
+                most_times=1.5,
+            )
+        )
+        shown.append(parts.figure("queries", f"{question}, p99", api["p99_ms"], "ms"))
+    shown.append(parts.figure("queries", "query service's memory", found["service_rss_mib"], "MiB"))
+    return shown
+
+
+def show(figures: list[parts.Figure], facts: dict, minutes: float) -> None:
+    table = Table(title="K2's benchmarks", title_justify="left")
+    for heading, justify in (
+        ("benchmark", "left"),
+        ("figure", "left"),
+        ("measured", "right"),
+        ("baseline", "left"),
+        ("ratio", "right"),
+        ("target", "left"),
+        ("ok", "left"),
+    ):
+        table.add_column(heading, justify=justify)
+    last = ""
+    for each in figures:
+        table.add_row(
+            each.benchmark if each.benchmark != last else "",
+            each.figure + (f" ({each.note})" if each.note else ""),
+            amount(each.value, each.unit),
+            f"{amount(each.baseline, each.unit)}, {each.baseline_name}" if each.baseline is not None else "",
+            "" if each.ratio is None else f"{each.ratio:.2f} x",
+            each.target,
+            {True: "yes", False: "NO", None: ""}[each.ok],
+        )
+        last = each.benchmark
+    Console(width=None if sys.stdout.isatty() else 180).print(table)
+    print(
+        f"{facts['cores']} cores ({facts['processor']}), {facts['memory_gib']} GiB, Python {facts['python']}, "
+        f"load before the start {facts['load_before'][0]}; {minutes:.1f} minutes"
+    )
+
+
+def amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} {unit}"
+
+
+if __name__ == "__main__":
+    main()
