@@ -110,6 +110,8 @@ def run_load(settings: Settings, config: ProducerConfig) -> None:
         directory = _writable(settings.data_dir, Path(folder))
         with serve_health(settings.metrics_port, lambda: (True, "loading")):
             _when_topics_exist(settings, topics, stop)
+            if stop.is_set():
+                raise SystemExit(INTERRUPTED)
             source = _finite_source(settings, config, stop, Path(folder))
             rejects = RejectsFile(directory / "rejects" / f"{config.feed.replace('/', '.')}.rejects.csv")
             with rejects:
