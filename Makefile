@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-reset test test-fast lint format docs bench bench-peers clean
+.PHONY: help setup lock demo demo-reset test test-fast lint format docs crds bench bench-peers clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,9 +21,15 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-lock: $(BIN)/python ## Resolve the dependencies again and write requirements/dev.txt
+LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package k2-market-data --custom-compile-command "make lock"
+
+lock: $(BIN)/python ## Resolve the dependencies again: requirements/{dev,workloads,operator,build}.txt
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --all-extras --group dev --no-emit-package k2-market-data --custom-compile-command "make lock" pyproject.toml --output-file requirements/dev.txt
+	$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt
+	@# The images get the versions that the tests ran with.
+	$(LOCK) --extra bus --extra lake --extra query --constraint requirements/dev.txt pyproject.toml --output-file requirements/workloads.txt
+	$(LOCK) --extra bus --extra lake --extra operator --constraint requirements/dev.txt pyproject.toml --output-file requirements/operator.txt
+	echo hatchling | $(LOCK) - --output-file requirements/build.txt
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +59,9 @@ format: setup ## Format the code and mend what ruff can mend
 
 docs: setup ## Write docs/configuration.md from the code
 	$(BIN)/python docs/generate.py
+
+crds: setup ## Write the chart's CustomResourceDefinitions from the resources' models
+	$(BIN)/python -m k2_operator.crds
 
 bench: setup ## Measure sink, producer, commit latency, memory and queries, each beside its baseline
 	$(BIN)/python -m bench
