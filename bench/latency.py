@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench import parts
-from k2.bus.admin import cluster_id, end_offsets, topic_ids
+from k2.bus.admin import cluster_id, end_offsets
 from k2.bus.producer import EventProducer
 from k2.lake.audit import audit_table
 from k2.lake.batch import Batch
@@ -122,9 +122,9 @@ def steady(place: parts.Ground, topic: str, rate: int, seconds: float, first: in
     return sent
 
 
-def history(place: parts.Ground, topic: str, folder: Path, commits: int, seconds: float) -> dict:
+def history(place: parts.Ground, folder: Path, commits: int, seconds: float) -> dict:
     """Commits of a few rows each, back to back, by the sink's committer with its cap on snapshots."""
-    origin = Origin("history", topic_ids(place.kafka, [topic])[topic], cluster_id(place.kafka))
+    origin = Origin("history", "history", cluster_id(place.kafka))
     committer = Committer(parts.make_lake(folder), parts.TABLE, origin, DataType.TRADES)
     rows_each, began, took = 8, time.monotonic(), []
     start = time.time_ns() // 1000 - commits * 1_000_000
@@ -178,7 +178,7 @@ def one_sink(place: parts.Ground, *, seconds: float, rate: int, past: int, past_
     parts.make_topic(place, topic)
     found: dict = {"rate": rate}
     if past:
-        found["history"] = history(place, topic, folder, past, past_seconds)
+        found["history"] = history(place, folder, past, past_seconds)
     watch = Watch(folder)
     thread = threading.Thread(target=watch.run, daemon=True)
     sink = parts.start_sink(place, folder, topic, commit_interval_seconds=INTERVAL, max_snapshots=CAP)
