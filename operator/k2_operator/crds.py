@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 
 from k2_operator import crd_rules
-from k2_operator.resources import GROUP, NAME_PATTERN, VERSION, IcebergTableSpec, MarketFeedSpec
+from k2_operator.resources import GROUP, VERSION, IcebergTableSpec, MarketFeedSpec
 from k2_operator.statuses import IcebergTableStatus, MarketFeedStatus
 
 CONDITION = '.status.conditions[?(@.type=="{}")].{}'
@@ -158,7 +158,7 @@ def _root(
         "properties": {
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
             "kind": {"type": "string", "description": f"{kind}."},
-            "metadata": {"type": "object", "description": f"Name matches {NAME_PATTERN}."},
+            "metadata": {"type": "object"},
             "spec": structural(spec),
             "status": structural(status),
         },
@@ -178,16 +178,22 @@ def _node(schema: Mapping[str, Any], defs: Mapping[str, Any], outer: Mapping[str
     if description:
         built["description"] = description
     built |= _limits(schema)
-    if "default" in (both := {**schema, **outer}) and both["default"] is not None:
-        # An object's own fields have defaults: the API server fills them in.
-        built["default"] = {} if built["type"] == "object" else both["default"]
     if built["type"] == "array":
         built["items"] = _node(schema["items"], defs, {})
     if built["type"] == "object":
         built |= _fields(schema, defs)
-    built |= crd_rules.LISTS.get(str(schema.get("title", outer.get("title"))), {})
-    rules = crd_rules.RULES.get(str(schema.get("title")))
+    if built["type"] == "array":
+        built |= crd_rules.LISTS.get(str(schema.get("title", outer.get("title"))), {})
+    if (default := {**schema, **outer}.get("default")) is not None:
+        built["default"] = _defaults(built) if built["type"] == "object" else default
+    # A field is titled after itself, so only an object's title is a model's name.
+    rules = crd_rules.RULES.get(str(schema.get("title"))) if built["type"] == "object" else None
     return built | ({"x-kubernetes-validations": [dict(rule) for rule in rules]} if rules else {})
+
+
+def _defaults(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The default of an object written out: rules are checked on it before its fields' own defaults are filled in."""
+    return {name: each["default"] for name, each in node.get("properties", {}).items() if "default" in each}
 
 
 def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[str, Any]:

@@ -166,6 +166,11 @@ def plan_feed(
     ), []
 
 
+def topics_of(feed: MarketFeed) -> list[TopicName]:
+    """The topics that a feed's streams name, whoever owns them; none for an exchange that nobody knows."""
+    return [_topic(feed, stream) for stream in feed.spec.streams] if _known_exchange(feed) else []
+
+
 def seconds(duration: str) -> float:
     """`30s`, `500ms`, `1.5h` → seconds."""
     unit = "ms" if duration.endswith("ms") else duration[-1]

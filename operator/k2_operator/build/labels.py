@@ -9,6 +9,7 @@ Component = Literal["producer", "load", "sink", "query"]
 FEED = "k2.dev/feed"
 TOPIC = "k2.dev/topic"
 COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY, OPERATOR = "app.kubernetes.io/managed-by", "k2-operator"
 CONFIG_HASH = "k2.dev/config-hash"
 """Annotation of a pod template: a hash over the rendered configuration, so that a change rolls the workload."""
 
@@ -23,7 +24,7 @@ def of(component: Component, name: str, *, feed: str | None = None, topic: str |
     labels = selector(component, name) | {
         COMPONENT: component,
         "app.kubernetes.io/part-of": "k2",
-        "app.kubernetes.io/managed-by": "k2-operator",
+        MANAGED_BY: OPERATOR,
     }
     if feed is not None:
         labels[FEED] = feed

@@ -209,3 +209,15 @@ def extra_columns(table: Table, data_type: DataType) -> tuple[pa.Field, ...]:
     own = {column.name for column in event_columns(data_type)}
     fields = schema_to_pyarrow(table.schema(), include_field_ids=False)
     return tuple(pa.field(field.name, field.type) for field in fields if field.name not in own)
+
+
+def drop_table(catalog: Catalog, identifier: str) -> bool:
+    """Drop a table with its rows where the catalog can (`purge`), from the catalog alone where it cannot; False: there is none."""
+    try:
+        try:
+            catalog.purge_table(identifier)
+        except NotImplementedError:
+            catalog.drop_table(identifier)
+    except NoSuchTableError:
+        return False
+    return True

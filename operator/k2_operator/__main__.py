@@ -1,0 +1,111 @@
+"""`python -m k2_operator`: the operator as a process. kopf watches; everything else is ours (`controller`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import kopf
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from k2.model.errors import K2Error, UserError
+from k2.model.platform import Platform
+from k2.model.settings import Settings
+from k2.obs.logging import configure_logging, get_logger
+from k2_operator.controller import Controller
+from k2_operator.handlers import access, watch
+from k2_operator.kube import Kube
+from k2_operator.world import World
+
+_log = get_logger("k2_operator")
+
+
+class OperatorSettings(BaseSettings):
+    """What the operator takes from the environment besides `k2.model.settings`."""
+
+    model_config = SettingsConfigDict(env_prefix="K2_OPERATOR_", frozen=True, extra="ignore")
+
+    cluster_wide: bool = Field(default=False, description="Watch every namespace; needs a ClusterRole.")
+    namespaces: list[str] = Field(
+        default_factory=list, description="Namespaces to watch, as a JSON list; default: the operator's own."
+    )
+
+
+async def run(settings: Settings, own: OperatorSettings) -> None:
+    """Run until a signal."""
+    platform = _platform(settings)
+    registry, configuration = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    watch.configure(configuration)
+    found = access.access(configuration)
+    namespaces = None if own.cluster_wide else (own.namespaces or [found.namespace])
+    async with Kube(lambda: access.access(configuration)) as kube:
+        controller = Controller(kube, platform, World(settings), namespaces)
+        access.register(registry)
+        watch.register(registry, controller.seen)
+
+        async def on_startup(**_: Any) -> None:
+            await controller.start()
+
+        kopf.on.startup(registry=registry, id="k2-start")(on_startup)
+        server = await _serve(settings, controller)
+        try:
+            await kopf.operator(
+                registry=registry,
+                settings=configuration,
+                clusterwide=namespaces is None,
+                namespaces=namespaces or (),
+                standalone=True,
+            )
+        finally:
+            await controller.stop()
+            await server.cleanup()
+
+
+def _platform(settings: Settings) -> Platform:
+    path = settings.platform_file or settings.data_dir / "platform.yaml"
+    if not Path(path).exists():
+        raise UserError("The platform's settings are not there", found=str(path), expected="K2_PLATFORM_FILE")
+    return Platform.read(Path(path))
+
+
+async def _serve(settings: Settings, controller: Controller) -> web.AppRunner:
+    """/metrics, /health and /ready in the operator's own loop: when that hangs, they do not answer."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if controller.alive else web.Response(status=503, text="a task has ended\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if controller.ready else web.Response(status=503, text="not started\n")
+
+    application = web.Application()
+    application.add_routes([web.get("/metrics", metrics), web.get("/health", health), web.get("/ready", ready)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, settings.http_host, settings.metrics_port).start()
+    return runner
+
+
+def main() -> int:
+    """Entry point; the exit code is 2 for a mistake in the settings, 1 for anything else."""
+    settings = Settings().resolved()
+    try:
+        configure_logging(settings)
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request to the registry
+        asyncio.run(run(settings, OperatorSettings()))
+    except K2Error as error:
+        _log.error("the operator cannot run", error=str(error))
+        return 2 if isinstance(error, UserError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""How a deleted resource ends: a feed is drained as well as it can be, a table that is to go waits for its feeds.
+
+The finalizer is ours and the only one. Draining is best effort: with Retain, rows stay in the topic and go on from the table's
+offsets later; a topic that was not drained is never deleted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from k2.model.errors import K2Error
+from k2_operator import apply, observe
+from k2_operator.build import feed as build_feed
+from k2_operator.build import names
+from k2_operator.cache import FEED, TABLE
+from k2_operator.kube import ApiError
+from k2_operator.objects import Object, Ref
+from k2_operator.plans import FeedPlan
+from k2_operator.status import no
+
+if TYPE_CHECKING:
+    from k2_operator.reconcile import Reconciler
+
+FINALIZER = "k2.dev/drain"
+SKIP_DRAIN = "k2.dev/skip-drain"
+POLL_SECONDS = 2.0
+
+
+async def mark(reconciler: Reconciler, obj: Object, *, wanted: bool) -> None:
+    """Put our finalizer on a resource, or take it off; nothing is asked when it is right already."""
+    metadata = obj["metadata"]
+    if (FINALIZER in metadata.get("finalizers", ())) == wanted:
+        return
+    manifest = {
+        "apiVersion": obj["apiVersion"],
+        "kind": obj["kind"],
+        # The uid keeps this from making a resource that somebody has just deleted.
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "finalizers": [FINALIZER] if wanted else [],
+        },
+    }
+    try:
+        answer = await reconciler.kube.apply(manifest)
+    except ApiError as error:
+        if wanted or error.status not in (404, 409, 422):
+            raise
+        return  # it is gone
+    if wanted:
+        reconciler.cache.put(answer)
+
+
+async def feed(reconciler: Reconciler, facts: observe.FeedFacts) -> float | None:
+    """Drain a deleted feed and let it go. Returns when to look again."""
+    if FINALIZER not in facts.obj["metadata"].get("finalizers", ()):
+        return None
+    plan, reason = facts.plan, _why_not(facts)
+    if plan is None or reason:
+        await reconciler.news.post(facts.obj, "DrainSkipped", f"Not drained: {reason}", "Warning")
+        return await _release(reconciler, facts)
+    if not await _producer_stopped(reconciler, facts, plan):
+        await reconciler.say(facts.obj, no("Draining", "The producer is being stopped."))
+        return _left_of(facts.obj, plan, POLL_SECONDS)
+    try:
+        left = await reconciler.world.undrained(plan.sinks)
+    except K2Error as error:
+        await reconciler.news.post(facts.obj, "DrainSkipped", f"Not drained: {error}", "Warning")
+        return await _release(reconciler, facts)
+    if left and (again := _left_of(facts.obj, plan, POLL_SECONDS)):
+        await reconciler.say(facts.obj, no("Draining", f"{left:,} messages are not in the tables yet."))
+        return again
+    if left:
+        message = f"After {plan.drain_seconds:.0f} s {left:,} messages are not in the tables; they stay in the topics."
+        await reconciler.news.post(facts.obj, "DrainTimedOut", message, "Warning")
+    else:
+        await reconciler.news.post(facts.obj, "Drained", "Everything that was sent is in the tables.")
+        await _delete_topics(reconciler, facts, plan)
+    return await _release(reconciler, facts)
+
+
+async def table(reconciler: Reconciler, facts: observe.TableFacts) -> float | None:
+    """End a deleted IcebergTable; with `deletionPolicy: Delete` when no feed refers to it any more."""
+    if FINALIZER not in facts.obj["metadata"].get("finalizers", ()):
+        return None
+    if facts.plan is not None and facts.plan.delete_with_resource:
+        if facts.feeds:
+            users = ", ".join(sorted(each.metadata.name for each in facts.feeds))
+            message = f"MarketFeed {users} sends to it; delete that first, or set deletionPolicy: Retain to let go."
+            await reconciler.say(facts.obj, no("InUse", message))
+            return None
+        identifier = facts.plan.table.identifier
+        if await reconciler.world.drop_table(identifier):
+            await reconciler.news.post(facts.obj, "TableDropped", f"Dropped {identifier} with its rows.")
+    await mark(reconciler, facts.obj, wanted=False)
+    return None
+
+
+def _why_not(facts: observe.FeedFacts) -> str:
+    """Why a feed cannot or shall not be drained; empty when it can."""
+    if SKIP_DRAIN in (facts.obj["metadata"].get("annotations") or {}):
+        return f"annotation {SKIP_DRAIN}"
+    if facts.plan is None:
+        return "its spec was not usable: " + "; ".join(error.text for error in facts.errors)
+    if facts.plan.suspended:
+        return "it is suspended, so its sinks do not run"
+    return ""
+
+
+def _left_of(obj: Object, plan: FeedPlan, poll: float) -> float | None:
+    """When to look again: `poll` seconds while the feed's time to drain lasts, then None."""
+    deleted = datetime.fromisoformat(obj["metadata"]["deletionTimestamp"])
+    left = plan.drain_seconds - (datetime.now(UTC) - deleted).total_seconds()
+    return min(poll, left) if left > 0 else None
+
+
+async def _producer_stopped(reconciler: Reconciler, facts: observe.FeedFacts, plan: FeedPlan) -> bool:
+    """Scale the producer to nothing; whether nothing is left of it, or the time for that is over."""
+    producer = plan.producer
+    if producer is None:
+        return True
+    kind, name = "Deployment", names.producer(plan.name)
+    if producer.finite:
+        kind, name = "Job", names.load(plan.name, producer.source_hash)
+    running = facts.object(kind, name)
+    if running is None:
+        return True
+    stopped = [
+        apply.owned(each, facts.obj)
+        for each in build_feed.objects(replace(plan, suspended=True, sinks=()), reconciler.platform)
+        if each["kind"] == kind
+    ]
+    await reconciler.applier.apply(stopped, (), ())
+    now = reconciler.cache.get(Ref(kind, facts.obj["metadata"]["namespace"], name)) or running
+    found = now.get("status") or {}
+    pods = int(found.get("active" if kind == "Job" else "replicas") or 0)
+    seen = kind == "Job" or int(found.get("observedGeneration") or 0) >= int(now["metadata"].get("generation") or 0)
+    return (pods == 0 and seen) or _left_of(facts.obj, plan, POLL_SECONDS) is None
+
+
+async def _delete_topics(reconciler: Reconciler, facts: observe.FeedFacts, plan: FeedPlan) -> None:
+    if not plan.delete_topics:
+        return
+    metadata = facts.obj["metadata"]
+    where = Ref(FEED, metadata["namespace"], metadata["name"])
+    taken = {
+        topic
+        for other in observe.rivals(reconciler.cache, where, plan.exchange)
+        for topic in observe.topics_of(reconciler.cache, other)
+    }
+    deleted = await reconciler.world.delete_topics([each for each in plan.topics if each.name not in taken])
+    if deleted:
+        await reconciler.news.post(facts.obj, "TopicsDeleted", f"Deleted {', '.join(deleted)}")
+
+
+async def _release(reconciler: Reconciler, facts: observe.FeedFacts) -> None:
+    """Take the finalizer off. The garbage collector ends what runs, unless another feed has taken it over."""
+    await mark(reconciler, facts.obj, wanted=False)
+    for name in facts.tables:
+        reconciler.wake(Ref(TABLE, facts.obj["metadata"]["namespace"], name))

@@ -1,0 +1,63 @@
+"""`on.event` handlers of every kind that K2 watches. No timers, daemons or create/update handlers.
+
+Those force a finalizer, are edge-triggered, and run side by side for a feed and its Deployment; events into one queue do not.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import kopf
+
+from k2_operator.build import labels
+from k2_operator.resources import GROUP, VERSION
+
+OURS = (("MarketFeed", "marketfeeds"), ("IcebergTable", "icebergtables"))
+OWNED = (("Deployment", "apps", "deployments"), ("Job", "batch", "jobs"), ("ConfigMap", "", "configmaps"))
+
+Seen = Callable[[dict[str, Any], bool], None]
+"""Is told of an object, and whether it is gone."""
+
+
+def register(registry: kopf.OperatorRegistry, seen: Seen) -> None:
+    """Register a handler for each kind."""
+
+    def handler(kind: str, version: str) -> Callable[..., Awaitable[None]]:
+        # A coroutine, although it waits for nothing: kopf runs plain functions in threads, side by side.
+        async def on_event(event: kopf.RawEvent, **_: Any) -> None:
+            # The items of a list carry neither of the two.
+            obj: dict[str, Any] = {"apiVersion": version, "kind": kind, **event["object"]}
+            seen(obj, event["type"] == "DELETED")
+
+        return on_event
+
+    for kind, plural in OURS:
+        identifier = f"k2-{plural}"
+        kopf.on.event(GROUP, VERSION, plural, registry=registry, id=identifier)(handler(kind, f"{GROUP}/{VERSION}"))
+    for kind, group, plural in OWNED:
+        version = f"{group}/v1" if group else "v1"
+        kopf.on.event(group, "v1", plural, registry=registry, id=f"k2-{plural}")(handler(kind, version))
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Set kopf up: alone, silent about its own doings, and never waiting for ever."""
+    # Equal priorities of two peers freeze both; there is one of us (replicas: 1, Recreate).
+    settings.peering.standalone = True
+    # Ours are posted by `news`; kopf's would tell of handlers.
+    settings.posting.enabled = False
+    # A watch that has died silently is noticed: the API server sends a bookmark every minute.
+    settings.watching.inactivity_timeout = 75
+    settings.watching.connect_timeout = 10
+    settings.networking.request_timeout = 30
+    # A line for each event, with all of these settings in it.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    # What is not in the configured namespaces is not ours to look for, and would need more rights.
+    settings.scanning.disabled = True
+    for _, group, plural in OWNED:
+        settings.watching.label_selectors[_selector(group, plural)] = f"{labels.MANAGED_BY}={labels.OPERATOR}"
+
+
+def _selector(group: str, plural: str) -> tuple[str, Literal["v1"], str]:
+    return group, "v1", plural

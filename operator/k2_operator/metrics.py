@@ -1,0 +1,24 @@
+"""Every Prometheus metric of the operator: name, unit, labels. Labels come from short fixed lists, never from names."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+RECONCILES = Counter(
+    "k2_operator_reconciles_total", "Reconciles by kind and outcome: ok, waiting, error.", ("kind", "outcome")
+)
+RECONCILE_DURATION = Histogram(
+    "k2_operator_reconcile_duration_seconds",
+    "One reconcile, from the cache to the status.",
+    ("kind",),
+    buckets=_SECONDS,
+)
+QUEUE = Gauge("k2_operator_queue_length", "Resources that wait for a reconcile or are in one.")
+API_REQUESTS = Counter("k2_operator_api_requests_total", "Requests to the Kubernetes API, watches aside.", ("method",))
+EVENTS = Counter("k2_operator_watch_events_total", "Events that the watches brought.", ("kind",))
+APPLIED = Counter("k2_operator_objects_applied_total", "Objects created or changed.", ("kind",))
+DELETED = Counter("k2_operator_objects_deleted_total", "Objects deleted that nothing asks for any more.", ("kind",))
+RESOURCES = Gauge("k2_operator_resources", "Resources by kind and whether they are ready.", ("kind", "ready"))
+LAST_RESYNC = Gauge("k2_operator_last_resync_timestamp_seconds", "When everything was last looked at, Unix time.")

@@ -1,0 +1,273 @@
+"""Observe → plan → build → apply → status: one function for every cause, for a feed and for a table.
+
+It asks what should be and makes it so, whatever has happened; nothing is done only because an event said so. A mistake of the
+user's ends as a condition. The world's ends as a condition and as `NotYetError`, which the queue answers with backoff.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from k2.model.errors import K2Error, UserError, WorldError
+from k2.model.platform import Platform
+from k2_operator import apply, finish, metrics, observe, status
+from k2_operator.build import feed as build_feed
+from k2_operator.build import names
+from k2_operator.cache import FEED, Cache
+from k2_operator.kube import Kube
+from k2_operator.news import News
+from k2_operator.objects import Object, Ref, condition
+from k2_operator.plans import FeedPlan
+from k2_operator.status import Finding, no, yes
+from k2_operator.world import World
+
+WAITING = no("Reconciling", "The operator has just begun with this resource.")
+
+
+class NotYetError(WorldError):
+    """Something outside is not as it has to be; the condition says what. Come again."""
+
+
+def utc_now() -> str:
+    """The time as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Everything that a reconcile works with."""
+
+    kube: Kube
+    cache: Cache
+    platform: Platform
+    world: World
+    applier: apply.Applier
+    secrets: observe.Secrets
+    news: News
+    wake: Callable[[Ref], None]
+    figures: Callable[[Ref], Mapping[str, Any]]
+    now: Callable[[], str] = utc_now
+
+    async def reconcile(self, where: Ref) -> float | None:
+        """Make one resource so. Returns the seconds after which to come again, None when an event will tell.
+
+        Raises:
+            WorldError: come again with backoff.
+        """
+        started, outcome = time.monotonic(), "error"
+        try:
+            again = await (self._feed(where) if where.kind == FEED else self._table(where))
+            outcome = "ok" if again is None else "waiting"
+            return again
+        finally:
+            metrics.RECONCILES.labels(where.kind, outcome).inc()
+            metrics.RECONCILE_DURATION.labels(where.kind).observe(time.monotonic() - started)
+
+    async def _feed(self, where: Ref) -> float | None:
+        facts = observe.feed(self.cache, self.platform, where)
+        if facts is None:
+            return None
+        if facts.deleting:
+            return await finish.feed(self, facts)
+        if facts.plan is None:
+            await self._write(facts.obj, _refused(facts.errors), _feed_fields(facts, self.figures(where)))
+            return None
+        if missing := await self.secrets.missing(where.namespace):
+            finding = no(
+                "SecretNotFound",
+                f"Secret {', '.join(missing)} is not in namespace {where.namespace}; create it there. K2 copies no Secrets.",
+            )
+            await self._write(facts.obj, {status.READY: finding}, _feed_fields(facts, self.figures(where)))
+            raise NotYetError(finding.message)
+        if not (facts.obj.get("status") or {}).get("conditions"):
+            await self._write(facts.obj, {status.READY: WAITING}, {})
+        failures: list[K2Error] = []
+        _, topics, schemas, _ = await asyncio.gather(
+            self._objects(facts, facts.plan, failures),
+            self._step(
+                self.world.topics(facts.plan.topics),
+                ("TopicsExist", "TopicRefused", "KafkaUnreachable"),
+                facts,
+                failures,
+            ),
+            self._step(
+                self.world.subjects(facts.plan.topics),
+                ("SubjectsRegistered", "SchemaRefused", "RegistryUnreachable"),
+                facts,
+                failures,
+            ),
+            finish.mark(self, facts.obj, wanted=True),
+        )
+        # What was applied is in the cache now, and so is what it has become meanwhile.
+        facts = observe.feed(self.cache, self.platform, where) or facts
+        if facts.plan is None or facts.deleting:
+            return 0.0
+        findings = {
+            "TopicsReady": topics,
+            "SchemasReady": schemas,
+            "TablesReady": _tables_ready(facts),
+            **_workloads(facts, facts.plan),
+        }
+        overall = status.ready(findings)
+        if failures and isinstance(failures[0], WorldError) and overall.good:
+            overall = no("ApplyFailed", str(failures[0]))
+        await self._write(facts.obj, {status.READY: overall, **findings}, _feed_fields(facts, self.figures(where)))
+        if worlds := [each for each in failures if isinstance(each, WorldError)]:
+            raise worlds[0]
+        return None
+
+    async def _objects(self, facts: observe.FeedFacts, plan: FeedPlan, failures: list[K2Error]) -> None:
+        finished = plan.producer is not None and plan.producer.source_hash == _completed(facts, plan)
+        load = names.load(plan.name, plan.producer.source_hash) if plan.producer and plan.producer.finite else ""
+        built = [each for each in build_feed.objects(plan, self.platform) if not (finished and _is_of(each, load))]
+        wanted = [apply.owned(each, facts.obj) for each in built]
+        # A finished Job stays for its logs until somebody deletes it.
+        keep = {load, names.config(load)} if load else set[str]()
+        try:
+            changes = await self.applier.apply(wanted, facts.deletable, keep)
+        except WorldError as error:
+            failures.append(error)
+            return
+        for reason, message in changes.sentences():
+            await self.news.post(facts.obj, reason, message)
+
+    async def _step(
+        self,
+        doing: Awaitable[list[str]],
+        reasons: tuple[str, str, str],
+        facts: observe.FeedFacts | observe.TableFacts,
+        failures: list[K2Error],
+    ) -> Finding:
+        """One step outside of Kubernetes as a finding; `reasons` are for well, the user's error and the world's."""
+        well, refused, unreachable = reasons
+        try:
+            for sentence in await doing:
+                await self.news.post(facts.obj, "Changed", sentence)
+        except UserError as error:
+            return no(refused, str(error))
+        except WorldError as error:
+            failures.append(error)
+            return no(unreachable, str(error))
+        return yes(well)
+
+    async def _table(self, where: Ref) -> float | None:
+        facts = observe.table(self.cache, where)
+        if facts is None:
+            return None
+        if facts.deleting:
+            return await finish.table(self, facts)
+        if facts.plan is None:
+            await self._write(facts.obj, _refused(facts.errors), {})
+            self._wake_feeds(facts)
+            return None
+        await finish.mark(self, facts.obj, wanted=facts.plan.delete_with_resource)
+        failures: list[K2Error] = []
+        reasons = ("TableExists", "TableRefused", "CatalogUnreachable")
+        finding = await self._step(self.world.table(facts.plan), reasons, facts, failures)
+        before = condition(facts.obj, status.READY)
+        await self._write(self.cache.get(where) or facts.obj, {status.READY: finding}, {})
+        if before is None or before["status"] != finding.status:
+            self._wake_feeds(facts)
+        if failures:
+            raise failures[0]
+        return None
+
+    def _wake_feeds(self, facts: observe.TableFacts) -> None:
+        for each in facts.feeds:
+            self.wake(Ref(FEED, each.metadata.namespace, each.metadata.name))
+
+    async def _write(self, obj: Object, findings: Mapping[str, Finding], fields: Mapping[str, Any]) -> None:
+        """Write the status, if it says anything else than before."""
+        before = self.cache.get(Ref(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])) or obj
+        new = status.status(before, findings, self.now(), fields)
+        if new == (before.get("status") or {}):
+            return
+        manifest = {
+            "apiVersion": obj["apiVersion"],
+            "kind": obj["kind"],
+            "metadata": {"name": obj["metadata"]["name"], "namespace": obj["metadata"]["namespace"]},
+            "status": new,
+        }
+        self.cache.put(await self.kube.apply(manifest, "status"))
+        await self._tell(before, findings[status.READY])
+
+    async def _tell(self, obj: Object, ready: Finding) -> None:
+        before = condition(obj, status.READY)
+        if ready is WAITING or (before is not None and before["reason"] == ready.reason):
+            return
+        kind = "Normal" if ready.good or ready.reason in ("Suspended", "ScaledToZero", "LoadStarting") else "Warning"
+        await self.news.post(obj, ready.reason, ready.message, kind)
+
+    async def say(self, obj: Object, finding: Finding) -> None:
+        """Write `Ready` alone, for a resource on its way out."""
+        await self._write(obj, {status.READY: finding}, {})
+
+
+def _refused(errors: Sequence[Any]) -> dict[str, Finding]:
+    """`Ready` for a resource without a plan: the first error's reason, every error's text."""
+    return {status.READY: no(errors[0].reason, "; ".join(error.text for error in errors))}
+
+
+def _is_of(manifest: Object, workload: str) -> bool:
+    return manifest["metadata"]["name"] in (workload, names.config(workload))
+
+
+def _completed(facts: observe.FeedFacts, plan: FeedPlan) -> str | None:
+    """The source that is done: as recorded, or as its Job says just now."""
+    producer = plan.producer
+    if producer is not None and producer.finite:
+        job = facts.object("Job", names.load(plan.name, producer.source_hash))
+        if status.is_complete(job):
+            return producer.source_hash
+    return facts.completed_source
+
+
+def _feed_fields(facts: observe.FeedFacts, figures: Mapping[str, Any]) -> dict[str, Any]:
+    before, plan = facts.obj.get("status") or {}, facts.plan
+    kept = {name: before.get(name) for name in ("streams", "topics", "completedSource", "sinkReplicas")}
+    if plan is not None:
+        streams = facts.obj["spec"]["streams"]
+        sinks = [facts.object("Deployment", names.sink(each.config.topic, each.config.table)) for each in plan.sinks]
+        pods = [int((each.get("status") or {}).get("replicas") or 0) for each in sinks if each is not None]
+        kept = {
+            "streams": ",".join(each["dataType"] for each in streams),
+            "topics": [str(each.name) for each in plan.topics] or None,
+            "completedSource": _completed(facts, plan),
+            "sinkReplicas": max(pods, default=0),
+        }
+    return {**kept, **figures}
+
+
+def _tables_ready(facts: observe.FeedFacts) -> Finding:
+    for name, obj in sorted(facts.tables.items()):
+        found = condition(obj, status.READY)
+        if found is None:
+            return no("TableNotReady", f"IcebergTable {name} has not been looked at yet.")
+        if found["status"] != "True":
+            return no("TableNotReady", f"IcebergTable {name}: {found['reason']}: {found['message']}")
+    return yes("TablesExist")
+
+
+def _workloads(facts: observe.FeedFacts, plan: FeedPlan) -> dict[str, Finding]:
+    sinks = [facts.object("Deployment", names.sink(each.config.topic, each.config.table)) for each in plan.sinks]
+    wanted = max((each.replicas for each in plan.sinks), default=0)
+    return {
+        "SinkAvailable": status.sinks(sinks, wanted, suspended=plan.suspended),
+        "ProducerAvailable": _producer(facts, plan),
+    }
+
+
+def _producer(facts: observe.FeedFacts, plan: FeedPlan) -> Finding:
+    producer = plan.producer
+    if producer is None:
+        return yes("ExternalSource", "Somebody else sends.")
+    if not producer.finite:
+        return status.live_producer(facts.object("Deployment", names.producer(plan.name)), suspended=plan.suspended)
+    completed = _completed(facts, plan) == producer.source_hash
+    job = facts.object("Job", names.load(plan.name, producer.source_hash))
+    return status.load(job, completed=completed, suspended=plan.suspended)

@@ -1,0 +1,326 @@
+"""What the cluster tests speak to: a client of the API server, and the operator as a process under its own service account."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import yaml
+
+ROOT = Path(__file__).parents[3]
+API = "apis/k2.dev/v1alpha1"
+_PATHS = {
+    "MarketFeed": (API, "marketfeeds"),
+    "IcebergTable": (API, "icebergtables"),
+    "Deployment": ("apis/apps/v1", "deployments"),
+    "Job": ("apis/batch/v1", "jobs"),
+    "CronJob": ("apis/batch/v1", "cronjobs"),
+    "ConfigMap": ("api/v1", "configmaps"),
+    "Secret": ("api/v1", "secrets"),
+    "ServiceAccount": ("api/v1", "serviceaccounts"),
+    "Event": ("api/v1", "events"),
+    "Namespace": ("api/v1", "namespaces"),
+    "CustomResourceDefinition": ("apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
+    "Role": ("apis/rbac.authorization.k8s.io/v1", "roles"),
+    "RoleBinding": ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    "ClusterRole": ("apis/rbac.authorization.k8s.io/v1", "clusterroles"),
+    "ClusterRoleBinding": ("apis/rbac.authorization.k8s.io/v1", "clusterrolebindings"),
+}
+
+
+class RefusedError(Exception):
+    """The API server said no; the text is its message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def until(probe: Callable[[], object], what: str, seconds: float = 30.0, pause: float = 0.05):
+    """Ask until the answer is true; returns it."""
+    end = time.monotonic() + seconds
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"after {seconds:.0f} s: {what}; found {found!r}")
+        time.sleep(pause)
+
+
+class Cluster:
+    """A client with the rights of a kubeconfig, and shorthands for tests."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        config = yaml.safe_load(kubeconfig.read_text())
+        named = {each["name"]: each["context"] for each in config["contexts"]}[config["current-context"]]
+        cluster = {each["name"]: each["cluster"] for each in config["clusters"]}[named["cluster"]]
+        user = {each["name"]: each["user"] for each in config["users"]}[named["user"]]
+        self.server = cluster["server"]
+        self.authority = (
+            cluster.get("certificate-authority-data")
+            or base64.b64encode(Path(cluster["certificate-authority"]).read_bytes()).decode()
+        )
+        context = ssl.create_default_context(cadata=base64.b64decode(self.authority).decode())
+        if "client-certificate-data" in user:
+            folder = kubeconfig.parent
+            for name in ("client-certificate", "client-key"):
+                path = folder / f".{name}.pem"
+                path.touch(mode=0o600)
+                path.write_bytes(base64.b64decode(user[f"{name}-data"]))
+            context.load_cert_chain(folder / ".client-certificate.pem", folder / ".client-key.pem")
+        headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+        self._http = httpx.Client(base_url=self.server, verify=context, headers=headers, timeout=30, trust_env=False)
+
+    def path(self, kind: str, namespace: str | None = None, name: str = "", sub: str = "") -> str:
+        prefix, plural = _PATHS[kind]
+        parts = [prefix, *(["namespaces", namespace] if namespace else []), plural, *([name] if name else [])]
+        return "/" + "/".join(parts + ([sub] if sub else []))
+
+    def request(self, method: str, path: str, **options):
+        """Any request; the answer's JSON, or `RefusedError`."""
+        response = self._http.request(method, path, **options)
+        if response.status_code >= 400:
+            try:
+                message = response.json().get("message", response.text)
+            except ValueError:
+                message = response.text
+            raise RefusedError(response.status_code, message)
+        return response.json()
+
+    def get(self, kind: str, name: str, namespace: str | None = None):
+        """An object, or None."""
+        try:
+            return self.request("GET", self.path(kind, namespace, name))
+        except RefusedError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(self, kind: str, namespace: str | None = None, selector: str = "") -> list:
+        return self.request("GET", self.path(kind, namespace), params={"labelSelector": selector})["items"]
+
+    def apply(self, manifest: dict, *, dry_run: bool = False, sub: str = ""):
+        """Server-side apply by a person, with strict validation, as kubectl does."""
+        metadata = manifest["metadata"]
+        options = {"fieldManager": "person", "force": "true", "fieldValidation": "Strict"}
+        return self.request(
+            "PATCH",
+            self.path(manifest["kind"], metadata.get("namespace"), metadata["name"], sub),
+            params=options | ({"dryRun": "All"} if dry_run else {}),
+            content=yaml.safe_dump(manifest),
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
+
+    def create(self, manifest: dict, *, dry_run: bool = False):
+        params = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        namespace = manifest["metadata"].get("namespace")
+        return self.request("POST", self.path(manifest["kind"], namespace), params=params, json=manifest)
+
+    def patch(self, kind: str, namespace: str | None, name: str, change: dict, sub: str = ""):
+        """A JSON merge patch."""
+        path = self.path(kind, namespace, name, sub)
+        return self.request("PATCH", path, json=change, headers={"Content-Type": "application/merge-patch+json"})
+
+    def delete(self, kind: str, namespace: str | None, name: str) -> None:
+        try:
+            self.request("DELETE", self.path(kind, namespace, name), params={"propagationPolicy": "Background"})
+        except RefusedError as error:
+            if error.status != 404:
+                raise
+
+    def condition(self, kind: str, namespace: str, name: str, which: str = "Ready"):
+        """(status, reason, message) of a condition, or None."""
+        obj = self.get(kind, name, namespace) or {}
+        for each in obj.get("status", {}).get("conditions", ()):
+            if each["type"] == which:
+                return each["status"], each["reason"], each["message"]
+        return None
+
+    def until_condition(self, kind, namespace, name, reason, which="Ready", seconds=40.0):
+        """Wait for a reason; returns (status, reason, message)."""
+
+        def probe():
+            found = self.condition(kind, namespace, name, which)
+            return found if found and found[1] == reason else None
+
+        try:
+            return until(probe, f"{kind} {name}: no {which}/{reason}", seconds)
+        except AssertionError as error:
+            found = (self.get(kind, name, namespace) or {}).get("status")
+            raise AssertionError(f"{error}; status {found}") from None
+
+    def table(self, kind: str, namespace: str):
+        """What `kubectl get` shows: a dict per row, by column."""
+        answer = self._http.get(
+            self.path(kind, namespace), headers={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        ).json()
+        names = [column["name"] for column in answer["columnDefinitions"]]
+        return [dict(zip(names, row["cells"], strict=True)) for row in answer["rows"]]
+
+    def run_pods(self, namespace: str, name: str, kind: str = "Deployment") -> None:
+        """Play the kubelet, which there is none of: say that a workload's pods are there."""
+        obj = self.get(kind, name, namespace)
+        if kind == "Job":
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            done = [
+                {"type": kind, "status": "True", "lastTransitionTime": now, "reason": "CompletionsReached"}
+                for kind in ("SuccessCriteriaMet", "Complete")
+            ]
+            status = {"conditions": done, "startTime": now, "completionTime": now, "succeeded": 1}
+        else:
+            count = obj["spec"]["replicas"]
+            numbers = {f"{each}eplicas": count for each in ("r", "readyR", "availableR", "updatedR")}
+            status = numbers | {"observedGeneration": obj["metadata"]["generation"]}
+        self.patch(kind, namespace, name, {"status": status}, sub="status")
+
+
+def crds() -> list[dict]:
+    """The chart's definitions, without Helm."""
+    folder = ROOT / "charts" / "k2" / "templates" / "crds"
+    texts = (path.read_text() for path in sorted(folder.glob("*.yaml")))
+    return [yaml.safe_load("\n".join(line for line in text.splitlines() if "{{" not in line)) for text in texts]
+
+
+def operator_rules() -> list[dict]:
+    """The rules that the chart gives the operator: the tests run under these and no others."""
+    text = (ROOT / "charts" / "k2" / "templates" / "_rules.tpl").read_text()
+    found = re.search(r'\{\{-? define "k2\.rules" -?\}\}(.*?)\{\{-? end -?\}\}', text, re.DOTALL)
+    assert found is not None
+    return yaml.safe_load(found.group(1))
+
+
+def grant(cluster: Cluster, namespace: str, secrets: list[str], watched: list[str] | None = None) -> None:
+    """The operator's service account in `namespace`, with a ClusterRole (or a Role in each of `watched`)."""
+    rules = operator_rules()
+    if secrets:
+        rules.append({"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get"]})
+    api = "rbac.authorization.k8s.io/v1"
+    name = f"k2-operator-{namespace}"
+    subject = {"kind": "ServiceAccount", "name": "k2-operator", "namespace": namespace}
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "k2-operator", "namespace": namespace},
+        }
+    )
+    for where in watched if watched is not None else [None]:
+        kind = "Role" if where else "ClusterRole"
+        metadata = {"name": name} | ({"namespace": where} if where else {})
+        cluster.apply({"apiVersion": api, "kind": kind, "metadata": metadata, "rules": rules})
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+        cluster.apply(
+            {
+                "apiVersion": api,
+                "kind": f"{kind}Binding",
+                "metadata": metadata,
+                "roleRef": reference,
+                "subjects": [subject],
+            }
+        )
+
+
+class Operator:
+    """`python -m k2_operator` under its service account. `log` has its output."""
+
+    def __init__(self, cluster: Cluster, folder: Path, namespace: str, platform: dict, **env: str) -> None:
+        self._cluster, self._folder, self._namespace = cluster, folder, namespace
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "platform.yaml").write_text(yaml.safe_dump(platform))
+        self.log = folder / "operator.log"
+        self._env = env
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Start it; returns when it is ready."""
+        from k2_testing.controlplane import free_port
+
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._write_kubeconfig()
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "k2_operator"],
+                env={
+                    "PATH": os.environ["PATH"],
+                    "HOME": str(self._folder),
+                    "KUBECONFIG": str(self._folder / "kubeconfig"),
+                    "K2_PLATFORM_FILE": str(self._folder / "platform.yaml"),
+                    "K2_DATA_DIR": str(self._folder),
+                    "K2_METRICS_PORT": str(port),
+                    "K2_LOG_FORMAT": "json",
+                    **self._env,
+                },
+                stdout=output,
+                stderr=output,
+            )
+        until(self._ready, f"the operator is not ready; {self.tail()}", 90)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        self._process.terminate()
+        return self._process.wait(30)
+
+    def kill(self) -> None:
+        """SIGKILL: as when a node dies."""
+        self._process.kill()
+        self._process.wait(10)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def metrics(self) -> dict[str, float]:
+        """Its metrics by name with labels."""
+        text = httpx.get(f"{self.url}/metrics", trust_env=False).text
+        lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
+    def tail(self) -> str:
+        return self.log.read_text()[-3000:] if self.log.exists() else ""
+
+    def _ready(self) -> bool:
+        assert self._process.poll() is None, f"the operator has ended: {self.tail()}"
+        try:
+            return httpx.get(f"{self.url}/ready", trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _write_kubeconfig(self) -> None:
+        path = self._cluster.path("ServiceAccount", self._namespace, "k2-operator", "token")
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 7200},
+        }
+        token = self._cluster.request("POST", path, json=request)["status"]["token"]
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": "it",
+                    "cluster": {
+                        "server": self._cluster.server,
+                        "certificate-authority-data": self._cluster.authority,
+                    },
+                }
+            ],
+            "users": [{"name": "operator", "user": {"token": token}}],
+            "contexts": [
+                {"name": "it", "context": {"cluster": "it", "user": "operator", "namespace": self._namespace}}
+            ],
+            "current-context": "it",
+        }
+        path = self._folder / "kubeconfig"
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(config))
