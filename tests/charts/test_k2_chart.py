@@ -1,0 +1,293 @@
+"""charts/k2: what is rendered, looked at as the operator, the query service and a person will."""
+
+import base64
+import copy
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from k2_testing import charts
+
+from k2.model.platform import Platform
+from k2.model.workload import QueryConfig
+from k2_operator.build import deployment
+from k2_operator.plans import QueryPlan
+from k2_operator.resources import Resources
+
+VALUES = Path(__file__).parent / "values"
+EVERYTHING = ("-f", str(VALUES / "everything.yaml"))
+
+
+@pytest.fixture(scope="session")
+def default(helm):
+    return charts.render(helm, "k2")
+
+
+@pytest.fixture(scope="session")
+def everything(helm):
+    return charts.render(helm, "k2", *EVERYTHING)
+
+
+def test_the_platform_file_is_one_that_the_operator_reads(everything, tmp_path):
+    file = tmp_path / "platform.yaml"
+    file.write_text(charts.one(everything, "ConfigMap", "k2-platform")["data"]["platform.yaml"])
+    platform = Platform.read(file)
+    assert platform.kafka.ca_secret_name == "kafka-cluster-ca"
+    assert platform.images.workload == "k2-workloads:0.1.0"
+    assert platform.api.url == "http://k2-query.markets"
+
+
+def test_the_platform_may_name_another_image_and_address(helm):
+    rendered = charts.render(
+        helm, "k2", "--set", "platform.images.workload=mine:1,platform.api.url=https://k2.example.com"
+    )
+    found = yaml.safe_load(charts.one(rendered, "ConfigMap", "k2-platform")["data"]["platform.yaml"])
+    assert found["images"] == {"workload": "mine:1", "pullPolicy": "IfNotPresent"}
+    assert found["api"] == {"url": "https://k2.example.com"}
+
+
+def test_the_query_services_configuration_is_one_that_it_reads(everything):
+    text = charts.one(everything, "ConfigMap", "k2-query-config")["data"]["config.json"]
+    config = QueryConfig.model_validate(json.loads(text))
+    assert config.host == "0.0.0.0"
+    assert str(config.api_keys_file) == "/etc/k2/api-keys/keys.json"
+
+
+def test_the_query_pod_is_the_one_that_the_builder_makes(everything, tmp_path):
+    """The builder's pod runs under `k2 up`; Helm's must tell the service the same things in the same places."""
+    file = tmp_path / "platform.yaml"
+    file.write_text(charts.one(everything, "ConfigMap", "k2-platform")["data"]["platform.yaml"])
+    plan = QueryPlan("markets", "k2-query", QueryConfig(host="0.0.0.0"), 2, "k2-api-keys", Resources())
+    built = deployment.query(plan, Platform.read(file))[1]
+    chart = copy.deepcopy(charts.one(everything, "Deployment", "k2-query"))
+    assert chart["spec"]["selector"] == built["spec"]["selector"]
+    assert chart["spec"]["strategy"] == built["spec"]["strategy"]
+    theirs, ours = built["spec"]["template"]["spec"], chart["spec"]["template"]["spec"]
+    # What a chart leaves to its values: where the pod runs and where its image comes from.
+    for only_here in ("imagePullSecrets", "affinity", "enableServiceLinks", "topologySpreadConstraints"):
+        ours.pop(only_here, None)
+        theirs.pop(only_here, None)
+    (query,), (built_query,) = ours.pop("containers"), theirs.pop("containers")
+    for container in (query, built_query):
+        for variable in container["env"]:
+            if variable["name"] == "K2_CATALOG_PROPERTIES":  # JSON with blanks or without is the same
+                variable["value"] = json.loads(variable["value"])
+    assert query.pop("env")[:-1] == built_query.pop("env")  # the last is the values' own
+    assert query.pop("resources")
+    built_query.pop("resources")
+    assert query == built_query
+    assert ours == theirs
+
+
+def test_the_operator_is_told_the_same_connections(everything):
+    query, operator = (charts.one(everything, "Deployment", f"k2-{name}") for name in ("query", "operator"))
+    told = [
+        [
+            variable
+            for variable in found["spec"]["template"]["spec"]["containers"][0]["env"]
+            if variable["name"].startswith(("K2_KAFKA", "K2_REGISTRY", "K2_CATALOG"))
+        ]
+        for found in (query, operator)
+    ]
+    assert told[0] == told[1]
+    assert len(told[0]) == 12
+
+
+def test_one_operator_and_never_two(default):
+    operator = charts.one(default, "Deployment", "k2-operator")
+    assert operator["spec"]["replicas"] == 1
+    assert operator["spec"]["strategy"] == {"type": "Recreate"}
+    assert not [
+        budget for budget in charts.kind(default, "PodDisruptionBudget") if "operator" in budget["metadata"]["name"]
+    ]
+
+
+def test_a_changed_platform_rolls_the_operator_and_a_changed_configuration_the_service(helm):
+    def stamp(name, *values):
+        found = charts.one(charts.render(helm, "k2", *values), "Deployment", name)
+        return found["spec"]["template"]["metadata"]["annotations"]["k2.dev/config-hash"]
+
+    assert stamp("k2-operator") == stamp("k2-operator")
+    assert stamp("k2-operator") != stamp("k2-operator", "--set", "platform.registry.url=http://other")
+    assert stamp("k2-query") != stamp("k2-query", "--set", "query.config.threads=3")
+    assert stamp("k2-query") == stamp("k2-query", "--set", "query.replicas=3")
+
+
+def test_pods_are_told_apart_as_the_operators_are(default):
+    for name in ("operator", "query"):
+        found = charts.one(default, "Deployment", f"k2-{name}")
+        labels = found["spec"]["template"]["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "k2"
+        assert labels["app.kubernetes.io/name"] == f"k2-{name}"
+        assert found["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        service = charts.one(default, "Service", f"k2-{name}")
+        assert service["spec"]["selector"] == found["spec"]["selector"]["matchLabels"]
+        container = found["spec"]["template"]["spec"]["containers"][0]
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= {
+            port["name"] for port in container["ports"]
+        }
+
+
+# --- API keys -----------------------------------------------------------------------------------------------------------
+def test_a_key_is_made_and_the_service_gets_only_its_digest(default):
+    key = _data(charts.one(default, "Secret", "k2-api-key"), "api-key")
+    assert len(key) == 40
+    keys = json.loads(_data(charts.one(default, "Secret", "k2-api-keys"), "keys.json"))
+    assert keys == [{"name": "helm", "sha256": hashlib.sha256(key.encode()).hexdigest()}]
+    assert "k2-api-key" not in _mounted(charts.one(default, "Deployment", "k2-query"))
+
+
+def test_digests_are_enough(helm):
+    manifests = charts.render(helm, "k2", "-f", str(VALUES / "bare.yaml"))
+    assert [secret["metadata"]["name"] for secret in charts.kind(manifests, "Secret")] == ["k2-api-keys"]
+
+
+def test_a_secret_of_ones_own_is_used_and_none_is_made(helm):
+    manifests = charts.render(helm, "k2", "--set", "query.apiKeys.existingSecret=mine")
+    assert not charts.kind(manifests, "Secret")
+    assert "mine" in _mounted(charts.one(manifests, "Deployment", "k2-query"))
+    assert not [
+        variable
+        for variable in charts.one(manifests, "Pod", "k2-test-query")["spec"]["containers"][0]["env"]
+        if variable["name"] == "API_KEY"
+    ]
+
+
+# --- what the operator may do -------------------------------------------------------------------------------------------
+def test_the_operator_has_a_role_where_it_watches_and_nowhere_else(everything, default):
+    assert {role["metadata"]["namespace"] for role in charts.kind(everything, "Role", "k2-operator")} == {
+        "markets",
+        "desk-a",
+        "desk-b",
+    }
+    assert [role["metadata"]["namespace"] for role in charts.kind(default, "Role")] == ["markets"]
+    for manifests in (everything, default):
+        assert not charts.kind(manifests, "ClusterRole")
+    for binding in charts.kind(everything, "RoleBinding"):
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "k2-operator", "namespace": "markets"}]
+
+
+def test_it_may_make_topics_only_beside_kafka(everything, default):
+    role = charts.one(everything, "Role", "k2-operator-topics")
+    assert role["metadata"]["namespace"] == "kafka"
+    assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"kafkatopics"}
+    assert not charts.kind(default, "Role", "k2-operator-topics")
+
+
+def test_the_whole_cluster_only_when_asked(helm):
+    manifests = charts.render(helm, "k2", "-f", str(VALUES / "cluster-wide.yaml"))
+    assert not charts.kind(manifests, "Role")
+    assert charts.one(manifests, "ClusterRole")["metadata"]["name"] == "markets-k2-operator"
+    assert charts.one(manifests, "PodMonitor")["spec"]["namespaceSelector"] == {"any": True}
+
+
+@pytest.mark.parametrize("values", [(), EVERYTHING, ("--set", "clusterWide=true")])
+def test_no_rule_is_a_blank_cheque(values, helm):
+    for role in [r for r in charts.render(helm, "k2", *values) if r["kind"] in ("Role", "ClusterRole")]:
+        for rule in role["rules"]:
+            assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
+            if "secrets" in rule["resources"]:
+                assert rule["verbs"] == ["get"], "never list: that reads them all"
+                assert rule["resourceNames"]
+            assert not {"roles", "rolebindings", "clusterroles", "pods/exec", "serviceaccounts"} & set(
+                rule["resources"]
+            )
+            assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
+
+
+def test_the_query_service_has_no_account_and_no_token(default):
+    pod = charts.one(default, "Deployment", "k2-query")["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert "serviceAccountName" not in pod
+
+
+# --- toggles ------------------------------------------------------------------------------------------------------------
+def test_by_default_nothing_needs_what_a_cluster_may_not_have(default):
+    assert {manifest["apiVersion"].split("/")[0] for manifest in default} <= {
+        "v1",
+        "apps",
+        "policy",
+        "rbac.authorization.k8s.io",
+        "apiextensions.k8s.io",
+    }
+
+
+def test_the_definitions_can_be_left_out_and_otherwise_survive_an_uninstall(helm, default):
+    definitions = charts.kind(default, "CustomResourceDefinition")
+    assert {d["metadata"]["name"] for d in definitions} == {"marketfeeds.k2.dev", "icebergtables.k2.dev"}
+    for definition in definitions:
+        assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert not charts.kind(charts.render(helm, "k2", "--set", "crds.install=false"), "CustomResourceDefinition")
+
+
+def test_a_budget_only_where_another_replica_can_take_over(helm, default):
+    assert charts.one(default, "PodDisruptionBudget", "k2-query")["spec"]["maxUnavailable"] == 1
+    assert not charts.kind(charts.render(helm, "k2", "--set", "query.replicas=1"), "PodDisruptionBudget")
+
+
+def test_with_autoscaling_nobody_else_sets_the_replicas(everything):
+    assert "replicas" not in charts.one(everything, "Deployment", "k2-query")["spec"]
+    assert charts.one(everything, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "k2-query"
+
+
+def test_metrics_are_not_for_the_world(everything):
+    for rule in charts.one(everything, "Ingress")["spec"]["rules"]:
+        paths = [path["path"] for path in rule["http"]["paths"]]
+        assert "/" not in paths
+        assert "/metrics" not in paths
+        assert "/v1" in paths
+    matches = charts.one(everything, "HTTPRoute")["spec"]["rules"][0]["matches"]
+    assert [match["path"]["value"] for match in matches] == paths
+
+
+def test_no_controller_is_preferred(helm):
+    found = charts.one(charts.render(helm, "k2", "--set", "ingress.enabled=true"), "Ingress")
+    assert "annotations" not in found["metadata"]
+    assert "ingressClassName" not in found["spec"]
+
+
+def test_policies_let_in_the_asked_and_the_scraper(everything):
+    policies = {policy["metadata"]["name"]: policy["spec"] for policy in charts.kind(everything, "NetworkPolicy")}
+    assert set(policies) == {"k2-metrics", "k2-query", "k2-egress", "k2-operator"}
+    assert policies["k2-query"]["ingress"][0]["from"]
+    assert policies["k2-egress"]["policyTypes"] == ["Egress"]
+    assert {"port": 9093, "protocol": "TCP"} in policies["k2-egress"]["egress"][-1]["ports"]
+
+
+def test_monitors_find_what_they_are_for(everything):
+    for monitor in charts.kind(everything, "ServiceMonitor"):
+        service = charts.one(everything, "Service", monitor["metadata"]["name"])
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+    pods = charts.one(everything, "PodMonitor")["spec"]
+    assert pods["namespaceSelector"] == {"matchNames": ["markets", "desk-a", "desk-b"]}
+    assert pods["podMetricsEndpoints"][0]["port"] == "metrics"
+
+
+def test_another_release_has_other_names(helm):
+    names = [
+        {(m["kind"], m["metadata"]["name"]) for m in charts.render(helm, "k2", *EVERYTHING, release=release)}
+        for release in ("k2", "other")
+    ]
+    shared = {kind for kind, _ in names[0] & names[1]}
+    assert shared == {"CustomResourceDefinition"}
+
+
+def test_the_notes_can_be_copied(helm):
+    template = (charts.CHARTS / "k2" / "templates" / "NOTES.txt").read_text()
+    for command in ("kubectl -n {{ $ns }} apply -f manifests/samples/", "X-API-Key: $KEY", "helm -n {{ $ns }} test"):
+        assert command in template
+
+
+def _data(secret, key):
+    return base64.b64decode(secret["data"][key]).decode()
+
+
+def _mounted(workload):
+    return {
+        volume["secret"]["secretName"]
+        for volume in workload["spec"]["template"]["spec"]["volumes"]
+        if "secret" in volume
+    }
