@@ -35,11 +35,14 @@ class OperatorSettings(BaseSettings):
     namespaces: list[str] = Field(
         default_factory=list, description="Namespaces to watch, as a JSON list; default: the operator's own."
     )
+    workload_image: str | None = Field(
+        default=None, description="Image of the workloads, over the one in platform.yaml (for development tools)."
+    )
 
 
 async def run(settings: Settings, own: OperatorSettings) -> None:
     """Run until a signal."""
-    platform = _platform(settings)
+    platform = _platform(settings, own)
     registry, configuration = kopf.OperatorRegistry(), kopf.OperatorSettings()
     watch.configure(configuration)
     found = access.access(configuration)
@@ -67,11 +70,15 @@ async def run(settings: Settings, own: OperatorSettings) -> None:
             await server.cleanup()
 
 
-def _platform(settings: Settings) -> Platform:
+def _platform(settings: Settings, own: OperatorSettings) -> Platform:
     path = settings.platform_file or settings.data_dir / "platform.yaml"
     if not Path(path).exists():
         raise UserError("The platform's settings are not there", found=str(path), expected="K2_PLATFORM_FILE")
-    return Platform.read(Path(path))
+    platform = Platform.read(Path(path))
+    if own.workload_image is None:
+        return platform
+    images = platform.images.model_copy(update={"workload": own.workload_image})
+    return platform.model_copy(update={"images": images})
 
 
 async def _serve(settings: Settings, controller: Controller) -> web.AppRunner:
