@@ -11,6 +11,7 @@ from k2_testing import charts
 from prometheus_client import Counter, Gauge, Histogram
 
 from k2.obs import metrics
+from k2_operator import metrics as operator_metrics
 
 RUNBOOKS = charts.ROOT / "docs" / "runbooks"
 CASES = Path(__file__).parent / "alerts"
@@ -102,7 +103,9 @@ def test_dashboards_are_whole(helm):
     found = [
         m for m in charts.kind(charts.render(helm, "k2", *ON), "ConfigMap") if "dashboard" in m["metadata"]["name"]
     ]
-    assert {m["metadata"]["name"] for m in found} == {"k2-dashboard-pipeline", "k2-dashboard-queries"}
+    assert {m["metadata"]["name"] for m in found} == {
+        f"k2-dashboard-{name}" for name in ("operator", "pipeline", "queries")
+    }
     for config in found:
         assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
         (text,) = config["data"].values()
@@ -132,7 +135,12 @@ def _panels(manifests):
 
 
 def _collectors():
-    return [value for value in vars(metrics).values() if isinstance(value, Counter | Gauge | Histogram)]
+    return [
+        value
+        for module in (metrics, operator_metrics)
+        for value in vars(module).values()
+        if isinstance(value, Counter | Gauge | Histogram)
+    ]
 
 
 def _metric_names():

@@ -1,0 +1,200 @@
+"""kind-config.yaml and the Tiltfile, read by their own languages: what they name is there, and they fit the charts."""
+
+from pathlib import Path
+
+import pytest
+import starlark
+import yaml
+from k2_testing import charts
+
+ROOT = charts.ROOT
+
+
+class Tilt:
+    """Stand-ins for Tilt's built-ins, as far as the Tiltfile uses them: each call is written down.
+
+    What Tilt checks itself is checked here: paths that exist, resources that were declared before they are configured.
+    """
+
+    def __init__(self, helm: Path, **options) -> None:
+        self.options = options
+        self.declared: set[str] = set()
+        self.images: dict[str, dict] = {}
+        self.manifests: list[dict] = []
+        self.resources: dict[str, dict] = {}
+        self.locals: dict[str, dict] = {}
+        self.contexts: list[str] = []
+        self._helm = helm
+
+    def evaluate(self) -> "Tilt":
+        module = starlark.Module()
+        for name in (
+            "docker_build",
+            "k8s_yaml",
+            "k8s_resource",
+            "local_resource",
+            "helm",
+            "blob",
+            "sync",
+            "run",
+            "link",
+        ):
+            module.add_callable(name, getattr(self, name))
+        module.add_callable("fall_back_on", self.fall_back_on)
+        module.add_callable("port_forward", lambda local, container=None, name="": [local, container, name])
+        module.add_callable("allow_k8s_contexts", self.contexts.extend)
+        module.add_callable("config_define", lambda name, usage="": self.declared.add(name))
+        module.add_callable("config_parse", self._parse)
+        module["TRIGGER_MODE_MANUAL"] = "manual"
+        # The language has no objects with methods: `config.define_bool` becomes a plain function.
+        source = (ROOT / "Tiltfile").read_text()
+        for method in ("define_string_list", "define_string", "define_bool"):
+            source = source.replace(f"config.{method}(", "config_define(")
+        source = source.replace("config.parse(", "config_parse(")
+        dialect = starlark.Dialect.extended()
+        dialect.enable_top_level_stmt = True
+        starlark.eval(module, starlark.parse("Tiltfile", source, dialect=dialect), starlark.Globals.standard())
+        return self
+
+    def _parse(self):
+        assert set(self.options) <= self.declared
+        return self.options
+
+    def docker_build(self, ref, *, context, dockerfile, target, only, live_update, match_in_env_vars=False):
+        assert context == "."
+        for path in only:
+            assert (ROOT / path).exists(), path
+        text = (ROOT / dockerfile).read_text()
+        assert f" AS {target}\n" in text
+        for line in text.splitlines():
+            words = line.split()
+            if words[:1] == ["COPY"] and "--from" not in line:
+                for source in words[1:-1]:
+                    assert any(source == each or source.startswith(f"{each}/") for each in only), f"{ref}: {source}"
+        self.images[ref] = {"live_update": live_update, "env": match_in_env_vars, "dockerfile": text}
+
+    def helm(self, path, *, name, namespace, values=(), set=()):  # noqa: A002 - Tilt's name
+        flags = [part for file in values for part in ("-f", str(ROOT / file))]
+        flags += [part for value in set for part in ("--set", value)]
+        return charts.template(self._helm, path.removeprefix("charts/"), *flags, release=name, namespace=namespace)
+
+    def blob(self, text):
+        return text
+
+    def k8s_yaml(self, text):
+        self.manifests += [document for document in yaml.safe_load_all(text) if document]
+
+    def k8s_resource(
+        self, workload="", *, new_name="", objects=(), labels=(), resource_deps=(), port_forwards=(), links=()
+    ):
+        if workload:
+            assert workload in self.workloads(), f"no such workload: {workload}"
+        for dependency in resource_deps:
+            assert dependency in self.workloads() | set(self.resources) | set(self.locals), dependency
+        self.resources[workload or new_name] = {"labels": labels, "links": links, "forwards": port_forwards}
+
+    def local_resource(self, name, cmd, *, deps=(), labels=(), resource_deps=(), auto_init=True, trigger_mode="auto"):
+        for path in deps:
+            assert (ROOT / path).exists(), path
+        for dependency in resource_deps:
+            assert dependency in self.resources
+        self.locals[name] = {"cmd": cmd, "labels": labels, "auto": auto_init and trigger_mode != "manual"}
+
+    def sync(self, local, remote):
+        assert (ROOT / local).is_dir()
+        return ["sync", local, remote]
+
+    def run(self, command):
+        return ["run", command]
+
+    def fall_back_on(self, paths):
+        for path in paths:
+            assert (ROOT / path).exists(), path
+        return ["fall_back_on", *paths]
+
+    def link(self, url, name):
+        return [url, name]
+
+    def workloads(self) -> set[str]:
+        return {m["metadata"]["name"] for m in self.manifests if m["kind"] in ("Deployment", "StatefulSet")}
+
+
+@pytest.fixture(scope="module")
+def tilt(helm):
+    return Tilt(helm).evaluate()
+
+
+@pytest.fixture(scope="module")
+def kind_config():
+    return yaml.safe_load((ROOT / "kind-config.yaml").read_text())
+
+
+def test_everything_stands_in_a_group(tilt):
+    assert set(tilt.resources) == {*tilt.workloads(), "namespace"}
+    assert {label for each in tilt.resources.values() for label in each["labels"]} == {"parts", "k2"}
+    assert {label for each in tilt.locals.values() for label in each["labels"]} == {"feeds", "buttons"}
+
+
+def test_both_images_are_updated_live_where_the_image_has_its_code(tilt):
+    assert set(tilt.images) == {"k2-operator", "k2-workloads"}
+    for image in tilt.images.values():
+        steps = image["live_update"]
+        assert [step[0] for step in steps] == ["fall_back_on", "sync", "sync", "run"]
+        assert "/tmp/k2-dev.pid" in steps[-1][1]
+        for _, local, remote in steps[1:3]:
+            assert remote == f"/opt/app/{Path(local).name}"
+            assert f"COPY {local} /src/{local}" in image["dockerfile"]
+            assert "--target /opt/app" in image["dockerfile"]
+    assert tilt.images["k2-workloads"]["env"]
+
+
+def test_the_operator_starts_sinks_from_the_image_that_was_just_built(tilt):
+    (operator,) = (m for m in tilt.manifests if m["kind"] == "Deployment" and m["metadata"]["name"] == "k2-operator")
+    (container,) = operator["spec"]["template"]["spec"]["containers"]
+    env = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert env["K2_OPERATOR_WORKLOAD_IMAGE"].startswith("k2-workloads:")
+    assert container["securityContext"]["readOnlyRootFilesystem"] is False
+
+
+def test_buttons_do_nothing_until_they_are_pressed(tilt):
+    buttons = {name for name, each in tilt.locals.items() if "buttons" in each["labels"]}
+    assert buttons == {"load-sample", "reset", "show-key"}
+    assert not any(tilt.locals[name]["auto"] for name in buttons)
+    assert tilt.locals["samples"]["auto"]
+
+
+def test_it_works_on_this_machines_cluster_and_on_no_other(tilt, kind_config):
+    assert tilt.contexts == [f"kind-{kind_config['name']}"]
+    for each in tilt.locals.values():
+        assert each["cmd"].count("kubectl") == each["cmd"].count(f"kubectl --context {tilt.contexts[0]} ")
+
+
+def test_links_lead_where_kind_maps_a_port(tilt, kind_config):
+    ports = {mapping["hostPort"] for mapping in kind_config["nodes"][0]["extraPortMappings"]}
+    links = tilt.resources["k2-query"]["links"]
+    assert {name for _, name in links} == {"API", "Metrics"}
+    assert all(int(url.split(":")[2].split("/")[0]) in ports for url, _ in links)
+
+
+def test_what_kind_maps_is_the_queries_node_port_on_loopback(tilt, kind_config):
+    mappings = kind_config["nodes"][0]["extraPortMappings"]
+    assert {mapping["listenAddress"] for mapping in mappings} == {"127.0.0.1"}
+    (service,) = (m for m in tilt.manifests if m["kind"] == "Service" and m["metadata"]["name"] == "k2-query")
+    assert service["spec"]["ports"][0]["nodePort"] in {mapping["containerPort"] for mapping in mappings}
+
+
+def test_addresses_and_secrets_of_the_platform_are_those_of_the_parts(tilt):
+    (config,) = (m for m in tilt.manifests if m["kind"] == "ConfigMap" and m["metadata"]["name"] == "k2-platform")
+    platform = yaml.safe_load(config["data"]["platform.yaml"])
+    services = {m["metadata"]["name"]: m["spec"]["ports"][0]["port"] for m in tilt.manifests if m["kind"] == "Service"}
+    assert platform["kafka"]["bootstrapServers"] == f"kafka:{services['kafka']}"
+    assert platform["registry"]["url"].startswith(f"http://registry:{services['registry']}/")
+    assert platform["catalog"]["properties"]["s3.endpoint"] == f"http://minio:{services['minio']}"
+    secrets = {m["metadata"]["name"]: m["data"] for m in tilt.manifests if m["kind"] == "Secret"}
+    assert set(secrets[platform["catalog"]["secretName"]]) == {"uri", "s3.access-key-id", "s3.secret-access-key"}
+
+
+def test_ones_own_parts_are_not_installed_twice(helm):
+    tilt = Tilt(helm, kafka=False, minio=False, namespace="desk").evaluate()
+    assert tilt.workloads() == {"k2-operator", "k2-query", "registry", "postgresql"}
+    assert {m["metadata"].get("namespace") for m in tilt.manifests} <= {"desk", None}
