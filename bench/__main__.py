@@ -22,7 +22,7 @@ from rich.table import Table
 from bench import parts
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("codec", "producer", "sink", "peers", "latency", "queries")
+NAMES = ("codec", "producer", "loader", "sink", "peers", "latency", "queries")
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def run(wanted: set[str], *, quick: bool, keep: bool) -> tuple[dict, list[parts.
 
     step("codec", lambda: module("bench.codec", "--json", "--rows", 100_000 if quick else 500_000), codec_figures)
     with contextlib.ExitStack() as stack:
-        if wanted & {"producer", "sink", "peers", "latency"}:
+        if wanted & {"producer", "loader", "sink", "peers", "latency"}:
             parts.say("starting Kafka and the registry")
             place = stack.enter_context(parts.ground(keep=keep))
             on_ground(place, step, found, quick=quick, wanted=wanted)
@@ -84,7 +84,7 @@ def run(wanted: set[str], *, quick: bool, keep: bool) -> tuple[dict, list[parts.
 
 def on_ground(place: parts.Ground, step, found: dict, *, quick: bool, wanted: set[str]) -> None:
     """What is measured on one broker, topic and disk."""
-    from bench import latency, peers, sink
+    from bench import latency, loader, peers, sink
 
     rows = 1_000_000 if quick else 5_000_000
     rounds = 1 if quick else 3
@@ -93,7 +93,8 @@ def on_ground(place: parts.Ground, step, found: dict, *, quick: bool, wanted: se
         lambda: module("bench.producer", "--json", "--rows", rows // 5, "--bootstrap-servers", place.bootstrap_servers),
         producer_figures,
     )
-    # The long topic comes last: peers are measured on the same one as the sink was.
+    step("loader", lambda: loader.measure(place, rows=4 * rows // 5), loader.figures)
+    # The topic is made longer after the peers, so that they read what the sink read.
     step(
         "sink",
         lambda: sink.measure(place, rows=rows, rounds=rounds, naive_rows=50_000 if quick else 300_000),
