@@ -16,6 +16,7 @@ from k2_operator import metrics, objects, observe
 from k2_operator.apply import Applier
 from k2_operator.build import labels
 from k2_operator.cache import FEED, TABLE, Cache, Change
+from k2_operator.collector import Collector
 from k2_operator.kube import ApiError, Kube
 from k2_operator.news import News
 from k2_operator.objects import Ref
@@ -44,13 +45,14 @@ class Controller:
     world: World
     namespaces: Sequence[str] | None
     cache: Cache = field(default_factory=Cache)
-    figures: dict[Ref, Mapping[str, Any]] = field(default_factory=dict[Ref, Mapping[str, Any]])
+    _collector: Collector = field(init=False)
     _queue: WorkQueue[Ref] = field(init=False)
     _reconciler: Reconciler = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
     _synced: bool = False
 
     def __post_init__(self) -> None:
+        self._collector = Collector(self.cache, self.platform, self.world, self.wake)
         self._reconciler = Reconciler(
             kube=self.kube,
             cache=self.cache,
@@ -60,9 +62,10 @@ class Controller:
             secrets=observe.Secrets(self.kube, self.platform),
             news=News(self.kube),
             wake=self.wake,
-            figures=lambda where: self.figures.get(where, {}),
+            told=self._collector.told,
         )
         self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
+        metrics.QUEUE.set_function(self._queue.__len__)
 
     async def start(self) -> None:
         """List everything, then begin to work: who owns a topic can only be told by who knows all feeds."""
@@ -77,6 +80,7 @@ class Controller:
         self._tasks = [
             asyncio.create_task(self._queue.run(), name="k2-queue"),
             asyncio.create_task(self._resync(), name="k2-resync"),
+            asyncio.create_task(self._collector.run(), name="k2-collector"),
         ]
         for task in self._tasks:
             task.add_done_callback(_end_with)
@@ -118,7 +122,6 @@ class Controller:
         if change is Change.SPEC or (change is Change.STATUS and where.kind not in KINDS):
             parsed = self.cache.parsed(where)
             self._after(where, obj, parsed.resource if parsed else None)
-        metrics.QUEUE.set(len(self._queue))
 
     def wake(self, where: Ref) -> None:
         """Have a resource looked at."""

@@ -36,7 +36,9 @@ def trimmed(obj: Object) -> dict[str, Any]:
     metadata = {name: value for name, value in obj["metadata"].items() if name not in ("managedFields", "selfLink")}
     annotations = metadata.get("annotations")
     if annotations:
-        metadata["annotations"] = {name: value for name, value in annotations.items() if name not in _NOISE}
+        metadata.pop("annotations")
+        if kept := {name: value for name, value in annotations.items() if name not in _NOISE}:
+            metadata["annotations"] = kept
     return {**obj, "metadata": metadata}
 
 

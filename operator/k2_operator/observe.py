@@ -101,7 +101,8 @@ def _table_plans(cache: Cache, namespace: str, names: set[str]) -> dict[Key, Tab
     found: dict[Key, TablePlan] = {}
     for name in names:
         facts = table(cache, Ref(TABLE, namespace, name))
-        if facts is not None and facts.plan is not None and not facts.deleting:
+        # One that is being deleted is still there, as long as a feed uses it.
+        if facts is not None and facts.plan is not None:
             found[namespace, name] = facts.plan
     return found
 

@@ -19,13 +19,20 @@ from k2_operator import apply, finish, metrics, observe, status
 from k2_operator.build import feed as build_feed
 from k2_operator.build import names
 from k2_operator.cache import FEED, Cache
+from k2_operator.collector import Told
 from k2_operator.kube import Kube
 from k2_operator.news import News
 from k2_operator.objects import Object, Ref, condition
 from k2_operator.plans import FeedPlan
 from k2_operator.status import Finding, no, yes
+from k2_operator.validate import ResourceError
 from k2_operator.world import World
 
+WELL = {
+    "TopicsExist": "Topics and dead-letter topics are there.",
+    "SubjectsRegistered": "The registry has the schemas.",
+    "TableExists": "The table is as described here.",
+}
 WAITING = no("Reconciling", "The operator has just begun with this resource.")
 
 
@@ -50,7 +57,7 @@ class Reconciler:
     secrets: observe.Secrets
     news: News
     wake: Callable[[Ref], None]
-    figures: Callable[[Ref], Mapping[str, Any]]
+    told: Callable[[Ref], Told]
     now: Callable[[], str] = utc_now
 
     async def reconcile(self, where: Ref) -> float | None:
@@ -75,14 +82,14 @@ class Reconciler:
         if facts.deleting:
             return await finish.feed(self, facts)
         if facts.plan is None:
-            await self._write(facts.obj, _refused(facts.errors), _feed_fields(facts, self.figures(where)))
+            await self._write(facts.obj, _refused(facts.errors), _feed_fields(facts, self.told(where).fields))
             return None
         if missing := await self.secrets.missing(where.namespace):
             finding = no(
                 "SecretNotFound",
                 f"Secret {', '.join(missing)} is not in namespace {where.namespace}; create it there. K2 copies no Secrets.",
             )
-            await self._write(facts.obj, {status.READY: finding}, _feed_fields(facts, self.figures(where)))
+            await self._write(facts.obj, {status.READY: finding}, _feed_fields(facts, self.told(where).fields))
             raise NotYetError(finding.message)
         if not (facts.obj.get("status") or {}).get("conditions"):
             await self._write(facts.obj, {status.READY: WAITING}, {})
@@ -116,7 +123,12 @@ class Reconciler:
         overall = status.ready(findings)
         if failures and isinstance(failures[0], WorldError) and overall.good:
             overall = no("ApplyFailed", str(failures[0]))
-        await self._write(facts.obj, {status.READY: overall, **findings}, _feed_fields(facts, self.figures(where)))
+        measured = self.told(where).findings or status.carried(facts.obj, ("Fresh", "Degraded"))
+        await self._write(
+            facts.obj,
+            {status.READY: overall, **findings, **measured},
+            _feed_fields(facts, self.told(where).fields),
+        )
         if worlds := [each for each in failures if isinstance(each, WorldError)]:
             raise worlds[0]
         return None
@@ -153,7 +165,7 @@ class Reconciler:
         except WorldError as error:
             failures.append(error)
             return no(unreachable, str(error))
-        return yes(well)
+        return yes(well, WELL[well])
 
     async def _table(self, where: Ref) -> float | None:
         facts = observe.table(self.cache, where)
@@ -208,9 +220,13 @@ class Reconciler:
         await self._write(obj, {status.READY: finding}, {})
 
 
-def _refused(errors: Sequence[Any]) -> dict[str, Finding]:
+def _refused(errors: Sequence[ResourceError]) -> dict[str, Finding]:
     """`Ready` for a resource without a plan: the first error's reason, every error's text."""
-    return {status.READY: no(errors[0].reason, "; ".join(error.text for error in errors))}
+    findings = {status.READY: no(errors[0].reason, "; ".join(error.text for error in errors))}
+    about_tables = [error for error in errors if error.reason in ("TableNotFound", "SchemaMismatch")]
+    if about_tables:
+        findings["TablesReady"] = no(about_tables[0].reason, "; ".join(error.text for error in about_tables))
+    return findings
 
 
 def _is_of(manifest: Object, workload: str) -> bool:
@@ -229,12 +245,15 @@ def _completed(facts: observe.FeedFacts, plan: FeedPlan) -> str | None:
 
 def _feed_fields(facts: observe.FeedFacts, figures: Mapping[str, Any]) -> dict[str, Any]:
     before, plan = facts.obj.get("status") or {}, facts.plan
-    kept = {name: before.get(name) for name in ("streams", "topics", "completedSource", "sinkReplicas")}
-    if plan is not None:
+    # What was measured before a restart holds until it is measured again.
+    kept = {name: before.get(name) for name in ("lag", "rate", "lastEventTime")}
+    if plan is None:
+        kept |= {name: before.get(name) for name in ("streams", "topics", "completedSource", "sinkReplicas")}
+    else:
         streams = facts.obj["spec"]["streams"]
         sinks = [facts.object("Deployment", names.sink(each.config.topic, each.config.table)) for each in plan.sinks]
         pods = [int((each.get("status") or {}).get("replicas") or 0) for each in sinks if each is not None]
-        kept = {
+        kept |= {
             "streams": ",".join(each["dataType"] for each in streams),
             "topics": [str(each.name) for each in plan.topics] or None,
             "completedSource": _completed(facts, plan),
@@ -250,7 +269,7 @@ def _tables_ready(facts: observe.FeedFacts) -> Finding:
             return no("TableNotReady", f"IcebergTable {name} has not been looked at yet.")
         if found["status"] != "True":
             return no("TableNotReady", f"IcebergTable {name}: {found['reason']}: {found['message']}")
-    return yes("TablesExist")
+    return yes("TablesExist", "The tables of all streams are there.")
 
 
 def _workloads(facts: observe.FeedFacts, plan: FeedPlan) -> dict[str, Finding]:

@@ -80,6 +80,16 @@ def status(
     }
 
 
+def carried(obj: Object, kinds: Sequence[str]) -> dict[str, Finding]:
+    """Findings of those types as they stand in the status already."""
+    found = {kind: condition(obj, kind) for kind in kinds}
+    return {
+        kind: Finding(each["status"], each["reason"], each["message"])
+        for kind, each in found.items()
+        if each is not None
+    }
+
+
 def ready(findings: Mapping[str, Finding]) -> Finding:
     """`Ready` of a feed: everything that it needs, or the first thing that is missing."""
     for gate in GATES:

@@ -48,7 +48,8 @@ def platform(kafka, registry, tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("lake")
     return {
         "kafka": {"bootstrapServers": kafka.bootstrap_servers},
-        "registry": {"url": registry.url},
+        # The registry asks for no password; that its Secret has to be there is tested all the same.
+        "registry": {"url": registry.url, "secretName": "k2-registry"},
         "catalog": {
             "properties": {
                 "type": "sql",
@@ -63,7 +64,7 @@ def platform(kafka, registry, tmp_path_factory) -> dict:
 def operator(cluster, platform, tmp_path_factory):
     """The operator at work in the whole cluster, under the chart's rules. Who stops it starts it again."""
     make_namespace(cluster, "k2-system")
-    grant(cluster, "k2-system", [])
+    grant(cluster, "k2-system", ["k2-registry"])
     running = Operator(
         cluster, tmp_path_factory.mktemp("operator"), "k2-system", platform, K2_OPERATOR_CLUSTER_WIDE="true"
     )
@@ -74,14 +75,20 @@ def operator(cluster, platform, tmp_path_factory):
 
 def make_namespace(cluster, name):
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    # The default service account comes a moment later; objects can be made before that.
     return name
+
+
+def make_secret(cluster, namespace):
+    """The Secret that platform.yaml names."""
+    metadata = {"name": "k2-registry", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"username": "k2"}})
 
 
 @pytest.fixture
 def namespace(cluster, unique):
     """A namespace of this test's own, emptied at the end."""
     name = make_namespace(cluster, f"k2-{unique}")
+    make_secret(cluster, name)
     yield name
     for feed in cluster.list("MarketFeed", name):
         where = feed["metadata"]["name"]

@@ -1,57 +1,27 @@
 """The operator on a real API server, with real Kafka, registry and catalog. There are no nodes: the tests say when pods run."""
 
+import statistics
+import time
+
 import pytest
 from k2_testing.cluster import until
+from k2_testing.resources import FINITE, LIVE, events_of, feed, make_ready, names_of, owned, table
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300, func_only=True)]
+from k2.bus.admin import partition_counts
+from k2.lake.catalog import load_table, open_named
 
-
-def table(namespace, name="trades", schema=None, identifier=None, **spec):
-    return {
-        "apiVersion": "k2.dev/v1alpha1",
-        "kind": "IcebergTable",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {"identifier": identifier or f"{namespace.replace('-', '_')}.{name}", "schema": schema or name, **spec},
-    }
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
 
 
-def feed(namespace, name="sim", streams=("trades",), source=None, exchange="SIM", **spec):
-    return {
-        "apiVersion": "k2.dev/v1alpha1",
-        "kind": "MarketFeed",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "source": source or {"external": {}},
-            "exchange": exchange,
-            "streams": [{"dataType": each, "tableRef": {"name": each}} for each in streams],
-            "topic": {"partitions": 1},
-            **spec,
-        },
-    }
+def topics_of(kafka, *names):
+    return partition_counts({"bootstrap.servers": kafka.bootstrap_servers}, names)
 
 
-FINITE = {"synthetic": {"start": "2026-03-02", "symbols": ["ACME"], "days": 1}}
-LIVE = {"synthetic": {"start": "2026-03-02", "symbols": ["ACME"], "days": 0, "eventsPerSecond": 10}}
-
-
-def owned(cluster, namespace, feed="sim"):
-    kinds = ("Deployment", "Job", "ConfigMap")
-    return {
-        (kind, each["metadata"]["name"]): each
-        for kind in kinds
-        for each in cluster.list(kind, namespace, f"k2.dev/feed={feed}")
-    }
-
-
-def names_of(cluster, namespace, kind, feed="sim"):
-    return sorted(name for found, name in owned(cluster, namespace, feed) if found == kind)
-
-
-def test_a_feed_gets_all_its_objects_and_its_conditions_tell_the_truth(cluster, operator, namespace):
+def test_a_feed_gets_all_its_objects_and_its_conditions_tell_the_truth(cluster, operator, namespace, kafka):
     cluster.apply(table(namespace))
     cluster.apply(feed(namespace, source=LIVE))
     until(lambda: len(owned(cluster, namespace)) == 4, "objects")
-    status, _reason, message = cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    status, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
     assert status == "False"
     assert "has 0 of 1 pods available" in message
     for which, good in (
@@ -60,6 +30,207 @@ def test_a_feed_gets_all_its_objects_and_its_conditions_tell_the_truth(cluster, 
         ("TablesReady", "TablesExist"),
     ):
         assert cluster.until_condition("MarketFeed", namespace, "sim", good, which)[0] == "True"
-    assert cluster.condition("IcebergTable", namespace, "trades") == ("True", "TableExists", "")
+    assert cluster.condition("IcebergTable", namespace, "trades")[:2] == ("True", "TableExists")
+    assert topics_of(kafka, "market.equities.trades.sim", "market.equities.trades.sim.dlq") == {
+        "market.equities.trades.sim": 1,
+        "market.equities.trades.sim.dlq": 1,
+    }
+    make_ready(cluster, namespace)
+    found = cluster.get("MarketFeed", "sim", namespace)
+    assert {each["observedGeneration"] for each in found["status"]["conditions"]} == {1}
+    reasons = {reason for reason, _ in events_of(cluster, namespace, "sim")}
+    assert {"Created", "AsAsked"} <= reasons
+
+
+def test_a_table_of_feeds_answers_whether_they_are_well(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace))
+    make_ready(cluster, namespace)
+    row = cluster.table("MarketFeed", namespace)[0]
+    assert (row["Exchange"], row["Streams"], row["Ready"], row["Reason"]) == ("SIM", "trades", "True", "AsAsked")
+    scale = cluster.request("GET", cluster.path("MarketFeed", namespace, "sim", "scale"))
+    assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (1, 1)
+
+
+def test_a_feed_waits_for_its_table_and_goes_on_when_it_comes(cluster, operator, namespace):
+    cluster.apply(feed(namespace))
+    status, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "TableNotFound")
+    assert status == "False"
+    assert "no usable IcebergTable of that name" in message
+    assert cluster.condition("MarketFeed", namespace, "sim", "TablesReady")[:2] == ("False", "TableNotFound")
+    assert owned(cluster, namespace) == {}
+    cluster.apply(table(namespace))
+    make_ready(cluster, namespace)
+
+
+def test_a_feed_waits_for_a_secret_names_it_and_goes_on_when_it_comes(cluster, operator, namespace):
+    cluster.delete("Secret", namespace, "k2-registry")
+    # Whether it is there is remembered for a minute at most, by namespace; this namespace is new.
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace))
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "SecretNotFound")
+    assert f"Secret k2-registry is not in namespace {namespace}" in message
+    metadata = {"name": "k2-registry", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable", seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "text"),
+    [
+        (
+            {"exchange": "NOWHERE"},
+            "InvalidSpec",
+            "spec.exchange: unknown exchange: found 'NOWHERE', expected one of ASX",
+        ),
+        ({"sink": {"commitInterval": "2d"}}, "InvalidSpec", "spec.sink.commitInterval: out of range: found '2d'"),
+        (
+            {"streams": [{"dataType": "quotes", "tableRef": {"name": "trades"}}]},
+            "SchemaMismatch",
+            "IcebergTable trades holds trades, the stream holds quotes",
+        ),
+    ],
+    ids=["exchange", "interval", "type"],
+)
+def test_a_mistake_is_a_condition_with_its_remedy_and_no_loop(cluster, operator, namespace, change, reason, text):
+    cluster.apply(table(namespace))
+    wrong = feed(namespace)
+    wrong["spec"] |= change
+    cluster.apply(wrong)
+    status, _, message = cluster.until_condition("MarketFeed", namespace, "sim", reason)
+    assert status == "False"
+    assert text in message
+    before = reconciles(operator)
+    time.sleep(3)  # nothing may happen: there is no event to wait for
+    assert reconciles(operator) == before
+
+
+def reconciles(operator):
+    return sum(value for name, value in operator.metrics().items() if name.startswith("k2_operator_reconciles_total"))
+
+
+def test_a_schema_that_the_registry_refuses_is_a_condition(cluster, operator, namespace, registry):
+    from k2.bus.registry import Schemas
+
+    schemas = Schemas({"url": registry.url})
+    old = '{"type": "record", "name": "Trade", "fields": [{"name": "price", "type": "string"}]}'
+    schemas.register("market.options.trades.sim-value", old)
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="options"))
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "SchemaRefused", "SchemasReady")
+    assert "not backward compatible" in message
+    assert cluster.condition("MarketFeed", namespace, "sim")[1] == "SchemaRefused"
+
+
+def test_what_somebody_deletes_or_edits_is_back_in_seconds(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, source=LIVE))
+    make_ready(cluster, namespace)
+    took = []
     for name in names_of(cluster, namespace, "Deployment"):
-        cluster.run_pods(namespace, name)
+        uid = cluster.get("Deployment", name, namespace)["metadata"]["uid"]
+        started = time.monotonic()
+        cluster.delete("Deployment", namespace, name)
+
+        def is_back(name=name, uid=uid):
+            found = cluster.get("Deployment", name, namespace)
+            return found is not None and found["metadata"]["uid"] != uid
+
+        until(is_back, f"{name} is not back", 10)
+        took.append(time.monotonic() - started)
+    assert max(took) < 3, took
+    sink = next(name for name in names_of(cluster, namespace, "Deployment") if name.startswith("k2-sink"))
+    cluster.patch("Deployment", namespace, sink, {"spec": {"replicas": 5}})
+    until(lambda: cluster.get("Deployment", sink, namespace)["spec"]["replicas"] == 1, "replicas stay", 5)
+    config = next(name for name in names_of(cluster, namespace, "ConfigMap") if name.startswith("k2-sink"))
+    cluster.patch("ConfigMap", namespace, config, {"data": {"config.json": "{}"}})
+    until(lambda: cluster.get("ConfigMap", config, namespace)["data"]["config.json"] != "{}", "the edit stays", 5)
+    until(lambda: "Repaired" in {reason for reason, _ in events_of(cluster, namespace, "sim")}, "no Event")
+
+
+def test_what_the_spec_no_longer_wants_is_removed(cluster, operator, namespace):
+    for name in ("trades", "quotes"):
+        cluster.apply(table(namespace, name))
+    cluster.apply(feed(namespace, streams=("trades", "quotes")))
+    until(lambda: len(names_of(cluster, namespace, "Deployment")) == 2, "two sinks")
+    cluster.apply(feed(namespace, streams=("quotes",)))
+    until(lambda: len(names_of(cluster, namespace, "Deployment")) == 1, "one sink")
+    until(lambda: len(names_of(cluster, namespace, "ConfigMap")) == 1, "one ConfigMap")
+    assert "quotes" in names_of(cluster, namespace, "Deployment")[0]
+
+
+def test_scaling_reaches_the_sinks(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="futures", topic={"partitions": 3}))
+    until(lambda: names_of(cluster, namespace, "Deployment"), "a sink")
+    cluster.patch("MarketFeed", namespace, "sim", {"spec": {"replicas": 3}}, sub="scale")
+    name = names_of(cluster, namespace, "Deployment")[0]
+    until(lambda: cluster.get("Deployment", name, namespace)["spec"]["replicas"] == 3, "not scaled")
+
+
+def test_a_table_is_made_and_evolved(cluster, operator, namespace, platform):
+    def properties():
+        catalog = open_named("k2", platform["catalog"]["properties"])
+        try:
+            return dict(load_table(catalog, f"{namespace.replace('-', '_')}.trades").properties)
+        finally:
+            catalog.close()
+
+    cluster.apply(table(namespace))
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")
+    assert properties()["write.parquet.row-group-limit"] == "32768"
+    cluster.apply(table(namespace, properties={"write.parquet.row-group-limit": "65536"}))
+    until(lambda: properties()["write.parquet.row-group-limit"] == "65536", "not evolved")
+    until(lambda: "Changed" in {reason for reason, _ in events_of(cluster, namespace, "trades")}, "no Event")
+
+
+def test_two_tables_of_one_identifier_have_one_owner_until_it_goes(cluster, operator, namespace):
+    identifier = f"{namespace.replace('-', '_')}.trades"
+    cluster.apply(table(namespace))
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")
+    time.sleep(1.1)  # age is told in seconds
+    cluster.apply(table(namespace, "again", "trades", identifier))
+    _, _, message = cluster.until_condition("IcebergTable", namespace, "again", "DuplicateIdentifier")
+    assert f"belongs to IcebergTable {namespace}/trades" in message
+    cluster.delete("IcebergTable", namespace, "trades")
+    cluster.until_condition("IcebergTable", namespace, "again", "TableExists")
+
+
+def test_a_finite_source_is_read_once_and_never_again(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, source=FINITE))
+    until(lambda: names_of(cluster, namespace, "Job"), "a Job")
+    job = names_of(cluster, namespace, "Job")[0]
+    cluster.run_pods(namespace, job, "Succeeded")
+    cluster.until_condition("MarketFeed", namespace, "sim", "LoadCompleted", "ProducerAvailable")
+    assert cluster.get("MarketFeed", "sim", namespace)["status"]["completedSource"] == job.rpartition("-")[2]
+    make_ready(cluster, namespace)
+    cluster.delete("Job", namespace, job)
+    until(lambda: not names_of(cluster, namespace, "Job"), "the Job is there")
+    operator.kill()
+    operator.start()
+    time.sleep(2)  # nothing may come
+    assert names_of(cluster, namespace, "Job") == []
+    another = {"synthetic": FINITE["synthetic"] | {"seed": 2}}
+    cluster.apply(feed(namespace, source=another))
+    until(lambda: names_of(cluster, namespace, "Job"), "no other Job")
+    assert names_of(cluster, namespace, "Job") != [job]
+
+
+def test_all_objects_are_there_within_a_second(cluster, operator, namespace, record_property):
+    for name in ("trades", "quotes"):
+        cluster.apply(table(namespace, name))
+        cluster.until_condition("IcebergTable", namespace, name, "TableExists")
+    took = []
+    for number, exchange in enumerate(
+        ("ASX", "NYSE", "NASDAQ", "LSE", "TSE", "CME", "BINANCE", "COINBASE", "KRAKEN", "SIM")
+    ):
+        name = f"feed-{number}"
+        manifest = feed(namespace, name, ("trades", "quotes"), LIVE, exchange, assetClass="fx")
+        started = time.monotonic()
+        cluster.apply(manifest)
+        until(lambda name=name: len(owned(cluster, namespace, name)) == 6, "objects", 20, pause=0.02)
+        took.append(time.monotonic() - started)
+    p95 = statistics.quantiles(took, n=20)[-1]
+    record_property("apply_to_all_objects_p95_seconds", round(p95, 3))
+    assert p95 < 2, took  # the target is one second; the machine may be busy with other tests

@@ -109,7 +109,17 @@ def test_a_port_in_use_is_said_so():
 
 
 def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
-    units = ("_total", "_seconds", "_bytes", "_rows", "_messages", "_snapshots", "_connections", "_busy", "_in_progress")
+    units = (
+        "_total",
+        "_seconds",
+        "_bytes",
+        "_rows",
+        "_messages",
+        "_snapshots",
+        "_connections",
+        "_busy",
+        "_in_progress",
+    )
     for family in REGISTRY.collect():
         if family.name.startswith(("python_", "process_")):
             continue

@@ -149,6 +149,22 @@ def end_offsets(kafka_config: Mapping[str, str], topic: str, isolation: Isolatio
     return _offsets(kafka_config, topic, OffsetSpec.latest(), isolation)
 
 
+def end_offsets_of(kafka_config: Mapping[str, str], topics: Iterable[str]) -> dict[str, dict[int, int]]:
+    """`end_offsets` of many topics in two requests; topics that do not exist are left out."""
+    with _admin(kafka_config) as admin:
+        found = _describe(admin, list(topics))
+        spec: Any = OffsetSpec.latest()
+        asked = {TopicPartition(name, each.id): spec for name, topic in found.items() for each in topic.partitions}
+        if not asked:
+            return {}
+        level = IsolationLevel.READ_COMMITTED
+        ends: dict[str, dict[int, int]] = {name: {} for name in found}
+        answers = admin.list_offsets(asked, isolation_level=level, request_timeout=REQUEST_SECONDS)
+        for each, future in answers.items():
+            ends[each.topic][each.partition] = int(_result(future, each.topic).offset)
+    return ends
+
+
 def beginning_offsets(kafka_config: Mapping[str, str], topic: str) -> dict[int, int]:
     """The earliest offset that retention has left, per partition."""
     return _offsets(kafka_config, topic, OffsetSpec.earliest(), "read_uncommitted")

@@ -1,0 +1,310 @@
+"""Suspend, take over, delete, restart: what becomes of a feed over its life, on a real API server with real Kafka."""
+
+import time
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from k2_testing.cluster import Operator, grant, until
+from k2_testing.resources import FINITE, LIVE, events_of, feed, make_ready, names_of, owned, table
+
+from k2.bus.admin import partition_counts
+from k2.lake.catalog import open_named
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
+
+
+def topic_exists(kafka, name):
+    return bool(partition_counts({"bootstrap.servers": kafka.bootstrap_servers}, [name]))
+
+
+def is_gone(cluster, namespace, name="sim", kind="MarketFeed"):
+    return cluster.get(kind, name, namespace) is None
+
+
+def replicas(cluster, namespace, feed="sim"):
+    return {
+        name: each["spec"]["replicas"]
+        for (kind, name), each in owned(cluster, namespace, feed).items()
+        if kind == "Deployment"
+    }
+
+
+def versions(cluster, namespace):
+    kinds = ("MarketFeed", "IcebergTable", "Deployment", "ConfigMap", "Job")
+    return {
+        (kind, each["metadata"]["name"]): each["metadata"]["resourceVersion"]
+        for kind in kinds
+        for each in cluster.list(kind, namespace)
+    }
+
+
+def test_suspend_stops_what_runs_and_resume_goes_on(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, source=LIVE))
+    make_ready(cluster, namespace)
+    cluster.patch("MarketFeed", namespace, "sim", {"spec": {"suspend": True}})
+    cluster.until_condition("MarketFeed", namespace, "sim", "Suspended")
+    assert set(replicas(cluster, namespace).values()) == {0}
+    cluster.patch("MarketFeed", namespace, "sim", {"spec": {"suspend": False}})
+    until(lambda: set(replicas(cluster, namespace).values()) == {1}, "not resumed")
+    make_ready(cluster, namespace)
+
+
+def test_a_suspended_load_has_a_suspended_job(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, source=FINITE, suspend=True))
+    until(lambda: names_of(cluster, namespace, "Job"), "a Job")
+    job = names_of(cluster, namespace, "Job")[0]
+    assert cluster.get("Job", job, namespace)["spec"]["suspend"] is True
+    cluster.patch("MarketFeed", namespace, "sim", {"spec": {"suspend": False}})
+    until(lambda: cluster.get("Job", job, namespace)["spec"]["suspend"] is False, "not resumed")
+
+
+def test_a_later_feed_does_not_get_the_topic_until_the_owner_goes(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, "first"))
+    until(lambda: names_of(cluster, namespace, "Deployment", "first"), "a sink")
+    time.sleep(1.1)  # age is told in seconds
+    cluster.apply(feed(namespace, "second"))
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "second", "TopicClaimed")
+    assert f"belong to MarketFeed {namespace}/first, which is older" in message
+    sink = names_of(cluster, namespace, "Deployment", "first")
+    assert owned(cluster, namespace, "second") == {}
+    cluster.delete("MarketFeed", namespace, "first")
+    until(lambda: is_gone(cluster, namespace, "first"), "the owner stays")
+    until(lambda: names_of(cluster, namespace, "Deployment", "second") == sink, "not taken over")
+    cluster.until_condition("MarketFeed", namespace, "second", "SinkNotAvailable")
+
+
+def test_a_feed_without_a_sink_of_its_own_only_produces(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, "first"))
+    time.sleep(1.1)
+    stream = {"dataType": "trades", "tableRef": {"name": "trades"}, "sink": {"enabled": False}}
+    cluster.apply(feed(namespace, "second", [stream], LIVE))
+    until(lambda: names_of(cluster, namespace, "Deployment", "second") == ["second-producer"], "a producer")
+    cluster.until_condition("MarketFeed", namespace, "second", "NoSink", "SinkAvailable")
+
+
+def test_a_deleted_feed_takes_what_runs_and_leaves_the_data(cluster, operator, namespace, kafka, platform):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, source=LIVE, assetClass="crypto"))
+    cluster.until_condition("MarketFeed", namespace, "sim", "TopicsExist", "TopicsReady")
+    until(lambda: cluster.list("Pod", namespace), "pods")
+    cluster.delete("MarketFeed", namespace, "sim")
+    until(lambda: is_gone(cluster, namespace), "the feed stays", 60)
+    until(lambda: owned(cluster, namespace) == {}, "objects stay", 60)
+    assert topic_exists(kafka, "market.crypto.trades.sim")
+    assert "Drained" in {reason for reason, _ in events_of(cluster, namespace, "sim")}
+    cluster.delete("IcebergTable", namespace, "trades")
+    until(lambda: is_gone(cluster, namespace, "trades", "IcebergTable"), "the table stays")
+    assert table_exists(platform, namespace)
+
+
+def table_exists(platform, namespace):
+    catalog = open_named("k2", platform["catalog"]["properties"])
+    try:
+        return catalog.table_exists(f"{namespace.replace('-', '_')}.trades")
+    finally:
+        catalog.close()
+
+
+def test_with_the_policy_delete_topics_and_table_go_too(cluster, operator, namespace, kafka, platform):
+    cluster.apply(table(namespace, deletionPolicy="Delete"))
+    topic = {"partitions": 1, "deletionPolicy": "Delete"}
+    cluster.apply(feed(namespace, assetClass="fx", topic=topic))
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    cluster.delete("IcebergTable", namespace, "trades")
+    _, _, message = cluster.until_condition("IcebergTable", namespace, "trades", "InUse")
+    assert "MarketFeed sim sends to it" in message
+    assert table_exists(platform, namespace)
+    cluster.delete("MarketFeed", namespace, "sim")
+    until(lambda: is_gone(cluster, namespace), "the feed stays", 60)
+    until(lambda: not topic_exists(kafka, "market.fx.trades.sim"), "the topic stays")
+    assert not topic_exists(kafka, "market.fx.trades.sim.dlq")
+    until(lambda: is_gone(cluster, namespace, "trades", "IcebergTable"), "the table stays")
+    assert not table_exists(platform, namespace)
+
+
+def test_what_was_not_drained_in_time_stays_in_its_topic_whatever_the_policy(cluster, operator, namespace, kafka):
+    cluster.apply(table(namespace))
+    topic = {"partitions": 1, "deletionPolicy": "Delete"}
+    cluster.apply(feed(namespace, assetClass="futures", exchange="ASX", topic=topic, drainTimeout="3s"))
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce("market.futures.trades.asx", b"a message that no sink reads: there are no pods")
+    assert producer.flush(20) == 0
+    cluster.delete("MarketFeed", namespace, "sim")
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "Draining")
+    assert message == "1 messages are not in the tables yet."
+    until(lambda: is_gone(cluster, namespace), "the feed stays", 60)
+    assert topic_exists(kafka, "market.futures.trades.asx")
+    assert "DrainTimedOut" in {reason for reason, _ in events_of(cluster, namespace, "sim")}
+
+
+def test_skip_drain_lets_go_at_once(cluster, operator, namespace, kafka):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="options", exchange="ASX"))
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer.produce("market.options.trades.asx", b"unread")
+    assert producer.flush(20) == 0
+    cluster.delete("MarketFeed", namespace, "sim")
+    cluster.until_condition("MarketFeed", namespace, "sim", "Draining")
+    cluster.patch("MarketFeed", namespace, "sim", {"metadata": {"annotations": {"k2.dev/skip-drain": "true"}}})
+    until(lambda: is_gone(cluster, namespace), "the feed stays", 10)
+
+
+def test_at_rest_nothing_is_written(cluster, operator, namespace):
+    for name in ("trades", "quotes"):
+        cluster.apply(table(namespace, name))
+    cluster.apply(feed(namespace, streams=("trades", "quotes"), source=LIVE))
+    make_ready(cluster, namespace)
+    # The first figures are a write, the same ones again are none.
+    until(lambda: "lag" in cluster.get("MarketFeed", "sim", namespace)["status"], "never measured", 60)
+    time.sleep(3)  # the last events
+    before, requests = versions(cluster, namespace), writes(operator)
+    time.sleep(60)  # long enough for two rounds of the collector, and for a resync soon after the start
+    assert versions(cluster, namespace) == before
+    assert writes(operator) == requests
+
+
+def writes(operator):
+    found = operator.metrics()
+    return {
+        name: value
+        for name, value in found.items()
+        if name.startswith("k2_operator_api_requests_total{") and "GET" not in name
+    }
+
+
+def test_a_restart_changes_nothing_that_runs(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, source=LIVE))
+    make_ready(cluster, namespace)
+    until(lambda: "lag" in cluster.get("MarketFeed", "sim", namespace)["status"], "never measured", 60)
+    time.sleep(2)  # the last events
+    before = versions(cluster, namespace)
+    operator.kill()
+    operator.start()
+    until(
+        lambda: operator.metrics().get('k2_operator_reconciles_total{kind="MarketFeed",outcome="ok"}', 0) >= 1, "idle"
+    )
+    time.sleep(3)  # nothing may change
+    assert versions(cluster, namespace) == before
+    assert writes(operator) == {}
+
+
+def test_an_operator_killed_in_the_middle_goes_on_where_it_was(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, source=LIVE))
+    until(lambda: owned(cluster, namespace), "nothing has begun", pause=0.005)
+    operator.kill()
+    operator.start()
+    until(lambda: len(owned(cluster, namespace)) == 4, "objects")
+    make_ready(cluster, namespace)
+
+
+def test_what_changes_and_goes_while_the_operator_is_down_is_done_when_it_is_back(cluster, operator, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, "goes"))
+    cluster.apply(feed(namespace, "changes", exchange="ASX", source=LIVE))
+    cluster.until_condition("MarketFeed", namespace, "goes", "SinkNotAvailable")
+    until(lambda: len(owned(cluster, namespace, "changes")) == 4, "objects")
+    operator.kill()
+    try:
+        cluster.delete("MarketFeed", namespace, "goes")
+        cluster.patch("MarketFeed", namespace, "changes", {"spec": {"suspend": True}})
+        producer = next(name for name in names_of(cluster, namespace, "Deployment", "changes") if "producer" in name)
+        cluster.delete("Deployment", namespace, producer)
+        assert not is_gone(cluster, namespace, "goes")
+    finally:
+        operator.start()
+    until(lambda: is_gone(cluster, namespace, "goes"), "the deleted feed stays", 60)
+    until(lambda: set(replicas(cluster, namespace, "changes").values()) == {0}, "not suspended")
+    assert producer in names_of(cluster, namespace, "Deployment", "changes")
+
+
+def test_without_an_operator_the_finalizer_is_taken_off_by_hand(cluster, operator, namespace):
+    """The way out that docs/operator.md names, for who has uninstalled the operator first."""
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace))
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    operator.kill()
+    try:
+        cluster.delete("MarketFeed", namespace, "sim")
+        assert not is_gone(cluster, namespace)
+        cluster.patch("MarketFeed", namespace, "sim", {"metadata": {"finalizers": None}})
+        until(lambda: is_gone(cluster, namespace), "the feed stays")
+        until(lambda: owned(cluster, namespace) == {}, "objects stay", 60)
+    finally:
+        operator.start()
+
+
+def test_kafka_away_is_a_condition_and_it_goes_on_by_itself(cluster, operator, namespace, kafka):
+    cluster.apply(table(namespace))
+    kafka.stop()
+    try:
+        cluster.apply(feed(namespace, assetClass="options", exchange="LSE"))
+        status, _, message = cluster.until_condition(
+            "MarketFeed", namespace, "sim", "KafkaUnreachable", "TopicsReady", seconds=60
+        )
+        assert status == "False"
+        assert kafka.bootstrap_servers in message
+        assert names_of(cluster, namespace, "Deployment")  # workloads wait by themselves
+        since = cluster.get("MarketFeed", "sim", namespace)["status"]["conditions"][0]["lastTransitionTime"]
+        time.sleep(5)
+        now = cluster.get("MarketFeed", "sim", namespace)["status"]["conditions"][0]["lastTransitionTime"]
+        assert now == since
+    finally:
+        kafka.start()
+    cluster.until_condition("MarketFeed", namespace, "sim", "TopicsExist", "TopicsReady", seconds=90)
+
+
+def test_in_one_namespace_a_role_is_enough(cluster, operator, namespace, platform, tmp_path):
+    cluster.apply(table(namespace))
+    operator.kill()
+    try:
+        grant(cluster, namespace, ["k2-registry"], watched=[namespace])
+        narrow = Operator(cluster, tmp_path, namespace, platform, K2_OPERATOR_NAMESPACES=f'["{namespace}"]')
+        narrow.start()
+        cluster.apply(feed(namespace, source=LIVE))
+        make_ready(cluster, namespace)
+        name = names_of(cluster, namespace, "Deployment")[0]
+        cluster.delete("Deployment", namespace, name)
+        until(lambda: name in names_of(cluster, namespace, "Deployment"), "not repaired", 10)
+        assert narrow.stop() == 0
+        assert "forbidden" not in narrow.log.read_text()
+    finally:
+        operator.start()
+
+
+def test_lag_and_age_are_measured_from_kafka_alone(cluster, operator, namespace, kafka):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="crypto", exchange="KRAKEN", source=LIVE))
+    make_ready(cluster, namespace)
+    topic = "market.crypto.trades.kraken"
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for _ in range(7):
+        producer.produce(topic, b"seven messages")
+    assert producer.flush(20) == 0
+
+    def status():
+        return cluster.get("MarketFeed", "sim", namespace)["status"]
+
+    until(lambda: status().get("lag") == 7, "the lag is not seen", 100)
+    assert cluster.condition("MarketFeed", namespace, "sim", "Fresh")[1] == "NotMeasured"
+    # The sink's part: it commits its group's offsets, and beside them the time of the newest event.
+    group = next(each for each in names_of(cluster, namespace, "Deployment") if each.startswith("k2-sink-"))
+    commit(kafka, group, topic, 7, '{"snapshot":1,"newest":"2026-03-02T10:00:00+00:00","rows":7}')
+    until(lambda: status().get("lag") == 0, "the commit is not seen", 100)
+    assert status()["lastEventTime"] == "2026-03-02T10:00:00Z"
+    assert cluster.condition("MarketFeed", namespace, "sim", "Fresh")[:2] == ("False", "Stale")
+    assert cluster.condition("MarketFeed", namespace, "sim", "Degraded")[:2] == ("False", "AsExpected")
+    assert cluster.condition("MarketFeed", namespace, "sim")[1] == "AsAsked"
+
+
+def commit(kafka, group, topic, offset, text):
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group, "enable.auto.commit": False})
+    consumer.commit(offsets=[TopicPartition(topic, 0, offset, text)], asynchronous=False)
+    consumer.close()

@@ -1,0 +1,107 @@
+"""Status: what is said of what was found, and that a time moves only when its status does."""
+
+import pytest
+
+from k2_operator import status
+from k2_operator.status import no, ready, unknown, yes
+
+THEN, NOW = "2026-03-02T10:00:00Z", "2026-03-02T11:00:00Z"
+
+
+def resource(generation=1, **found):
+    return {"metadata": {"name": "sim", "generation": generation}, "status": found}
+
+
+def deployment(available=0, observed=1, generation=1, name="k2-sink-x"):
+    counts = {"availableReplicas": available} if available else {}
+    return {"metadata": {"name": name, "generation": generation}, "status": {"observedGeneration": observed, **counts}}
+
+
+def job(**conditions):
+    found = [{"type": kind, "status": value, "message": "why"} for kind, value in conditions.items()]
+    return {"metadata": {"name": "sim-load-1"}, "status": {"conditions": found}}
+
+
+def written(previous, finding, now=NOW, generation=1):
+    return status.status(resource(generation, conditions=previous), {"Ready": finding}, now)["conditions"][0]
+
+
+def test_a_time_moves_when_the_status_does_and_not_when_only_the_words_do():
+    first = written([], no("KafkaUnreachable", "away"), THEN)
+    assert first["lastTransitionTime"] == THEN
+    second = written([first], no("TopicRefused", "compacted"))
+    assert (second["reason"], second["lastTransitionTime"]) == ("TopicRefused", THEN)
+    third = written([second], yes("AsAsked"))
+    assert third["lastTransitionTime"] == NOW
+
+
+def test_the_same_findings_give_the_same_status_so_that_nothing_is_written():
+    findings = {"Ready": no("TableNotFound", "apply it"), "TablesReady": no("TableNotFound", "apply it")}
+    once = status.status(resource(3), findings, THEN, {"lag": None, "streams": "trades"})
+    assert "lag" not in once
+    again = status.status(resource(3, **once), findings, NOW, {"lag": None, "streams": "trades"})
+    assert again == once
+
+
+def test_the_generation_that_was_looked_at_is_told():
+    assert written([], yes("AsAsked"), generation=7)["observedGeneration"] == 7
+
+
+def test_a_long_message_is_cut():
+    assert len(written([], no("KafkaUnreachable", "x" * 5000))["message"]) == status.MESSAGE_LIMIT
+
+
+def gates(**different):
+    return {gate: different.get(gate, yes("Well")) for gate in status.GATES}
+
+
+def test_ready_is_every_gate_and_names_the_first_that_is_shut():
+    assert ready(gates()).good
+    shut = ready(gates(SinkAvailable=no("SinkNotAvailable", "pods"), TopicsReady=no("KafkaUnreachable", "away")))
+    assert (shut.status, shut.reason, shut.message) == ("False", "KafkaUnreachable", "away")
+    assert ready(gates(TablesReady=unknown("NotLooked", "yet"))).status == "False"
+
+
+@pytest.mark.parametrize(
+    ("deployments", "wanted", "suspended", "expected"),
+    [
+        ([deployment(2)], 2, False, ("True", "SinkAvailable")),
+        ([deployment(1)], 2, False, ("False", "SinkNotAvailable")),
+        ([deployment(2, observed=1, generation=2)], 2, False, ("False", "SinkNotAvailable")),
+        ([None], 1, False, ("False", "SinkNotAvailable")),
+        ([], 0, False, ("True", "NoSink")),
+        ([deployment(0)], 0, False, ("False", "ScaledToZero")),
+        ([deployment(1)], 1, True, ("False", "Suspended")),
+    ],
+)
+def test_sinks(deployments, wanted, suspended, expected):
+    found = status.sinks(deployments, wanted, suspended=suspended)
+    assert (found.status, found.reason) == expected
+    assert found.message
+
+
+@pytest.mark.parametrize(
+    ("found", "completed", "suspended", "expected"),
+    [
+        (None, True, False, ("True", "LoadCompleted")),
+        (None, False, False, ("False", "LoadStarting")),
+        (job(Failed="True"), False, False, ("False", "LoadFailed")),
+        (job(), False, False, ("False", "LoadStarting")),
+        ({"metadata": {"name": "j"}, "status": {"ready": 1}}, False, False, ("True", "LoadRunning")),
+        (job(), False, True, ("False", "Suspended")),
+        (job(Failed="True"), True, True, ("True", "LoadCompleted")),
+    ],
+)
+def test_loads(found, completed, suspended, expected):
+    said = status.load(found, completed=completed, suspended=suspended)
+    assert (said.status, said.reason) == expected
+
+
+def test_a_failed_load_says_what_to_do():
+    assert "delete the Job" in status.load(job(Failed="True"), completed=False, suspended=False).message
+
+
+def test_a_job_is_complete_when_it_says_so():
+    assert status.is_complete(job(Complete="True"))
+    assert not status.is_complete(job(Failed="True"))
+    assert not status.is_complete(None)
