@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 
 from pyiceberg.catalog import Catalog, load_catalog
@@ -32,11 +33,17 @@ def open_named(name: str, properties: Mapping[str, str]) -> Catalog:
         # Several sinks commit to one file; without a wait the second gets "database is locked".
         config["uri"] = f"{uri}{'&' if '?' in uri else '?'}timeout={BUSY_TIMEOUT_SECONDS}"
     try:
-        return load_catalog(name, **config)
+        catalog = load_catalog(name, **config)
     except Exception as error:
         raise WorldError(
             f"The Iceberg catalog {name!r} ({_without_password(uri)}) cannot be opened: {error}"
         ) from error
+    engine = getattr(catalog, "engine", None)
+    if engine is not None:
+        # An SQL catalog's pool lies in reference cycles: dropped, it would hold its connections until the garbage collector
+        # runs, and whoever opens a catalog at each try (a sink that waits for its table) uses up PostgreSQL's 100.
+        weakref.finalize(catalog, engine.dispose)
+    return catalog
 
 
 def load_table(catalog: Catalog, identifier: str) -> Table:

@@ -185,7 +185,9 @@ def _wait_for_parts(env: Settings, config: SinkConfig, stop: threading.Event, st
         try:
             kafka = env.kafka_config()
             ids = topic_ids(kafka, [config.topic])
-            recorded_offsets(load_table(open_catalog(env), config.table))
+            # Closed at once: a sink that waits long would use up the connections that the catalog's database grants.
+            with open_catalog(env) as catalog:
+                recorded_offsets(load_table(catalog, config.table))
             if config.topic in ids:
                 return Origin(config.topic, ids[config.topic], cluster_id(kafka))
             reason = f"there is no topic {config.topic} yet"
