@@ -340,20 +340,6 @@ def fleet(place: parts.Ground, *, seconds: float) -> dict:
     return found
 
 
-def file_sizes(place: parts.Ground, topic: str) -> dict:
-    """Sizes of the files that a sink with the default settings leaves when it reads at full speed."""
-    folder = Path(place.folder) / "sizes"
-    shutil.rmtree(folder, ignore_errors=True)
-    catalog = parts.make_lake(folder)
-    sink = parts.start_sink(place, folder, topic, "sink", "--until-end")
-    sink.wait(600)
-    table = catalog.load_table(parts.TABLE)
-    sizes = sorted(file.bytes for file in plan_files(table, _current(table)))
-    target = int(table.properties["write.target-file-size-bytes"])
-    shutil.rmtree(folder)
-    return {"files": len(sizes), "median_mib": statistics.median(sizes) / 2**20, "target_mib": target / 2**20}
-
-
 def measure(place: parts.Ground, *, seconds: float, past: int, past_seconds: float, fleet_seconds: float) -> dict:
     found: dict = {}
     found["one"] = one_sink(place, seconds=seconds, rate=RATE, past=past, past_seconds=past_seconds)

@@ -27,6 +27,7 @@ from k2.bus.admin import beginning_offsets, end_offsets
 from k2.bus.registry import Schemas
 from k2.lake.audit import audit_table
 from k2.lake.catalog import open_named
+from k2.lake.scan import plan_files
 
 TOPIC = parts.topic_name("bench")
 AGAIN = parts.topic_name("again")
@@ -49,7 +50,8 @@ def sink_run(place: parts.Ground, topic: str, folder: Path, name: str = "sink", 
     seconds = commits[-1]["at"] - first
     rows, duplicates = (sum(line[key] for line in commits) for key in ("rows", "duplicates"))
     began = time.monotonic()
-    audit = audit_table(open_named("k2", parts.catalog_properties(folder)).load_table(parts.TABLE), _ends(place, topic))
+    table = open_named("k2", parts.catalog_properties(folder)).load_table(parts.TABLE)
+    audit = audit_table(table, _ends(place, topic))
     held = sum(each.rows for each in audit.partitions if each.topic == topic)
     if not audit.ok or held != rows or any(each.behind for each in audit.partitions):
         raise SystemExit(f"the audit of {folder} found: {audit}")
@@ -64,8 +66,15 @@ def sink_run(place: parts.Ground, topic: str, folder: Path, name: str = "sink", 
         "process_rows_per_second": (rows + duplicates) / ((sink.ended or 0) - sink.started),
         "peak_rss_mib": sink.peak_kib / 1024,
         "cpu_us_per_row": sink.cpu_seconds / (rows + duplicates) * 1e6,
+        "file_mib": statistics.median(file.bytes for file in plan_files(table, _current(table))) / 2**20,
+        "target_file_mib": int(table.properties["write.target-file-size-bytes"]) / 2**20,
         "audit_seconds": time.monotonic() - began,
     }
+
+
+def _current(table) -> int | None:
+    snapshot = table.current_snapshot()
+    return None if snapshot is None else snapshot.snapshot_id
 
 
 def _ends(place: parts.Ground, topic: str) -> dict[str, dict[int, int]]:
@@ -284,6 +293,8 @@ def figures(found: dict) -> list[parts.Figure]:
             of="the sink, new rows",
         )
     )
+    target = sink["target_file_mib"]
+    rows.append(parts.figure("sink", "median data file", sink["file_mib"], "MiB", baseline=target, of="target size"))
     rows.append(parts.figure("sink", "processor time", sink["cpu_us_per_row"], "µs/row"))
     rows.append(parts.figure("sink", "peak memory", sink["peak_rss_mib"], "MiB", at_most=1024))
     return rows
