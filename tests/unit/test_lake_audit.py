@@ -110,7 +110,7 @@ def test_what_retention_deleted_is_counted_as_lost_for_ever(catalog):
     skip_to_earliest(catalog.load_table(TRADES), ORIGIN.topic, {0: 33, 1: 2})
     part = recorded_offsets(catalog.load_table(TRADES)).topics[ORIGIN.topic].partitions[0]
     assert (part.next, part.lost, part.non_records) == (33, 13, 0)
-    with pytest.raises(UserError, match="Nothing of .* is lost"):
+    with pytest.raises(UserError, match=r"Nothing of .* is lost"):
         skip_to_earliest(catalog.load_table(TRADES), ORIGIN.topic, {0: 33, 1: 2})
 
 
