@@ -33,7 +33,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the results go; default: bench/results/<date>.json")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that what was started is stopped
+    # As Ctrl-C: unwinds, so that what was started is stopped, and is not taken for a benchmark that failed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     wanted = set(given.only or NAMES) - (set() if given.peers or given.only else {"peers"})
     started = time.monotonic()
     facts = parts.machine()
