@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from k2.model.errors import K2Error
-from k2_operator import apply, observe
+from k2_operator import apply, observe, strimzi
 from k2_operator.build import feed as build_feed
 from k2_operator.build import names
 from k2_operator.cache import FEED, TABLE
@@ -151,7 +151,11 @@ async def _delete_topics(reconciler: Reconciler, facts: observe.FeedFacts, plan:
         for other in observe.rivals(reconciler.cache, where, plan.exchange)
         for topic in observe.topics_of(reconciler.cache, other)
     }
-    deleted = await reconciler.world.delete_topics([each for each in plan.topics if each.name not in taken])
+    free = [each for each in plan.topics if each.name not in taken]
+    if reconciler.platform.kafka.topics == "strimzi":
+        deleted = await strimzi.delete(reconciler.kube, plan, free, reconciler.platform)
+    else:
+        deleted = await reconciler.world.delete_topics(free)
     if deleted:
         await reconciler.news.post(facts.obj, "TopicsDeleted", f"Deleted {', '.join(deleted)}")
 

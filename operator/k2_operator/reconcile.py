@@ -15,7 +15,7 @@ from typing import Any
 
 from k2.model.errors import K2Error, UserError, WorldError
 from k2.model.platform import Platform
-from k2_operator import apply, finish, metrics, observe, status
+from k2_operator import apply, finish, metrics, observe, status, strimzi
 from k2_operator.build import feed as build_feed
 from k2_operator.build import names
 from k2_operator.cache import FEED, Cache
@@ -97,7 +97,7 @@ class Reconciler:
         _, topics, schemas, _ = await asyncio.gather(
             self._objects(facts, facts.plan, failures),
             self._step(
-                self.world.topics(facts.plan.topics),
+                self._topics(facts.plan),
                 ("TopicsExist", "TopicRefused", "KafkaUnreachable"),
                 facts,
                 failures,
@@ -147,6 +147,11 @@ class Reconciler:
             return
         for reason, message in changes.sentences():
             await self.news.post(facts.obj, reason, message)
+
+    def _topics(self, plan: FeedPlan) -> Awaitable[list[str]]:
+        if self.platform.kafka.topics == "strimzi":
+            return strimzi.topics(self.kube, plan, self.platform)
+        return self.world.topics(plan.topics)
 
     async def _step(
         self,

@@ -308,3 +308,21 @@ def commit(kafka, group, topic, offset, text):
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group, "enable.auto.commit": False})
     consumer.commit(offsets=[TopicPartition(topic, 0, offset, text)], asynchronous=False)
     consumer.close()
+
+
+def test_a_load_that_has_not_ended_gets_another_job_when_its_pod_has_to_change(cluster, operator, namespace):
+    """A Job's template cannot be changed: the API server refuses it, so the Job is replaced."""
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, source=FINITE))
+    until(lambda: names_of(cluster, namespace, "Job"), "a Job")
+    job = names_of(cluster, namespace, "Job")[0]
+    uid = cluster.get("Job", job, namespace)["metadata"]["uid"]
+    cluster.apply(feed(namespace, source=FINITE, producer={"resources": {"requests": {"cpu": "100m"}}}))
+
+    def is_another():
+        found = cluster.get("Job", job, namespace)
+        return found and found["metadata"]["uid"] != uid and found
+
+    found = until(is_another, "the Job stays", 40)
+    container = found["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["requests"] == {"cpu": "100m"}

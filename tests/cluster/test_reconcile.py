@@ -217,7 +217,7 @@ def test_a_finite_source_is_read_once_and_never_again(cluster, operator, namespa
     assert names_of(cluster, namespace, "Job") != [job]
 
 
-def test_all_objects_are_there_within_a_second(cluster, operator, namespace, record_property):
+def test_all_objects_are_there_within_a_second(cluster, operator, namespace):
     for name in ("trades", "quotes"):
         cluster.apply(table(namespace, name))
         cluster.until_condition("IcebergTable", namespace, name, "TableExists")
@@ -232,5 +232,4 @@ def test_all_objects_are_there_within_a_second(cluster, operator, namespace, rec
         until(lambda name=name: len(owned(cluster, namespace, name)) == 6, "objects", 20, pause=0.02)
         took.append(time.monotonic() - started)
     p95 = statistics.quantiles(took, n=20)[-1]
-    record_property("apply_to_all_objects_p95_seconds", round(p95, 3))
     assert p95 < 2, took  # the target is one second; the machine may be busy with other tests

@@ -12,7 +12,7 @@ def table(namespace, name="trades", schema=None, identifier=None, **spec):
         "apiVersion": "k2.dev/v1alpha1",
         "kind": "IcebergTable",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"identifier": identifier or f"{namespace.replace('-', '_')}.{name}", "schema": schema or name, **spec},
+        "spec": {"identifier": identifier or f"{namespace}.{name}".replace("-", "_"), "schema": schema or name, **spec},
     }
 
 

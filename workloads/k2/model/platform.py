@@ -7,6 +7,7 @@ the commands a person types (`k2 load`, `k2-query`), when the environment does n
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,8 +31,12 @@ class KafkaPlatform(_Part):
     replication_factor: int = Field(
         default=1, ge=1, description="Copies of each partition of the topics that are made."
     )
-    topics: str = Field(
+    topics: Literal["admin", "strimzi"] = Field(
         default="admin", description="Who makes topics: `admin` (Kafka's protocol) or `strimzi` (KafkaTopic)."
+    )
+    strimzi_cluster: str = Field(default="k2", description="With `strimzi`: name of the Kafka object.")
+    strimzi_namespace: str | None = Field(
+        default=None, description="With `strimzi`: namespace of the Kafka object; default: the feed's."
     )
 
 

@@ -1,0 +1,95 @@
+"""Topics as KafkaTopics. Strimzi's operators are not here: the test says what they would, on a definition of its own."""
+
+import pytest
+from k2_testing.cluster import Operator, grant, until
+from k2_testing.resources import feed, names_of, table
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(180, func_only=True)]
+TOPICS = "/apis/kafka.strimzi.io/v1/namespaces/{}/kafkatopics"
+
+
+@pytest.fixture(scope="module")
+def kafka_topics(cluster):
+    """A definition of KafkaTopic; a cluster that has Strimzi's keeps that."""
+    name = "kafkatopics.kafka.strimzi.io"
+    if cluster.get("CustomResourceDefinition", name) is None:
+        anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        version = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}}
+        version["schema"] = {
+            "openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}
+        }
+        names = {"kind": "KafkaTopic", "plural": "kafkatopics", "singular": "kafkatopic", "listKind": "KafkaTopicList"}
+        cluster.apply(
+            {
+                "apiVersion": "apiextensions.k8s.io/v1",
+                "kind": "CustomResourceDefinition",
+                "metadata": {"name": name},
+                "spec": {"group": "kafka.strimzi.io", "scope": "Namespaced", "names": names, "versions": [version]},
+            }
+        )
+
+    def served():
+        conditions = cluster.get("CustomResourceDefinition", name).get("status", {}).get("conditions", ())
+        return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+    until(served, "KafkaTopic is not served")
+
+
+@pytest.fixture
+def with_strimzi(cluster, operator, namespace, platform, tmp_path, kafka_topics):
+    """An operator of this namespace alone whose platform makes topics by Strimzi."""
+    operator.kill()
+    grant(cluster, namespace, ["k2-registry"], watched=[namespace])
+    role = cluster.get("Role", f"k2-operator-{namespace}", namespace)
+    verbs = ["get", "list", "watch", "create", "patch", "delete"]
+    role["rules"].append({"apiGroups": ["kafka.strimzi.io"], "resources": ["kafkatopics"], "verbs": verbs})
+    role["metadata"] = {"name": role["metadata"]["name"], "namespace": namespace}
+    cluster.apply(role)
+    settings = platform | {"kafka": platform["kafka"] | {"topics": "strimzi", "strimziCluster": "market"}}
+    running = Operator(cluster, tmp_path, namespace, settings, K2_OPERATOR_NAMESPACES=f'["{namespace}"]')
+    running.start()
+    yield running
+    assert running.stop() == 0
+    operator.start()
+
+
+def topics(cluster, namespace):
+    return {each["metadata"]["name"]: each for each in cluster.request("GET", TOPICS.format(namespace))["items"]}
+
+
+def say(cluster, namespace, name, status, **more):
+    """What Strimzi's topic operator writes."""
+    obj = topics(cluster, namespace)[name]
+    found = {
+        "conditions": [{"type": "Ready", "status": status, **more}],
+        "observedGeneration": obj["metadata"]["generation"],
+    }
+    cluster.request(
+        "PATCH",
+        f"{TOPICS.format(namespace)}/{name}/status",
+        json={"status": found},
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+
+
+def test_topics_are_asked_for_waited_for_and_kept(cluster, with_strimzi, namespace):
+    cluster.apply(table(namespace, "reference-data", "reference_data"))
+    stream = {"dataType": "reference_data", "tableRef": {"name": "reference-data"}}
+    cluster.apply(feed(namespace, streams=[stream], topic={"partitions": 1, "retention": "7d"}))
+    until(lambda: cluster.condition("MarketFeed", namespace, "sim"), "no status")
+    found = until(lambda: len(topics(cluster, namespace)) == 2 and topics(cluster, namespace), "no KafkaTopics")
+    first = next(each for each in found.values() if not each["spec"]["topicName"].endswith(".dlq"))
+    assert first["spec"]["topicName"] == "market.equities.reference_data.sim"
+    assert first["spec"]["config"] == {"retention.ms": 7 * 86_400_000}
+    assert first["metadata"]["labels"]["strimzi.io/cluster"] == "market"
+    assert "ownerReferences" not in first["metadata"]
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "KafkaUnreachable", "TopicsReady")
+    assert "Strimzi has not made market.equities.reference_data.sim yet" in message
+    assert names_of(cluster, namespace, "Deployment")
+    for name in found:
+        say(cluster, namespace, name, "True")
+    cluster.until_condition("MarketFeed", namespace, "sim", "TopicsExist", "TopicsReady")
+    cluster.patch("MarketFeed", namespace, "sim", {"metadata": {"annotations": {"k2.dev/skip-drain": "true"}}})
+    cluster.delete("MarketFeed", namespace, "sim")
+    until(lambda: cluster.get("MarketFeed", "sim", namespace) is None, "the feed stays")
+    assert set(topics(cluster, namespace)) == set(found)
