@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,11 @@ class Applier:
             if isinstance(result, BaseException):
                 raise result
         return changes
+
+    def forget(self, wheres: Iterable[Ref]) -> None:
+        """Forget objects whose owner goes: made again, they are new."""
+        for where in wheres:
+            self._left.pop(where, None)
 
     async def _apply(self, manifest: Object, changes: Changes) -> None:
         where, asked = objects.ref(manifest), _hash(manifest)

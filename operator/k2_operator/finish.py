@@ -16,7 +16,7 @@ from k2_operator.build import feed as build_feed
 from k2_operator.build import names
 from k2_operator.cache import FEED, TABLE
 from k2_operator.kube import ApiError
-from k2_operator.objects import Object, Ref
+from k2_operator.objects import Object, Ref, ref
 from k2_operator.plans import FeedPlan
 from k2_operator.status import no
 
@@ -163,5 +163,6 @@ async def _delete_topics(reconciler: Reconciler, facts: observe.FeedFacts, plan:
 async def _release(reconciler: Reconciler, facts: observe.FeedFacts) -> None:
     """Take the finalizer off. The garbage collector ends what runs, unless another feed has taken it over."""
     await mark(reconciler, facts.obj, wanted=False)
+    reconciler.applier.forget(ref(each) for each in facts.deletable)
     for name in facts.tables:
         reconciler.wake(Ref(TABLE, facts.obj["metadata"]["namespace"], name))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from k2.model.errors import K2Error, UserError, WorldError
+from k2.model.errors import UserError, WorldError
 from k2.model.platform import Platform
 from k2_operator import apply, finish, metrics, observe, status, strimzi
 from k2_operator.build import feed as build_feed
@@ -93,9 +93,10 @@ class Reconciler:
             raise NotYetError(finding.message)
         if not (facts.obj.get("status") or {}).get("conditions"):
             await self._write(facts.obj, {status.READY: WAITING}, {})
-        failures: list[K2Error] = []
-        _, topics, schemas, _ = await asyncio.gather(
-            self._objects(facts, facts.plan, failures),
+        await finish.mark(self, facts.obj, wanted=True)
+        failures: list[WorldError] = []
+        refused, topics, schemas = await asyncio.gather(
+            self._objects(facts, facts.plan),
             self._step(
                 self._topics(facts.plan),
                 ("TopicsExist", "TopicRefused", "KafkaUnreachable"),
@@ -108,7 +109,6 @@ class Reconciler:
                 facts,
                 failures,
             ),
-            finish.mark(self, facts.obj, wanted=True),
         )
         # What was applied is in the cache now, and so is what it has become meanwhile.
         facts = observe.feed(self.cache, self.platform, where) or facts
@@ -121,19 +121,21 @@ class Reconciler:
             **_workloads(facts, facts.plan),
         }
         overall = status.ready(findings)
-        if failures and isinstance(failures[0], WorldError) and overall.good:
-            overall = no("ApplyFailed", str(failures[0]))
+        if refused is not None and all(each.good for each in (topics, schemas, findings["TablesReady"])):
+            overall = no("ApplyFailed", str(refused))
         measured = self.told(where).findings or status.carried(facts.obj, ("Fresh", "Degraded"))
         await self._write(
             facts.obj,
             {status.READY: overall, **findings, **measured},
             _feed_fields(facts, self.told(where).fields),
         )
-        if worlds := [each for each in failures if isinstance(each, WorldError)]:
-            raise worlds[0]
+        for error in (*failures, refused):
+            if error is not None:
+                raise error
         return None
 
-    async def _objects(self, facts: observe.FeedFacts, plan: FeedPlan, failures: list[K2Error]) -> None:
+    async def _objects(self, facts: observe.FeedFacts, plan: FeedPlan) -> WorldError | None:
+        """Bring what runs to its plan; the error when the API server refused some of it."""
         finished = plan.producer is not None and plan.producer.source_hash == _completed(facts, plan)
         load = names.load(plan.name, plan.producer.source_hash) if plan.producer and plan.producer.finite else ""
         built = [each for each in build_feed.objects(plan, self.platform) if not (finished and _is_of(each, load))]
@@ -143,10 +145,10 @@ class Reconciler:
         try:
             changes = await self.applier.apply(wanted, facts.deletable, keep)
         except WorldError as error:
-            failures.append(error)
-            return
+            return error
         for reason, message in changes.sentences():
             await self.news.post(facts.obj, reason, message)
+        return None
 
     def _topics(self, plan: FeedPlan) -> Awaitable[list[str]]:
         if self.platform.kafka.topics == "strimzi":
@@ -158,7 +160,7 @@ class Reconciler:
         doing: Awaitable[list[str]],
         reasons: tuple[str, str, str],
         facts: observe.FeedFacts | observe.TableFacts,
-        failures: list[K2Error],
+        failures: list[WorldError],
     ) -> Finding:
         """One step outside of Kubernetes as a finding; `reasons` are for well, the user's error and the world's."""
         well, refused, unreachable = reasons
@@ -183,7 +185,7 @@ class Reconciler:
             self._wake_feeds(facts)
             return None
         await finish.mark(self, facts.obj, wanted=facts.plan.delete_with_resource)
-        failures: list[K2Error] = []
+        failures: list[WorldError] = []
         reasons = ("TableExists", "TableRefused", "CatalogUnreachable")
         finding = await self._step(self.world.table(facts.plan), reasons, facts, failures)
         before = condition(facts.obj, status.READY)

@@ -28,6 +28,8 @@ THREADS = 8
 CHECK_SECONDS = 540.0
 """What was found well is looked at again by the next resync, which comes every ten minutes."""
 
+REMEMBERED = 5000
+
 T = TypeVar("T")
 
 
@@ -128,6 +130,8 @@ class World:
         if self._well.get(key, -1.0) > self.clock():
             return []
         done = await self._in_thread(call)
+        if len(self._well) > REMEMBERED:
+            self._well = {known: until for known, until in self._well.items() if until > self.clock()}
         self._well[key] = self.clock() + CHECK_SECONDS * random.uniform(0.8, 1.0)
         return done
 

@@ -122,6 +122,19 @@ def test_a_schema_that_the_registry_refuses_is_a_condition(cluster, operator, na
     assert cluster.condition("MarketFeed", namespace, "sim")[1] == "SchemaRefused"
 
 
+def test_what_the_api_server_refuses_is_a_condition_and_goes_on_when_it_does_not(cluster, operator, namespace):
+    quota = {"hard": {"count/deployments.apps": "0"}}
+    metadata = {"name": "none", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": quota})
+    until(lambda: "hard" in cluster.get("ResourceQuota", "none", namespace).get("status", {}), "no quota")
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace))
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "ApplyFailed")
+    assert "exceeded quota" in message
+    cluster.delete("ResourceQuota", namespace, "none")
+    make_ready(cluster, namespace)
+
+
 def test_what_somebody_deletes_or_edits_is_back_in_seconds(cluster, operator, namespace):
     cluster.apply(table(namespace))
     cluster.apply(feed(namespace, source=LIVE))

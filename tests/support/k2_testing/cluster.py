@@ -26,6 +26,7 @@ _PATHS = {
     "CronJob": ("apis/batch/v1", "cronjobs"),
     "ConfigMap": ("api/v1", "configmaps"),
     "Pod": ("api/v1", "pods"),
+    "ResourceQuota": ("api/v1", "resourcequotas"),
     "Secret": ("api/v1", "secrets"),
     "ServiceAccount": ("api/v1", "serviceaccounts"),
     "Event": ("api/v1", "events"),
