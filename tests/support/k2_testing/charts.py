@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ KUBERNETES = "1.34.4"
 PROGRAMS = {
     "helm": "helm.sh/helm/v3/cmd/helm@v3.19.0",
     "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0",
+    "minio": "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
     "promtool": "github.com/prometheus/prometheus/cmd/promtool@v0.305.0",
 }
 MODULES = {
@@ -82,7 +84,8 @@ def _alone(name: str) -> Generator[None]:
 
 
 def _go(folder: str, *arguments: str) -> str:
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
+    # The toolchain of PATH, or that of the environment that the tests run in.
+    go = shutil.which("go") or shutil.which("go", path=f"{Path(sys.executable).parent}:/usr/local/go/bin")
     if go is None:
         pytest.skip("no Go toolchain on PATH, and the programs that the charts are tested with are not there either")
     env = os.environ | {"GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
