@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,7 @@ from k2_testing.lake import TRADES, make_lake
 
 from k2.lake.batch import Batch, OrderedBatch
 from k2.lake.commit import Committer, Origin
+from k2.lake.dedup import contained
 from k2.lake.tables import ensure_table
 from k2.lake.writer import write_files
 from k2.model.tables import PartitionBy, SortBy, builtin_table
@@ -132,3 +135,25 @@ def test_the_tables_own_partition_and_sort_order_are_obeyed(tmp_path):
     assert [list(file.data_file.partition) for file in files] == [[16138, "ASX"]]
     times = pq.read_table(files[0].path.removeprefix("file://")).column("timestamp").to_pylist()
     assert times == sorted(times, reverse=True)
+
+
+halves = st.integers(0, 3).map(lambda n: n * 7)
+
+
+@given(st.lists(st.tuples(halves, halves), max_size=30), st.lists(st.tuples(halves, halves), max_size=30))
+def test_ids_are_compared_whole_also_when_their_first_halves_are_alike(ids, have):
+    def as_words(pairs):
+        return np.array(pairs, dtype=np.uint64).reshape(-1, 2)
+
+    assert contained(as_words(ids), as_words(have)).tolist() == [pair in have for pair in ids]
+
+
+def test_a_copy_of_metadata_can_be_changed_without_its_original(table):
+    copied = copy.deepcopy(table.metadata)
+    assert copied == table.metadata
+    copied.properties["x"] = "y"
+    copied.snapshots.append(None)
+    copied.refs["x"] = None
+    assert "x" not in table.metadata.properties
+    assert table.metadata.snapshots == []
+    assert "x" not in table.metadata.refs

@@ -85,7 +85,7 @@ class TopicReader:
         on_revoked: Callable[[set[int]], None],
         on_lost: Callable[[set[int]], None],
         *,
-        queue_kbytes: int = 65_536,
+        queue_kbytes: int = 16_384,
     ) -> None:
         self.topic = topic
         self._kafka = dict(kafka_config)

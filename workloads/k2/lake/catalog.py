@@ -9,6 +9,7 @@ from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
+from k2.lake.metadata import copy_metadata_cheaply
 from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings
 
@@ -27,6 +28,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
 def open_named(name: str, properties: Mapping[str, str]) -> Catalog:
     """The catalog with these properties of PyIceberg's (type, uri, warehouse, s3.endpoint, …)."""
+    copy_metadata_cheaply()
     config = dict(properties)
     uri = config.get("uri", "")
     if uri.startswith("sqlite:") and "timeout=" not in uri:

@@ -157,6 +157,7 @@ class Committer:
         deadline = time.monotonic() + self.retry_seconds
         while True:
             attempt.number += 1
+            began = time.monotonic()
             try:
                 done = self._try(attempt)
             except CommitFailedException as conflict:
@@ -164,7 +165,8 @@ class Committer:
                 log.info("commit.conflict", table=self.identifier, attempt=attempt.number, reason=str(conflict))
                 if time.monotonic() > deadline:
                     raise WorldError(f"Too many others commit to {self.identifier}: {conflict}") from conflict
-                self._wait(random.uniform(0.0, min(0.05 * attempt.number, 1.0)))
+                # As long as a try takes, drawn at random: others get their turn, and nobody waits for nothing.
+                self._wait(random.uniform(0.0, min(time.monotonic() - began, 1.0)))
                 continue
             except (UserError, FencedError):
                 self._discard(attempt)

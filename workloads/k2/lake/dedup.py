@@ -131,12 +131,17 @@ def contained(ids: Words, have: Words) -> Mask:
     """Which of `ids` are among `have`; both of shape (n, 2). Compared in full: the first half only finds candidates."""
     if not len(have) or not len(ids):
         return np.zeros(len(ids), dtype=bool)
-    hits = np.isin(ids[:, 0], have[:, 0])
-    if hits.any():
-        whole = {(int(high), int(low)) for high, low in have[np.isin(have[:, 0], ids[hits, 0])]}
-        for row in np.flatnonzero(hits):  # only rows whose first eight bytes are there: duplicates, in effect
-            hits[row] = (int(ids[row, 0]), int(ids[row, 1])) in whole
-    return hits
+    order = np.argsort(have[:, 0])
+    high, low = have[order, 0], have[order, 1]
+    place = np.searchsorted(high, ids[:, 0])
+    place[place == len(high)] = 0
+    hits = high[place] == ids[:, 0]
+    same = hits & (low[place] == ids[:, 1])
+    # Two ids that share their first half stand side by side, and the search found only the first of them.
+    for row in np.flatnonzero(hits & ~same):
+        alike = slice(place[row], int(np.searchsorted(high, ids[row, 0], side="right")))
+        same[row] = bool((low[alike] == ids[row, 1]).any())
+    return same
 
 
 def _between(held: _Held, first: int, last: int) -> Words:

@@ -32,7 +32,7 @@ from k2.lake.batch import Ints, slices
 from k2.model.errors import UserError
 
 ROW_GROUP = 32_768
-TARGET_BYTES = 128 * 1024 * 1024
+TARGET_BYTES = 32 * 1024 * 1024
 BYTES_PER_ROW = 40
 """Of a compressed trade (measured: 36 to 42 on the ASX ticks): only decides where a large batch is cut into files."""
 
@@ -153,8 +153,8 @@ def _rows_per_file(table: Table) -> int:
 
 
 def _cut(order: Ints, most: int) -> list[Ints]:
-    """Equal parts of at most `most` rows: never one full file and a crumb."""
-    return list(np.array_split(order, -(-len(order) // most)))
+    """Equal parts of about `most` rows: never one full file and a crumb."""
+    return list(np.array_split(order, max(1, round(len(order) / most))))
 
 
 def _write_file(table: Table, schema: Schema, rows: pa.Table, order: Ints, partition: Record) -> WrittenFile:
