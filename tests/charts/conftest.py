@@ -6,6 +6,18 @@ import pytest
 import yaml
 from k2_testing import chart_schemas, charts
 
+BUILT = {"kubeconform", "promtool", "schemas"}
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            # The first run on a machine may build its programs, which takes minutes.
+            item.add_marker(pytest.mark.timeout(1800))
+            if BUILT & set(item.fixturenames):
+                item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def helm() -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from k2_testing.kind import NAMESPACE, ROOT, Kind, build_images, require_tools, until
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(2700)]
 
 PARTS = Path(__file__).parent / "values" / "parts.yaml"
 TRADES = 66_000
