@@ -49,13 +49,14 @@ def applied(kind):
     return time.monotonic()
 
 
-def test_from_apply_to_the_first_row_by_rest_in_a_minute(kind, key, applied):
+def test_from_apply_to_the_first_row_by_rest_in_a_minute(kind, key, applied, record_property):
     def first_row():
         status, body = kind.ask("/v1/trades?symbol=ACME&limit=1", key)
         return body["data"] if status == 200 else None
 
     (row,) = until(first_row, "no row by REST", 180, kind.what_is_wrong)
     seconds = time.monotonic() - applied
+    record_property("seconds", round(seconds, 1))
     assert row["symbol"] == "ACME"
     assert seconds < 60
 
