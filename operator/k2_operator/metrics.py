@@ -15,7 +15,7 @@ RECONCILE_DURATION = Histogram(
     ("kind",),
     buckets=_SECONDS,
 )
-QUEUE = Gauge("k2_operator_queue_length", "Resources that wait for a reconcile or are in one.")
+QUEUE = Gauge("k2_operator_queue_resources", "Resources that wait for a reconcile or are in one.")
 API_REQUESTS = Counter("k2_operator_api_requests_total", "Requests to the Kubernetes API, watches aside.", ("method",))
 EVENTS = Counter("k2_operator_watch_events_total", "Events that the watches brought.", ("kind",))
 APPLIED = Counter("k2_operator_objects_applied_total", "Objects created or changed.", ("kind",))
