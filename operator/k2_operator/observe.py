@@ -98,12 +98,14 @@ def table(cache: Cache, where: Ref) -> TableFacts | None:
 
 
 def _table_plans(cache: Cache, namespace: str, names: set[str]) -> dict[Key, TablePlan]:
+    """Plans of the tables that are usable. One that is being deleted is still there, as long as a feed uses it."""
     found: dict[Key, TablePlan] = {}
     for name in names:
-        facts = table(cache, Ref(TABLE, namespace, name))
-        # One that is being deleted is still there, as long as a feed uses it.
-        if facts is not None and facts.plan is not None:
-            found[namespace, name] = facts.plan
+        parsed = cache.parsed(Ref(TABLE, namespace, name))
+        if parsed is not None and isinstance(parsed.resource, IcebergTable):
+            planned, _ = plan.plan_table(parsed.resource, cache.tables())
+            if planned is not None:
+                found[namespace, name] = planned
     return found
 
 

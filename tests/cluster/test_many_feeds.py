@@ -1,5 +1,6 @@
 """Three hundred feeds at once: how long, with how many requests, in how much memory, and what a restart costs."""
 
+import itertools
 import sys
 import time
 
@@ -24,18 +25,18 @@ def measured(capsys):
 
 
 def feeds(namespace):
-    """150 feeds that own a topic and its sink (all there can be), and 150 that send to the same topics."""
-    number = 0
-    for own in (True, False):
-        for exchange in EXCHANGES:
-            for asset_class in AssetClass:
-                for data_type in DataType:
-                    stream = {"dataType": data_type.value, "tableRef": {"name": data_type.value.replace("_", "-")}}
-                    stream["sink"] = {"enabled": own}
-                    source = {"external": {}} if own else LIVE
-                    more = {"assetClass": asset_class.value}
-                    yield feed(namespace, f"feed-{number}", [stream], source, exchange, **more)
-                    number += 1
+    """147 feeds that own a topic and its sink (nearly all there can be), and 153 that send to the same topics."""
+    topics = [
+        (exchange, asset_class, data_type)
+        for exchange, asset_class, data_type in itertools.product(EXCHANGES, AssetClass, DataType)
+        if (exchange, asset_class) != ("SIM", AssetClass.OPTIONS)  # another test needs its subject unused
+    ]
+    for number, (exchange, asset_class, data_type) in enumerate(itertools.islice(itertools.cycle(topics), 300)):
+        own = number < len(topics)
+        stream = {"dataType": data_type.value, "tableRef": {"name": data_type.value.replace("_", "-")}}
+        stream["sink"] = {"enabled": own}
+        source = {"external": {}} if own else LIVE
+        yield feed(namespace, f"feed-{number}", [stream], source, exchange, assetClass=asset_class.value)
 
 
 def done(cluster, namespace):
@@ -75,12 +76,14 @@ def test_three_hundred_feeds(cluster, operator, namespace, measured):
     operator.start()
     until(lambda: quiet(operator), "it does not come to rest", 100)
     restarted = time.monotonic() - started
+    # Everything is looked at once more soon after a start; what follows is rest.
+    until(lambda: operator.metrics().get("k2_operator_last_resync_timestamp_seconds"), "no resync", 60)
     until(lambda: quiet(operator), "it does not come to rest", 100)
     process = psutil.Process(operator.pid)
     before = process.cpu_times()
-    time.sleep(30)  # what rest costs
+    time.sleep(60)  # what rest costs
     after = process.cpu_times()
-    rest = (after.user + after.system - before.user - before.system) / 30
+    rest = (after.user + after.system - before.user - before.system) / 60
     for name, value in (
         ("applied_seconds", applied),
         ("converged_seconds", converged),
@@ -101,7 +104,7 @@ def quiet(operator):
     before = operator.metrics()
     time.sleep(2)
     after = operator.metrics()
-    name = "k2_operator_queue_length"
+    name = "k2_operator_queue_resources"
     return after.get(name) == 0 and total(before) == total(after)
 
 

@@ -94,6 +94,7 @@ def test_a_feed_waits_for_a_secret_names_it_and_goes_on_when_it_comes(cluster, o
 )
 def test_a_mistake_is_a_condition_with_its_remedy_and_no_loop(cluster, operator, namespace, change, reason, text):
     cluster.apply(table(namespace))
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")  # which would wake the feed
     wrong = feed(namespace)
     wrong["spec"] |= change
     cluster.apply(wrong)
