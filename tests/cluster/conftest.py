@@ -38,7 +38,7 @@ def cluster(control_plane) -> Cluster:
 
 def served(cluster, plural) -> bool:
     definition = cluster.get("CustomResourceDefinition", f"{plural}.k2.dev")
-    conditions = (definition or {}).get("status", {}).get("conditions", ())
+    conditions = (definition or {}).get("status", {}).get("conditions") or ()
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 

@@ -29,7 +29,7 @@ def kafka_topics(cluster):
         )
 
     def served():
-        conditions = cluster.get("CustomResourceDefinition", name).get("status", {}).get("conditions", ())
+        conditions = cluster.get("CustomResourceDefinition", name).get("status", {}).get("conditions") or ()
         return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
     until(served, "KafkaTopic is not served")
