@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import pytest
 import yaml
 
 from k2_operator.local import artifacts
+from k2_testing.controlplane import UnavailableError, find_go
 
 ROOT = Path(__file__).parents[3]
 CHARTS = ROOT / "charts"
@@ -84,10 +84,10 @@ def _alone(name: str) -> Generator[None]:
 
 
 def _go(folder: str, *arguments: str) -> str:
-    # The toolchain of PATH, or that of the environment that the tests run in.
-    go = shutil.which("go") or shutil.which("go", path=f"{Path(sys.executable).parent}:/usr/local/go/bin")
-    if go is None:
-        pytest.skip("no Go toolchain on PATH, and the programs that the charts are tested with are not there either")
+    try:
+        go = find_go()
+    except UnavailableError as error:
+        pytest.skip(f"{error}; and the programs that the charts are tested with are not there either")
     env = os.environ | {"GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
     done = subprocess.run(
         [go, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=1500, check=False

