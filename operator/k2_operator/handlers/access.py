@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from typing import Any
 
 import kopf
 
 from k2.model.errors import UserError
 from k2_operator.kube import Access
+
+_log = logging.getLogger(__name__)
 
 
 def connection(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
@@ -16,12 +20,23 @@ def connection(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
     Raises:
         UserError: there is neither.
     """
-    found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    found = kopf.login_with_service_account(settings=settings)
+    if found is None:
+        try:
+            found = kopf.login_with_kubeconfig(settings=settings)
+        except FileNotFoundError as error:
+            raise UserError(
+                "KUBECONFIG names a file that is not there", found=error.filename, expected="a kubeconfig"
+            ) from error
     if found is None:
         raise UserError(
             "There is no way to the Kubernetes API", expected="a pod's service account, or KUBECONFIG of a cluster"
         )
-    return found
+    if any((found.token, found.username, found.certificate_path, found.certificate_data)):
+        return found
+    # A cloud's kubeconfig names a program that makes the token: the Kubernetes client runs it.
+    made = kopf.login_via_client(logger=_log, settings=settings)
+    return found if made is None else dataclasses.replace(made, default_namespace=found.default_namespace)
 
 
 def access(settings: kopf.OperatorSettings) -> Access:
