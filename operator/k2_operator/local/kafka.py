@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -17,10 +16,9 @@ from typing import Any
 
 from k2.model.errors import UserError, WorldError
 from k2_operator.local import artifacts, ports
-from k2_operator.local.processes import Supervised, private_dir, wait_ready
+from k2_operator.local.jvm import JvmPart, jvm_environment
+from k2_operator.local.processes import private_dir
 
-READY_WITHIN = 90.0
-STOP_GRACE = 30.0
 MIN_FREE_BYTES = 512 * 1024 * 1024
 STARTED_LINE = "Kafka Server started"
 
@@ -39,66 +37,29 @@ logger.server_config.level=WARN
 """
 
 
-class LocalKafka:
-    """A Kafka broker as a child process.
+class LocalKafka(JvmPart):
+    """A Kafka broker as a child process; `bootstrap_servers` is what clients are given. See `JvmPart`."""
 
-    Args:
-        home: folder for its data and configuration.
-        logs: folder for its log.
-        run_dir: folder for the process's record.
-        port: the broker's port; None takes that of the last run or a free one.
-        heap: the JVM's limit, as Java writes it (`512m`, `1g`).
-    """
+    name = "kafka"
+    title = "Kafka"
+    stop_grace = 30.0
 
     def __init__(self, home: Path, *, logs: Path, run_dir: Path, port: int | None = None, heap: str = "512m") -> None:
-        self._home = home
-        self._run_dir = run_dir
-        self._asked_port = port
-        self._heap = heap
-        self._process: Supervised | None = None
-        self._port = 0
-        self.log = logs / "kafka.log"
-
-    @property
-    def port(self) -> int:
-        """The broker's port; 0 before the first start."""
-        return self._port
+        super().__init__(home, logs=logs, run_dir=run_dir, port=port, heap=heap)
 
     @property
     def bootstrap_servers(self) -> str:
         """What a client is given."""
         return f"{ports.LOOPBACK}:{self._port}"
 
-    @property
-    def pid(self) -> int | None:
-        """The JVM's process id while it is started."""
-        return self._process.pid if self._process else None
-
-    def poll(self) -> int | None:
-        """The exit code when it has ended by itself, else None."""
-        return self._process.poll() if self._process else None
-
-    def start(self) -> None:
-        """Start and return when it serves clients: `launch` and `wait`.
-
-        Raises:
-            UserError: port taken, folder not writable, disk full.
-            WorldError: it did not come up; the message ends with its log.
-        """
-        self.launch()
-        self.wait()
-
-    def launch(self) -> None:
-        """Start the process and return at once. Does nothing when it is started."""
-        if self._process is not None:
-            return
+    def _prepare(self) -> tuple[list[str], dict[str, str]]:
         java, jars = artifacts.java(), artifacts.kafka_jars()
         private_dir(self._home, "Kafka's data")
         _check_room(self._home)
         instance = self._instance()
         config = self._configure(instance)
         class_path = f"{jars}/*"
-        env = _jvm_environment()
+        env = jvm_environment()
         if not (self._home / "data" / "meta.properties").exists():
             self._format(java, class_path, config, instance["cluster_id"], env)
         options = [
@@ -109,30 +70,7 @@ class LocalKafka:
             "-Djava.awt.headless=true",
         ]
         logging = f"-Dlog4j2.configurationFile={self._home / 'log4j2.properties'}"
-        command = [str(java), *options, logging, "-cp", class_path, "kafka.Kafka", str(config)]
-        self._process = Supervised("kafka", command, env=env, log=self.log, run_dir=self._run_dir, cwd=self._home)
-
-    def wait(self) -> None:
-        """Return when it serves clients; it is stopped when it does not come up."""
-        if self._process is None:
-            return
-        try:
-            wait_ready(self._process, self._is_ready, what="Kafka", deadline=READY_WITHIN)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self, grace: float = STOP_GRACE) -> None:
-        """Stop it in order; after `grace` seconds, by force. Does nothing when it is not started."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop(grace)
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
+        return [str(java), *options, logging, "-cp", class_path, "kafka.Kafka", str(config)], env
 
     def _instance(self) -> dict[str, Any]:
         """Cluster id and ports of this run, remembered for the next."""
@@ -215,11 +153,6 @@ def _check_room(home: Path) -> None:
             expected=f"at least {MIN_FREE_BYTES // 2**20} MiB",
             remedy="Make room, or choose another disk with K2_DATA_DIR",
         )
-
-
-def _jvm_environment() -> dict[str, str]:
-    """What a JVM needs of our environment; nothing else, so that a stray KAFKA_* or JAVA_* changes nothing."""
-    return {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "TZ") if key in os.environ}
 
 
 def _new_cluster_id() -> str:

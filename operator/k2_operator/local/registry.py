@@ -8,102 +8,38 @@ than half a second before a kill -9 is lost, and its id is given to another sche
 from __future__ import annotations
 
 import json
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from k2_operator.local import artifacts, ports
-from k2_operator.local.processes import Supervised, private_dir, wait_ready
+from k2_operator.local.jvm import JvmPart, jvm_environment
+from k2_operator.local.processes import private_dir
 
-READY_WITHIN = 90.0
-STOP_GRACE = 15.0
 API = "/apis/ccompat/v7"
 
 
-class LocalRegistry:
-    """A schema registry as a child process.
+class LocalRegistry(JvmPart):
+    """A schema registry as a child process; `url` is what clients are given. See `JvmPart`."""
 
-    Args:
-        home: folder for its state.
-        logs: folder for its log.
-        run_dir: folder for the process's record.
-        port: the port; None takes that of the last run or a free one.
-        heap: the JVM's limit, as Java writes it.
-    """
+    name = "registry"
+    title = "The schema registry"
+    stop_grace = 15.0
 
     def __init__(self, home: Path, *, logs: Path, run_dir: Path, port: int | None = None, heap: str = "256m") -> None:
-        self._home = home
-        self._run_dir = run_dir
-        self._asked_port = port
-        self._heap = heap
-        self._process: Supervised | None = None
-        self._port = 0
-        self.log = logs / "registry.log"
-
-    @property
-    def port(self) -> int:
-        """The port; 0 before the first start."""
-        return self._port
+        super().__init__(home, logs=logs, run_dir=run_dir, port=port, heap=heap)
 
     @property
     def url(self) -> str:
         """The base address of Confluent's API."""
         return f"http://{ports.LOOPBACK}:{self._port}{API}"
 
-    @property
-    def pid(self) -> int | None:
-        """The JVM's process id while it is started."""
-        return self._process.pid if self._process else None
-
-    def poll(self) -> int | None:
-        """The exit code when it has ended by itself, else None."""
-        return self._process.poll() if self._process else None
-
-    def start(self) -> None:
-        """Start and return when it answers: `launch` and `wait`.
-
-        Raises:
-            UserError: port taken, folder not writable.
-            WorldError: it did not come up; the message ends with its log.
-        """
-        self.launch()
-        self.wait()
-
-    def launch(self) -> None:
-        """Start the process and return at once. Does nothing when it is started."""
-        if self._process is not None:
-            return
+    def _prepare(self) -> tuple[list[str], dict[str, str]]:
         java, software = artifacts.java(), artifacts.registry_home()
         private_dir(self._home, "the registry's state")
         self._choose_port()
         options = [f"-Xmx{self._heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
-        command = [str(java), *options, "-jar", str(software / "quarkus-run.jar")]
-        self._process = Supervised(
-            "registry", command, env=self._environment(), log=self.log, run_dir=self._run_dir, cwd=self._home
-        )
-
-    def wait(self) -> None:
-        """Return when it answers; it is stopped when it does not come up."""
-        if self._process is None:
-            return
-        try:
-            wait_ready(self._process, self._is_ready, what="The schema registry", deadline=READY_WITHIN)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self, grace: float = STOP_GRACE) -> None:
-        """Stop it in order; after `grace` seconds, by force. Does nothing when it is not started."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop(grace)
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
+        return [str(java), *options, "-jar", str(software / "quarkus-run.jar")], self._environment()
 
     def _choose_port(self) -> None:
         path = self._home / "instance.json"
@@ -112,8 +48,7 @@ class LocalRegistry:
         path.write_text(json.dumps({"port": self._port}))
 
     def _environment(self) -> dict[str, str]:
-        inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "TZ") if key in os.environ}
-        return inherited | {
+        return jvm_environment() | {
             "QUARKUS_HTTP_HOST": ports.LOOPBACK,
             "QUARKUS_HTTP_PORT": str(self._port),
             # The management interface cannot be turned off in this build: any free port, and not 9000 on all addresses.
