@@ -197,7 +197,7 @@ def test_a_loader_that_is_killed_in_the_middle_goes_on_and_every_row_is_there_on
     expected = _ids(_source(path))
     assert len(set(expected)) == 900_000
     process = _start(env, topic, tmp_path, CSV)
-    _when_messages(env, topic, 100_000, process)
+    _when_messages(env, topic, 400_000, process)  # late enough for the ledger to have noted some of it (once a second)
     process.send_signal(with_signal)
     code = process.wait(60)
     assert code == (-signal.SIGKILL if with_signal is signal.SIGKILL else 130)
