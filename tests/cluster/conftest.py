@@ -7,6 +7,29 @@ import pytest
 from k2_testing.cluster import Cluster, Operator, crds, grant, until
 from k2_testing.controlplane import ControlPlane, UnavailableError
 
+from k2_operator.local.kafka import LocalKafka
+from k2_operator.local.registry import LocalRegistry
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory):
+    """A broker of the cluster's own: hundreds of feeds make topics that other tests would take for theirs."""
+    folder = tmp_path_factory.mktemp("cluster-parts")
+    broker = LocalKafka(folder / "kafka", logs=folder / "logs", run_dir=folder / "run")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """A registry of the cluster's own, for the same reason."""
+    folder = tmp_path_factory.mktemp("cluster-registry")
+    service = LocalRegistry(folder / "registry", logs=folder / "logs", run_dir=folder / "run")
+    service.start()
+    yield service
+    service.stop()
+
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory):
