@@ -109,6 +109,16 @@ class LandedIsSuccess:
             raise
 
 
+def guard(table: Table) -> None:
+    """Make the next commit of this loaded table one that either lands as it was built, or fails.
+
+    PyIceberg must not retry: it would re-base a stale append on the newest snapshot, with the old offsets. Set on this
+    loaded object alone; as a property of the table it would bind Trino and Spark too.
+    """
+    table.metadata.properties["commit.retry.num-retries"] = "0"
+    table.catalog = LandedIsSuccess(table.catalog)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 @dataclass(slots=True)
 class Committer:
     """Commits the batches of one consumer of one (topic, table) pair. Not to be shared between threads.
@@ -211,12 +221,8 @@ class Committer:
         return attempt.committed(snapshot.snapshot_id, table.metadata)
 
     def _guard(self, table: Table) -> None:
-        """3. PyIceberg must not retry: it would re-base a stale append on the newest snapshot, with the old offsets.
-
-        Set on this loaded object alone; as a property of the table it would bind Trino and Spark too.
-        """
-        table.metadata.properties["commit.retry.num-retries"] = "0"
-        table.catalog = LandedIsSuccess(table.catalog)  # pyright: ignore[reportAttributeAccessIssue]
+        """3. and 4. The catalog's word on this commit is final: see `guard`."""
+        guard(table)
 
     def _load(self) -> Table:
         return load_table(self.catalog, self.identifier)

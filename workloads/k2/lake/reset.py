@@ -13,7 +13,7 @@ from dataclasses import replace
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
-from k2.lake.commit import LandedIsSuccess
+from k2.lake.commit import guard
 from k2.lake.offsets import COMMIT_ID, OFFSETS, OPERATION, OffsetMap, ancestors, snapshot_offsets, summary_of
 from k2.model.errors import UserError, WorldError
 
@@ -95,8 +95,7 @@ def _known(table: Table, offsets: OffsetMap, topic: str) -> None:
 def _record(table: Table, offsets: OffsetMap) -> OffsetMap:
     text = offsets.to_json()
     commit_id = uuid.uuid4().hex
-    table.metadata.properties["commit.retry.num-retries"] = "0"
-    table.catalog = LandedIsSuccess(table.catalog)  # pyright: ignore[reportAttributeAccessIssue]
+    guard(table)
     try:
         with table.transaction() as transaction:
             transaction.set_properties({OFFSETS: text})
