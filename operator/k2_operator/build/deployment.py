@@ -17,18 +17,7 @@ def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[dict[str, A
     """ConfigMap and Deployment of a sink."""
     name = names.sink(plan.config.topic, plan.config.table)
     marks = labels.of("sink", name, feed=feed.name, topic=plan.config.topic)
-    config = configmap.config_map(name, feed.namespace, marks, plan.config)
-    env = pod.base_env() + pod.metrics_env() + environment.connections(platform)
-    container = pod.Container(
-        args=("run", "sink"),
-        env=env,
-        ports={"metrics": pod.METRICS_PORT},
-        probed="metrics",
-        resources=plan.resources,
-        mounts=environment.volumes(platform),
-        annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
-    )
-    template = pod.template(name, marks, platform.images, container)
+    config, template = _pipeline("sink", name, marks, feed, plan, platform)
     replicas = 0 if feed.suspended else plan.replicas
     return [config, _deployment("sink", name, feed.namespace, marks, template, replicas=replicas)]
 
@@ -37,10 +26,27 @@ def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dic
     """ConfigMap and Deployment of a live source: one replica, never two at once, or the source would be sent twice."""
     name = names.producer(feed.name)
     marks = labels.of("producer", name, feed=feed.name)
+    config, template = _pipeline("producer", name, marks, feed, plan, platform)
+    replicas = 0 if feed.suspended else 1
+    return [
+        config,
+        _deployment("producer", name, feed.namespace, marks, template, replicas=replicas, strategy="Recreate"),
+    ]
+
+
+def _pipeline(
+    component: labels.Component,
+    name: str,
+    marks: Mapping[str, str],
+    feed: FeedPlan,
+    plan: SinkPlan | ProducerPlan,
+    platform: Platform,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """ConfigMap and pod template of a workload that serves nothing but its health and metrics."""
     config = configmap.config_map(name, feed.namespace, marks, plan.config)
     env = pod.base_env() + pod.metrics_env() + environment.connections(platform)
     container = pod.Container(
-        args=("run", "producer"),
+        args=("run", component),
         env=env,
         ports={"metrics": pod.METRICS_PORT},
         probed="metrics",
@@ -48,12 +54,7 @@ def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dic
         mounts=environment.volumes(platform),
         annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
     )
-    template = pod.template(name, marks, platform.images, container)
-    replicas = 0 if feed.suspended else 1
-    return [
-        config,
-        _deployment("producer", name, feed.namespace, marks, template, replicas=replicas, strategy="Recreate"),
-    ]
+    return config, pod.template(name, marks, platform.images, container)
 
 
 def query(plan: QueryPlan, platform: Platform) -> list[dict[str, Any]]:
