@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from k2_testing.parts import running_kafka, running_registry
 
 from k2_operator.local.kafka import LocalKafka
 from k2_operator.local.registry import LocalRegistry
@@ -33,19 +34,15 @@ def kafka(parts_dir) -> Iterator[LocalKafka]:
 
     A test that stops it starts it again before it ends.
     """
-    broker = LocalKafka(parts_dir / "kafka", logs=parts_dir / "logs", run_dir=parts_dir / "run")
-    broker.start()
-    yield broker
-    broker.stop()
+    with running_kafka(parts_dir) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")
 def registry(parts_dir) -> Iterator[LocalRegistry]:
     """A running schema registry: `.url` ends in /apis/ccompat/v7; `.stop()`, `.kill()`, `.start()` as for Kafka."""
-    service = LocalRegistry(parts_dir / "registry", logs=parts_dir / "logs", run_dir=parts_dir / "run")
-    service.start()
-    yield service
-    service.stop()
+    with running_registry(parts_dir) as service:
+        yield service
 
 
 _serial = itertools.count(1)

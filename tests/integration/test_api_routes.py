@@ -20,6 +20,7 @@ from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2.query import sql
+from k2.query.engine import Statement
 
 OPEN = at("2014-03-09T23:00:00")
 KEY = "secret-key"
@@ -236,7 +237,7 @@ def test_a_query_over_its_deadline_is_stopped_and_the_service_lives_on(lake, ser
     client = serve(timeout_seconds=0.3, connections=1)
     endless = "SELECT count(*) FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"
     with monkeypatch.context() as slow:
-        slow.setattr(sql, "events", lambda *_, **__: sql.Statement(endless, {}))
+        slow.setattr(sql, "events", lambda *_, **__: Statement(endless, {}))
         body = problem(client.get("/v1/trades?symbol=BHP"), 504)
     assert body["detail"] == ("The trades query was stopped after 0.3 s. Ask for a shorter time range or fewer rows")
     assert client.get("/v1/trades?symbol=BHP").json()["count"] == 1

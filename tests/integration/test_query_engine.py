@@ -24,7 +24,7 @@ from k2.lake.reader import TableMissingError, TableReader
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.query import replay
-from k2.query.engine import Engine, Limits
+from k2.query.engine import Engine, Limits, Statement
 from k2.query.errors import (
     AmbiguousSymbolError,
     EngineBusyError,
@@ -33,6 +33,7 @@ from k2.query.errors import (
     SnapshotGoneError,
     UnreadableError,
 )
+from k2.query.planner import Planner
 from k2.query.questions import Questions
 from k2.query.requests import At, EventsQuery, SummaryQuery, Window
 
@@ -45,7 +46,7 @@ OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
 def questions_of(folder: Path) -> Iterator[Questions]:
     engine = Engine(Limits(timeout_seconds=20))
     try:
-        yield Questions(TableReader(lambda: open_named("k2", catalog_properties(folder))), engine, TABLES)
+        yield Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(folder))), TABLES), engine)
     finally:
         engine.close()
 
@@ -372,9 +373,9 @@ def test_a_query_over_its_deadline_is_stopped_and_the_connection_is_well(tmp_pat
     with pytest.raises(
         QueryTimeoutError, match=r"The endless query was stopped after 0.5 s. Ask for a shorter time range"
     ):
-        engine.fetch("endless", ENDLESS, {}, (f"{tmp_path}/",))
+        engine.fetch("endless", Statement(ENDLESS, {}, (f"{tmp_path}/",)))
     for _ in range(3):
-        assert engine.fetch("one", "SELECT 1 AS x", {}, (f"{tmp_path}/",)).to_pylist() == [{"x": 1}]
+        assert engine.fetch("one", Statement("SELECT 1 AS x", {}, (f"{tmp_path}/",))).to_pylist() == [{"x": 1}]
     engine.close()
 
 
@@ -384,7 +385,7 @@ def test_when_all_connections_are_busy_the_next_query_is_turned_away(tmp_path):
 
     def run():
         try:
-            engine.fetch("endless", ENDLESS, {}, (f"{tmp_path}/",))
+            engine.fetch("endless", Statement(ENDLESS, {}, (f"{tmp_path}/",)))
         except QueryTimeoutError as error:
             stopped.append(error)
 
@@ -392,7 +393,7 @@ def test_when_all_connections_are_busy_the_next_query_is_turned_away(tmp_path):
     busy = threading.Thread(target=run)
     held = database.idle.get()
     with pytest.raises(EngineBusyError, match="All 1 connections were busy for 1 s"):
-        engine.fetch("one", "SELECT 1", {}, (f"{tmp_path}/",))
+        engine.fetch("one", Statement("SELECT 1", {}, (f"{tmp_path}/",)))
     database.idle.put(held)
     busy.start()
     busy.join(timeout=30)
@@ -424,7 +425,7 @@ def test_the_database_reads_nothing_but_the_tables_files(tmp_path, sql):
     engine = Engine(Limits())
     params = {"path": f"{tmp_path}/warehouse/../secret.parquet"} if "$path" in sql else {}
     with pytest.raises(WorldError, match=r"could not read the table's files: (Permission|Invalid Input|Catalog) Error"):
-        engine.fetch("attack", sql, params, (f"{tmp_path}/warehouse/",))
+        engine.fetch("attack", Statement(sql, params, (f"{tmp_path}/warehouse/",)))
     engine.close()
     assert python_variable
     assert not Path("/tmp/k2-must-not-be-there.csv").exists()
@@ -441,7 +442,7 @@ def test_a_symbol_is_a_value_and_never_sql(lake, questions, text):
 def test_the_s3_extension_loads_from_its_wheel_without_a_network():
     engine = Engine(Limits(), store={"s3.endpoint": "http://127.0.0.1:9", "s3.access-key-id": "a'b", "s3.region": "x"})
     with pytest.raises(WorldError, match=r"127\.0\.0\.1:9"):  # it tries the endpoint it was given
-        engine.fetch("s3", "SELECT * FROM read_parquet('s3://bucket/w/a.parquet')", {}, ("s3://bucket/w/",))
+        engine.fetch("s3", Statement("SELECT * FROM read_parquet('s3://bucket/w/a.parquet')", {}, ("s3://bucket/w/",)))
     with pytest.raises(WorldError, match="Permission Error"):
-        engine.fetch("s3", "SELECT * FROM read_parquet('s3://other/a.parquet')", {}, ("s3://bucket/w/",))
+        engine.fetch("s3", Statement("SELECT * FROM read_parquet('s3://other/a.parquet')", {}, ("s3://bucket/w/",)))
     engine.close()

@@ -19,6 +19,7 @@ from k2.lake.writer import write_files
 from k2.model.exchanges import EXCHANGES
 from k2.model.topics import DataType
 from k2.query.engine import Engine, Limits
+from k2.query.planner import Planner
 from k2.query.questions import Questions
 from k2.query.requests import EventsQuery, SummaryQuery
 from k2.query.results import vwap
@@ -47,11 +48,8 @@ def questions(tmp_path_factory) -> Iterator[Questions]:
         for written in write_files(table, rows, order):
             snapshot.append_data_file(written.data_file)
     engine = Engine(Limits())
-    yield Questions(
-        TableReader(lambda: open_named("k2", catalog_properties(folder))),
-        engine,
-        {DataType.TRADES: "market_data.trades"},
-    )
+    reader = TableReader(lambda: open_named("k2", catalog_properties(folder)))
+    yield Questions(Planner(reader, {DataType.TRADES: "market_data.trades"}), engine)
     engine.close()
 
 

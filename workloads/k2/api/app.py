@@ -15,9 +15,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from k2 import __version__
 from k2.api import problems
+from k2.api.asking import Service
 from k2.api.auth import KeyRing
 from k2.api.context import RequestContext
-from k2.api.routes import Service, router
+from k2.api.routes import router
 from k2.lake.catalog import open_catalog
 from k2.lake.reader import TableReader
 from k2.model.errors import K2Error
@@ -25,6 +26,7 @@ from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2.query.engine import Engine, Limits
+from k2.query.planner import Planner
 from k2.query.questions import Questions
 
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -44,7 +46,7 @@ def open_questions(config: QueryConfig, settings: Settings) -> tuple[Questions, 
         DataType.QUOTES: config.quotes,
         DataType.REFERENCE_DATA: config.reference_data,
     }
-    return Questions(TableReader(lambda: open_catalog(settings)), engine, tables), engine
+    return Questions(Planner(TableReader(lambda: open_catalog(settings)), tables), engine), engine
 
 
 def create_app(config: QueryConfig, settings: Settings) -> FastAPI:

@@ -20,6 +20,18 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
 
+KafkaRole = Literal["operator", "producer", "sink", "query"]
+
+
+class KafkaSecrets(_Part):
+    """Secrets with keys `username` and `password`, by what their user does. One that is left out is `secretName`."""
+
+    operator: str | None = Field(default=None, description="Of who makes topics and reads offsets.")
+    producer: str | None = Field(default=None, description="Of producers and loads.")
+    sink: str | None = Field(default=None, description="Of sinks.")
+    query: str | None = Field(default=None, description="Of the query service.")
+
+
 class KafkaPlatform(_Part):
     """How Kafka is reached."""
 
@@ -27,6 +39,9 @@ class KafkaPlatform(_Part):
     security_protocol: str = Field(default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.")
     sasl_mechanism: str | None = Field(default=None, description="SCRAM-SHA-512, PLAIN, …")
     secret_name: str | None = Field(default=None, description="Secret with keys `username` and `password`.")
+    secret_names: KafkaSecrets = Field(
+        default=KafkaSecrets(), description="Secrets by role, where one user shall not do everything."
+    )
     ca_secret_name: str | None = Field(default=None, description="Secret with the key `ca.crt`.")
     replication_factor: int = Field(
         default=1, ge=1, description="Copies of each partition of the topics that are made."
@@ -38,6 +53,11 @@ class KafkaPlatform(_Part):
     strimzi_namespace: str | None = Field(
         default=None, description="With `strimzi`: namespace of the Kafka object; default: the feed's."
     )
+
+    def secret_of(self, role: KafkaRole) -> str | None:
+        """The Secret that opens Kafka for a role: its own, or else the common one."""
+        own: str | None = getattr(self.secret_names, role)
+        return own or self.secret_name
 
 
 class RegistryPlatform(_Part):
@@ -66,6 +86,27 @@ class ImagesPlatform(_Part):
     pull_policy: str = Field(default="IfNotPresent", description="Always, IfNotPresent or Never.")
 
 
+class AutoscalingPlatform(_Part):
+    """How sinks are scaled where a feed asks for it."""
+
+    kind: Literal["hpa", "keda"] = Field(
+        default="hpa",
+        description="`hpa`: HorizontalPodAutoscaler on an external metric; `keda`: ScaledObject, which asks Kafka itself.",
+    )
+    metric: str = Field(
+        default="k2_sink_lag_messages",
+        description="With `hpa`: the external metric; its label `topic` names the topic.",
+    )
+
+
+class OperatorPlatform(_Part):
+    """How the operator goes about its work."""
+
+    max_concurrent_rollouts: int = Field(
+        default=5, ge=1, description="Feeds whose pods are replaced at once when images or these settings change."
+    )
+
+
 class ApiPlatform(_Part):
     """Where a person reaches the query service."""
 
@@ -79,6 +120,8 @@ class Platform(_Part):
     registry: RegistryPlatform
     catalog: CatalogPlatform
     images: ImagesPlatform = ImagesPlatform()
+    autoscaling: AutoscalingPlatform = AutoscalingPlatform()
+    operator: OperatorPlatform = OperatorPlatform()
     api: ApiPlatform | None = None
 
     @classmethod

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from k2.lake.reader import ColumnInfo, TableState
 from k2.lake.scan import DataFileRef
 from k2.query import sql
 from k2.query.engine import Engine
+from k2.query.relation import Relation
 from k2.query.results import SymbolInfo
 from k2.query.store import local_path
 
@@ -29,40 +29,34 @@ class SymbolDirectory:
         self._entries = 0
         self._lock = threading.Lock()
 
-    def symbols(
-        self, state: TableState, columns: Sequence[ColumnInfo], files: Sequence[DataFileRef]
-    ) -> list[SymbolInfo]:
-        """Symbols of these files, summed over them, by symbol and exchange."""
+    def symbols(self, relation: Relation) -> list[SymbolInfo]:
+        """Symbols of the files, summed over them, by symbol and exchange."""
         total: dict[tuple[str, str], SymbolInfo] = {}
-        for info in self._each(state, columns, files):
+        for info in self._each(relation):
             key = (info.symbol, info.exchange)
             known = total.get(key)
             total[key] = info if known is None else _sum(known, info)
         return [total[key] for key in sorted(total)]
 
-    def exchanges(
-        self, state: TableState, columns: Sequence[ColumnInfo], files: Sequence[DataFileRef], symbols: Iterable[str]
-    ) -> dict[str, set[str]]:
-        """Exchanges that each of the symbols has rows of in these files; a symbol without any is absent."""
+    def exchanges(self, relation: Relation, symbols: Iterable[str]) -> dict[str, set[str]]:
+        """Exchanges that each of the symbols has rows of in the files; a symbol without any is absent."""
         wanted = set(symbols)
         found: dict[str, set[str]] = {}
-        for info in self._each(state, columns, files):
+        for info in self._each(relation):
             if info.symbol in wanted:
                 found.setdefault(info.symbol, set()).add(info.exchange)
         return found
 
-    def _each(
-        self, state: TableState, columns: Sequence[ColumnInfo], files: Sequence[DataFileRef]
-    ) -> Iterable[SymbolInfo]:
+    def _each(self, relation: Relation) -> Iterable[SymbolInfo]:
         missing: list[DataFileRef] = []
-        for file in files:
+        for file in relation.files:
             held = self._remembered(file.path)
             if held is None:
                 missing.append(file)
             else:
                 yield from held
         for start in range(0, len(missing), _FILES_A_QUERY):
-            yield from self._read(state, columns, missing[start : start + _FILES_A_QUERY])
+            yield from self._read(relation.of(missing[start : start + _FILES_A_QUERY]))
 
     def _remembered(self, path: str) -> tuple[SymbolInfo, ...] | None:
         with self._lock:
@@ -71,18 +65,15 @@ class SymbolDirectory:
                 self._held.move_to_end(path)
             return held
 
-    def _read(
-        self, state: TableState, columns: Sequence[ColumnInfo], files: Sequence[DataFileRef]
-    ) -> Iterable[SymbolInfo]:
-        statement = sql.listing(columns, files)
-        rows = self._engine.fetch("symbols", statement.sql, statement.params, state.roots).to_pylist()
-        by_file: dict[str, list[SymbolInfo]] = {local_path(file.path): [] for file in files}
+    def _read(self, relation: Relation) -> Iterable[SymbolInfo]:
+        rows = self._engine.fetch("symbols", sql.listing(relation)).to_pylist()
+        by_file: dict[str, list[SymbolInfo]] = {local_path(file.path): [] for file in relation.files}
         for row in rows:
             info = SymbolInfo(row["symbol"], row["exchange"], row["rows"], row["first_us"], row["last_us"])
             by_file[row["filename"]].append(info)
             yield info
         with self._lock:
-            for file in files:
+            for file in relation.files:
                 held = tuple(by_file[local_path(file.path)])
                 self._entries += len(held) - len(self._held.get(file.path, ()))
                 self._held[file.path] = held

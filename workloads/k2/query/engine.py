@@ -25,7 +25,8 @@ from k2.obs import metrics
 from k2.query.errors import EngineBusyError, QueryTimeoutError, TooLargeError
 from k2.query.store import attach_object_store, is_remote, local_path
 
-Params = Mapping[str, Any]
+TAIL = "k2_tail"
+"""Name under which a statement reads rows that no file has."""
 
 # Nothing that a query could use to reach out of the tables' files or to change these limits.
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {
@@ -40,6 +41,23 @@ _LOCKED: dict[str, str | bool | int | float | list[str]] = {
 
 class OverflowingError(K2Error):
     """A decimal sum did not fit the type its query computes in. The caller has a wider query."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL that was built from constants alone.
+
+    Attributes:
+        sql: the text.
+        params: the values of its `$names`.
+        roots: directories that its files lie in, each with a slash at the end.
+        tail: the rows that the text reads as `TAIL`.
+    """
+
+    sql: str
+    params: Mapping[str, Any]
+    roots: tuple[str, ...] = ()
+    tail: pa.Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +146,8 @@ class Engine:
                 self._database = None
         self._spill.cleanup()
 
-    def fetch(self, label: str, sql: str, params: Params, roots: tuple[str, ...]) -> pa.Table:
-        """Run a query and give its rows.
-
-        Args:
-            label: kind of question, for metrics and messages.
-            sql: built from constants alone.
-            params: the values of its `$names`.
-            roots: directories that its files lie in, each with a slash at the end.
+    def fetch(self, label: str, statement: Statement) -> pa.Table:
+        """Run a statement and give its rows; `label` is the kind of question, for metrics and messages.
 
         Raises:
             QueryTimeoutError: it ran over its deadline; it was stopped and the connection is well.
@@ -144,21 +156,23 @@ class Engine:
             OverflowingError: a decimal overflowed.
             WorldError: a file could not be read.
         """
-        with self._lease(label, roots) as lease, self._watched(label, lease):
-            return lease.connection.execute(sql, dict(params)).to_arrow_table()
+        with (
+            self._lease(label, statement.roots) as lease,
+            self._watched(label, lease),
+            _reading(lease.connection, statement),
+        ):
+            return lease.connection.execute(statement.sql, dict(statement.params)).to_arrow_table()
 
-    def stream(
-        self, label: str, sql: str, params: Params, roots: tuple[str, ...], *, batch_rows: int
-    ) -> Iterator[pa.RecordBatch]:
-        """Run a query and give its rows in batches; each batch has the deadline anew, so a slow reader costs nothing.
+    def stream(self, label: str, statement: Statement, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Run a statement and give its rows in batches; each has the deadline anew, so a slow reader costs nothing.
 
         The stream has a connection of its own, outside the pool: a replay of days does not keep questions waiting.
         Raises as `fetch` does.
         """
-        with self._open(roots).dedicated() as connection:
+        with self._open(statement.roots).dedicated() as connection, _reading(connection, statement):
             lease = self._start(connection)
             with self._watched(label, lease):
-                reader = connection.execute(sql, dict(params)).to_arrow_reader(batch_rows)
+                reader = connection.execute(statement.sql, dict(statement.params)).to_arrow_reader(batch_rows)
             while True:
                 lease = self._start(connection)
                 with self._watched(label, lease):
@@ -225,6 +239,19 @@ class Engine:
             # Queries under way keep the old database until they end; its connections die with it.
             self._database = _Database(self.limits, wanted | known, Path(self._spill.name), self._store)
             return self._database
+
+
+@contextmanager
+def _reading(connection: duckdb.DuckDBPyConnection, statement: Statement) -> Generator[None, None, None]:
+    """Let the statement see its tail, which no other connection does."""
+    if statement.tail is None:
+        yield
+        return
+    connection.register(TAIL, statement.tail)
+    try:
+        yield
+    finally:
+        connection.unregister(TAIL)
 
 
 class _Database:

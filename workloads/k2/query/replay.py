@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from k2.lake.reader import ColumnInfo
 from k2.lake.scan import DataFileRef
 from k2.query import sql
 from k2.query.engine import Engine
+from k2.query.relation import Relation
 
 WINDOW_ROWS = 2_000_000
 """Rows that one sort holds at most, unless more of them lie within a second. The engine's memory limit spills to disk."""
@@ -24,9 +24,9 @@ _BIN_US = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ReplayWindow:
-    """A stretch of time and the files that hold it. Windows follow each other and do not overlap."""
+    """A stretch of time and what holds it. Windows follow each other and do not overlap."""
 
-    files: tuple[DataFileRef, ...]
+    relation: Relation
     which: sql.Filter
 
 
@@ -61,38 +61,25 @@ def stretches(files: Sequence[DataFileRef]) -> Iterator[tuple[DataFileRef, ...]]
         yield tuple(joined)
 
 
-def windows(
-    engine: Engine,
-    roots: tuple[str, ...],
-    columns: Sequence[ColumnInfo],
-    files: Sequence[DataFileRef],
-    which: sql.Filter,
-) -> Iterator[ReplayWindow]:
+def windows(engine: Engine, relation: Relation, which: sql.Filter) -> Iterator[ReplayWindow]:
     """Cut the files into windows of at most about `WINDOW_ROWS` rows each, oldest first."""
     joined: list[DataFileRef] = []
-    for cluster in clusters(files):
+    for cluster in clusters(relation.files):
         rows = sum(file.rows for file in cluster)
         if joined and rows + sum(file.rows for file in joined) > WINDOW_ROWS:
-            yield ReplayWindow(tuple(joined), which)
+            yield ReplayWindow(relation.of(joined), which)
             joined = []
         if rows > WINDOW_ROWS:
-            yield from _cut(engine, roots, columns, cluster, which)
+            yield from _cut(engine, relation.of(cluster), which)
         else:
             joined += cluster
     if joined:
-        yield ReplayWindow(tuple(joined), which)
+        yield ReplayWindow(relation.of(joined), which)
 
 
-def _cut(
-    engine: Engine,
-    roots: tuple[str, ...],
-    columns: Sequence[ColumnInfo],
-    cluster: tuple[DataFileRef, ...],
-    which: sql.Filter,
-) -> Iterator[ReplayWindow]:
+def _cut(engine: Engine, cluster: Relation, which: sql.Filter) -> Iterator[ReplayWindow]:
     """Cut one cluster by the number of matching rows in each second."""
-    statement = sql.histogram(columns, cluster, which, _BIN_US)
-    bins = engine.fetch("replay", statement.sql, statement.params, roots).to_pydict()
+    bins = engine.fetch("replay", sql.histogram(cluster, which, _BIN_US)).to_pydict()
     start_us, rows = which.start_us, 0
     for number, count in zip(bins["bin"], bins["rows"], strict=True):
         edge = number * _BIN_US
@@ -104,12 +91,10 @@ def _cut(
         yield _window(cluster, which, start_us, which.end_us)
 
 
-def _window(
-    cluster: tuple[DataFileRef, ...], which: sql.Filter, start_us: int | None, end_us: int | None
-) -> ReplayWindow:
-    files = tuple(
+def _window(cluster: Relation, which: sql.Filter, start_us: int | None, end_us: int | None) -> ReplayWindow:
+    files = [
         file
-        for file in cluster
+        for file in cluster.files
         if (start_us is None or file.end_us >= start_us) and (end_us is None or file.start_us < end_us)
-    )
-    return ReplayWindow(files, replace(which, start_us=start_us, end_us=end_us))
+    ]
+    return ReplayWindow(cluster.of(files), replace(which, start_us=start_us, end_us=end_us))

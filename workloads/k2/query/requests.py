@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from k2.model.errors import UserError
 from k2.model.topics import DataType
@@ -63,6 +63,11 @@ def parse_date(text: str, name: str) -> date:
     except ValueError:
         pass  # a date that does not exist: the same answer as for no date at all
     raise UserError(f"{name} is not a date", found=text, expected="a calendar date, YYYY-MM-DD")
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970 UTC of an aware datetime."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def to_datetime(micros: int) -> datetime:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from k2.lake.reader import ColumnInfo
-from k2.lake.scan import DataFileRef
 from k2.model.errors import WorldError
+from k2.query.engine import TAIL, Statement
+from k2.query.relation import Relation
 from k2.query.requests import iso
 from k2.query.store import local_path
 
@@ -55,14 +56,6 @@ _DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """SQL and the values of its `$names`."""
-
-    sql: str
-    params: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Filter:
     """Which rows: of any of these symbols, of this exchange, within [start_us, end_us)."""
 
@@ -73,8 +66,7 @@ class Filter:
 
 
 def events(
-    columns: Sequence[ColumnInfo],
-    files: Sequence[DataFileRef],
+    relation: Relation,
     which: Filter,
     *,
     limit: int | None = None,
@@ -82,22 +74,20 @@ def events(
     by: Sequence[str] = ORDER,
 ) -> Statement:
     """Rows in the total order, at most `limit`; `lineage` adds where each came from in Kafka, `by` shortens the order."""
-    chosen = [column for column in columns if lineage or column.name not in LINEAGE]
-    known = {column.name for column in columns}
-    condition, params = _where(which)
+    chosen = [column for column in relation.columns if lineage or column.name not in LINEAGE]
+    known = {column.name for column in relation.columns}
+    condition, params = _where(relation, which)
     sql = (
         f"SELECT {', '.join(_name(column.name) for column in chosen if duck_type(column) is not None)} "
-        f"FROM {_source(columns)}{condition} "
+        f"FROM {_source(relation)}{condition} "
         f"ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in by if name in known)}"
     )
     if limit is not None:
         sql += f" LIMIT {int(limit)}"
-    return Statement(sql, _with_files(params, files))
+    return _statement(sql, params, relation)
 
 
-def summary(
-    columns: Sequence[ColumnInfo], files: Sequence[DataFileRef], which: Filter, *, wide: bool = False
-) -> Statement:
+def summary(relation: Relation, which: Filter, *, wide: bool = False) -> Statement:
     """High, low, volume, notional, count and the edges of trades: one row, exact.
 
     `open` and `close` hold where `first_times` and `last_times` (the two earliest and latest) differ; where they do not,
@@ -111,45 +101,48 @@ def summary(
             "sum(price::DECIMAL(28, 8) * trunc(quantity)::DECIMAL(10, 0)) AS notional, "
             "sum(price::DECIMAL(27, 8) * (quantity - trunc(quantity))::DECIMAL(9, 8)) AS notional_fraction"
         )
-    condition, params = _where(which)
+    condition, params = _where(relation, which)
     sql = (
         'SELECT count(*) AS trade_count, arg_min(price, "timestamp") AS open, max(price) AS high, min(price) AS low, '
         f'arg_max(price, "timestamp") AS close, sum(quantity) AS volume, {notional}, '
         'min("timestamp", 2) AS first_times, max("timestamp", 2) AS last_times, min(currency) AS currency '
-        f"FROM {_source(columns, names=_SUMMARY)}{condition}"
+        f"FROM {_source(relation, names=_SUMMARY)}{condition}"
     )
-    return Statement(sql, _with_files(params, files))
+    return _statement(sql, params, relation)
 
 
-def edge(columns: Sequence[ColumnInfo], files: Sequence[DataFileRef], which: Filter, *, last: bool) -> Statement:
+def edge(relation: Relation, which: Filter, *, last: bool) -> Statement:
     """Price of the first (or last) trade in the total order; `which` is the one instant that it lies in."""
-    known = {column.name for column in columns}
+    known = {column.name for column in relation.columns}
     # Nulls compare as the greatest inside a row value: they come last, as the total order says.
     key = f"({', '.join(_name(name) for name in ORDER if name in known and name not in _SAME_AT_EDGE)})"
-    condition, params = _where(which)
+    condition, params = _where(relation, which)
     function = "arg_max" if last else "arg_min"
-    sql = f"SELECT {function}(price, {key}) AS price FROM {_source(columns, names=_SUMMARY | set(ORDER))}{condition}"
-    return Statement(sql, _with_files(params, files))
+    sql = f"SELECT {function}(price, {key}) AS price FROM {_source(relation, names=_SUMMARY | set(ORDER))}{condition}"
+    return _statement(sql, params, relation)
 
 
-def listing(columns: Sequence[ColumnInfo], files: Sequence[DataFileRef]) -> Statement:
-    """What each file holds: its exchanges and symbols with their number of rows and first and last time (µs)."""
+def listing(relation: Relation) -> Statement:
+    """What each file holds: its exchanges and symbols with their number of rows and first and last time (µs).
+
+    Of all rows, whoever asks: what it says is remembered for everybody.
+    """
     sql = (
         "SELECT filename, exchange, symbol, count(*) AS rows, "
         'epoch_us(min("timestamp")) AS first_us, epoch_us(max("timestamp")) AS last_us '
-        f"FROM {_source(columns, ', filename = true', {'exchange', 'symbol', 'timestamp'})} GROUP BY ALL ORDER BY ALL"
+        f"FROM {_source(relation, ', filename = true', {'exchange', 'symbol', 'timestamp'})} GROUP BY ALL ORDER BY ALL"
     )
-    return Statement(sql, _with_files({}, files))
+    return _statement(sql, {}, relation)
 
 
-def histogram(columns: Sequence[ColumnInfo], files: Sequence[DataFileRef], which: Filter, bin_us: int) -> Statement:
+def histogram(relation: Relation, which: Filter, bin_us: int) -> Statement:
     """Rows per bin of `bin_us` microseconds (`bin`: microseconds since 1970 divided by it, rounded down)."""
-    condition, params = _where(which)
+    condition, params = _where(relation, which)
     sql = (
         f'SELECT floor(epoch_us("timestamp") / {int(bin_us)})::BIGINT AS bin, count(*) AS rows '
-        f"FROM {_source(columns)}{condition} GROUP BY ALL ORDER BY ALL"
+        f"FROM {_source(relation)}{condition} GROUP BY ALL ORDER BY ALL"
     )
-    return Statement(sql, _with_files(params, files))
+    return _statement(sql, params, relation)
 
 
 def duck_type(column: ColumnInfo) -> str | None:
@@ -158,9 +151,12 @@ def duck_type(column: ColumnInfo) -> str | None:
     return f"DECIMAL({decimal[1]}, {decimal[2]})" if decimal else _TYPES.get(column.type)
 
 
-def _source(columns: Sequence[ColumnInfo], options: str = "", names: Collection[str] | None = None) -> str:
-    """The files as a table; `names`: the columns that are read, where they are few."""
-    read = [c for c in columns if (names is None or c.name in names) and duck_type(c) is not None]
+def _source(relation: Relation, options: str = "", names: Collection[str] | None = None) -> str:
+    """The rows as a table; `names`: the columns that are read, where they are few."""
+    read = [c for c in relation.columns if (names is None or c.name in names) and duck_type(c) is not None]
+    tail = f"(SELECT {', '.join(f'{_name(c.name)}::{duck_type(c)} AS {_name(c.name)}' for c in read)} FROM {TAIL})"
+    if relation.tail is not None and not relation.files:
+        return tail
     # One text for all paths: a list would be as many bound values as files.
     paths = "str_split($files, chr(10))"
     if not all(column.stable for column in read):  # names may mean other columns in other files: go by ids (1 to 2 ms)
@@ -169,30 +165,46 @@ def _source(columns: Sequence[ColumnInfo], options: str = "", names: Collection[
             for c in read
         ]
         options = f", schema = MAP {{{', '.join(fields)}}}{options}"
-    return f"read_parquet({paths}, hive_partitioning = false{options})"
+    files = f"read_parquet({paths}, hive_partitioning = false{options})"
+    if relation.tail is None:
+        return files
+    return f"(SELECT {', '.join(_name(c.name) for c in read)} FROM {files} UNION ALL FROM {tail})"
 
 
-def _where(which: Filter) -> tuple[str, dict[str, Any]]:
+def _where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
     clauses: list[str] = []
     params: dict[str, Any] = {}
-    if which.symbols:
-        names = [f"symbol_{number}" for number in range(len(which.symbols))]
-        params.update(zip(names, which.symbols, strict=True))
+
+    def among(column: str, values: Collection[str], name: str) -> None:
+        names = [f"{name}_{number}" for number in range(len(values))]
+        params.update(zip(names, values, strict=True))
         listed = ", ".join(f"${name}" for name in names)
-        clauses.append(f"symbol = {listed}" if len(names) == 1 else f"symbol IN ({listed})")
+        clauses.append(f"{column} = {listed}" if len(names) == 1 else f"{column} IN ({listed})")
+
+    if which.symbols:
+        among("symbol", which.symbols, "symbol")
     if which.exchange is not None:
-        clauses.append("exchange = $exchange")
-        params["exchange"] = which.exchange
-    for operator, bound in ((">=", which.start_us), ("<", which.end_us)):
+        among("exchange", (which.exchange,), "exchange")
+    start_us = which.start_us
+    sight = relation.sight
+    if sight.symbols is not None and not (which.symbols and sight.symbols.issuperset(which.symbols)):
+        among("symbol", sorted(sight.symbols), "seen_symbol")
+    if sight.exchanges is not None and which.exchange not in sight.exchanges:
+        among("exchange", sorted(sight.exchanges), "seen_exchange")
+    if sight.oldest_us is not None:
+        start_us = sight.oldest_us if start_us is None else max(start_us, sight.oldest_us)
+    for operator, bound in ((">=", start_us), ("<", which.end_us)):
         if bound is not None:
             clauses.append(f"\"timestamp\" {operator} TIMESTAMPTZ '{iso(bound)}'")
     return (" WHERE " + " AND ".join(clauses) if clauses else ""), params
 
 
-def _with_files(params: dict[str, Any], files: Sequence[DataFileRef]) -> dict[str, Any]:
-    if not files:
-        raise WorldError("A query was planned without files")
-    return {**params, "files": "\n".join(local_path(file.path) for file in files)}
+def _statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement:
+    if not relation:
+        raise WorldError("A query was planned without anything to read")
+    if relation.files:
+        params = {**params, "files": "\n".join(local_path(file.path) for file in relation.files)}
+    return Statement(sql, params, relation.roots, relation.tail)
 
 
 def _name(column: str) -> str:

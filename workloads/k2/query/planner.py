@@ -1,0 +1,93 @@
+"""From a question to what must be read: the snapshot that answers, and the files of it that may hold the rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from k2.lake.reader import ColumnInfo, SnapshotInfo, TableReader, TableState
+from k2.lake.scan import DataFileRef, SnapshotFiles
+from k2.model.topics import DataType
+from k2.obs import metrics
+from k2.query.errors import UnreadableError
+from k2.query.pins import resolve
+from k2.query.relation import Relation
+from k2.query.requests import At, Window
+from k2.query.results import Provenance
+from k2.query.sight import EVERYTHING, Sight
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A table at the snapshot that answers a question, and what of it may be seen."""
+
+    state: TableState
+    snapshot: SnapshotInfo | None
+    files: SnapshotFiles
+    sight: Sight = EVERYTHING
+
+    @property
+    def columns(self) -> tuple[ColumnInfo, ...]:
+        """The columns as they were at that snapshot."""
+        return self.state.columns(self.snapshot)
+
+    def provenance(self, chosen: Sequence[DataFileRef] = ()) -> Provenance:
+        """What an answer from the chosen files was read from."""
+        return Provenance(
+            self.state.identifier,
+            self.snapshot,
+            self.files.newest_us,
+            len(chosen),
+            len(self.files.files) - len(chosen),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Plans questions about the tables of one catalog, for one who may see `sight`. Threads may share it."""
+
+    reader: TableReader
+    tables: Mapping[DataType, str]
+    sight: Sight = EVERYTHING
+
+    def state(self, data_type: DataType) -> TableState:
+        """The table as it is now; raises as `TableReader.state` does."""
+        return self.reader.state(self.tables[data_type])
+
+    def pin(self, data_type: DataType, at: At) -> Pinned:
+        """Choose the snapshot that answers.
+
+        Raises:
+            SnapshotGoneError: the snapshot or time is not retained.
+            TableMissingError, WorldError: see `TableReader.state`.
+        """
+        started = time.perf_counter()
+        state = self.state(data_type)
+        snapshot = resolve(state, at)
+        files = SnapshotFiles(()) if snapshot is None else self.reader.files(state, snapshot.id)
+        metrics.PLAN_DURATION.observe(time.perf_counter() - started)
+        return Pinned(state, snapshot, files, self.sight)
+
+    def plan(self, pinned: Pinned, symbols: tuple[str, ...], exchange: str | None, window: Window) -> Relation:
+        """What may hold rows of any of the symbols (none: all) of the exchange (None: any) in the window.
+
+        Raises:
+            UnreadableError: one of the files has rows deleted in a way that this engine does not read.
+        """
+        files = pinned.files.select(
+            symbols=symbols or None,
+            start_us=window.start_us,
+            end_us=window.end_us,
+            exchanges=None if exchange is None else (exchange,),
+        )
+        if any(file.has_deletes for file in files):
+            raise UnreadableError(
+                f"{pinned.state.identifier} has delete files, which this version does not read",
+                found=next(file.path for file in files if file.has_deletes),
+                expected="data files alone",
+                remedy="Compact the table with the engine that deleted the rows",
+            )
+        metrics.QUERY_FILES_SCANNED.labels(pinned.state.identifier).inc(len(files))
+        metrics.QUERY_FILES_SKIPPED.labels(pinned.state.identifier).inc(len(pinned.files.files) - len(files))
+        return Relation(pinned.columns, files, pinned.state.roots, pinned.sight)

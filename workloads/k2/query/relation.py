@@ -1,0 +1,39 @@
+"""What a statement reads: data files of one snapshot, rows that no file has yet, and what of them may be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from k2.lake.reader import ColumnInfo
+from k2.lake.scan import DataFileRef
+from k2.query.sight import EVERYTHING, Sight
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """The rows of one table at one snapshot that a question is about, before its own conditions.
+
+    Attributes:
+        columns: the table's columns at that snapshot.
+        files: the data files that may hold such rows, oldest first.
+        roots: directories that the files lie in, each with a slash at the end.
+        sight: what of them may be seen: a condition of every statement.
+        tail: rows beyond the snapshot, with columns of the same names; None when there are none.
+    """
+
+    columns: tuple[ColumnInfo, ...]
+    files: tuple[DataFileRef, ...]
+    roots: tuple[str, ...]
+    sight: Sight = EVERYTHING
+    tail: pa.Table | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to read."""
+        return bool(self.files) or (self.tail is not None and self.tail.num_rows > 0)
+
+    def of(self, files: Sequence[DataFileRef]) -> Relation:
+        """Some of the files alone, without the tail."""
+        return replace(self, files=tuple(files), tail=None)

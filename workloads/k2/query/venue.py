@@ -1,0 +1,39 @@
+"""On which exchange a symbol is traded, where the one who asks did not say."""
+
+from __future__ import annotations
+
+from k2.lake.scan import DataFileRef
+from k2.query.directory import SymbolDirectory
+from k2.query.errors import AmbiguousSymbolError
+from k2.query.relation import Relation
+
+
+def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str) -> str | None:
+    """The exchange that the files have the symbol of; None when they have none.
+
+    Raises:
+        AmbiguousSymbolError: they have it of several.
+    """
+    chosen = [file for file in relation.files if _may_hold(file, symbol)]
+    proven = {file.exchange for file in chosen}
+    if len(proven) == 1 and (only := next(iter(proven))) is not None:
+        return only
+    found = directory.exchanges(relation.of(chosen), [symbol]).get(symbol, set())
+    if len(found) > 1:
+        raise ambiguous(symbol, found)
+    return next(iter(found), None)
+
+
+def ambiguous(symbol: str, exchanges: set[str]) -> AmbiguousSymbolError:
+    """The error that asks for one of the exchanges."""
+    return AmbiguousSymbolError(
+        f"{symbol} is traded on several exchanges",
+        found=", ".join(sorted(exchanges)),
+        expected="one of them",
+        remedy=f"Ask with exchange={min(exchanges)}",
+    )
+
+
+def _may_hold(file: DataFileRef, symbol: str) -> bool:
+    lower, upper = file.symbols
+    return (lower is None or lower <= symbol) and (upper is None or symbol <= upper)
