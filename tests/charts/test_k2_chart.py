@@ -1,6 +1,5 @@
 """charts/k2: what is rendered, looked at as the operator, the query service and a person will."""
 
-import base64
 import copy
 import hashlib
 import json
@@ -12,7 +11,7 @@ from k2_testing import charts
 
 from k2.model.platform import Platform
 from k2.model.workload import QueryConfig
-from k2_operator.build import deployment
+from k2_operator.build import deployment, labels
 from k2_operator.plans import QueryPlan
 from k2_operator.resources import Resources
 
@@ -132,9 +131,9 @@ def test_pods_are_told_apart_as_the_operators_are(default):
 
 # --- API keys -----------------------------------------------------------------------------------------------------------
 def test_a_key_is_made_and_the_service_gets_only_its_digest(default):
-    key = _data(charts.one(default, "Secret", "k2-api-key"), "api-key")
+    key = charts.decoded(charts.one(default, "Secret", "k2-api-key"))["api-key"]
     assert len(key) == 40
-    keys = json.loads(_data(charts.one(default, "Secret", "k2-api-keys"), "keys.json"))
+    keys = json.loads(charts.decoded(charts.one(default, "Secret", "k2-api-keys"))["keys.json"])
     assert keys == [{"name": "helm", "sha256": hashlib.sha256(key.encode()).hexdigest()}]
     assert "k2-api-key" not in _mounted(charts.one(default, "Deployment", "k2-query"))
 
@@ -224,7 +223,10 @@ def test_the_definitions_can_be_left_out_and_otherwise_survive_an_uninstall(helm
 
 def test_a_budget_only_where_another_replica_can_take_over(helm, default):
     assert charts.one(default, "PodDisruptionBudget", "k2-query")["spec"]["maxUnavailable"] == 1
-    assert not charts.kind(charts.render(helm, "k2", "--set", "query.replicas=1"), "PodDisruptionBudget")
+    for without in ("query.replicas=1", "query.podDisruptionBudget.enabled=false", "query.enabled=false"):
+        assert not charts.kind(charts.render(helm, "k2", "--set", without), "PodDisruptionBudget")
+    scaled = charts.render(helm, "k2", "--set", "query.replicas=1,query.autoscaling.enabled=true")
+    assert charts.one(scaled, "PodDisruptionBudget", "k2-query")
 
 
 def test_with_autoscaling_nobody_else_sets_the_replicas(everything):
@@ -248,12 +250,78 @@ def test_no_controller_is_preferred(helm):
     assert "ingressClassName" not in found["spec"]
 
 
-def test_policies_let_in_the_asked_and_the_scraper(everything):
-    policies = {policy["metadata"]["name"]: policy["spec"] for policy in charts.kind(everything, "NetworkPolicy")}
-    assert set(policies) == {"k2-metrics", "k2-query", "k2-egress", "k2-operator"}
-    assert policies["k2-query"]["ingress"][0]["from"]
-    assert policies["k2-egress"]["policyTypes"] == ["Egress"]
-    assert {"port": 9093, "protocol": "TCP"} in policies["k2-egress"]["egress"][-1]["ports"]
+def test_policies_let_in_the_asked_and_the_scraper_and_nobody_else(everything):
+    found = _policies(everything)
+    assert set(found) == {"k2-metrics", "k2-query", "k2-egress", "k2-operator"}
+    (metrics,) = found["k2-metrics"]["ingress"]
+    assert metrics["ports"] == [{"port": "metrics", "protocol": "TCP"}]
+    assert metrics["from"] == [_of_namespace("monitoring")]
+    peers = [peer for rule in found["k2-query"]["ingress"] for peer in rule["from"]]
+    tester = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "k2-test"}}}
+    assert peers == [_of_namespace("ingress"), tester, _of_namespace("monitoring")]
+
+
+def test_policies_let_out_to_names_the_query_service_and_what_the_values_say(everything):
+    found = _policies(everything)
+    names, query, given = found["k2-egress"]["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert query["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "k2-query"
+    assert given == {"ports": [{"port": 9093, "protocol": "TCP"}]}
+    (api_server,) = found["k2-operator"]["egress"]
+    assert {port["port"] for port in api_server["ports"]} == {443, 6443}
+
+
+def test_policies_without_a_choice_keep_nobody_from_asking_and_nothing_from_going_out(helm):
+    found = _policies(charts.render(helm, "k2", "--set", "networkPolicy.enabled=true"))
+    assert set(found) == {"k2-metrics", "k2-query"}
+    assert found["k2-query"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+
+
+def test_policies_choose_the_pods_of_the_operators_builders(everything):
+    chosen = {name: spec["podSelector"]["matchLabels"] for name, spec in _policies(everything).items()}
+    sink = labels.of("sink", "k2-sink-x")
+    assert chosen["k2-metrics"].items() <= sink.items()
+    assert chosen["k2-egress"].items() <= sink.items()
+    assert not chosen["k2-query"].items() <= sink.items()
+
+
+def test_helm_tests_its_own_service_and_only_when_there_is_one(default, helm):
+    pod = charts.one(default, "Pod", "k2-test-query")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (container,) = pod["spec"]["containers"]
+    env = {variable["name"]: variable for variable in container["env"]}
+    service = charts.one(default, "Service", "k2-query")
+    assert env["BASE"]["value"] == f"http://k2-query:{service['spec']['ports'][0]['port']}"
+    assert env["API_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "k2-api-key", "key": "api-key"}
+    assert not charts.kind(charts.render(helm, "k2", "--set", "query.enabled=false"), "Pod")
+
+
+def test_dashboards_only_when_asked(default, everything):
+    boards = [
+        [each for each in charts.kind(found, "ConfigMap") if "dashboard" in each["metadata"]["name"]]
+        for found in (default, everything)
+    ]
+    assert [len(each) for each in boards] == [0, 3]
+
+
+def test_a_route_goes_from_the_gateways_named_to_the_service(everything):
+    spec = charts.one(everything, "HTTPRoute")["spec"]
+    assert spec["parentRefs"] == [{"name": "gateway", "namespace": "gateways"}]
+    assert spec["hostnames"] == ["k2.example.com"]
+    service = charts.one(everything, "Service", "k2-query")
+    assert spec["rules"][0]["backendRefs"] == [{"name": "k2-query", "port": service["spec"]["ports"][0]["port"]}]
+
+
+def test_an_ingress_has_its_hosts_and_tls_where_there_is_a_certificate(everything, helm):
+    spec = charts.one(everything, "Ingress")["spec"]
+    hosts = ["k2.example.com", "k2.example.org"]
+    assert [rule["host"] for rule in spec["rules"]] == hosts
+    assert spec["tls"] == [{"secretName": "k2-tls", "hosts": hosts}]
+    assert spec["ingressClassName"] == "any"
+    plain = charts.one(charts.render(helm, "k2", "--set", "ingress.enabled=true"), "Ingress")["spec"]
+    assert "tls" not in plain
+    backend = plain["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    assert backend == {"name": "k2-query", "port": {"name": "http"}}
 
 
 def test_monitors_find_what_they_are_for(everything):
@@ -281,13 +349,17 @@ def test_the_notes_can_be_copied(helm):
         assert command in template
 
 
-def _data(secret, key):
-    return base64.b64decode(secret["data"][key]).decode()
-
-
 def _mounted(workload):
     return {
         volume["secret"]["secretName"]
         for volume in workload["spec"]["template"]["spec"]["volumes"]
         if "secret" in volume
     }
+
+
+def _policies(manifests):
+    return {policy["metadata"]["name"]: policy["spec"] for policy in charts.kind(manifests, "NetworkPolicy")}
+
+
+def _of_namespace(name):
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}

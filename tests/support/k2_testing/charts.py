@@ -5,6 +5,7 @@ Each is asked for by the version that the tests were written with. Whoever canno
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -159,3 +160,8 @@ def one(manifests: Iterable[dict[str, Any]], kind_: str, name: str | None = None
     found = kind(manifests, kind_, name)
     assert len(found) == 1, f"{len(found)} {kind_} {name or ''}"
     return found[0]
+
+
+def decoded(secret: dict[str, Any]) -> dict[str, str]:
+    """The values of a Secret."""
+    return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
