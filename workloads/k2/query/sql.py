@@ -76,15 +76,15 @@ def events(
     """Rows in the total order, at most `limit`; `lineage` adds where each came from in Kafka, `by` shortens the order."""
     chosen = [column for column in relation.columns if lineage or column.name not in LINEAGE]
     known = {column.name for column in relation.columns}
-    condition, params = _where(relation, which)
+    condition, params = where(relation, which)
     sql = (
         f"SELECT {', '.join(_name(column.name) for column in chosen if duck_type(column) is not None)} "
-        f"FROM {_source(relation)}{condition} "
+        f"FROM {source(relation)}{condition} "
         f"ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in by if name in known)}"
     )
     if limit is not None:
         sql += f" LIMIT {int(limit)}"
-    return _statement(sql, params, relation)
+    return statement(sql, params, relation)
 
 
 def summary(relation: Relation, which: Filter, *, wide: bool = False) -> Statement:
@@ -101,14 +101,14 @@ def summary(relation: Relation, which: Filter, *, wide: bool = False) -> Stateme
             "sum(price::DECIMAL(28, 8) * trunc(quantity)::DECIMAL(10, 0)) AS notional, "
             "sum(price::DECIMAL(27, 8) * (quantity - trunc(quantity))::DECIMAL(9, 8)) AS notional_fraction"
         )
-    condition, params = _where(relation, which)
+    condition, params = where(relation, which)
     sql = (
         'SELECT count(*) AS trade_count, arg_min(price, "timestamp") AS open, max(price) AS high, min(price) AS low, '
         f'arg_max(price, "timestamp") AS close, sum(quantity) AS volume, {notional}, '
         'min("timestamp", 2) AS first_times, max("timestamp", 2) AS last_times, min(currency) AS currency '
-        f"FROM {_source(relation, names=_SUMMARY)}{condition}"
+        f"FROM {source(relation, names=_SUMMARY)}{condition}"
     )
-    return _statement(sql, params, relation)
+    return statement(sql, params, relation)
 
 
 def edge(relation: Relation, which: Filter, *, last: bool) -> Statement:
@@ -116,33 +116,35 @@ def edge(relation: Relation, which: Filter, *, last: bool) -> Statement:
     known = {column.name for column in relation.columns}
     # Nulls compare as the greatest inside a row value: they come last, as the total order says.
     key = f"({', '.join(_name(name) for name in ORDER if name in known and name not in _SAME_AT_EDGE)})"
-    condition, params = _where(relation, which)
+    condition, params = where(relation, which)
     function = "arg_max" if last else "arg_min"
-    sql = f"SELECT {function}(price, {key}) AS price FROM {_source(relation, names=_SUMMARY | set(ORDER))}{condition}"
-    return _statement(sql, params, relation)
+    sql = f"SELECT {function}(price, {key}) AS price FROM {source(relation, names=_SUMMARY | set(ORDER))}{condition}"
+    return statement(sql, params, relation)
 
 
-def listing(relation: Relation) -> Statement:
+def listing(relation: Relation, *, visible: bool = False) -> Statement:
     """What each file holds: its exchanges and symbols with their number of rows and first and last time (µs).
 
-    Of all rows, whoever asks: what it says is remembered for everybody.
+    Of all rows, whoever asks, for what it says is remembered for everybody; `visible`: of those that may be seen.
     """
+    condition, params = where(relation, Filter()) if visible else ("", {})
     sql = (
         "SELECT filename, exchange, symbol, count(*) AS rows, "
         'epoch_us(min("timestamp")) AS first_us, epoch_us(max("timestamp")) AS last_us '
-        f"FROM {_source(relation, ', filename = true', {'exchange', 'symbol', 'timestamp'})} GROUP BY ALL ORDER BY ALL"
+        f"FROM {source(relation, ', filename = true', {'exchange', 'symbol', 'timestamp'})}{condition} "
+        "GROUP BY ALL ORDER BY ALL"
     )
-    return _statement(sql, {}, relation)
+    return statement(sql, params, relation)
 
 
 def histogram(relation: Relation, which: Filter, bin_us: int) -> Statement:
     """Rows per bin of `bin_us` microseconds (`bin`: microseconds since 1970 divided by it, rounded down)."""
-    condition, params = _where(relation, which)
+    condition, params = where(relation, which)
     sql = (
         f'SELECT floor(epoch_us("timestamp") / {int(bin_us)})::BIGINT AS bin, count(*) AS rows '
-        f"FROM {_source(relation)}{condition} GROUP BY ALL ORDER BY ALL"
+        f"FROM {source(relation)}{condition} GROUP BY ALL ORDER BY ALL"
     )
-    return _statement(sql, params, relation)
+    return statement(sql, params, relation)
 
 
 def duck_type(column: ColumnInfo) -> str | None:
@@ -151,7 +153,7 @@ def duck_type(column: ColumnInfo) -> str | None:
     return f"DECIMAL({decimal[1]}, {decimal[2]})" if decimal else _TYPES.get(column.type)
 
 
-def _source(relation: Relation, options: str = "", names: Collection[str] | None = None) -> str:
+def source(relation: Relation, options: str = "", names: Collection[str] | None = None) -> str:
     """The rows as a table; `names`: the columns that are read, where they are few."""
     read = [c for c in relation.columns if (names is None or c.name in names) and duck_type(c) is not None]
     tail = f"(SELECT {', '.join(f'{_name(c.name)}::{duck_type(c)} AS {_name(c.name)}' for c in read)} FROM {TAIL})"
@@ -171,7 +173,8 @@ def _source(relation: Relation, options: str = "", names: Collection[str] | None
     return f"(SELECT {', '.join(_name(c.name) for c in read)} FROM {files} UNION ALL FROM {tail})"
 
 
-def _where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
+def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
+    """The condition on the rows, with what may be seen of them, and the values of its names."""
     clauses: list[str] = []
     params: dict[str, Any] = {}
 
@@ -199,7 +202,8 @@ def _where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
     return (" WHERE " + " AND ".join(clauses) if clauses else ""), params
 
 
-def _statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement:
+def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement:
+    """A statement that reads `source(relation)`; a relation without anything to read has none."""
     if not relation:
         raise WorldError("A query was planned without anything to read")
     if relation.files:
