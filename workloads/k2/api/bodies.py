@@ -78,7 +78,9 @@ def stats(found: TableStats) -> dict[str, Any]:
         "last_time": _time(found.newest_us),
         "snapshots": found.snapshots,
         **provenance(found.provenance),
-        "offsets": {
+        "offsets": None
+        if found.topics is None
+        else {
             topic.topic: {str(number): following for number, following in sorted(topic.next_offsets.items())}
             for topic in found.topics
         },
@@ -96,14 +98,15 @@ def snapshots(state: TableState, limit: int) -> dict[str, Any]:
 
 
 def _snapshot(found: SnapshotInfo, state: TableState) -> dict[str, Any]:
+    nothing = 0 if found.summary else None  # without a summary nothing is known, or to be told
     return {
         "snapshot_id": str(found.id),
         "parent_id": None if found.parent_id is None else str(found.parent_id),
         "time": iso(found.time_us),
         "current": found.id == state.current_id,
         "operation": found.operation,
-        "rows_added": found.count("added-records") or 0,
-        "files_added": found.count("added-data-files") or 0,
+        "rows_added": found.count("added-records") or nothing,
+        "files_added": found.count("added-data-files") or nothing,
         "total_rows": found.count("total-records"),
         "total_files": found.count("total-data-files"),
         "total_bytes": found.count("total-files-size"),

@@ -13,8 +13,10 @@ from k2.lake.reader import TableMissingError
 from k2.model.errors import K2Error, UserError, WorldError
 from k2.obs.logging import correlation_id, get_logger
 from k2.query.errors import (
+    AbandonedError,
     AmbiguousSymbolError,
     EngineBusyError,
+    ForbiddenError,
     NotFoundError,
     QueryTimeoutError,
     SnapshotGoneError,
@@ -27,6 +29,7 @@ _log = get_logger(__name__)
 
 # Most specific first: type of error → (status, name of the problem's type, title).
 _PROBLEMS: tuple[tuple[type[K2Error], int, str, str], ...] = (
+    (ForbiddenError, 403, "forbidden", "The key's rules do not allow it"),
     (NotFoundError, 404, "not-found", "Nothing matches"),
     (AmbiguousSymbolError, 409, "ambiguous-symbol", "The symbol is traded on several exchanges"),
     (SnapshotGoneError, 410, "snapshot-gone", "The snapshot is not retained"),
@@ -35,6 +38,7 @@ _PROBLEMS: tuple[tuple[type[K2Error], int, str, str], ...] = (
     (UserError, 400, "bad-request", "The request cannot be used"),
     (QueryTimeoutError, 504, "timeout", "The query was stopped at its deadline"),
     (EngineBusyError, 503, "busy", "The service is busy"),
+    (AbandonedError, 499, "abandoned", "The client went away"),  # nginx's number for it: the log's, nobody reads it
     (TableMissingError, 503, "not-ready", "The table does not exist yet"),
     (WorldError, 503, "unavailable", "Something that the service needs does not answer"),
 )

@@ -77,7 +77,9 @@ def configure_logging(settings: Settings) -> None:
 def _renderers(form: str) -> list[Processor]:
     if form == "json":
         return [_add_process, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    # Tracebacks without local variables: these hold keys and passwords, and rendering them takes seconds.
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
 
 
 def _add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

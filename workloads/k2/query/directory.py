@@ -1,6 +1,7 @@
 """Which symbols of which exchanges each data file holds: read once per file and remembered, for data files never change.
 
-Answers "which symbols are there?" and "on how many exchanges is this one?" without reading the data again.
+Answers "which symbols are there?" and "on how many exchanges is this one?" without reading the data again. What it gives
+out is what the relation's sight allows; what it remembers is of all rows.
 """
 
 from __future__ import annotations
@@ -48,6 +49,24 @@ class SymbolDirectory:
         return found
 
     def _each(self, relation: Relation) -> Iterable[SymbolInfo]:
+        sight = relation.sight
+        oldest_us = sight.oldest_us
+        whole = relation.files
+        if oldest_us is not None:
+            # A file that begins earlier holds rows that are not to be counted: what is remembered of it is of no use.
+            whole = tuple(file for file in relation.files if file.start_us >= oldest_us)
+            parts = [file for file in relation.files if file.start_us < oldest_us <= file.end_us]
+            for start in range(0, len(parts), _FILES_A_QUERY):
+                yield from self._count(relation.of(parts[start : start + _FILES_A_QUERY]))
+        for info in self._of_whole_files(relation.of(whole)):
+            if sight.sees(info.symbol, info.exchange):
+                yield info
+
+    def _count(self, relation: Relation) -> Iterable[SymbolInfo]:
+        for row in self._engine.fetch("symbols", sql.listing(relation, visible=True)).to_pylist():
+            yield SymbolInfo(row["symbol"], row["exchange"], row["rows"], row["first_us"], row["last_us"])
+
+    def _of_whole_files(self, relation: Relation) -> Iterable[SymbolInfo]:
         missing: list[DataFileRef] = []
         for file in relation.files:
             held = self._remembered(file.path)

@@ -13,6 +13,10 @@ class AmbiguousSymbolError(UserError):
     """The symbol is traded on several exchanges: ask again with `exchange`."""
 
 
+class ForbiddenError(UserError):
+    """The rules of the key do not allow the question: ask another one, or with another key."""
+
+
 class SnapshotGoneError(UserError):
     """The snapshot or time asked for is not retained (any more); the message names the nearest ones."""
 
@@ -31,3 +35,7 @@ class QueryTimeoutError(WorldError):
 
 class EngineBusyError(WorldError):
     """No connection came free within the deadline: ask again later."""
+
+
+class AbandonedError(WorldError):
+    """The one who asked went away: the query was stopped, and its answer is for nobody."""

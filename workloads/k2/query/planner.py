@@ -10,17 +10,19 @@ from k2.lake.reader import ColumnInfo, SnapshotInfo, TableReader, TableState
 from k2.lake.scan import DataFileRef, SnapshotFiles
 from k2.model.topics import DataType
 from k2.obs import metrics
+from k2.query.directory import SymbolDirectory
 from k2.query.errors import UnreadableError
 from k2.query.pins import resolve
 from k2.query.relation import Relation
 from k2.query.requests import At, Window
 from k2.query.results import Provenance
+from k2.query.seen import seen_files
 from k2.query.sight import EVERYTHING, Sight
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """A table at the snapshot that answers a question, and what of it may be seen."""
+    """A table at the snapshot that answers a question, and what of it may be seen: `files` are of that alone."""
 
     state: TableState
     snapshot: SnapshotInfo | None
@@ -50,15 +52,18 @@ class Planner:
     reader: TableReader
     tables: Mapping[DataType, str]
     sight: Sight = EVERYTHING
+    directory: SymbolDirectory | None = None  # needed where the sight leaves some rows out
 
     def state(self, data_type: DataType) -> TableState:
-        """The table as it is now; raises as `TableReader.state` does."""
+        """The table as it is now; raises as `TableReader.state` does, and `ForbiddenError`."""
+        self.sight.check(data_type)
         return self.reader.state(self.tables[data_type])
 
     def pin(self, data_type: DataType, at: At) -> Pinned:
         """Choose the snapshot that answers.
 
         Raises:
+            ForbiddenError: this kind of data may not be asked for.
             SnapshotGoneError: the snapshot or time is not retained.
             TableMissingError, WorldError: see `TableReader.state`.
         """
@@ -66,6 +71,9 @@ class Planner:
         state = self.state(data_type)
         snapshot = resolve(state, at)
         files = SnapshotFiles(()) if snapshot is None else self.reader.files(state, snapshot.id)
+        if self.sight.is_partial and self.directory is not None and snapshot is not None:
+            everything = Relation(state.columns(snapshot), files.files, state.roots, self.sight)
+            files = seen_files(self.directory, state.uuid, snapshot.id, everything)
         metrics.PLAN_DURATION.observe(time.perf_counter() - started)
         return Pinned(state, snapshot, files, self.sight)
 
@@ -75,11 +83,16 @@ class Planner:
         Raises:
             UnreadableError: one of the files has rows deleted in a way that this engine does not read.
         """
+        sight = pinned.sight
+        asked = None if exchange is None else frozenset((exchange,))
+        start_us = window.start_us
+        if sight.oldest_us is not None:
+            start_us = sight.oldest_us if start_us is None else max(start_us, sight.oldest_us)
         files = pinned.files.select(
-            symbols=symbols or None,
-            start_us=window.start_us,
+            symbols=_both(frozenset(symbols) or None, sight.symbols),
+            start_us=start_us,
             end_us=window.end_us,
-            exchanges=None if exchange is None else (exchange,),
+            exchanges=_both(asked, sight.exchanges),
         )
         if any(file.has_deletes for file in files):
             raise UnreadableError(
@@ -91,3 +104,10 @@ class Planner:
         metrics.QUERY_FILES_SCANNED.labels(pinned.state.identifier).inc(len(files))
         metrics.QUERY_FILES_SKIPPED.labels(pinned.state.identifier).inc(len(pinned.files.files) - len(files))
         return Relation(pinned.columns, files, pinned.state.roots, pinned.sight)
+
+
+def _both(asked: frozenset[str] | None, seen: frozenset[str] | None) -> frozenset[str] | None:
+    """What lies in both; None is no bound."""
+    if asked is None or seen is None:
+        return seen if asked is None else asked
+    return asked & seen

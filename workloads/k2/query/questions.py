@@ -63,7 +63,8 @@ class Questions:
 
     def seen_by(self, sight: Sight) -> Questions:
         """The same questions asked by one who may see no more than `sight`."""
-        return Questions(replace(self._planner, sight=sight), self._engine, self._directory)
+        planner = replace(self._planner, sight=sight, directory=self._directory)
+        return Questions(planner, self._engine, self._directory)
 
     def events(self, query: EventsQuery) -> Events:
         """Trades or quotes, oldest first, in the total order.
@@ -169,7 +170,8 @@ class Questions:
         """`stats` of the tables of trades and quotes that exist; `TableMissingError` when neither does."""
         found: list[TableStats] = []
         missing: TableMissingError | None = None
-        for data_type in (DataType.TRADES, DataType.QUOTES):
+        kinds = (DataType.TRADES, DataType.QUOTES)
+        for data_type in [kind for kind in kinds if self._planner.sight.may_ask(kind)] or kinds:
             try:
                 found.append(self.stats(data_type, at))
             except TableMissingError as error:
@@ -179,9 +181,11 @@ class Questions:
         return found
 
     def stats(self, data_type: DataType, at: At = CURRENT) -> TableStats:
-        """Size and reach of a table, from its metadata alone."""
+        """Size and reach of a table, from its metadata alone; of the visible rows where the sight leaves some out."""
         with _measured("stats"):
             pinned = self._planner.pin(data_type, at)
+            if pinned.sight.is_partial:
+                return self._partial_stats(pinned)
             held = OffsetMap() if pinned.snapshot is None else pinned.snapshot.offsets
             return TableStats(
                 rows=pinned.files.rows,
@@ -194,10 +198,23 @@ class Questions:
                 provenance=pinned.provenance(),
             )
 
+    def _partial_stats(self, pinned: Pinned) -> TableStats:
+        seen = self._directory.symbols(self._planner.plan(pinned, (), None, Window()))
+        return TableStats(
+            rows=sum(info.rows for info in seen),
+            files=None,
+            bytes=None,
+            snapshots=len(pinned.state.snapshots),
+            oldest_us=pinned.files.oldest_us,
+            newest_us=pinned.files.newest_us,
+            topics=None,
+            provenance=pinned.provenance(),
+        )
+
     def snapshots(self, data_type: DataType) -> TableState:
-        """The table's retained snapshots, oldest first, and which one is current."""
+        """The table's retained snapshots, oldest first, and which one is current; totals only where all may be seen."""
         with _measured("snapshots"):
-            return self._planner.state(data_type)
+            return self._planner.sight.redacted(self._planner.state(data_type))
 
     def replay(
         self, query: EventsQuery, *, batch_rows: int = 65_536, lineage: bool = False

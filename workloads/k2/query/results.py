@@ -109,15 +109,18 @@ class TopicProgress:
 
 @dataclass(frozen=True, slots=True)
 class TableStats:
-    """Size and reach of a table at a snapshot; from metadata alone. Times are µs since 1970 UTC."""
+    """Size and reach of a table at a snapshot; from metadata alone. Times are µs since 1970 UTC.
+
+    For one who may see some of the rows: `rows` and times are of those; `files`, `bytes` and `topics` are None.
+    """
 
     rows: int
-    files: int
-    bytes: int
+    files: int | None
+    bytes: int | None
     snapshots: int
     oldest_us: int | None
     newest_us: int | None
-    topics: Sequence[TopicProgress]
+    topics: Sequence[TopicProgress] | None
     provenance: Provenance
 
 
