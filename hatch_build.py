@@ -59,7 +59,13 @@ def _fetch(root: Path) -> None:
         # As pip does: certificates that the machine trusts count, such as those of a company's proxy.
         environment = os.environ | {"NODE_USE_SYSTEM_CA": "1"}
         done = npm(
-            _NPM, return_completed_process=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            _NPM,
+            return_completed_process=True,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             reasons = re.findall(r"npm error (.*)", str(done.stderr))[:3]
