@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from k2.lake.offsets import OFFSETS, OffsetMap, summary_of
 from k2.lake.scan import SnapshotFiles, cached_files, snapshot_files
 from k2.model.errors import K2Error, WorldError
+from k2.obs import metrics
 
 
 class TableMissingError(WorldError):
@@ -110,6 +111,7 @@ class TableReader:
     def files(self, state: TableState, snapshot_id: int) -> SnapshotFiles:
         """The data files of a snapshot of that state (see `SnapshotFiles.select`)."""
         found = cached_files(state.uuid, snapshot_id)
+        metrics.PLAN_CACHE.labels("miss" if found is None else "hit").inc()
         if found is not None:
             return found
         with self._lock:

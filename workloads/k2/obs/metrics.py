@@ -72,21 +72,25 @@ SINK_NEWEST_EVENT = Gauge(
 # --- query ----------------------------------------------------------------------------------------------------------
 QUERY_EXECUTIONS = Counter(
     "k2_query_executions_total",
-    "Queries by kind and outcome: ok, user_error, timeout, busy, error.",
+    "Queries by kind and outcome: ok, user_error, timeout, busy, abandoned, error.",
     ("query", "outcome"),
 )
 QUERY_DURATION = Histogram(
     "k2_query_duration_seconds", "From the request to the rows, planning included.", ("query",), buckets=_FAST
 )
 QUERY_ROWS = Counter("k2_query_rows_returned_total", "Rows that queries gave.", ("query",))
-QUERY_FILES_SCANNED = Counter("k2_query_files_scanned_total", "Data files that queries read.", ("query",))
-QUERY_FILES_SKIPPED = Counter("k2_query_files_skipped_total", "Data files that plans left out.", ("query",))
-QUERY_BYTES_PLANNED = Counter("k2_query_planned_bytes_total", "Bytes of the data files that queries read.", ("query",))
+QUERY_FILES_SCANNED = Counter("k2_query_files_scanned_total", "Data files that queries read.", ("table",))
+QUERY_FILES_SKIPPED = Counter("k2_query_files_skipped_total", "Data files that plans left out.", ("table",))
+QUERY_BYTES_PLANNED = Counter("k2_query_planned_bytes_total", "Bytes of the data files that queries read.", ("table",))
 QUERY_TIMEOUTS = Counter("k2_query_timeouts_total", "Queries stopped at their deadline.", ("query",))
+QUERY_ABANDONED = Counter("k2_query_abandoned_total", "Queries stopped because the client went away.", ("query",))
 QUERY_CONNECTIONS = Gauge("k2_query_connections", "DuckDB connections of the pool.")
 QUERY_CONNECTIONS_BUSY = Gauge("k2_query_connections_busy", "DuckDB connections at work.")
 QUERY_WAIT = Histogram("k2_query_wait_seconds", "Wait for a free DuckDB connection.", buckets=_FAST)
 PLAN_DURATION = Histogram("k2_query_plan_duration_seconds", "From a snapshot to the files of a query.", buckets=_FAST)
+QUERY_SCAN_DURATION = Histogram(
+    "k2_query_scan_duration_seconds", "A statement in DuckDB: files read, rows made.", ("query",), buckets=_FAST
+)
 PLAN_CACHE = Counter(
     "k2_query_plan_cache_total", "Looks into the cache of a snapshot's files: hit or miss.", ("outcome",)
 )
@@ -103,6 +107,18 @@ HTTP_DURATION = Histogram(
 )
 HTTP_RESPONSE_BYTES = Counter("k2_http_response_bytes_total", "Bytes of answers' bodies.", ("route",))
 HTTP_IN_PROGRESS = Gauge("k2_http_requests_in_progress", "Requests being answered.")
+HTTP_ROWS = Counter("k2_http_response_rows_total", "Rows in answers.", ("route",))
+HTTP_RUNNING = Gauge(
+    "k2_http_running_in_progress", "Requests that have their turn: from there to the answer's first byte."
+)
+HTTP_WAITING = Gauge("k2_http_waiting_in_progress", "Requests that wait for their turn.")
+HTTP_SENDING = Gauge("k2_http_sending_in_progress", "Answers that are being sent piece by piece.")
+HTTP_STALLED = Counter("k2_http_stalled_total", "Answers given up because the client took nothing of them.", ("route",))
 HTTP_REFUSED = Counter(
-    "k2_http_refused_total", "Requests refused before any work was done, by reason: key, rate, body.", ("reason",)
+    "k2_http_refused_total",
+    "Requests refused before any work was done, by reason: key, rules, rate, body, encoding, queue, wait, answers.",
+    ("reason",),
+)
+KEY_FILE_READS = Counter(
+    "k2_api_key_file_reads_total", "Times the changed file of API keys was read: read, failed.", ("outcome",)
 )

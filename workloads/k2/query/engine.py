@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ import pyarrow as pa
 
 from k2.model.errors import K2Error, WorldError
 from k2.obs import metrics
-from k2.query.errors import EngineBusyError, QueryTimeoutError, TooLargeError
+from k2.obs.tally import tally
+from k2.query.caller import CALLER
+from k2.query.errors import AbandonedError, EngineBusyError, QueryTimeoutError, TooLargeError
 from k2.query.store import attach_object_store, is_remote, local_path
 
 TAIL = "k2_tail"
@@ -77,6 +79,7 @@ class _Lease:
     connection: duckdb.DuckDBPyConnection
     deadline: float
     expired: bool = False
+    abandoned: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _active: bool = True
 
@@ -84,6 +87,13 @@ class _Lease:
         with self._lock:
             if self._active:
                 self.expired = True
+                self.connection.interrupt()
+
+    def abandon(self) -> None:
+        """Stop the query: nobody waits for its answer."""
+        with self._lock:
+            if self._active:
+                self.abandoned = True
                 self.connection.interrupt()
 
     def release(self) -> None:
@@ -195,7 +205,9 @@ class Engine:
                 f"All {self.limits.connections} connections were busy for {self.limits.timeout_seconds:g} s: "
                 f"the {label} query was not started. Ask again later"
             ) from None
-        metrics.QUERY_WAIT.observe(time.monotonic() - started)
+        waited = time.monotonic() - started
+        metrics.QUERY_WAIT.observe(waited)
+        tally().wait_seconds += waited
         metrics.QUERY_CONNECTIONS_BUSY.inc()
         try:
             yield _Lease(connection, started + self.limits.timeout_seconds)
@@ -206,9 +218,15 @@ class Engine:
     @contextmanager
     def _watched(self, label: str, lease: _Lease) -> Generator[None, None, None]:
         self._watchdog.watch(lease)
+        caller = CALLER.get()
+        began = time.perf_counter()
         try:
-            yield
+            with nullcontext() if caller is None else caller.awaits(lease):
+                yield
         except duckdb.InterruptException as error:
+            if lease.abandoned:
+                metrics.QUERY_ABANDONED.labels(label).inc()
+                raise AbandonedError(f"The {label} query was stopped because the client went away") from error
             metrics.QUERY_TIMEOUTS.labels(label).inc()
             if lease.expired:
                 raise QueryTimeoutError(
@@ -229,6 +247,9 @@ class Engine:
         finally:
             lease.release()
             self._watchdog.forget(lease)
+            took = time.perf_counter() - began
+            metrics.QUERY_SCAN_DURATION.labels(label).observe(took)
+            tally().scan_seconds += took
 
     def _open(self, roots: tuple[str, ...]) -> _Database:
         with self._lock:

@@ -23,7 +23,7 @@ from k2.obs import metrics
 from k2.query import replay, sql
 from k2.query.directory import SymbolDirectory
 from k2.query.engine import Engine
-from k2.query.errors import EngineBusyError, NotFoundError, QueryTimeoutError
+from k2.query.errors import AbandonedError, EngineBusyError, NotFoundError, QueryTimeoutError
 from k2.query.first_rows import first_rows
 from k2.query.planner import Pinned, Planner
 from k2.query.requests import CURRENT, At, EventsQuery, SummaryQuery, Window, iso, micros
@@ -281,6 +281,9 @@ def _measured(label: str) -> Generator[None, None, None]:
         raise
     except EngineBusyError:
         outcome = "busy"
+        raise
+    except AbandonedError:
+        outcome = "abandoned"
         raise
     finally:
         metrics.QUERY_EXECUTIONS.labels(label, outcome).inc()
