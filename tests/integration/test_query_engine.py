@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -18,7 +17,6 @@ from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.ticks import append_ticks, at
 from pyiceberg.types import StringType
 
-from k2.lake import scan
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableMissingError, TableReader
 from k2.model.errors import WorldError
@@ -31,7 +29,6 @@ from k2.query.errors import (
     NotFoundError,
     QueryTimeoutError,
     SnapshotGoneError,
-    UnreadableError,
 )
 from k2.query.planner import Planner
 from k2.query.questions import Questions
@@ -319,16 +316,6 @@ def test_columns_are_found_by_their_ids_through_additions_and_renames(lake, ques
     assert questions.summary(SummaryQuery("BHP", DAY)).trade_count == 1
     old = questions.events(EventsQuery(DataType.TRADES, ("BHP",), at=At(snapshot=first)))
     assert old.rows["trade_id"].to_pylist() == ["T0"]
-
-
-def test_rows_that_were_deleted_by_another_engine_are_refused_not_ignored(lake, questions, monkeypatch):
-    append_ticks(lake, [trade(0)])
-    honest = scan.SnapshotFiles.select
-    monkeypatch.setattr(
-        scan.SnapshotFiles, "select", lambda *a, **k: tuple(replace(f, has_deletes=True) for f in honest(*a, **k))
-    )
-    with pytest.raises(UnreadableError, match="has delete files, which this version does not read"):
-        questions.events(EventsQuery(DataType.TRADES, ("BHP",)))
 
 
 # --- replay ----------------------------------------------------------------------------------------------------------

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pyiceberg.manifest import DataFileContent
 
-from k2.lake.scan import DataFileRef, Lru, SnapshotFiles, _Entry, _with_deletes
+from k2.lake.scan import DataFileRef, DeleteFileRef, Lru, SnapshotFiles, _Entry, _with_deletes
 
 NAME = st.text("ABÉz", max_size=3)
 BOUNDS = st.none() | st.tuples(NAME, NAME).map(lambda pair: tuple(sorted(pair, key=str.encode)))
@@ -56,18 +55,24 @@ def test_one_exchange_is_proven_only_by_bounds_that_cannot_have_been_cut():
     assert replace(file, exchanges=(None, None)).exchange is None
 
 
-def test_a_delete_file_marks_the_data_that_it_may_apply_to():
-    data = _Entry(DataFileRef("f", 1, 1, 0, 0, (None, None), (None, None)), (0, "(1,)"), 5, DataFileContent.DATA)
+def test_a_delete_file_applies_to_the_data_that_the_format_says():
+    data = _Entry(DataFileRef("f", 1, 1, 0, 0, (None, None), (None, None)), (0, "(1,)"), 5)
 
-    def marked(content, partition, sequence):
-        return _with_deletes(data, [_Entry(data.file, partition, sequence, content)]).has_deletes
+    def applies(partition, sequence, *fields, targets=(None, None)):
+        delete = DeleteFileRef("d", fields)
+        found = _with_deletes(data, [_Entry(data.file, partition, sequence, delete, targets)])
+        return found.deletes == (delete,)
 
-    assert marked(DataFileContent.POSITION_DELETES, (0, "(1,)"), 5)
-    assert not marked(DataFileContent.POSITION_DELETES, (0, "(1,)"), 4)
-    assert not marked(DataFileContent.POSITION_DELETES, (0, "(2,)"), 9)
-    assert marked(DataFileContent.EQUALITY_DELETES, (0, "(1,)"), 6)
-    assert not marked(DataFileContent.EQUALITY_DELETES, (0, "(1,)"), 5)
-    assert marked(DataFileContent.EQUALITY_DELETES, (1, "()"), 6)
+    assert applies((0, "(1,)"), 5)
+    assert not applies((0, "(1,)"), 4)
+    assert not applies((0, "(2,)"), 9)
+    assert applies((0, "(1,)"), 5, targets=("e", "g"))
+    assert not applies((0, "(1,)"), 5, targets=("g", "h"))
+    assert not applies((0, "(1,)"), 5, targets=("d", "e"))
+    assert applies((0, "(1,)"), 6, 3)
+    assert not applies((0, "(1,)"), 5, 3)
+    assert applies((1, "()"), 6, 3)
+    assert not applies((0, "(2,)"), 6, 3)
 
 
 def test_a_bounded_map_forgets_what_was_used_longest_ago():

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 from pyiceberg.conversions import from_bytes
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestEntry, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
@@ -26,6 +26,8 @@ from k2.model.errors import UserError
 _MIN_US, _MAX_US = -(2**63), 2**63 - 1
 _DAY_US = 86_400_000_000
 _EPOCH_DAY = date(1970, 1, 1)
+# Field id of the path in files of position deletes, reserved by the specification.
+_TARGET = 2_147_483_546
 _HIGHEST = b"\xff" * 8
 
 K = TypeVar("K")
@@ -33,11 +35,27 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteFileRef:
+    """One delete file of any engine.
+
+    Attributes:
+        path: where it lies.
+        equality_ids: ids of the fields by whose values it deletes; empty: it deletes by file and position.
+        parquet: whether it is Parquet (it may be Avro, ORC, or a deletion vector of format version 3).
+    """
+
+    path: str
+    equality_ids: tuple[int, ...] = ()
+    parquet: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class DataFileRef:
     """One data file, and what its manifest says of it. Bounds are inclusive; a missing bound is as wide as can be.
 
     `start_us` and `end_us` are microseconds since 1970, UTC. String bounds may be cut to a prefix by the writer: they
-    prove absence, not presence. `has_deletes`: a delete file of the snapshot may take rows out of this file.
+    prove absence, not presence. `rows` counts those that a delete file took out too. `deletes`: delete files of the
+    snapshot that may take rows out of this file.
     """
 
     path: str
@@ -47,7 +65,12 @@ class DataFileRef:
     end_us: int
     symbols: tuple[str | None, str | None]
     exchanges: tuple[str | None, str | None]
-    has_deletes: bool = False
+    deletes: tuple[DeleteFileRef, ...] = ()
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What may be remembered of the file's live rows may be remembered under this: it changes with its deletes."""
+        return (self.path, *(delete.path for delete in self.deletes))
 
     @property
     def exchange(self) -> str | None:
@@ -59,12 +82,20 @@ class DataFileRef:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A live entry of a manifest: the file, and what decides which delete files apply to it."""
+    """A live entry of a manifest: the file, and what decides which delete files apply to it.
+
+    Attributes:
+        partition: spec and values.
+        sequence: the data sequence number.
+        delete: the file as a delete file; None for data.
+        targets: bounds of the paths that a file of position deletes names.
+    """
 
     file: DataFileRef
     partition: tuple[int, str]
     sequence: int
-    content: DataFileContent
+    delete: DeleteFileRef | None = None
+    targets: tuple[str | None, str | None] = (None, None)
 
 
 class Lru(Generic[K, V]):
@@ -216,13 +247,22 @@ def _has_live(manifest: ManifestFile) -> bool:
 
 
 def _with_deletes(entry: _Entry, deletes: list[_Entry]) -> DataFileRef:
-    """Mark the file when a delete may apply to it: same partition (or an unpartitioned delete), and not older."""
-    for delete in deletes:
-        # Equality deletes apply to strictly older data, position deletes to data of the same commit too.
-        newest = delete.sequence - (delete.content == DataFileContent.EQUALITY_DELETES)
-        if entry.sequence <= newest and (delete.partition == entry.partition or delete.partition[1] == "()"):
-            return replace(entry.file, has_deletes=True)
-    return entry.file
+    applying = tuple(other.delete for other in deletes if other.delete is not None and _applies(other, entry))
+    return replace(entry.file, deletes=applying) if applying else entry.file
+
+
+def _applies(other: _Entry, entry: _Entry) -> bool:
+    """Whether a delete file may take rows out of a data file, by the rules of the Iceberg specification ("Scan planning")."""
+    delete = other.delete
+    same_partition = other.partition == entry.partition
+    if delete is not None and delete.equality_ids:
+        # Of strictly older data; one that is not partitioned is of the whole table.
+        return entry.sequence < other.sequence and (same_partition or other.partition[1] == "()")
+    lower, upper = other.targets
+    path = entry.file.path
+    named = (lower is None or lower <= path) and (upper is None or path <= upper)
+    # Of data of the same commit too: a writer may delete what it wrote itself.
+    return entry.sequence <= other.sequence and same_partition and named
 
 
 class _Decoder:
@@ -254,7 +294,15 @@ class _Decoder:
             exchanges=cast("tuple[str | None, str | None]", self._bounds(file, self._exchange)),
         )
         partition = (file.spec_id, repr(tuple(_partition_values(file))))
-        return _Entry(ref, partition, entry.sequence_number or 0, file.content)
+        sequence = entry.sequence_number or 0
+        if file.content == DataFileContent.DATA:
+            return _Entry(ref, partition, sequence)
+        by_value = file.content == DataFileContent.EQUALITY_DELETES
+        delete = DeleteFileRef(
+            file.file_path, tuple(file.equality_ids or ()) if by_value else (), file.file_format == FileFormat.PARQUET
+        )
+        targets = (_text((file.lower_bounds or {}).get(_TARGET)), _text((file.upper_bounds or {}).get(_TARGET)))
+        return _Entry(ref, partition, sequence, delete, targets)
 
     def _bounds(self, file: DataFile, field_id: int | None) -> tuple[Any, Any]:
         if field_id is None:
@@ -274,6 +322,10 @@ class _Decoder:
                 day = (value - _EPOCH_DAY) // timedelta(days=1) if isinstance(value, date) else int(value)
                 return day * _DAY_US, (day + 1) * _DAY_US - 1
         return _MIN_US, _MAX_US
+
+
+def _text(bound: bytes | None) -> str | None:
+    return None if bound is None else bound.decode()
 
 
 def _partition_values(file: DataFile) -> list[Any]:

@@ -26,7 +26,7 @@ class SymbolDirectory:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._held: OrderedDict[str, tuple[SymbolInfo, ...]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, ...], tuple[SymbolInfo, ...]] = OrderedDict()
         self._entries = 0
         self._lock = threading.Lock()
 
@@ -69,7 +69,7 @@ class SymbolDirectory:
     def _of_whole_files(self, relation: Relation) -> Iterable[SymbolInfo]:
         missing: list[DataFileRef] = []
         for file in relation.files:
-            held = self._remembered(file.path)
+            held = self._remembered(file.identity)
             if held is None:
                 missing.append(file)
             else:
@@ -77,11 +77,11 @@ class SymbolDirectory:
         for start in range(0, len(missing), _FILES_A_QUERY):
             yield from self._read(relation.of(missing[start : start + _FILES_A_QUERY]))
 
-    def _remembered(self, path: str) -> tuple[SymbolInfo, ...] | None:
+    def _remembered(self, file: tuple[str, ...]) -> tuple[SymbolInfo, ...] | None:
         with self._lock:
-            held = self._held.get(path)
+            held = self._held.get(file)
             if held is not None:
-                self._held.move_to_end(path)
+                self._held.move_to_end(file)
             return held
 
     def _read(self, relation: Relation) -> Iterable[SymbolInfo]:
@@ -94,8 +94,8 @@ class SymbolDirectory:
         with self._lock:
             for file in relation.files:
                 held = tuple(by_file[local_path(file.path)])
-                self._entries += len(held) - len(self._held.get(file.path, ()))
-                self._held[file.path] = held
+                self._entries += len(held) - len(self._held.get(file.identity, ()))
+                self._held[file.identity] = held
             while self._entries > _MOST_ENTRIES and self._held:
                 self._entries -= len(self._held.popitem(last=False)[1])
 

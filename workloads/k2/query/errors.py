@@ -26,7 +26,7 @@ class TooLargeError(UserError):
 
 
 class UnreadableError(UserError):
-    """The table holds what this engine must not ignore and cannot honour (delete files)."""
+    """The table holds what this engine must not ignore and cannot honour (deletes that are not Parquet)."""
 
 
 class QueryTimeoutError(WorldError):

@@ -10,6 +10,8 @@ from k2.lake.reader import ColumnInfo, SnapshotInfo, TableReader, TableState
 from k2.lake.scan import DataFileRef, SnapshotFiles
 from k2.model.topics import DataType
 from k2.obs import metrics
+from k2.obs.tally import tally
+from k2.query import deletes
 from k2.query.directory import SymbolDirectory
 from k2.query.errors import UnreadableError
 from k2.query.pins import resolve
@@ -72,16 +74,20 @@ class Planner:
         snapshot = resolve(state, at)
         files = SnapshotFiles(()) if snapshot is None else self.reader.files(state, snapshot.id)
         if self.sight.is_partial and self.directory is not None and snapshot is not None:
-            everything = Relation(state.columns(snapshot), files.files, state.roots, self.sight)
+            everything = _relation(state, snapshot, files.files, self.sight)
             files = seen_files(self.directory, state.uuid, snapshot.id, everything)
-        metrics.PLAN_DURATION.observe(time.perf_counter() - started)
+        took = time.perf_counter() - started
+        metrics.PLAN_DURATION.observe(took)
+        counted = tally()
+        counted.plan_seconds += took
+        counted.snapshots[state.identifier] = None if snapshot is None else snapshot.id
         return Pinned(state, snapshot, files, self.sight)
 
     def plan(self, pinned: Pinned, symbols: tuple[str, ...], exchange: str | None, window: Window) -> Relation:
         """What may hold rows of any of the symbols (none: all) of the exchange (None: any) in the window.
 
         Raises:
-            UnreadableError: one of the files has rows deleted in a way that this engine does not read.
+            UnreadableError: rows of one of the files were deleted in a way that this engine does not read.
         """
         sight = pinned.sight
         asked = None if exchange is None else frozenset((exchange,))
@@ -94,16 +100,33 @@ class Planner:
             end_us=window.end_us,
             exchanges=_both(asked, sight.exchanges),
         )
-        if any(file.has_deletes for file in files):
-            raise UnreadableError(
-                f"{pinned.state.identifier} has delete files, which this version does not read",
-                found=next(file.path for file in files if file.has_deletes),
-                expected="data files alone",
-                remedy="Compact the table with the engine that deleted the rows",
-            )
+        counted = tally()
+        counted.files_scanned += len(files)
+        counted.files_skipped += len(pinned.files.files) - len(files)
+        planned_bytes = sum(file.bytes for file in files)
+        counted.planned_bytes += planned_bytes
+        metrics.QUERY_BYTES_PLANNED.labels(pinned.state.identifier).inc(planned_bytes)
         metrics.QUERY_FILES_SCANNED.labels(pinned.state.identifier).inc(len(files))
         metrics.QUERY_FILES_SKIPPED.labels(pinned.state.identifier).inc(len(pinned.files.files) - len(files))
-        return Relation(pinned.columns, files, pinned.state.roots, pinned.sight)
+        return _relation(pinned.state, pinned.snapshot, files, pinned.sight)
+
+
+def _relation(
+    state: TableState, snapshot: SnapshotInfo | None, files: tuple[DataFileRef, ...], sight: Sight
+) -> Relation:
+    columns = state.columns(snapshot)
+    if not any(file.deletes for file in files):
+        return Relation(columns, files, state.roots, sight)
+    odd = next((delete for file in files for delete in file.deletes if not delete.parquet), None)
+    if odd is not None:
+        raise UnreadableError(
+            f"Rows of {state.identifier} were deleted by a file that is not Parquet",
+            found=odd.path,
+            expected="delete files of format version 2, in Parquet",
+            remedy="Compact the table with the engine that deleted the rows",
+        )
+    hidden = deletes.hidden(columns, state.schemas.values(), deletes.equality_ids(files))
+    return Relation(columns, files, state.roots, sight, hidden=hidden)
 
 
 def _both(asked: frozenset[str] | None, seen: frozenset[str] | None) -> frozenset[str] | None:

@@ -20,12 +20,13 @@ from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
 from k2.obs import metrics
-from k2.query import replay, sql
+from k2.query import changes, paging, replay, sql
 from k2.query.directory import SymbolDirectory
 from k2.query.engine import Engine
 from k2.query.errors import AbandonedError, EngineBusyError, NotFoundError, QueryTimeoutError
-from k2.query.first_rows import first_rows
+from k2.query.paging import EventStream
 from k2.query.planner import Pinned, Planner
+from k2.query.relation import Relation
 from k2.query.requests import CURRENT, At, EventsQuery, SummaryQuery, Window, iso, micros
 from k2.query.results import (
     Events,
@@ -74,25 +75,43 @@ class Questions:
             SnapshotGoneError: the snapshot or time is not retained.
             QueryTimeoutError, EngineBusyError, TooLargeError: see `Engine.fetch`.
         """
-        with _measured(query.data_type.value):
-            pinned = self._planner.pin(query.data_type, query.at)
-            relation = self._planner.plan(pinned, query.symbols, query.exchange, query.window)
-            venues = {query.exchange}
-            if query.exchange is None:
-                venues = {one_exchange(self._directory, relation, symbol) for symbol in query.symbols}
-            rows = first_rows(
-                self._engine,
-                query.data_type.value,
-                relation,
-                _filter(query),
-                query.limit + 1,
-                one_series=len(query.symbols) == 1 and venues != {None},
-            )
-            more = rows.num_rows > query.limit
-            rows = rows.slice(0, query.limit)
+        label = query.data_type.value
+        with _measured(label):
+            pinned, relation, which, one_series = self._prepared(query)
+            rows, last = paging.page(self._engine, label, relation, which, query, one_series=one_series)
             note = self._why_nothing(pinned, query) if not rows.num_rows else None
-            metrics.QUERY_ROWS.labels(query.data_type.value).inc(rows.num_rows)
-            return Events(rows, more, pinned.provenance(relation.files), note)
+            metrics.QUERY_ROWS.labels(label).inc(rows.num_rows)
+            return Events(rows, bool(last), pinned.provenance(relation.files), note, last)
+
+    def stream(self, query: EventsQuery, *, batch_rows: int = 65_536) -> EventStream:
+        """The answer of `events` for any limit, read while it is taken; raises as `events` does, from its batches too."""
+        pinned, relation, which, _ = self._prepared(query)
+        return EventStream(
+            schema=arrow_schema(pinned.columns, names=query.fields),
+            provenance=pinned.provenance(relation.files),
+            limit=query.limit,
+            order=sql.order_of(relation),
+            source=paging.in_order(self._engine, relation, which, query, batch_rows=batch_rows),
+            note=self._why_nothing(pinned, query) if not relation else None,
+        )
+
+    def _prepared(self, query: EventsQuery) -> tuple[Pinned, Relation, sql.Filter, bool]:
+        """Snapshot, files and condition of a question, and whether all that match are of one symbol of one exchange."""
+        pinned = self._planner.pin(query.data_type, query.at)
+        paging.fields_of(pinned.columns, query.fields)
+        window, which = query.window, _filter(query)
+        if query.after and isinstance(instant := query.after[0][1], int):
+            # Files that end before the page begins need not be looked at.
+            window = Window(instant, window.end_us)
+        relation = self._planner.plan(pinned, query.symbols, query.exchange, window)
+        venues = {query.exchange}
+        if query.exchange is None:
+            venues = {one_exchange(self._directory, relation, symbol) for symbol in query.symbols}
+        if query.since is not None:
+            earlier = self._planner.pin(query.data_type, At(snapshot=query.since))
+            relation, beyond = changes.added(earlier, pinned, relation)
+            which = replace(which, beyond=beyond)
+        return pinned, relation, which, len(query.symbols) == 1 and venues != {None}
 
     def summary(self, query: SummaryQuery) -> Summary:
         """OHLCV and VWAP of all prints of a trading date (midnight to midnight in the exchange's time zone), exact.
@@ -256,7 +275,7 @@ class Questions:
 
 
 def _filter(query: EventsQuery) -> sql.Filter:
-    return sql.Filter(query.symbols, query.exchange, query.window.start_us, query.window.end_us)
+    return sql.Filter(query.symbols, query.exchange, query.window.start_us, query.window.end_us, query.after)
 
 
 def _unknown_symbol(pinned: Pinned, symbol: str, exchange: str | None) -> NotFoundError:

@@ -22,6 +22,7 @@ class Relation:
         roots: directories that the files lie in, each with a slash at the end.
         sight: what of them may be seen: a condition of every statement.
         tail: rows beyond the snapshot, with columns of the same names; None when there are none.
+        hidden: columns that the table no longer has and that rows of the files were deleted by.
     """
 
     columns: tuple[ColumnInfo, ...]
@@ -29,6 +30,7 @@ class Relation:
     roots: tuple[str, ...]
     sight: Sight = EVERYTHING
     tail: pa.Table | None = None
+    hidden: tuple[ColumnInfo, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to read."""

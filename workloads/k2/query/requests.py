@@ -10,6 +10,8 @@ from k2.model.errors import UserError
 from k2.model.topics import DataType
 
 DEFAULT_LIMIT = 1_000
+MOST_SYMBOLS = 500
+"""Symbols of one question: more of them would make its page tokens too long for a URL."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_FORM = "an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset) or nanoseconds since 1970"
 _NANOSECONDS = re.compile(r"-?[0-9]{1,19}")
@@ -105,30 +107,45 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Which snapshot answers: one by its id, the one that was current at a time, or (neither) the current one."""
+    """Which snapshot answers: one by its id, the one that was current at a time, a pin's, or (none given) the current one."""
 
     snapshot: int | None = None
     as_of_us: int | None = None
+    pin: str | None = None
 
     def __post_init__(self) -> None:
         if self.snapshot is not None and self.as_of_us is not None:
             raise UserError("Both snapshot and as_of are given", expected="one of them")
+        if self.pin is not None and (self.snapshot is not None or self.as_of_us is not None):
+            raise UserError("A pin is given beside snapshot or as_of", expected="one of them")
 
     @classmethod
-    def parse(cls, snapshot: str | None, as_of: str | None) -> At:
-        """From two texts, each of which may be absent."""
+    def parse(cls, snapshot: str | None, as_of: str | None, pin: str | None = None) -> At:
+        """From texts, each of which may be absent."""
         if snapshot is not None and not re.fullmatch(r"[0-9]{1,19}", snapshot.strip()):
             raise UserError("snapshot is not a snapshot's id", found=snapshot, expected="an integer from /v1/snapshots")
-        return cls(None if snapshot is None else int(snapshot), None if as_of is None else parse_time(as_of, "as_of"))
+        if pin is not None and not re.fullmatch(r"[0-9a-f]{16}", pin):
+            raise UserError("Not a pin", found=pin, expected="one that POST /v1/pins gave")
+        as_of_us = None if as_of is None else parse_time(as_of, "as_of")
+        return cls(None if snapshot is None else int(snapshot), as_of_us, pin)
 
 
 CURRENT = At()
 """The current snapshot."""
 
+SortKey = tuple[tuple[str, int | str | None], ...]
+"""A row's place in the order of its table: columns and values from the first that decides on; times in µs since 1970 UTC."""
+
 
 @dataclass(frozen=True, slots=True)
 class EventsQuery:
-    """Trades or quotes of symbols (empty: all) in a window, oldest first, at most `limit` of them."""
+    """Trades or quotes of symbols (empty: all) in a window, oldest first, at most `limit` of them.
+
+    Attributes:
+        fields: columns of the answer, in this order; none: all but those that tell where in Kafka a row came from.
+        after: only what comes later in the order than a row of this key (keyset paging).
+        since: only what the table got after this snapshot (difference between two snapshots).
+    """
 
     data_type: DataType
     symbols: tuple[str, ...] = ()
@@ -136,8 +153,13 @@ class EventsQuery:
     window: Window = Window()
     limit: int = DEFAULT_LIMIT
     at: At = CURRENT
+    fields: tuple[str, ...] = ()
+    after: SortKey = ()
+    since: int | None = None
 
     def __post_init__(self) -> None:
+        if len(self.symbols) > MOST_SYMBOLS:
+            raise UserError("Too many symbols", found=len(self.symbols), expected=f"at most {MOST_SYMBOLS}")
         for symbol in self.symbols:
             check_symbol(symbol)
         if self.limit < 1:

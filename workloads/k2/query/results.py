@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from k2.lake.reader import ColumnInfo, SnapshotInfo
 from k2.query import sql
+from k2.query.requests import SortKey
 
 PLACES = 8
 _ARROW: dict[str, pa.DataType] = {
@@ -48,12 +49,16 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Rows in the total order; `more` when the limit cut off others; `note` says why there are none."""
+    """Rows in the total order; `more` when the limit cut off others; `note` says why there are none.
+
+    `last`: where in the order the rows end, when there are more: what comes after it is the next page.
+    """
 
     rows: pa.Table
     more: bool
     provenance: Provenance
     note: str | None = None
+    last: SortKey = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +148,11 @@ def _decimal(value: Fraction) -> Decimal:
     return Decimal(scaled).scaleb(-PLACES, Context(prec=60, rounding=ROUND_HALF_EVEN))
 
 
-def arrow_schema(columns: Sequence[ColumnInfo], *, lineage: bool = False) -> pa.Schema:
-    """Schema of rows with these columns, the same whether there are rows or not."""
+def arrow_schema(columns: Sequence[ColumnInfo], *, lineage: bool = False, names: Sequence[str] = ()) -> pa.Schema:
+    """Schema of rows with these columns, the same whether there are rows or not; `names` chooses columns and their order."""
+    if names:
+        known = {column.name: column for column in columns}
+        columns, lineage = [known[name] for name in names], True
     fields: list[pa.Field] = []
     for column in columns:
         kind = sql.duck_type(column)

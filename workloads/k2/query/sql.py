@@ -15,9 +15,10 @@ from typing import Any
 
 from k2.lake.reader import ColumnInfo
 from k2.model.errors import WorldError
+from k2.query import deletes
 from k2.query.engine import TAIL, Statement
 from k2.query.relation import Relation
-from k2.query.requests import iso
+from k2.query.requests import SortKey, iso
 from k2.query.store import local_path
 
 # The total order of events of one table. Types are told apart above this layer, where tables are merged.
@@ -30,6 +31,8 @@ ORDER = (
     "kafka_partition",
     "kafka_offset",
 )
+# Reference data has its own event time in the place of `timestamp`.
+_TIMES = ("timestamp", "effective_timestamp")
 # Decides within one symbol of one exchange unless two rows tie: most often they do not, and lineage need not be read.
 SHORT_ORDER = ("timestamp", "source_sequence")
 _SUMMARY = {"symbol", "exchange", "timestamp", "price", "quantity", "currency"}
@@ -57,12 +60,19 @@ _DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rows: of any of these symbols, of this exchange, within [start_us, end_us)."""
+    """Which rows: of any of these symbols, of this exchange, within [start_us, end_us).
+
+    Attributes:
+        after: only rows that come later in the order.
+        beyond: (topic id, partition, offset): only rows that are not before that offset of that partition.
+    """
 
     symbols: tuple[str, ...] = ()
     exchange: str | None = None
     start_us: int | None = None
     end_us: int | None = None
+    after: SortKey = ()
+    beyond: tuple[tuple[str, int, int], ...] = ()
 
 
 def events(
@@ -72,19 +82,43 @@ def events(
     limit: int | None = None,
     lineage: bool = False,
     by: Sequence[str] = ORDER,
+    fields: Sequence[str] = (),
 ) -> Statement:
-    """Rows in the total order, at most `limit`; `lineage` adds where each came from in Kafka, `by` shortens the order."""
-    chosen = [column for column in relation.columns if lineage or column.name not in LINEAGE]
-    known = {column.name for column in relation.columns}
+    """Rows in the total order, at most `limit`; `by` shortens the order.
+
+    `fields` names the columns (none: all but those that tell where in Kafka a row came from, which `lineage` adds). No other
+    column is read but those of the order and of the conditions.
+    """
+    known = {column.name: column for column in relation.columns}
+    chosen = [known[name] for name in fields] or [c for c in relation.columns if lineage or c.name not in LINEAGE]
+    order = order_of(relation, by)
     condition, params = where(relation, which)
+    read = None
+    if fields:
+        beyond = LINEAGE if which.beyond else ()
+        read = {*fields, *order, *beyond, *(name for name, _ in which.after), "symbol", "exchange", *_TIMES}
     sql = (
         f"SELECT {', '.join(_name(column.name) for column in chosen if duck_type(column) is not None)} "
-        f"FROM {source(relation)}{condition} "
-        f"ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in by if name in known)}"
+        f"FROM {source(relation, names=read)}{condition} "
+        f"ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in order)}"
     )
     if limit is not None:
         sql += f" LIMIT {int(limit)}"
     return statement(sql, params, relation)
+
+
+def order_of(relation: Relation, by: Sequence[str] = ORDER) -> tuple[str, ...]:
+    """The columns of the order as this table has them."""
+    known = {column.name for column in relation.columns}
+    time = time_of(relation)
+    named = (time if name == "timestamp" else name for name in by)
+    return tuple(name for name in named if name in known)
+
+
+def time_of(relation: Relation) -> str:
+    """The column of the event's time."""
+    known = {column.name for column in relation.columns}
+    return next((name for name in _TIMES if name in known), _TIMES[0])
 
 
 def summary(relation: Relation, which: Filter, *, wide: bool = False) -> Statement:
@@ -159,18 +193,38 @@ def source(relation: Relation, options: str = "", names: Collection[str] | None 
     tail = f"(SELECT {', '.join(f'{_name(c.name)}::{duck_type(c)} AS {_name(c.name)}' for c in read)} FROM {TAIL})"
     if relation.tail is not None and not relation.files:
         return tail
-    # One text for all paths: a list would be as many bound values as files.
-    paths = "str_split($files, chr(10))"
-    if not all(column.stable for column in read):  # names may mean other columns in other files: go by ids (1 to 2 ms)
-        fields = [
-            f"{c.field_id}: {{name: {_text(c.name)}, type: {_text(duck_type(c) or '')}, default_value: NULL}}"
-            for c in read
-        ]
-        options = f", schema = MAP {{{', '.join(fields)}}}{options}"
-    files = f"read_parquet({paths}, hive_partitioning = false{options})"
+    if any(file.deletes for file in relation.files):
+        files = _without_deleted(relation, read, with_file="filename" in options)
+    else:
+        files = _scan("files", read, options)
     if relation.tail is None:
         return files
     return f"(SELECT {', '.join(_name(c.name) for c in read)} FROM {files} UNION ALL FROM {tail})"
+
+
+def _scan(param: str, read: Sequence[ColumnInfo], options: str = "") -> str:
+    if not all(column.stable for column in read):  # names may mean other columns in other files: go by ids (1 to 2 ms)
+        fields = {column.field_id: (column.name, duck_type(column) or "") for column in read}
+        options = f", schema = {deletes.fields_by_id(fields)}{options}"
+    # One text for all paths: a list would be as many bound values as files.
+    return f"read_parquet(str_split(${param}, chr(10)), hive_partitioning = false{options})"
+
+
+def _without_deleted(relation: Relation, read: Sequence[ColumnInfo], *, with_file: bool) -> str:
+    """The rows of all files, less those that were deleted from some of them."""
+    deleted = deletes.deleted_from(relation.files)
+    by_value = deletes.equality_ids(deleted)
+    keys = [c for c in (*relation.columns, *relation.hidden) if c.field_id in by_value]
+    types = {column.field_id: (column.name, duck_type(column) or "") for column in keys}
+    columns = ", ".join(_name(column.name) for column in read)
+    scanned = [*read, *(column for column in keys if column not in read)]
+    scan = _scan("deleted", scanned, f", filename = '{deletes.FILE}', {deletes.ROW} = true")
+    file = f", d.{deletes.FILE} AS filename" if with_file else ""
+    living = f"SELECT {columns}{file} FROM {scan} d{deletes.conditions(deleted, types)}"
+    if len(deleted) == len(relation.files):
+        return f"({living})"
+    whole = _scan("files", read, ", filename = true" if with_file else "")
+    return f"(SELECT {columns}{', filename' if with_file else ''} FROM {whole} UNION ALL {living})"
 
 
 def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
@@ -196,18 +250,46 @@ def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
         among("exchange", sorted(sight.exchanges), "seen_exchange")
     if sight.oldest_us is not None:
         start_us = sight.oldest_us if start_us is None else max(start_us, sight.oldest_us)
+    time = _name(time_of(relation))
     for operator, bound in ((">=", start_us), ("<", which.end_us)):
         if bound is not None:
-            clauses.append(f"\"timestamp\" {operator} TIMESTAMPTZ '{iso(bound)}'")
+            clauses.append(f"{time} {operator} TIMESTAMPTZ '{iso(bound)}'")
+    if which.after:
+        clauses.append(_later(which.after, params))
+    for number, (topic_id, partition, offset) in enumerate(which.beyond):
+        params[f"topic_{number}"] = topic_id
+        clauses.append(
+            f"NOT (kafka_topic_id = $topic_{number} AND kafka_partition = {int(partition)} AND kafka_offset < {int(offset)})"
+        )
     return (" WHERE " + " AND ".join(clauses) if clauses else ""), params
+
+
+def _later(key: SortKey, params: dict[str, Any]) -> str:
+    """The condition that a row comes after this key in the order; null is the last of its column."""
+    (name, value), *rest = key
+    column = _name(name)
+    if value is None:
+        equal, greater = f"{column} IS NULL", "false"
+    else:
+        literal = str(value) if isinstance(value, int) else f"$after_{name}"
+        if name in _TIMES and isinstance(value, int):
+            literal = f"TIMESTAMPTZ '{iso(value)}'"
+        elif isinstance(value, str):
+            params[f"after_{name}"] = value
+        equal, greater = f"{column} = {literal}", f"({column} > {literal} OR {column} IS NULL)"
+    return f"({greater} OR ({equal} AND {_later(tuple(rest), params)}))" if rest else greater
 
 
 def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement:
     """A statement that reads `source(relation)`; a relation without anything to read has none."""
     if not relation:
         raise WorldError("A query was planned without anything to read")
-    if relation.files:
-        params = {**params, "files": "\n".join(local_path(file.path) for file in relation.files)}
+    whole = relation.files
+    if deleted := deletes.deleted_from(relation.files):
+        params = {**params, **deletes.params(deleted), "deleted": "\n".join(local_path(file.path) for file in deleted)}
+        whole = tuple(file for file in relation.files if not file.deletes)
+    if whole:
+        params = {**params, "files": "\n".join(local_path(file.path) for file in whole)}
     return Statement(sql, params, relation.roots, relation.tail)
 
 

@@ -1,0 +1,132 @@
+"""Pages of events: rows up to a limit, and the place in the order where they end, from which the next page goes on.
+
+The place is a key of the order (keyset): a page costs the same however far it is, and rows that are added meanwhile neither
+move nor repeat others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from k2.lake.reader import ColumnInfo
+from k2.model.errors import UserError
+from k2.query import replay, sql
+from k2.query.engine import Engine
+from k2.query.first_rows import first_rows
+from k2.query.relation import Relation
+from k2.query.requests import EventsQuery, SortKey
+from k2.query.results import Provenance, arrow_schema
+
+
+def fields_of(columns: Sequence[ColumnInfo], fields: Sequence[str]) -> tuple[str, ...]:
+    """The names of the fields that were asked for, or a `UserError`; none stays none."""
+    known = [column.name for column in columns if sql.duck_type(column) is not None]
+    for name in fields:
+        if name not in known:
+            raise UserError("Unknown field", found=name, expected=f"one of {', '.join(known)}")
+    return tuple(dict.fromkeys(fields))
+
+
+def page(
+    engine: Engine, label: str, relation: Relation, which: sql.Filter, query: EventsQuery, *, one_series: bool
+) -> tuple[pa.Table, SortKey]:
+    """The rows of the answer, at most `query.limit`, and where they end; no key when there are no more."""
+    rows = first_rows(engine, label, relation, which, query.limit + 1, one_series=one_series, fields=query.fields)
+    last: SortKey = ()
+    if rows.num_rows > query.limit:
+        last = _last_key(engine, label, relation, which, rows, query.limit, one_series=one_series)
+        rows = rows.slice(0, query.limit)
+    names = query.fields or [name for name in rows.column_names if name not in sql.LINEAGE]
+    return (rows if len(names) == rows.num_columns else rows.select(names)), last
+
+
+def _last_key(
+    engine: Engine,
+    label: str,
+    relation: Relation,
+    which: sql.Filter,
+    rows: pa.Table,
+    limit: int,
+    *,
+    one_series: bool,
+) -> SortKey:
+    """The key of row `limit - 1`. Of one series two columns are enough, unless the row after it has the same two."""
+    order = sql.order_of(relation, sql.SHORT_ORDER if one_series else sql.ORDER)
+    last = _key(rows, limit - 1, order)
+    if not one_series or last != _key(rows, limit, order):
+        return last
+    instant = last[0][1]
+    assert isinstance(instant, int)
+    whole = sql.order_of(relation)
+    # What this page has of the instant is its first rows after the page's own beginning: the last of these is the key.
+    same = 1
+    while same < limit and _key(rows, limit - 1 - same, order[:1]) == last[:1]:
+        same += 1
+    at_instant = replace(which, start_us=instant, end_us=instant + 1)
+    statement = sql.events(relation, at_instant, limit=same, fields=whole)
+    return _key(engine.fetch(label, statement), same - 1, whole)
+
+
+def _key(rows: pa.Table | pa.RecordBatch, number: int, order: Sequence[str]) -> SortKey:
+    return tuple((name, _plain(rows.column(name)[number])) for name in order)
+
+
+def _plain(value: pa.Scalar) -> int | str | None:
+    if pa.types.is_timestamp(value.type):
+        return value.cast(pa.timestamp("us", value.type.tz)).value
+    return value.as_py()
+
+
+@dataclass(slots=True)
+class EventStream:
+    """An answer that is read while it is sent, in memory that does not grow with it.
+
+    Attributes:
+        schema: of every batch.
+        provenance: what it is read from.
+        rows: how many were given so far.
+        last: when the limit cut others off and the batches are at their end: where they ended in the order.
+    """
+
+    schema: pa.Schema
+    provenance: Provenance
+    limit: int
+    order: tuple[str, ...]
+    source: Iterable[pa.RecordBatch]
+    note: str | None = None
+    rows: int = 0
+    last: SortKey = field(default=())
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows. Closing the iterator stops the query."""
+        before: SortKey = ()
+        for batch in self.source:
+            left = self.limit - self.rows
+            if not left and batch.num_rows:
+                self.last = before
+                return
+            given = batch.slice(0, left)
+            if given.num_rows:
+                self.rows += given.num_rows
+                before = _key(given, given.num_rows - 1, self.order)
+                yield given.select(self.schema.names)
+            if batch.num_rows > left:
+                self.last = before
+                return
+
+
+def in_order(
+    engine: Engine, relation: Relation, which: sql.Filter, query: EventsQuery, *, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """All rows that match in the total order, with the columns of the order beside those asked for."""
+    order = sql.order_of(relation)
+    wanted = query.fields or arrow_schema(relation.columns).names
+    names = tuple(dict.fromkeys((*wanted, *order)))
+    schema = arrow_schema(relation.columns, names=names)
+    for window in replay.windows(engine, relation, which):
+        statement = sql.events(window.relation, window.which, limit=query.limit + 1, fields=names)
+        for batch in engine.stream(query.data_type.value, statement, batch_rows=batch_rows):
+            yield batch.cast(schema)
