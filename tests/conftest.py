@@ -5,11 +5,16 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from k2_testing.parts import running_kafka, running_registry
 
 from k2_operator.local.kafka import LocalKafka
 from k2_operator.local.registry import LocalRegistry
+
+# Wall time says nothing of a property where other processes want the same two cores.
+hypothesis.settings.register_profile("k2", deadline=None)
+hypothesis.settings.load_profile("k2")
 
 
 def pytest_addoption(parser):

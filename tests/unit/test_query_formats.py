@@ -30,6 +30,19 @@ ROW = st.fixed_dictionaries(
         "vendor": st.none() | st.dictionaries(TEXT, TEXT, max_size=2).map(lambda d: list(d.items())),
     }
 )
+# As rows mostly are: every value there, some columns the same in all.
+FULL = st.fixed_dictionaries(
+    {
+        "symbol": st.sampled_from(["BHP", "RIO", 'a"b']),
+        "price": st.decimals(-(10**10) + 1, 10**10 - 1, places=8),
+        "volume": st.decimals(-(10**20), 10**20, places=8),
+        "timestamp": st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31)).map(lambda t: t.replace(tzinfo=UTC)),  # noqa: DTZ001
+        "sequence": st.integers(-(2**63), 2**63 - 1),
+        "flag": st.booleans(),
+        "conditions": st.lists(TEXT, max_size=1),
+        "vendor": st.just([]),
+    }
+)
 SCHEMA = pa.schema(
     {
         "symbol": pa.string(),
@@ -50,7 +63,7 @@ def plain(row):
         "symbol": row["symbol"],
         "price": None if row["price"] is None else f"{row['price']:.8f}",
         "volume": None if row["volume"] is None else f"{row['volume']:.8f}",
-        "timestamp": None if row["timestamp"] is None else row["timestamp"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "timestamp": None if row["timestamp"] is None else f"{row['timestamp']:%Y-%m-%dT%H:%M:%S.%fZ}".rjust(27, "0"),
         "sequence": row["sequence"],
         "flag": row["flag"],
         "conditions": row["conditions"],
@@ -70,7 +83,7 @@ def assert_same(found, row):
     assert found == expected
 
 
-@given(st.lists(ROW, max_size=6), st.integers(0, 3))
+@given(st.lists(ROW, max_size=6) | st.lists(FULL, max_size=6), st.integers(0, 3))
 def test_json_and_ndjson_hold_every_value_exactly(rows, skip):
     table = pa.Table.from_pylist(rows, SCHEMA).slice(skip)
     body = json.loads(b"".join(encode(table, Format.JSON, {"more": False})))

@@ -234,7 +234,8 @@ def _client(local: bool, url: str | None) -> AbstractContextManager[Local | Remo
 
 
 def _events(data_type: DataType, params: dict[str, Any], output: Output, local: bool, url: str | None) -> None:
-    from k2.api.formats import Format, encode, plain_text
+    from k2.api.formats import Format, encode
+    from k2.api.texts import plain_text
 
     with _client(local, url) as client:
         found = client.events(data_type, params)
