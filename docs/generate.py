@@ -41,15 +41,15 @@ def render() -> str:
 
 
 def _nested(model: type[BaseModel], prefix: str) -> list[str]:
+    return [_table("Field", _rows(model, prefix))]
+
+
+def _rows(model: type[BaseModel], prefix: str) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for name, field in model.model_fields.items():
-        inner = _model_of(field.annotation)
-        wire = field.alias or name
-        if inner is None:
-            rows.append((prefix + wire, field))
-        else:
-            rows += [(f"{prefix}{wire}.{each.alias or key}", each) for key, each in inner.model_fields.items()]
-    return [_table("Field", rows)]
+        inner, wire = _model_of(field.annotation), prefix + (field.alias or name)
+        rows += [(wire, field)] if inner is None else _rows(inner, f"{wire}.")
+    return rows
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

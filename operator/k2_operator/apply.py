@@ -14,7 +14,8 @@ from typing import Any
 
 from k2_operator import metrics, objects
 from k2_operator.cache import Cache
-from k2_operator.kube import ApiError, Kube
+from k2_operator.kinds import KEDA
+from k2_operator.kube import FIELD_MANAGER, REPLICAS_MANAGER, ApiError, Kube
 from k2_operator.objects import Object, Ref
 
 
@@ -82,8 +83,15 @@ class Applier:
         if live is not None and self._as_left(live, manifest, asked, left):
             return
         try:
+            if live is not None and where.kind == "Deployment" and "replicas" not in manifest["spec"]:
+                await self._hand_over_replicas(where)
             answer = await self.kube.apply(manifest)
         except ApiError as error:
+            if where.kind in KEDA and error.status == 404:
+                remedy = (
+                    "The cluster has no keda.sh/v1alpha1: install KEDA, or set autoscaling.kind: hpa in platform.yaml"
+                )
+                raise ApiError(404, "NotServed", remedy) from error
             if where.kind != "Job" or error.status != 422:
                 raise
             # A Job's template cannot change: another one takes its place. What it sends again is dropped as duplicates.
@@ -101,6 +109,26 @@ class Applier:
             changes.created.append(where)
         else:
             changes.updated.append(where)
+
+    async def _hand_over_replicas(self, where: Ref) -> None:
+        """Let the number of pods stand when we stop asking for one: a field that its only owner drops falls back to 1.
+
+        From nothing an autoscaler never starts, so a Deployment that was suspended gets its first pod here.
+        """
+        found = await self.kube.get(where)
+        if found is None:
+            return
+        replicas = int(found["spec"].get("replicas", 1))
+        if replicas and not objects.owns(found, FIELD_MANAGER, "spec", "replicas"):
+            return
+        metadata = {name: found["metadata"][name] for name in ("name", "namespace", "resourceVersion")}
+        manifest = {
+            "apiVersion": found["apiVersion"],
+            "kind": found["kind"],
+            "metadata": metadata,
+            "spec": {"replicas": max(1, replicas)},
+        }
+        await self.kube.apply(manifest, manager=REPLICAS_MANAGER)
 
     def _as_left(self, live: Object, manifest: Object, asked: str, left: tuple[str, str] | None) -> bool:
         now = objects.digest(live)

@@ -38,11 +38,11 @@ class Parsed:
 
 @dataclass(slots=True)
 class Cache:
-    """Objects by reference, with an index of what belongs to a feed."""
+    """Objects by reference, with an index of what belongs to a feed or a table."""
 
     _objects: dict[Ref, dict[str, Any]] = field(default_factory=dict[Ref, dict[str, Any]])
     _parsed: dict[Ref, Parsed] = field(default_factory=dict[Ref, Parsed])
-    _owned: dict[tuple[str, str], set[Ref]] = field(default_factory=dict[tuple[str, str], set[Ref]])
+    _owned: dict[Ref, set[Ref]] = field(default_factory=dict[Ref, set[Ref]])
     _exchanges: dict[str, set[Ref]] = field(default_factory=dict[str, set[Ref]])
 
     def put(self, obj: Object) -> Change:
@@ -79,7 +79,11 @@ class Cache:
 
     def owned(self, namespace: str, feed: str) -> list[dict[str, Any]]:
         """What carries a feed's label."""
-        return [self._objects[where] for where in sorted(self._owned.get((namespace, feed), ()))]
+        return self.owned_by(Ref(FEED, namespace, feed))
+
+    def owned_by(self, resource: Ref) -> list[dict[str, Any]]:
+        """What carries the label of a feed or a table."""
+        return [self._objects[where] for where in sorted(self._owned.get(resource, ()))]
 
     def parsed(self, where: Ref) -> Parsed | None:
         """A resource of ours, parsed."""
@@ -119,8 +123,8 @@ class Cache:
             self._parsed[where] = Parsed(resource, tuple(errors))
             if isinstance(resource, MarketFeed):
                 self._exchanges.setdefault(resource.spec.exchange.lower(), set()).add(where)
-        elif feed := objects.labels_of(obj).get(labels.FEED):
-            self._owned.setdefault((where.namespace, feed), set()).add(where)
+        elif owner := owner_of(obj):
+            self._owned.setdefault(owner, set()).add(where)
 
     def _unindex(self, where: Ref) -> None:
         old = self._objects.get(where)
@@ -129,6 +133,15 @@ class Cache:
         parsed = self._parsed.pop(where, None)
         if parsed is not None and isinstance(parsed.resource, MarketFeed):
             self._exchanges.get(parsed.resource.spec.exchange.lower(), set()).discard(where)
-        feed = objects.labels_of(old).get(labels.FEED)
-        if feed:
-            self._owned.get((where.namespace, feed), set()).discard(where)
+        if owner := owner_of(old):
+            self._owned.get(owner, set()).discard(where)
+
+
+def owner_of(obj: Object) -> Ref | None:
+    """The feed or table whose label an object carries."""
+    marks, namespace = objects.labels_of(obj), obj["metadata"].get("namespace", "")
+    if feed := marks.get(labels.FEED):
+        return Ref(FEED, namespace, feed)
+    if table := marks.get(labels.TABLE):
+        return Ref(TABLE, namespace, table)
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from k2_operator import schedules
 from k2_operator.resources import MAX_FEED_NAME, NAME_PATTERN, PATTERN_HELP, Source
 
 Rule = Mapping[str, str]
@@ -28,6 +29,12 @@ def _name(longest: int) -> Sequence[Rule]:
 
 FEED_NAME = _name(MAX_FEED_NAME)
 TABLE_NAME = _name(63)
+
+_SCHEDULE = (
+    _rule(
+        f"self.schedule.matches('{schedules.PATTERN}')", f"not a cron line; expected {schedules.EXPECTED}", ".schedule"
+    ),
+)
 
 RULES: Mapping[str, Sequence[Rule]] = {
     "Source": (_rule(f"{_HAS_SOURCE} == 1", f"not one source; expected exactly one of {', '.join(_SOURCES)}"),),
@@ -71,7 +78,17 @@ RULES: Mapping[str, Sequence[Rule]] = {
             "self.sink.replicas <= self.topic.partitions",
             "sink.replicas: too many; expected at most topic.partitions: one more would have nothing to read",
         ),
+        _rule(
+            "!has(self.sink.autoscaling) || self.sink.autoscaling.maxReplicas <= self.topic.partitions",
+            "sink.autoscaling.maxReplicas: too many; expected at most topic.partitions: one more would have nothing to read",
+        ),
     ),
+    "Autoscaling": (
+        _rule("self.minReplicas <= self.maxReplicas", "too many; expected at most maxReplicas", ".minReplicas"),
+    ),
+    "Compaction": _SCHEDULE,
+    "SnapshotExpiry": _SCHEDULE,
+    "OrphanRemoval": _SCHEDULE,
     "IcebergTableSpec": (
         _rule("self.identifier == oldSelf.identifier", "identifier cannot change; make another table", ".identifier"),
         _rule("self.schema == oldSelf.schema", "schema cannot change; make another table", ".schema"),

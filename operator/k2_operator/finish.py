@@ -17,7 +17,7 @@ from k2_operator.build import names
 from k2_operator.cache import FEED, TABLE
 from k2_operator.kube import ApiError
 from k2_operator.objects import Object, Ref, ref
-from k2_operator.plans import FeedPlan
+from k2_operator.plans import FeedPlan, TopicPlan
 from k2_operator.status import no
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 FINALIZER = "k2.dev/drain"
 SKIP_DRAIN = "k2.dev/skip-drain"
+RELEASE_TOPICS = "k2.dev/release-topics"
+RELEASE_SECONDS = 60.0
+"""Strimzi's time to let go of topics, after that to drain them."""
 POLL_SECONDS = 2.0
 
 
@@ -64,13 +67,13 @@ async def feed(reconciler: Reconciler, facts: observe.FeedFacts) -> float | None
         return await _release(reconciler, facts)
     if not await _producer_stopped(reconciler, facts, plan):
         await reconciler.say(facts.obj, no("Draining", "The producer is being stopped."))
-        return _left_of(facts.obj, plan, POLL_SECONDS)
+        return _left_of(facts.obj, plan.drain_seconds, POLL_SECONDS)
     try:
         left = await reconciler.world.undrained(plan.sinks)
     except K2Error as error:
         await reconciler.news.post(facts.obj, "DrainSkipped", f"Not drained: {error}", "Warning")
         return await _release(reconciler, facts)
-    if left and (again := _left_of(facts.obj, plan, POLL_SECONDS)):
+    if left and (again := _left_of(facts.obj, plan.drain_seconds, POLL_SECONDS)):
         await reconciler.say(facts.obj, no("Draining", f"{left:,} messages are not in the tables yet."))
         return again
     if left:
@@ -110,10 +113,10 @@ def _why_not(facts: observe.FeedFacts) -> str:
     return ""
 
 
-def _left_of(obj: Object, plan: FeedPlan, poll: float) -> float | None:
-    """When to look again: `poll` seconds while the feed's time to drain lasts, then None."""
+def _left_of(obj: Object, allowed: float, poll: float) -> float | None:
+    """When to look again: `poll` seconds while the time that a deleted feed is allowed (in seconds) lasts, then None."""
     deleted = datetime.fromisoformat(obj["metadata"]["deletionTimestamp"])
-    left = plan.drain_seconds - (datetime.now(UTC) - deleted).total_seconds()
+    left = allowed - (datetime.now(UTC) - deleted).total_seconds()
     return min(poll, left) if left > 0 else None
 
 
@@ -138,20 +141,13 @@ async def _producer_stopped(reconciler: Reconciler, facts: observe.FeedFacts, pl
     found = now.get("status") or {}
     pods = int(found.get("active" if kind == "Job" else "replicas") or 0)
     seen = kind == "Job" or int(found.get("observedGeneration") or 0) >= int(now["metadata"].get("generation") or 0)
-    return (pods == 0 and seen) or _left_of(facts.obj, plan, POLL_SECONDS) is None
+    return (pods == 0 and seen) or _left_of(facts.obj, plan.drain_seconds, POLL_SECONDS) is None
 
 
 async def _delete_topics(reconciler: Reconciler, facts: observe.FeedFacts, plan: FeedPlan) -> None:
     if not plan.delete_topics:
         return
-    metadata = facts.obj["metadata"]
-    where = Ref(FEED, metadata["namespace"], metadata["name"])
-    taken = {
-        topic
-        for other in observe.rivals(reconciler.cache, where, plan.exchange)
-        for topic in observe.topics_of(reconciler.cache, other)
-    }
-    free = [each for each in plan.topics if each.name not in taken]
+    free = _free_topics(reconciler, facts, plan)
     if reconciler.platform.kafka.topics == "strimzi":
         deleted = await strimzi.delete(reconciler.kube, plan, free, reconciler.platform)
     else:
@@ -160,9 +156,44 @@ async def _delete_topics(reconciler: Reconciler, facts: observe.FeedFacts, plan:
         await reconciler.news.post(facts.obj, "TopicsDeleted", f"Deleted {', '.join(deleted)}")
 
 
-async def _release(reconciler: Reconciler, facts: observe.FeedFacts) -> None:
+def _free_topics(reconciler: Reconciler, facts: observe.FeedFacts, plan: FeedPlan) -> list[TopicPlan]:
+    """The feed's topics that no other feed names."""
+    metadata = facts.obj["metadata"]
+    where = Ref(FEED, metadata["namespace"], metadata["name"])
+    taken = {
+        topic
+        for other in observe.rivals(reconciler.cache, where, plan.exchange)
+        for topic in observe.topics_of(reconciler.cache, other)
+    }
+    return [each for each in plan.topics if each.name not in taken]
+
+
+async def _release_topics(reconciler: Reconciler, facts: observe.FeedFacts) -> float | None:
+    """Where that is asked for, give topics that stay back into the hands of who made the cluster. Returns when to look again."""
+    plan, platform = facts.plan, reconciler.platform
+    asked = RELEASE_TOPICS in (facts.obj["metadata"].get("annotations") or {})
+    if not asked or plan is None or plan.delete_topics or platform.kafka.topics != "strimzi":
+        return None
+    free = _free_topics(reconciler, facts, plan)
+    held = await strimzi.release(reconciler.kube, plan, free, platform)
+    if held and (again := _left_of(facts.obj, plan.drain_seconds + RELEASE_SECONDS, POLL_SECONDS)):
+        await reconciler.say(facts.obj, no("ReleasingTopics", "Strimzi is being asked to let go of the topics."))
+        return again
+    if held:
+        message = f"Strimzi has not let go of {', '.join(held)}; their KafkaTopics stay."
+        await reconciler.news.post(facts.obj, "TopicsNotReleased", message, "Warning")
+    elif free:
+        names_of = ", ".join(str(each.name) for each in free)
+        await reconciler.news.post(facts.obj, "TopicsReleased", f"{names_of} stay in Kafka without a KafkaTopic.")
+    return None
+
+
+async def _release(reconciler: Reconciler, facts: observe.FeedFacts) -> float | None:
     """Take the finalizer off. The garbage collector ends what runs, unless another feed has taken it over."""
+    if again := await _release_topics(reconciler, facts):
+        return again
     await mark(reconciler, facts.obj, wanted=False)
     reconciler.applier.forget(ref(each) for each in facts.deletable)
     for name in facts.tables:
         reconciler.wake(Ref(TABLE, facts.obj["metadata"]["namespace"], name))
+    return None

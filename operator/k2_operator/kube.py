@@ -23,6 +23,9 @@ from k2_operator.objects import Object, Ref
 from k2_operator.resources import API_VERSION
 
 FIELD_MANAGER = "k2-operator"
+REPLICAS_MANAGER = "k2-operator-replicas"
+"""Holds the number of pods for a moment, from the operator's last say until an autoscaler's first."""
+
 REQUEST_SECONDS = 30.0
 REFRESH_SECONDS = 60.0
 """A pod's token is replaced every hour or so: it is read again this often."""
@@ -34,6 +37,9 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "Deployment": ("apps/v1", "deployments"),
     "Job": ("batch/v1", "jobs"),
     "CronJob": ("batch/v1", "cronjobs"),
+    "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
+    "ScaledObject": ("keda.sh/v1alpha1", "scaledobjects"),
+    "TriggerAuthentication": ("keda.sh/v1alpha1", "triggerauthentications"),
     "ConfigMap": ("v1", "configmaps"),
     "Service": ("v1", "services"),
     "Secret": ("v1", "secrets"),
@@ -100,11 +106,11 @@ class Kube:
         path = _path(where.kind, where.namespace, where.name)
         return await self._unless_absent("GET", path, accept=_METADATA_ONLY) is not None
 
-    async def apply(self, manifest: Object, subresource: str = "") -> dict[str, Any]:
+    async def apply(self, manifest: Object, subresource: str = "", *, manager: str = FIELD_MANAGER) -> dict[str, Any]:
         """Server-side apply, as the one field manager that the operator is; returns the object as it is now."""
         metadata = manifest["metadata"]
         path = _path(manifest["kind"], metadata.get("namespace", ""), metadata["name"], subresource)
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        query = {"fieldManager": manager, "force": "true"}
         return await self._request("PATCH", path, query, body=manifest, content="application/apply-patch+yaml")
 
     async def delete(self, where: Ref, uid: str | None = None) -> bool:
@@ -157,6 +163,13 @@ class Kube:
         if response.status >= 400:
             raise _refusal(response.status, text)
         return json.loads(text)
+
+
+def resource_of(kind: str) -> tuple[str, str, str]:
+    """(group, version, plural) of a kind; the group is empty for Kubernetes' own first ones."""
+    version, plural = _KINDS[kind]
+    group, _, number = version.rpartition("/")
+    return group, number, plural
 
 
 def _path(kind: str, namespace: str, name: str = "", subresource: str = "") -> str:

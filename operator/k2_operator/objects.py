@@ -71,6 +71,18 @@ def covers(live: Any, wanted: Any) -> bool:
     return bool(live == wanted)
 
 
+def owns(obj: Object, manager: str, *path: str) -> bool:
+    """Whether a field manager has applied a field. Needs the object as the API server gives it, with its `managedFields`."""
+    for entry in obj["metadata"].get("managedFields") or ():
+        if entry.get("manager") == manager and entry.get("operation") == "Apply" and not entry.get("subresource"):
+            found: Any = entry.get("fieldsV1") or {}
+            for name in path:
+                found = found.get(f"f:{name}") if isinstance(found, Mapping) else None
+            if found is not None:
+                return True
+    return False
+
+
 def owner_uids(obj: Object) -> set[str]:
     """The uids of an object's owners."""
     return {each["uid"] for each in obj["metadata"].get("ownerReferences", ())}

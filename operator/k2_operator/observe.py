@@ -63,11 +63,18 @@ class TableFacts:
     plan: TablePlan | None
     errors: tuple[ResourceError, ...]
     feeds: tuple[MarketFeed, ...]
+    owned: tuple[dict[str, Any], ...] = ()
 
     @property
     def deleting(self) -> bool:
         """Whether somebody has deleted it."""
         return bool(self.obj["metadata"].get("deletionTimestamp"))
+
+    @property
+    def deletable(self) -> list[dict[str, Any]]:
+        """The objects that are this very table's; Jobs belong to their CronJob."""
+        uid = self.obj["metadata"]["uid"]
+        return [each for each in self.owned if uid in owner_uids(each)]
 
 
 def feed(cache: Cache, platform: Platform, where: Ref) -> FeedFacts | None:
@@ -90,11 +97,11 @@ def table(cache: Cache, where: Ref) -> TableFacts | None:
     obj, parsed = cache.get(where), cache.parsed(where)
     if obj is None or parsed is None:
         return None
-    feeds = tuple(cache.feeds_of_table(where.namespace, where.name))
+    feeds, owned = tuple(cache.feeds_of_table(where.namespace, where.name)), tuple(cache.owned_by(where))
     if not isinstance(parsed.resource, IcebergTable):
-        return TableFacts(obj, None, parsed.errors, feeds)
+        return TableFacts(obj, None, parsed.errors, feeds, owned)
     planned, errors = plan.plan_table(parsed.resource, cache.tables())
-    return TableFacts(obj, planned, tuple(errors), feeds)
+    return TableFacts(obj, planned, tuple(errors), feeds, owned)
 
 
 def _table_plans(cache: Cache, namespace: str, names: set[str]) -> dict[Key, TablePlan]:
@@ -134,7 +141,9 @@ class Secrets:
     async def missing(self, namespace: str) -> list[str]:
         """The names that are missing in a namespace."""
         kafka, registry, catalog = self.platform.kafka, self.platform.registry, self.platform.catalog
-        names = (kafka.secret_name, kafka.ca_secret_name, registry.secret_name, catalog.secret_name)
+        # Those of the workloads; the operator and the query service have theirs beside them.
+        roles = (kafka.secret_of("producer"), kafka.secret_of("sink"))
+        names = (*roles, kafka.ca_secret_name, registry.secret_name, catalog.secret_name)
         missing: list[str] = []
         for name in dict.fromkeys(name for name in names if name is not None):
             where = Ref("Secret", namespace, name)

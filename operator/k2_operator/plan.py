@@ -24,7 +24,8 @@ from k2.model.tables import (
 )
 from k2.model.topics import DataType, TopicName, sink_group_id
 from k2.model.workload import SinkConfig, StreamConfig
-from k2_operator.plans import FeedPlan, PlatformPlan, SinkPlan, TablePlan, TopicPlan
+from k2_operator.plans import AutoscalingPlan, FeedPlan, PlatformPlan, SinkPlan, TablePlan, TopicPlan
+from k2_operator.quantities import seconds, size_in_bytes
 from k2_operator.resources import (
     DeletionPolicy,
     DuplicatePolicy,
@@ -35,13 +36,11 @@ from k2_operator.resources import (
     Stream,
 )
 from k2_operator.source import producer_plan, source_errors
+from k2_operator.upkeep import upkeep_errors, upkeep_plans
 from k2_operator.validate import ResourceError, describe, parse
 
 Key = tuple[str, str]
 """(namespace, name) of a resource."""
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_BYTES = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
 def plan(documents: Iterable[Mapping[str, Any]], platform: Platform) -> PlatformPlan:
@@ -99,6 +98,7 @@ def plan_table(table: IcebergTable, tables: Sequence[IcebergTable]) -> tuple[Tab
         for name in spec.properties
         if name.startswith(RESERVED_PROPERTIES)
     ]
+    errors += upkeep_errors(who, spec.upkeep)
     owner = _oldest([each for each in tables if each.spec.identifier == spec.identifier])
     if owner is not None and owner.metadata != table.metadata:
         errors.append(
@@ -121,7 +121,13 @@ def plan_table(table: IcebergTable, tables: Sequence[IcebergTable]) -> tuple[Tab
         properties={**DEFAULT_PROPERTIES, **spec.properties},
     )
     delete = spec.deletion_policy is DeletionPolicy.DELETE
-    return TablePlan(table.metadata.namespace, table.metadata.name, described, delete_with_resource=delete), []
+    return TablePlan(
+        table.metadata.namespace,
+        table.metadata.name,
+        described,
+        delete_with_resource=delete,
+        upkeep=upkeep_plans(spec.upkeep),
+    ), []
 
 
 def plan_feed(
@@ -163,24 +169,13 @@ def plan_feed(
         suspended=spec.suspend,
         delete_topics=spec.topic.deletion_policy is DeletionPolicy.DELETE,
         drain_seconds=seconds(spec.drain_timeout),
+        generation=feed.metadata.generation,
     ), []
 
 
 def topics_of(feed: MarketFeed) -> list[TopicName]:
     """The topics that a feed's streams name, whoever owns them; none for an exchange that nobody knows."""
     return [_topic(feed, stream) for stream in feed.spec.streams] if _known_exchange(feed) else []
-
-
-def seconds(duration: str) -> float:
-    """`30s`, `500ms`, `1.5h` → seconds."""
-    unit = "ms" if duration.endswith("ms") else duration[-1]
-    return float(duration.removesuffix(unit)) * _SECONDS[unit]
-
-
-def size_in_bytes(size: str) -> int:
-    """`128Mi` → bytes."""
-    unit = size[-2:] if size[-1] == "i" else ""
-    return int(size.removesuffix(unit)) * _BYTES.get(unit, 1)
 
 
 def _partition(spec: IcebergTableSpec) -> tuple[PartitionBy, ...]:
@@ -299,6 +294,7 @@ def _sink_errors(who: str, feed: MarketFeed) -> list[ResourceError]:
     if sink.replicas > topic.partitions:
         expected = f"at most {topic.partitions}, the number of partitions: one more would have nothing to read"
         errors.append(ResourceError(who, "spec.sink.replicas", "too many", found=sink.replicas, expected=expected))
+    errors += _autoscaling_errors(who, feed)
     if not 0.1 <= seconds(sink.commit_interval) <= 3600:
         expected = "100ms to 1h"
         errors.append(
@@ -309,6 +305,25 @@ def _sink_errors(who: str, feed: MarketFeed) -> list[ResourceError]:
     if not 1 << 16 <= size_in_bytes(sink.commit_bytes) <= 1 << 32:
         errors.append(
             ResourceError(who, "spec.sink.commitBytes", "out of range", found=sink.commit_bytes, expected="64Ki to 4Gi")
+        )
+    return errors
+
+
+def _autoscaling_errors(who: str, feed: MarketFeed) -> list[ResourceError]:
+    asked, partitions = feed.spec.sink.autoscaling, feed.spec.topic.partitions
+    if asked is None:
+        return []
+    path = "spec.sink.autoscaling"
+    errors: list[ResourceError] = []
+    if asked.max_replicas > partitions:
+        expected = f"at most {partitions}, the number of partitions: one more would have nothing to read"
+        errors.append(
+            ResourceError(who, f"{path}.maxReplicas", "too many", found=asked.max_replicas, expected=expected)
+        )
+    if asked.min_replicas > asked.max_replicas:
+        expected = f"at most maxReplicas, {asked.max_replicas}"
+        errors.append(
+            ResourceError(who, f"{path}.minReplicas", "too many", found=asked.min_replicas, expected=expected)
         )
     return errors
 
@@ -341,5 +356,8 @@ def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan
         duplicates="drop" if feed.spec.duplicate_policy is DuplicatePolicy.DROP else "keep",
     )
     # Reference data has one partition whatever the feed's other topics have.
-    replicas = min(sink.replicas, 1) if topic.data_type is DataType.REFERENCE_DATA else sink.replicas
-    return SinkPlan(config, replicas, sink.resources)
+    if topic.data_type is DataType.REFERENCE_DATA:
+        return SinkPlan(config, min(sink.replicas, 1), sink.resources)
+    asked = sink.autoscaling
+    scaling = None if asked is None else AutoscalingPlan(asked.min_replicas, asked.max_replicas, asked.target_lag)
+    return SinkPlan(config, sink.replicas, sink.resources, scaling)

@@ -13,6 +13,19 @@ from k2_operator.validate import ResourceError
 
 
 @dataclass(frozen=True, slots=True)
+class UpkeepPlan:
+    """One kind of a table's upkeep: `k2 upkeep <task>`, when, and with which limits (options by name, without dashes)."""
+
+    task: Literal["compact", "expire", "orphans"]
+    schedule: str
+    time_zone: str
+    suspended: bool
+    deadline_seconds: int
+    limits: tuple[tuple[str, int], ...]
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True)
 class TablePlan:
     """One IcebergTable resource and the table that it declares."""
 
@@ -20,6 +33,7 @@ class TablePlan:
     name: str
     table: TableSpec
     delete_with_resource: bool = False
+    upkeep: tuple[UpkeepPlan, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +49,32 @@ class TopicPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoscalingPlan:
+    """Bounds of a sink's pods; `target_lag` is how many messages behind one pod should be at most."""
+
+    least: int
+    most: int
+    target_lag: int
+
+
+@dataclass(frozen=True, slots=True)
 class SinkPlan:
-    """The sink of one (topic, table) pair."""
+    """The sink of one (topic, table) pair. With autoscaling `replicas` is not looked at."""
 
     config: SinkConfig
     replicas: int
     resources: Resources
+    autoscaling: AutoscalingPlan | None = None
+
+    @property
+    def least(self) -> int:
+        """Pods that there should be at least."""
+        return self.autoscaling.least if self.autoscaling else self.replicas
+
+    @property
+    def most(self) -> int:
+        """Pods that there may be."""
+        return self.autoscaling.most if self.autoscaling else self.replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +100,7 @@ class ProducerPlan:
 class FeedPlan:
     """Everything that one MarketFeed asks for: topics and sinks that it owns, its producer, and how it ends.
 
-    `drain_seconds` bounds the wait before a deleted feed lets go.
+    `drain_seconds` bounds the wait before a deleted feed lets go. `generation` is that of the spec it was planned from.
     """
 
     namespace: str
@@ -78,6 +112,7 @@ class FeedPlan:
     suspended: bool
     delete_topics: bool = False
     drain_seconds: float = 300.0
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

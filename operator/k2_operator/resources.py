@@ -28,6 +28,7 @@ _QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi)?$"
 _CURRENCY_PATTERN = r"^[A-Z]{3,8}$"
 _IDENTIFIER_PATTERN = r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$"
 _SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9.\-/]{0,31}$"
+_ZONE_PATTERN = r"^[A-Za-z]+([_+/-][A-Za-z0-9]+)*$"
 
 PATTERN_HELP = {
     NAME_PATTERN: "a name of a-z, 0-9 and '-', beginning with a letter",
@@ -36,6 +37,7 @@ PATTERN_HELP = {
     _QUANTITY_PATTERN: "a quantity such as 500m or 1Gi",
     _CURRENCY_PATTERN: "a currency's code in capitals, such as AUD or USDT",
     _IDENTIFIER_PATTERN: "an identifier namespace.name of a-z, 0-9 and '_'",
+    _ZONE_PATTERN: "a time zone such as Etc/UTC or Australia/Sydney",
     _SYMBOL_PATTERN: "a symbol in capitals, such as BHP or BTC-USDT",
 }
 """What each pattern means, for error texts."""
@@ -44,6 +46,7 @@ Duration = Annotated[str, Field(pattern=_DURATION_PATTERN)]
 ByteSize = Annotated[str, Field(pattern=_BYTES_PATTERN)]
 Quantity = Annotated[str, Field(pattern=_QUANTITY_PATTERN)]
 Symbol = Annotated[str, Field(pattern=_SYMBOL_PATTERN)]
+Schedule = Annotated[str, Field(max_length=64)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
 
 
@@ -167,10 +170,31 @@ class DeadLetters(_Model):
     )
 
 
+class Autoscaling(_Model):
+    """As many pods as it takes to keep up."""
+
+    min_replicas: int = Field(default=1, ge=1, le=1000, description="Pods that there are at least.")
+    max_replicas: int = Field(ge=1, le=1000, description="Pods that there may be; at most one per partition.")
+    target_lag: int = Field(
+        default=100_000,
+        ge=1,
+        le=1_000_000_000_000,
+        description="Messages that a pod should be behind at most, on average; more of them call for another pod.",
+    )
+
+
 class Sink(_Model):
     """Settings of the feed's sinks."""
 
-    replicas: int = Field(default=1, ge=0, le=1000, description="Pods of each sink; at most one per partition.")
+    replicas: int = Field(
+        default=1,
+        ge=0,
+        le=1000,
+        description="Pods of each sink; at most one per partition. Not looked at where there is autoscaling.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="Pods by lag instead of `replicas`. Reference data has one partition and one pod."
+    )
     commit_interval: Duration = Field(default="30s", description="A commit at least this often, when there are events.")
     commit_bytes: ByteSize = Field(default="128Mi", description="A commit after this much payload.")
     resources: Resources = Field(default=Resources(), description="Of each sink's container.")
@@ -230,6 +254,46 @@ class SortField(_Model):
     direction: Literal["asc", "desc"] = Field(default="asc", description="asc or desc; nulls last.")
 
 
+class Compaction(_Model):
+    """Few large files instead of many small ones, partition by partition."""
+
+    schedule: Schedule = Field(description="When: a cron line of five fields, such as `15 3 * * *`.")
+    target_file_size: ByteSize = Field(default="512Mi", description="Size of the files that it makes.")
+
+
+class SnapshotExpiry(_Model):
+    """Drops old snapshots, and the files that only they refer to. Tagged ones stay."""
+
+    schedule: Schedule = Field(description="When: a cron line of five fields, such as `15 3 * * *`.")
+    retain_last: int = Field(default=100, ge=1, le=100_000, description="Snapshots that stay, however old they are.")
+    older_than: Duration = Field(default="7d", description="Younger snapshots stay.")
+
+
+class OrphanRemoval(_Model):
+    """Deletes files in the table's folder that no snapshot refers to."""
+
+    schedule: Schedule = Field(description="When: a cron line of five fields, such as `15 3 * * *`.")
+    older_than: Duration = Field(
+        default="3d", description="Younger files stay: a commit that is under way may be about to refer to them."
+    )
+
+
+class Upkeep(_Model):
+    """What is done for a table now and then, by CronJobs. Nothing is done that has no schedule."""
+
+    compaction: Compaction | None = Field(default=None, description="Makes few large files of many small ones.")
+    snapshot_expiry: SnapshotExpiry | None = Field(default=None, description="Drops old snapshots and their files.")
+    orphan_removal: OrphanRemoval | None = Field(default=None, description="Deletes files that nothing refers to.")
+    time_zone: Annotated[str, Field(pattern=_ZONE_PATTERN)] = Field(
+        default="Etc/UTC", description="Time zone of the schedules (IANA), such as Australia/Sydney."
+    )
+    deadline: Duration = Field(default="2h", description="A run that takes longer is stopped.")
+    suspend: bool = Field(default=False, description="Begin no run; one that is under way goes on.")
+    resources: Resources = Field(
+        default=Resources(), description="Of each run's container. Left out: requests of 100m CPU and 256Mi."
+    )
+
+
 class IcebergTableSpec(_Model):
     """What a table should be. Nothing but `deletionPolicy: Delete` is ever a reason to delete its rows."""
 
@@ -246,6 +310,7 @@ class IcebergTableSpec(_Model):
     properties: dict[str, str] = Field(
         default={}, max_length=100, description="Iceberg table properties. `k2.*` is reserved."
     )
+    upkeep: Upkeep | None = Field(default=None, description="Compaction, expiry and removal of orphans, by schedule.")
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,
         description="Whether the table is dropped, with its rows, when this resource is deleted. It waits for feeds.",

@@ -99,15 +99,20 @@ def ready(findings: Mapping[str, Finding]) -> Finding:
     return yes("AsAsked", "Topics, schemas, tables, sinks and producer are there.")
 
 
-def sinks(deployments: Sequence[Object | None], wanted: int, *, suspended: bool) -> Finding:
-    """`SinkAvailable`: every sink has the pods that it should have. `deployments` are None where there is none yet."""
+def sinks(deployments: Sequence[tuple[Object | None, int]], *, suspended: bool) -> Finding:
+    """`SinkAvailable`: every sink has the pods that it should have.
+
+    Args:
+        deployments: of each sink, None where there is none yet, with the pods that it should have at least.
+        suspended: whether the feed is.
+    """
     if suspended:
         return no("Suspended", "spec.suspend is true; set it to false to go on.")
     if not deployments:
         return yes("NoSink", "No stream of this feed has a sink of its own.")
-    if wanted == 0:
+    if all(wanted == 0 for _, wanted in deployments):
         return no("ScaledToZero", "spec.sink.replicas is 0; events stay in the topics.")
-    if lacking := [reason for each in deployments if (reason := _lack(each, wanted))]:
+    if lacking := [reason for each, wanted in deployments if (reason := _lack(each, wanted))]:
         more = "`kubectl get pods -l app.kubernetes.io/component=sink` tells more."
         return no("SinkNotAvailable", f"{'; '.join(lacking)}. {more}")
     return yes("SinkAvailable", f"{len(deployments)} of {len(deployments)} sinks run.")

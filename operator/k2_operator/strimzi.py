@@ -1,5 +1,7 @@
 """Topics by Strimzi's KafkaTopic objects, where the platform says so: apply, see whether they are ready, delete.
 
+To release a topic is to have Strimzi let go of it first: a KafkaTopic that is managed takes its topic with it.
+
 They are not watched: a topic that is not ready is asked about again with backoff, a ready one at the next resync.
 """
 
@@ -14,6 +16,8 @@ from k2_operator.build import topic as build_topic
 from k2_operator.kube import ApiError, Kube
 from k2_operator.objects import Object, condition, covers, ref
 from k2_operator.plans import FeedPlan, TopicPlan
+
+MANAGED = "strimzi.io/managed"
 
 
 async def topics(kube: Kube, feed: FeedPlan, platform: Platform) -> list[str]:
@@ -43,6 +47,37 @@ async def delete(kube: Kube, feed: FeedPlan, plans: Sequence[TopicPlan], platfor
     """Delete KafkaTopics, and so the topics with all that is in them; returns the names of those that existed."""
     manifests = [each for plan in plans for each in build_topic.kafka_topics(feed, plan, platform)]
     return [each["spec"]["topicName"] for each in manifests if await kube.delete(ref(each))]
+
+
+async def release(kube: Kube, feed: FeedPlan, plans: Sequence[TopicPlan], platform: Platform) -> list[str]:
+    """Take KafkaTopics away and leave the topics with all that is in them; returns those that Strimzi still holds.
+
+    To be called again until nothing is returned.
+    """
+    held: list[str] = []
+    for manifest in [each for plan in plans for each in build_topic.kafka_topics(feed, plan, platform)]:
+        live = await kube.get(ref(manifest))
+        if live is None or live["metadata"].get("deletionTimestamp"):
+            continue
+        if (live["metadata"].get("annotations") or {}).get(MANAGED) != "false":
+            live = await _apply(
+                kube, {**manifest, "metadata": {**manifest["metadata"], "annotations": {MANAGED: "false"}}}
+            )
+        if _let_go(live):
+            await kube.delete(ref(manifest), live["metadata"].get("uid"))
+        else:
+            held.append(manifest["spec"]["topicName"])
+    return held
+
+
+def _let_go(live: Object) -> bool:
+    """Whether Strimzi has seen that it does not manage a topic any more: it names a topic in the status while it does.
+
+    Its observedGeneration alone would not tell: an annotation does not count up the generation.
+    """
+    found = live.get("status") or {}
+    current = int(found.get("observedGeneration") or 0) >= int(live["metadata"].get("generation") or 0)
+    return current and not found.get("topicName")
 
 
 async def _apply(kube: Kube, manifest: Object) -> dict[str, Any]:

@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from k2.model.platform import ApiPlatform, CatalogPlatform, ImagesPlatform, KafkaPlatform, Platform, RegistryPlatform
+from k2.model.platform import (
+    ApiPlatform,
+    AutoscalingPlatform,
+    CatalogPlatform,
+    ImagesPlatform,
+    KafkaPlatform,
+    KafkaSecrets,
+    Platform,
+    RegistryPlatform,
+)
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
-from k2_operator.build import deployment, feed, labels, names
+from k2_operator.build import autoscaling, cronjob, deployment, feed, labels, names, stamp
 from k2_operator.local import subset
 from k2_operator.plan import plan
 from k2_operator.plans import QueryPlan
@@ -35,6 +44,14 @@ SECURED = Platform(
     catalog=CatalogPlatform(properties={"type": "rest", "uri": "https://catalog.k2"}, secret_name="k2-catalog"),
     images=ImagesPlatform(workload="registry.example/k2-workloads:0.1.0"),
     api=ApiPlatform(url="https://k2.example"),
+)
+BY_ROLE = SECURED.model_copy(
+    update={
+        "kafka": SECURED.kafka.model_copy(
+            update={"secret_names": KafkaSecrets(producer="k2-kafka-producer", sink="k2-kafka-sink")}
+        ),
+        "autoscaling": AutoscalingPlatform(kind="keda"),
+    }
 )
 TABLES = [
     {
@@ -72,8 +89,38 @@ CASES = {
     "feed-files": (PLAIN, feed_of("asx-files", "ASX", FILES)),
     "feed-secured": (SECURED, feed_of("asx", "ASX", {"external": {}}, sink={"replicas": 3, "resources": LIMITS})),
     "feed-suspended": (PLAIN, feed_of("sim", "SIM", FINITE, suspend=True)),
+    "feed-autoscaled": (PLAIN, feed_of("asx", "ASX", {"external": {}}, sink={"autoscaling": {"maxReplicas": 4}})),
+    "feed-autoscaled-keda": (BY_ROLE, feed_of("sim-live", "SIM", LIVE, sink={"autoscaling": {"maxReplicas": 4}})),
 }
+UPKEEP = {
+    "compaction": {"schedule": "15 3 * * *", "targetFileSize": "256Mi"},
+    "snapshotExpiry": {"schedule": "45 */6 * * *"},
+    "orphanRemoval": {"schedule": "30 4 * * sun", "olderThan": "7d"},
+    "timeZone": "Australia/Sydney",
+}
+OTHERS = ["query", "table-upkeep"]
 QUERY = QueryPlan("markets", "k2-query", QueryConfig(host="0.0.0.0"), 2, "k2-api-keys", Resources())
+
+
+def table_with(upkeep, name="trades"):
+    document = TABLES[0] | {"metadata": TABLES[0]["metadata"] | {"name": name}}
+    result = plan([document | {"spec": document["spec"] | {"upkeep": upkeep}}], PLAIN)
+    assert result.problems == ()
+    return result.tables[0]
+
+
+def kinds(manifests):
+    return [each["kind"] for each in manifests]
+
+
+def templates(manifests):
+    """The pod templates among manifests."""
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        if manifest["kind"] == "CronJob":
+            spec = spec["jobTemplate"]["spec"]
+        if "template" in spec:
+            yield spec["template"]
 
 
 def planned(platform, document):
@@ -85,6 +132,8 @@ def planned(platform, document):
 def built(case):
     if case == "query":
         return deployment.query(QUERY, SECURED)
+    if case == "table-upkeep":
+        return cronjob.upkeep(table_with(UPKEEP), SECURED)
     platform, document = CASES[case]
     return feed.objects(planned(platform, document), platform)
 
@@ -103,7 +152,7 @@ def rendered(case) -> str:
     return yaml.dump_all(built(case), Dumper=Readable, sort_keys=False, width=120)
 
 
-@pytest.mark.parametrize("case", [*CASES, "query"])
+@pytest.mark.parametrize("case", [*CASES, *OTHERS])
 def test_manifests_are_as_they_were_looked_at(case, update_golden):
     golden = GOLDEN / f"{case}.yaml"
     if update_golden:
@@ -111,25 +160,26 @@ def test_manifests_are_as_they_were_looked_at(case, update_golden):
     assert rendered(case) == golden.read_text()
 
 
-@pytest.mark.parametrize("case", [*CASES, "query"])
+@pytest.mark.parametrize("case", [*CASES, *OTHERS])
 def test_the_same_plan_gives_the_same_bytes(case):
     assert rendered(case) == rendered(case)
 
 
-@pytest.mark.parametrize("case", [*CASES, "query"])
+@pytest.mark.parametrize("case", [*CASES, *OTHERS])
 def test_everything_that_is_built_can_be_run_by_the_local_executor(case):
     for manifest in built(case):
         subset.check(manifest)
 
 
-@pytest.mark.parametrize("case", [*CASES, "query"])
+@pytest.mark.parametrize("case", [*CASES, *OTHERS])
 def test_pods_can_run_under_the_restricted_policy_and_own_only_their_folders(case):
-    for manifest in built(case):
-        if manifest["kind"] == "ConfigMap":
-            continue
-        pod = manifest["spec"]["template"]["spec"]
+    found = list(templates(built(case)))
+    assert found
+    for template in found:
+        pod = template["spec"]
         container = pod["containers"][0]
         assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert container["securityContext"] == {
@@ -139,7 +189,7 @@ def test_pods_can_run_under_the_restricted_policy_and_own_only_their_folders(cas
         }
 
 
-@pytest.mark.parametrize("case", [*CASES, "query"])
+@pytest.mark.parametrize("case", [*CASES, *OTHERS])
 def test_names_fit_kubernetes_and_selectors_never_change_with_the_feed(case):
     for manifest in built(case):
         assert len(manifest["metadata"]["name"]) <= 63
@@ -151,7 +201,7 @@ def test_names_fit_kubernetes_and_selectors_never_change_with_the_feed(case):
 
 def test_a_workload_can_read_the_configuration_that_is_built_for_it():
     models = {"sink": SinkConfig, "load": ProducerConfig, "producer": ProducerConfig, "query": QueryConfig}
-    for case in [*CASES, "query"]:
+    for case in [*CASES, *OTHERS]:
         for manifest in built(case):
             if manifest["kind"] == "ConfigMap":
                 model = models[manifest["metadata"]["labels"][labels.COMPONENT]]
@@ -181,6 +231,132 @@ def test_a_sink_is_named_after_its_pair_whichever_feed_owns_it():
     assert one[1]["spec"]["selector"] == two[1]["spec"]["selector"]
 
 
+def test_a_workload_is_scraped_by_a_service_over_its_pods_ready_or_not():
+    for manifest in built("feed-live"):
+        if manifest["kind"] != "Service":
+            continue
+        (workload,) = [
+            each
+            for each in built("feed-live")
+            if (each["kind"], each["metadata"]["name"]) == ("Deployment", manifest["metadata"]["name"])
+        ]
+        spec = manifest["spec"]
+        assert spec["selector"] == workload["spec"]["selector"]["matchLabels"]
+        assert spec["publishNotReadyAddresses"] is True
+        (port,) = spec["ports"]
+        names_of_ports = {each["name"] for each in workload["spec"]["template"]["spec"]["containers"][0]["ports"]}
+        assert port["name"] == "metrics"
+        assert port["targetPort"] in names_of_ports
+    assert kinds(built("feed-live")).count("Service") == 2
+    # A load is over before anybody finds its Service.
+    assert kinds(built("feed-finite")).count("Service") == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"sink": {"replicas": 1}}, False),
+        ({"sink": {"replicas": 2}}, True),
+        ({"sink": {"replicas": 2}, "suspend": True}, False),
+        ({"sink": {"autoscaling": {"maxReplicas": 1}}}, False),
+        ({"sink": {"autoscaling": {"maxReplicas": 2}}}, True),
+    ],
+)
+def test_a_budget_only_where_another_pod_can_take_over(spec, expected):
+    made = feed.objects(planned(PLAIN, feed_of("asx", "ASX", {"external": {}}, **spec)), PLAIN)
+    assert ("PodDisruptionBudget" in kinds(made)) is expected
+
+
+def test_who_is_scaled_by_lag_is_not_told_a_number_unless_it_shall_sleep():
+    def sink(**spec):
+        made = feed.objects(planned(PLAIN, feed_of("asx", "ASX", {"external": {}}, **spec)), PLAIN)
+        return made[1]["spec"].get("replicas"), "HorizontalPodAutoscaler" in kinds(made)
+
+    scaled = {"sink": {"autoscaling": {"minReplicas": 2, "maxReplicas": 4}, "replicas": 3}}
+    assert sink(**scaled) == (None, True)
+    assert sink(**scaled, suspend=True) == (0, False)
+    assert sink(sink={"replicas": 3}) == (3, False)
+
+
+def test_reference_data_is_one_partition_and_not_scaled():
+    tables = [
+        {
+            **TABLES[0],
+            "metadata": {"name": "r", "namespace": "markets"},
+            "spec": {"identifier": "a.r", "schema": "reference_data"},
+        }
+    ]
+    document = feed_of("asx", "ASX", {"external": {}}, sink={"autoscaling": {"maxReplicas": 4}})
+    document["spec"]["streams"] = [{"dataType": "reference_data", "tableRef": {"name": "r"}}]
+    made = feed.objects(plan([*tables, document], PLAIN).feeds[0], PLAIN)
+    assert made[1]["spec"]["replicas"] == 1
+    assert "HorizontalPodAutoscaler" not in kinds(made)
+
+
+def test_keda_asks_kafka_as_the_sink_does():
+    made = {each["kind"]: each for each in built("feed-autoscaled-keda")}
+    (trigger,) = made["ScaledObject"]["spec"]["triggers"]
+    assert trigger["metadata"]["sasl"] == "scram_sha512"
+    assert trigger["metadata"]["tls"] == "enable"
+    assert trigger["authenticationRef"]["name"] == made["TriggerAuthentication"]["metadata"]["name"]
+    secrets = {each["parameter"]: each["name"] for each in made["TriggerAuthentication"]["spec"]["secretTargetRef"]}
+    assert secrets == {"username": "k2-kafka-sink", "password": "k2-kafka-sink", "ca": "kafka-cluster-ca"}
+
+
+@pytest.mark.parametrize(("number", "text"), [(1, "1"), (1500, "1500"), (100_000, "100k"), (2_000_000, "2M")])
+def test_a_quantity_is_written_as_the_api_server_writes_it_back(number, text):
+    assert autoscaling.quantity(number) == text
+
+
+def test_every_role_has_its_own_secret_or_the_common_one():
+    def user(manifests, component):
+        (found,) = [
+            each["spec"]["template"]["spec"]["containers"][0]
+            for each in manifests
+            if each["kind"] in ("Deployment", "Job") and each["metadata"]["labels"][labels.COMPONENT] == component
+        ]
+        (name,) = [
+            each["valueFrom"]["secretKeyRef"]["name"] for each in found["env"] if each["name"] == "K2_KAFKA_USERNAME"
+        ]
+        return name
+
+    live = built("feed-autoscaled-keda")
+    assert (user(live, "sink"), user(live, "producer")) == ("k2-kafka-sink", "k2-kafka-producer")
+    finite = feed.objects(planned(BY_ROLE, feed_of("sim", "SIM", FINITE)), BY_ROLE)
+    assert user(finite, "load") == "k2-kafka-producer"
+    assert user(deployment.query(QUERY, BY_ROLE), "query") == "k2-kafka"
+
+
+def test_upkeep_runs_only_what_has_a_schedule_on_the_table_alone():
+    (made,) = cronjob.upkeep(table_with({"orphanRemoval": {"schedule": "0 4 * * *"}}), SECURED)
+    (template,) = templates([made])
+    container = template["spec"]["containers"][0]
+    assert container["args"] == [
+        *("upkeep", "orphans", "--table", "market_data.trades", "--older-than-seconds", "259200"),
+    ]
+    assert not [each["name"] for each in container["env"] if "KAFKA" in each["name"] or "REGISTRY" in each["name"]]
+    assert container["resources"] == {"requests": {"cpu": "100m", "memory": "256Mi"}}
+    assert made["spec"]["timeZone"] == "Etc/UTC"
+    assert cronjob.upkeep(table_with({}), SECURED) == []
+
+
+def test_a_stamp_tells_a_change_of_the_platform_from_one_of_the_feed():
+    def stamps(platform, generation=1):
+        return stamp.marks_of(generation, platform)
+
+    other = PLAIN.model_copy(update={"images": ImagesPlatform(workload="k2-workloads:2")})
+    assert stamps(PLAIN) == stamps(PLAIN)
+    assert stamps(PLAIN)[labels.PLATFORM_HASH] != stamps(other)[labels.PLATFORM_HASH]
+    assert stamps(PLAIN)[labels.PLATFORM_HASH] == stamps(PLAIN, 2)[labels.PLATFORM_HASH]
+    # What no pod is told rolls no pod.
+    unseen = PLAIN.model_copy(update={"api": ApiPlatform(url="https://k2.example")})
+    assert stamps(PLAIN) == stamps(unseen)
+
+
 def test_the_longest_names_still_fit():
+    for task in ("compact", "expire", "orphans"):
+        longest, other = names.upkeep("t" * 63, task), names.upkeep("t" * 62 + "u", task)
+        assert len(longest) <= names.MAX_CRON_JOB
+        assert longest != other
     assert len(names.sink("market.equities.reference_data." + "x" * 32, "market_data.reference_data")) <= 58
     assert len(names.config(names.load("f" * 40, "0123456789"))) <= 63

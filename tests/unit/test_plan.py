@@ -140,6 +140,15 @@ def test_a_table_keeps_the_defaults_that_it_does_not_name():
             {"sink": {"replicas": 7}},
             "spec.sink.replicas: too many: found 7, expected at most 6, the number of partitions",
         ),
+        (
+            {"sink": {"autoscaling": {"maxReplicas": 7}}},
+            "spec.sink.autoscaling.maxReplicas: too many: found 7, expected at most 6, the number of partitions",
+        ),
+        (
+            {"sink": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}},
+            "spec.sink.autoscaling.minReplicas: too many: found 3, expected at most maxReplicas, 2",
+        ),
+        ({"sink": {"autoscaling": {}}}, "spec.sink.autoscaling.maxReplicas: missing; expected Pods that there may be"),
         ({"sink": {"commitInterval": 30}}, "spec.sink.commitInterval: not usable: found 30, expected a valid string"),
         (
             {"sink": {"commitInterval": "30 s"}},
@@ -223,6 +232,28 @@ def test_every_mistake_of_a_feed_has_its_path_and_its_remedy(change, expected):
             {"properties": {"k2.offsets": "{}"}},
             "spec.properties.k2.offsets: reserved for K2's own bookkeeping; leave it out",
         ),
+        (
+            {"upkeep": {"compaction": {"schedule": "@daily"}}},
+            "spec.upkeep.compaction.schedule: not a cron line: found '@daily', expected a cron line of five fields",
+        ),
+        (
+            {"upkeep": {"orphanRemoval": {"schedule": "0 4 31 2 *"}}},
+            "spec.upkeep.orphanRemoval.schedule: a range that ends before it begins, or a day that no month has",
+        ),
+        (
+            {"upkeep": {"timeZone": "Mars/Base"}},
+            "spec.upkeep.timeZone: unknown: found 'Mars/Base', expected a time zone such as Etc/UTC",
+        ),
+        ({"upkeep": {"deadline": "10s"}}, "spec.upkeep.deadline: out of range: found '10s', expected 1m to 7d"),
+        (
+            {"upkeep": {"orphanRemoval": {"schedule": "0 4 * * *", "olderThan": "5m"}}},
+            "spec.upkeep.orphanRemoval.olderThan: out of range: found '5m', expected 1h to 3650d",
+        ),
+        (
+            {"upkeep": {"compaction": {"schedule": "0 4 * * *", "targetFileSize": "1Ki"}}},
+            "spec.upkeep.compaction.targetFileSize: out of range: found '1Ki', expected 1Mi to 16Gi",
+        ),
+        ({"upkeep": {"compaction": {}}}, "spec.upkeep.compaction.schedule: missing; expected When"),
     ],
 )
 def test_every_mistake_of_a_table_has_its_path_and_its_remedy(change, expected):
@@ -322,3 +353,22 @@ def test_the_plan_is_the_same_whatever_the_order_of_the_documents():
 def test_durations_and_sizes_are_read():
     assert [seconds(text) for text in ("500ms", "30s", "1.5m", "2h", "7d")] == [0.5, 30, 90, 7200, 604_800]
     assert [size_in_bytes(text) for text in ("100", "64Ki", "128Mi", "1Gi")] == [100, 65_536, 134_217_728, 2**30]
+
+
+def test_a_table_has_upkeep_only_where_it_has_a_schedule():
+    upkeep = {"snapshotExpiry": {"schedule": "0 3 * * *", "retainLast": 5, "olderThan": "36h"}, "suspend": True}
+    (made,) = plan([table(upkeep=upkeep)], PLATFORM).tables
+    (task,) = made.upkeep
+    assert (task.task, task.schedule, task.time_zone, task.suspended) == ("expire", "0 3 * * *", "Etc/UTC", True)
+    assert task.limits == (("retain-last", 5), ("older-than-seconds", 129_600))
+    assert task.deadline_seconds == 7200
+    assert plan([table()], PLATFORM).tables[0].upkeep == ()
+
+
+def test_with_autoscaling_a_sink_has_bounds():
+    asked = {"minReplicas": 2, "maxReplicas": 6, "targetLag": 5000}
+    (made,) = plan([table(), feed(sink={"autoscaling": asked})], PLATFORM).feeds
+    assert (made.sinks[0].least, made.sinks[0].most) == (2, 6)
+    assert made.sinks[0].autoscaling.target_lag == 5000
+    (fixed,) = plan([table(), feed(sink={"replicas": 3})], PLATFORM).feeds
+    assert (fixed.sinks[0].least, fixed.sinks[0].most) == (3, 3)

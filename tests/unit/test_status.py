@@ -75,9 +75,14 @@ def test_ready_is_every_gate_and_names_the_first_that_is_shut():
     ],
 )
 def test_sinks(deployments, wanted, suspended, expected):
-    found = status.sinks(deployments, wanted, suspended=suspended)
+    found = status.sinks([(each, wanted) for each in deployments], suspended=suspended)
     assert (found.status, found.reason) == expected
     assert found.message
+
+
+def test_each_sink_needs_its_own_number_of_pods():
+    assert status.sinks([(deployment(3), 3), (deployment(1), 1)], suspended=False).good
+    assert "2 of 3" in status.sinks([(deployment(2), 3), (deployment(1), 1)], suspended=False).message
 
 
 @pytest.mark.parametrize(

@@ -1,41 +1,52 @@
-"""Deployments: a sink of a (topic, table) pair, a live producer, the query service."""
+"""Deployments: a sink of a (topic, table) pair, a live producer, the query service; with what serves and guards their pods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from k2.model.platform import Platform
-from k2_operator.build import configmap, environment, labels, names, pod
+from k2_operator.build import autoscaling, budget, configmap, environment, labels, names, pod, service, stamp
 from k2_operator.plans import FeedPlan, ProducerPlan, QueryPlan, SinkPlan
 
 API_KEYS_DIR = "/etc/k2/api-keys"
 
 
 def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[dict[str, Any]]:
-    """ConfigMap and Deployment of a sink."""
+    """ConfigMap and Deployment of a sink, its Service, its autoscaler, and a budget where it has more than one pod."""
     name = names.sink(plan.config.topic, plan.config.table)
     marks = labels.of("sink", name, feed=feed.name, topic=plan.config.topic)
     config, template = _pipeline("sink", name, marks, feed, plan, platform)
-    replicas = 0 if feed.suspended else plan.replicas
-    return [config, _deployment("sink", name, feed.namespace, marks, template, replicas=replicas)]
+    # Without `replicas` whoever scales it owns them. Nothing scales what is suspended.
+    scaled = plan.autoscaling is not None and not feed.suspended
+    replicas = None if scaled else 0 if feed.suspended else plan.replicas
+    deployment = _deployment("sink", name, feed.namespace, marks, template, replicas=replicas)
+    built = [config, _stamped(deployment, feed, platform), service.metrics("sink", name, feed.namespace, marks)]
+    if scaled:
+        built += autoscaling.of_sink(name, feed.namespace, marks, plan, platform)
+    if plan.most > 1 and not feed.suspended:
+        built.append(budget.one_at_a_time("sink", name, feed.namespace, marks))
+    return built
 
 
 def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dict[str, Any]]:
-    """ConfigMap and Deployment of a live source: one replica, never two at once, or the source would be sent twice."""
+    """ConfigMap, Deployment and Service of a live source: one replica, never two, or the source would be sent twice."""
     name = names.producer(feed.name)
     marks = labels.of("producer", name, feed=feed.name)
     config, template = _pipeline("producer", name, marks, feed, plan, platform)
     replicas = 0 if feed.suspended else 1
-    return [
-        config,
-        _deployment("producer", name, feed.namespace, marks, template, replicas=replicas, strategy="Recreate"),
-    ]
+    deployment = _deployment("producer", name, feed.namespace, marks, template, replicas=replicas, strategy="Recreate")
+    return [config, _stamped(deployment, feed, platform), service.metrics("producer", name, feed.namespace, marks)]
+
+
+def _stamped(deployment: dict[str, Any], feed: FeedPlan, platform: Platform) -> dict[str, Any]:
+    deployment["metadata"]["annotations"] = stamp.marks_of(feed.generation, platform)
+    return deployment
 
 
 def _pipeline(
-    component: labels.Component,
+    component: Literal["sink", "producer"],
     name: str,
     marks: Mapping[str, str],
     feed: FeedPlan,
@@ -44,7 +55,7 @@ def _pipeline(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """ConfigMap and pod template of a workload that serves nothing but its health and metrics."""
     config = configmap.config_map(name, feed.namespace, marks, plan.config)
-    env = pod.base_env() + pod.metrics_env() + environment.connections(platform)
+    env = pod.config_env() + pod.base_env() + pod.metrics_env() + environment.connections(platform, component)
     container = pod.Container(
         args=("run", component),
         env=env,
@@ -65,9 +76,10 @@ def query(plan: QueryPlan, platform: Platform) -> list[dict[str, Any]]:
     described = plan.config.model_copy(update={"api_keys_file": keys_file})
     config = configmap.config_map(plan.name, plan.namespace, marks, described)
     env = [
+        *pod.config_env(),
         *pod.base_env(),
         environment.literal("K2_HTTP_PORT", str(pod.HTTP_PORT)),
-        *environment.connections(platform),
+        *environment.connections(platform, "query"),
     ]
     keys: tuple[dict[str, Any], str] = (
         {"name": "api-keys", "secret": {"secretName": plan.api_keys_secret}},
@@ -95,15 +107,16 @@ def _deployment(
     marks: Mapping[str, str],
     template: dict[str, Any],
     *,
-    replicas: int,
+    replicas: int | None,
     strategy: str = "RollingUpdate",
 ) -> dict[str, Any]:
+    counted = {} if replicas is None else {"replicas": replicas}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": name, "namespace": namespace, "labels": dict(marks)},
         "spec": {
-            "replicas": replicas,
+            **counted,
             "selector": {"matchLabels": labels.selector(component, name)},
             "strategy": {"type": strategy},
             "template": template,

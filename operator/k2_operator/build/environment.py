@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from k2.model.platform import Platform
+from k2.model.platform import KafkaRole, Platform
 
 KAFKA_CA_DIR = "/etc/k2/kafka-ca"
 CATALOG_SECRET_DIR = "/etc/k2/catalog"  # noqa: S105 - a path
@@ -19,8 +19,8 @@ def literal(name: str, value: str) -> dict[str, Any]:
     return {"name": name, "value": value}
 
 
-def connections(platform: Platform) -> list[dict[str, Any]]:
-    """Variables for Kafka, the registry and the catalog."""
+def connections(platform: Platform, role: KafkaRole) -> list[dict[str, Any]]:
+    """Variables for Kafka (as the user of that role), the registry and the catalog."""
     kafka, registry = platform.kafka, platform.registry
     env = [
         literal("K2_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers),
@@ -28,8 +28,8 @@ def connections(platform: Platform) -> list[dict[str, Any]]:
     ]
     if kafka.sasl_mechanism is not None:
         env.append(literal("K2_KAFKA_SASL_MECHANISM", kafka.sasl_mechanism))
-    if kafka.secret_name is not None:
-        env += _credentials("K2_KAFKA", kafka.secret_name)
+    if (secret := kafka.secret_of(role)) is not None:
+        env += _credentials("K2_KAFKA", secret)
     if kafka.ca_secret_name is not None:
         env.append(literal("K2_KAFKA_CA_FILE", f"{KAFKA_CA_DIR}/ca.crt"))
     env.append(literal("K2_REGISTRY_URL", registry.url))
@@ -54,9 +54,14 @@ def volumes(platform: Platform) -> list[tuple[dict[str, Any], str]]:
     found: list[tuple[dict[str, Any], str]] = []
     if platform.kafka.ca_secret_name is not None:
         found.append(({"name": "kafka-ca", "secret": {"secretName": platform.kafka.ca_secret_name}}, KAFKA_CA_DIR))
-    if platform.catalog.secret_name is not None:
-        found.append(({"name": "catalog", "secret": {"secretName": platform.catalog.secret_name}}, CATALOG_SECRET_DIR))
-    return found
+    return found + catalog_volumes(platform)
+
+
+def catalog_volumes(platform: Platform) -> list[tuple[dict[str, Any], str]]:
+    """The Secret volumes of the catalog alone."""
+    if platform.catalog.secret_name is None:
+        return []
+    return [({"name": "catalog", "secret": {"secretName": platform.catalog.secret_name}}, CATALOG_SECRET_DIR)]
 
 
 def _credentials(prefix: str, secret: str) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from k2.model.platform import Platform
-from k2_operator.build import configmap, environment, labels, names, pod
+from k2_operator.build import configmap, environment, labels, names, pod, stamp
 from k2_operator.plans import FeedPlan, ProducerPlan, VolumePlan
 
 SOURCE_DIR = "/var/lib/k2-source"
@@ -16,7 +16,7 @@ def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dict[st
     name = names.load(feed.name, plan.source_hash)
     marks = labels.of("load", name, feed=feed.name)
     config = configmap.config_map(name, feed.namespace, marks, plan.config)
-    env = pod.base_env() + pod.metrics_env() + environment.connections(platform)
+    env = pod.config_env() + pod.base_env() + pod.metrics_env() + environment.connections(platform, "producer")
     mounts = environment.volumes(platform)
     if plan.volume is not None:
         env.append(environment.literal("K2_SOURCE_DIR", SOURCE_DIR))
@@ -36,7 +36,12 @@ def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dict[st
         {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": {"name": name, "namespace": feed.namespace, "labels": dict(marks)},
+            "metadata": {
+                "name": name,
+                "namespace": feed.namespace,
+                "labels": dict(marks),
+                "annotations": stamp.marks_of(feed.generation, platform),
+            },
             "spec": {
                 "backoffLimit": 10,
                 "suspend": feed.suspended,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from k2.model.topics import sink_key
+
+MAX_CRON_JOB = 52
+"""Kubernetes adds eleven characters to name its Jobs."""
 
 
 def sink(topic: str, table: str) -> str:
@@ -23,3 +28,12 @@ def load(feed: str, source_hash: str) -> str:
 def config(workload: str) -> str:
     """ConfigMap with the configuration of a workload."""
     return f"{workload}-config"
+
+
+def upkeep(table: str, task: str) -> str:
+    """CronJob of a task of an IcebergTable's upkeep."""
+    name = f"{table}-{task}"
+    if len(name) <= MAX_CRON_JOB:
+        return name
+    digest = hashlib.sha256(table.encode()).hexdigest()[:8]
+    return f"{table[: MAX_CRON_JOB - len(task) - 10].rstrip('-')}-{digest}-{task}"

@@ -28,7 +28,7 @@ class Container:
     """What differs between the workloads.
 
     `ports` are by name; `probed` is the port that answers /health and /ready, None for a workload that ends by itself.
-    `mounts` are volumes with the path each is mounted at, read-only.
+    `mounts` are volumes with the path each is mounted at, read-only. `configured`: its ConfigMap is mounted too.
     """
 
     args: tuple[str, ...]
@@ -40,12 +40,17 @@ class Container:
     grace_seconds: int = 60
     restart_policy: str = "Always"
     annotations: Mapping[str, str] = field(default_factory=dict[str, str])
+    configured: bool = True
+
+
+def config_env() -> list[dict[str, Any]]:
+    """Where a workload finds its configuration."""
+    return [literal("K2_CONFIG_FILE", f"{CONFIG_DIR}/{FILE}")]
 
 
 def base_env() -> list[dict[str, Any]]:
     """Variables of every workload: where its files are, who it is, how it logs."""
     return [
-        literal("K2_CONFIG_FILE", f"{CONFIG_DIR}/{FILE}"),
         literal("K2_DATA_DIR", STATE_DIR),
         literal("K2_HTTP_HOST", "0.0.0.0"),  # noqa: S104 - a pod's own network
         literal("K2_LOG_FORMAT", "json"),
@@ -63,13 +68,13 @@ def template(
     workload: str, pod_labels: Mapping[str, str], images: ImagesPlatform, container: Container
 ) -> dict[str, Any]:
     """The `template` of a Deployment or Job: one container, non-root, nothing writable but its own folders."""
-    volumes: list[dict[str, Any]] = [
-        {"name": "config", "configMap": {"name": names.config(workload)}},
-        {"name": "state", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
-    ]
-    mounts: list[dict[str, Any]] = [
-        {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    if container.configured:
+        volumes.append({"name": "config", "configMap": {"name": names.config(workload)}})
+        mounts.append({"name": "config", "mountPath": CONFIG_DIR, "readOnly": True})
+    volumes += [{"name": "state", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
+    mounts += [
         {"name": "state", "mountPath": STATE_DIR},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
     ]
@@ -83,6 +88,8 @@ def template(
             "terminationGracePeriodSeconds": container.grace_seconds,
             # No workload speaks to the Kubernetes API.
             "automountServiceAccountToken": False,
+            # A Service called k2-http would otherwise set K2_HTTP_PORT.
+            "enableServiceLinks": False,
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": USER,

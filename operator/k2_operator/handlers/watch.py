@@ -6,23 +6,23 @@ Those force a finalizer, are edge-triggered, and run side by side for a feed and
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import kopf
 
 from k2_operator.build import labels
+from k2_operator.kube import resource_of
 from k2_operator.resources import GROUP, VERSION
 
 OURS = (("MarketFeed", "marketfeeds"), ("IcebergTable", "icebergtables"))
-OWNED = (("Deployment", "apps", "deployments"), ("Job", "batch", "jobs"), ("ConfigMap", "", "configmaps"))
 
 Seen = Callable[[dict[str, Any], bool], None]
 """Is told of an object, and whether it is gone."""
 
 
-def register(registry: kopf.OperatorRegistry, seen: Seen) -> None:
-    """Register a handler for each kind."""
+def register(registry: kopf.OperatorRegistry, seen: Seen, owned: Sequence[str]) -> None:
+    """Register a handler for each kind: our own two, and those that the operator makes."""
 
     def handler(kind: str, version: str) -> Callable[..., Awaitable[None]]:
         # A coroutine, although it waits for nothing: kopf runs plain functions in threads, side by side.
@@ -36,12 +36,13 @@ def register(registry: kopf.OperatorRegistry, seen: Seen) -> None:
     for kind, plural in OURS:
         identifier = f"k2-{plural}"
         kopf.on.event(GROUP, VERSION, plural, registry=registry, id=identifier)(handler(kind, f"{GROUP}/{VERSION}"))
-    for kind, group, plural in OWNED:
-        version = f"{group}/v1" if group else "v1"
-        kopf.on.event(group, "v1", plural, registry=registry, id=f"k2-{plural}")(handler(kind, version))
+    for kind in owned:
+        group, version, plural = resource_of(kind)
+        full = f"{group}/{version}" if group else version
+        kopf.on.event(group, version, plural, registry=registry, id=f"k2-{plural}")(handler(kind, full))
 
 
-def configure(settings: kopf.OperatorSettings) -> None:
+def configure(settings: kopf.OperatorSettings, owned: Sequence[str]) -> None:
     """Set kopf up: alone, silent about its own doings, and never waiting for ever."""
     # Equal priorities of two peers freeze both; there is one of us (replicas: 1, Recreate).
     settings.peering.standalone = True
@@ -55,9 +56,5 @@ def configure(settings: kopf.OperatorSettings) -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     # What is not in the configured namespaces is not ours to look for, and would need more rights.
     settings.scanning.disabled = True
-    for _, group, plural in OWNED:
-        settings.watching.label_selectors[_selector(group, plural)] = f"{labels.MANAGED_BY}={labels.OPERATOR}"
-
-
-def _selector(group: str, plural: str) -> tuple[str, Literal["v1"], str]:
-    return group, "v1", plural
+    for kind in owned:
+        settings.watching.label_selectors[resource_of(kind)] = f"{labels.MANAGED_BY}={labels.OPERATOR}"

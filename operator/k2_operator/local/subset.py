@@ -29,6 +29,22 @@ _FIELDS: dict[str, frozenset[str]] = {
     "Job": frozenset({"apiVersion", "kind", "metadata", "spec"}),
     "Deployment.spec": frozenset({"replicas", "selector", "strategy", "template"}),
     "Job.spec": frozenset({"backoffLimit", "suspend", "template"}),
+    "CronJob": frozenset({"apiVersion", "kind", "metadata", "spec"}),
+    "CronJob.spec": frozenset(
+        {
+            "schedule",
+            "timeZone",
+            "suspend",
+            "concurrencyPolicy",
+            "startingDeadlineSeconds",
+            "jobTemplate",
+            # Ignored: a log is kept as long as the data directory.
+            "successfulJobsHistoryLimit",
+            "failedJobsHistoryLimit",
+        }
+    ),
+    "jobTemplate": frozenset({"metadata", "spec"}),
+    "jobTemplate.spec": frozenset({"backoffLimit", "activeDeadlineSeconds", "template"}),
     "template": frozenset({"metadata", "spec"}),
     "pod": frozenset(
         {
@@ -38,6 +54,7 @@ _FIELDS: dict[str, frozenset[str]] = {
             "volumes",
             # Ignored: they bind a pod to a cluster's rules.
             "automountServiceAccountToken",
+            "enableServiceLinks",
             "securityContext",
         }
     ),
@@ -66,6 +83,10 @@ _FIELDS: dict[str, frozenset[str]] = {
     "probe": frozenset({"httpGet", "periodSeconds", "timeoutSeconds", "failureThreshold", "initialDelaySeconds"}),
     "httpGet": frozenset({"path", "port"}),
 }
+ONLY_IN_A_CLUSTER = frozenset(
+    # Ignored: addresses, evictions and scaling by lag. A sink that something else would scale runs as one pod here.
+    {"Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "ScaledObject", "TriggerAuthentication"}
+)
 FIELD_PATHS = frozenset({"metadata.name", "metadata.namespace"})
 
 
@@ -73,13 +94,21 @@ def check(manifest: Mapping[str, Any]) -> None:
     """Raise `UnsupportedError` for the first thing in a manifest that the executor does not understand."""
     kind = str(manifest.get("kind"))
     where = f"{kind} {manifest.get('metadata', {}).get('name')}"
-    if kind not in ("ConfigMap", "Deployment", "Job"):
+    if kind in ONLY_IN_A_CLUSTER:
+        return
+    if kind not in ("ConfigMap", "Deployment", "Job", "CronJob"):
         raise UnsupportedError(where, kind)
     _only(kind, where, manifest)
     if kind == "ConfigMap":
         return
     spec = manifest["spec"]
     _only(f"{kind}.spec", f"{where}: spec", spec)
+    if kind == "CronJob":
+        if spec.get("concurrencyPolicy") != "Forbid":
+            raise UnsupportedError(f"{where}: concurrencyPolicy", spec.get("concurrencyPolicy"))
+        _only("jobTemplate", f"{where}: jobTemplate", spec["jobTemplate"])
+        spec = spec["jobTemplate"]["spec"]
+        _only("jobTemplate.spec", f"{where}: jobTemplate", spec)
     _only("template", f"{where}: template", spec["template"])
     _check_pod(where, spec["template"]["spec"])
 
