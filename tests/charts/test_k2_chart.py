@@ -36,6 +36,10 @@ def test_the_platform_file_is_one_that_the_operator_reads(everything, tmp_path):
     assert platform.kafka.ca_secret_name == "kafka-cluster-ca"
     assert platform.images.workload == "k2-workloads:0.1.0"
     assert platform.api.url == "http://k2-query.markets"
+    assert platform.operator.max_concurrent_rollouts == 3
+    assert [platform.kafka.secret_of(role) for role in ("operator", "producer", "sink", "query")] == [
+        *("k2-kafka-operator", "k2-kafka", "k2-kafka-sink", "k2-kafka-query"),
+    ]
 
 
 def test_the_platform_may_name_another_image_and_address(helm):
@@ -90,8 +94,20 @@ def test_the_operator_is_told_the_same_connections(everything):
         ]
         for found in (query, operator)
     ]
-    assert told[0] == told[1]
     assert len(told[0]) == 12
+    # Each as a user of its own; everything else is the same.
+    users = [
+        {
+            variable["name"]: variable["valueFrom"]["secretKeyRef"]["name"]
+            for variable in one
+            if "KAFKA_USER" in variable["name"]
+        }
+        for one in told
+    ]
+    assert users == [{"K2_KAFKA_USERNAME": "k2-kafka-query"}, {"K2_KAFKA_USERNAME": "k2-kafka-operator"}]
+    own = ("K2_KAFKA_USERNAME", "K2_KAFKA_PASSWORD")
+    rest = [[each for each in one if each["name"] not in own] for one in told]
+    assert rest[0] == rest[1]
 
 
 def test_one_operator_and_never_two(default):
@@ -173,6 +189,26 @@ def test_it_may_make_topics_only_beside_kafka(everything, default):
     assert role["metadata"]["namespace"] == "kafka"
     assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"kafkatopics"}
     assert not charts.kind(default, "Role", "k2-operator-topics")
+
+
+def test_it_looks_for_the_secrets_of_producers_and_sinks_and_no_others(everything):
+    for role in charts.kind(everything, "Role", "k2-operator"):
+        (secrets,) = [rule["resourceNames"] for rule in role["rules"] if "secrets" in rule["resources"]]
+        assert set(secrets) == {"k2-kafka", "k2-kafka-sink", "kafka-cluster-ca", "k2-registry", "k2-catalog"}
+
+
+def test_it_may_scale_by_keda_only_where_that_is_chosen(everything, default):
+    def groups(manifests):
+        return {
+            group
+            for role in charts.kind(manifests, "Role", "k2-operator")
+            for rule in role["rules"]
+            for group in rule["apiGroups"]
+        }
+
+    assert "keda.sh" in groups(everything)
+    assert "keda.sh" not in groups(default)
+    assert "autoscaling" in groups(default)
 
 
 def test_the_whole_cluster_only_when_asked(helm):

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from k2_testing import charts, values_schema
 
+from k2.model.platform import KafkaSecrets
+
 VALUES = Path(__file__).parent / "values"
 SETS = {
     "k2": ("k2",),
@@ -171,6 +173,24 @@ def test_wrong_values_are_refused_by_name(wrong, said, helm):
 def test_an_http_route_needs_its_gateway(helm):
     done = charts.run_template(helm, "k2", "--set", "httpRoute.enabled=true")
     assert "name at least one Gateway" in done.stderr
+
+
+def test_every_role_has_a_user_of_its_own_and_none_may_do_anothers_work(helm):
+    users = {
+        manifest["metadata"]["name"].removesuffix("-user"): manifest["spec"]["authorization"]["acls"]
+        for manifest in charts.render(helm, "kafka")
+        if manifest["kind"] == "KafkaUser"
+    }
+    named = KafkaSecrets(**{role: f"k2-kafka-{role}" for role in KafkaSecrets.model_fields})
+    assert set(users) == {*named.model_dump().values(), "k2-kafka-registry"}
+
+    def may(user, kind):
+        return {each for acl in users[user] if acl["resource"]["type"] == kind for each in acl["operations"]}
+
+    assert "Write" not in may("k2-kafka-query", "topic") | may("k2-kafka-operator", "topic")
+    assert "Read" not in may("k2-kafka-producer", "topic") | may("k2-kafka-operator", "topic")
+    for user in ("k2-kafka-producer", "k2-kafka-sink", "k2-kafka-query"):
+        assert not {"Create", "Delete", "Alter"} & (may(user, "topic") | may(user, "group"))
 
 
 def test_a_role_that_no_user_can_have_is_refused(helm):

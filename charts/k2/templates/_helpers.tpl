@@ -36,12 +36,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "k2.platformFile" -}}
 {{- $images := dict "workload" (include "k2.workloadImage" .) "pullPolicy" .Values.images.pullPolicy -}}
 {{- $api := dict "url" (printf "http://%s.%s" (include "k2.query" .) .Release.Namespace) -}}
-{{- $defaults := dict "images" $images "api" $api -}}
+{{- $operator := dict "maxConcurrentRollouts" .Values.operator.maxConcurrentRollouts -}}
+{{- $defaults := dict "images" $images "api" $api "operator" $operator -}}
 {{- mergeOverwrite $defaults (deepCopy .Values.platform) | toYaml -}}
 {{- end }}
 
-{{/* Variables for Kafka, registry and catalog: the same as k2_operator/build/environment.py makes from platform.yaml. */}}
+{{/*
+Variables for Kafka, registry and catalog: the same as k2_operator/build/environment.py makes from platform.yaml.
+Takes the context and a role, whose Secret opens Kafka where it has one of its own.
+*/}}
 {{- define "k2.connections" -}}
+{{- $role := last . -}}
+{{- with first . -}}
 {{- $kafka := .Values.platform.kafka -}}
 {{- $registry := .Values.platform.registry -}}
 {{- $catalog := .Values.platform.catalog -}}
@@ -53,7 +59,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - name: K2_KAFKA_SASL_MECHANISM
   value: {{ . }}
 {{- end }}
-{{- with $kafka.secretName }}
+{{- with get ($kafka.secretNames | default dict) $role | default $kafka.secretName }}
 - name: K2_KAFKA_USERNAME
   valueFrom: {secretKeyRef: {name: {{ . }}, key: username}}
 - name: K2_KAFKA_PASSWORD
@@ -78,6 +84,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if $catalog.secretName }}
 - name: K2_CATALOG_SECRET_DIR
   value: /etc/k2/catalog
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -21,6 +21,9 @@
 - apiGroups: [""]
   resources: [configmaps, services]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
@@ -30,10 +33,19 @@
   verbs: [create]
 {{- end }}
 
-{{/* Whether the Secrets that platform.yaml names are there; only those, by name. */}}
+{{/* With platform.autoscaling.kind: keda. */}}
+{{- define "k2.kedaRules" -}}
+- apiGroups: [keda.sh]
+  resources: [scaledobjects, triggerauthentications]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+
+{{/* Whether the Secrets that platform.yaml names for producers and sinks are there; only those, by name. */}}
 {{- define "k2.secretNames" -}}
 {{- $names := list -}}
-{{- range list .Values.platform.kafka.secretName .Values.platform.kafka.caSecretName .Values.platform.registry.secretName .Values.platform.catalog.secretName -}}
+{{- $kafka := .Values.platform.kafka -}}
+{{- $roles := $kafka.secretNames | default dict -}}
+{{- range list ($roles.producer | default $kafka.secretName) ($roles.sink | default $kafka.secretName) $kafka.caSecretName .Values.platform.registry.secretName .Values.platform.catalog.secretName -}}
 {{- if . }}{{ $names = append $names . }}{{ end -}}
 {{- end -}}
 {{- $names | uniq | toJson -}}
