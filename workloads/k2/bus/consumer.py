@@ -59,6 +59,17 @@ class Polled:
         return self.messages[index].key()
 
 
+def columns_of(messages: list[Message[Any, Any]]) -> Polled:
+    """The messages of one poll, none of them an error, as columns."""
+    count = len(messages)
+    return Polled(
+        list(map(_value, messages)),
+        np.fromiter(map(_partition, messages), np.int32, count),
+        np.fromiter(map(_offset, messages), np.int64, count),
+        messages,
+    )
+
+
 class TopicReader:
     """A consumer of one topic.
 
@@ -143,13 +154,7 @@ class TopicReader:
             messages = [message for message in messages if message.partition() in self._starts]
         if not messages:
             return None
-        count = len(messages)
-        return Polled(
-            list(map(_value, messages)),
-            np.fromiter(map(_partition, messages), np.int32, count),
-            np.fromiter(map(_offset, messages), np.int64, count),
-            messages,
-        )
+        return columns_of(messages)
 
     def assignment(self) -> set[int]:
         """The partitions that are ours."""

@@ -8,7 +8,7 @@ and costs a look at spans kept in memory; replayed data is compared with the ids
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,17 +74,22 @@ class KnownIds:
             candidates: rows to ask for; the others are False in the answer.
             checked: paths compared already for this batch; they are skipped, and those compared now are added.
         """
-        found = np.zeros(len(candidates), dtype=bool)
         snapshot = table.current_snapshot()
         if snapshot is None or not candidates.any():
-            return found
+            return np.zeros(len(candidates), dtype=bool)
         first, last = int(batch.time.min()), int(batch.time.max())
         live = plan_files(table, snapshot.snapshot_id, start_us=first, end_us=last + 1)
-        for file in live:
-            if file.path not in checked:
-                checked.add(file.path)
-                self._compare(table.io, file.path, batch, candidates, found)
-        self._forget({file.path for file in live})
+        paths = [file.path for file in live]
+        found = self.in_files(table.io, [path for path in paths if path not in checked], batch, candidates)
+        checked.update(paths)
+        return found
+
+    def in_files(self, io: FileIO, paths: Sequence[str], batch: OrderedBatch, candidates: Mask) -> Mask:
+        """Which of the candidate rows (in file order) any of these data files holds."""
+        found = np.zeros(len(candidates), dtype=bool)
+        for path in paths:
+            self._compare(io, path, batch, candidates, found)
+        self._forget(set(paths))
         return found
 
     def _compare(self, io: FileIO, path: str, batch: OrderedBatch, candidates: Mask, found: Mask) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.lake.batch import Batch
+from k2.lake.payloads import compact, in_one_piece
 from k2.model.codec.decode import Decoded
 from k2.model.tables import OFFSET, PARTITION
 
@@ -20,9 +21,6 @@ DECODE_ROWS = 32_768
 GATHERED = 8
 """Decoded blocks that are copied into one. What the decoder gives is held whole as long as any column of it is, the ones
 that are not needed any more included: 198 bytes a row, 141 when copied (measured)."""
-
-# Values that repeat: as a dictionary they cost four bytes a row and are taken, sorted and written as integers.
-_REPEATING = ("symbol", "exchange", "asset_class", "currency", "side")
 
 
 class Polled(Protocol):
@@ -182,7 +180,7 @@ class Holding:
             dead[poison.partition] = dead.get(poison.partition, 0) + 1
         chunks, self._chunks, self._decoded = [*self._chunks, *self._decoded], [], []
         # One chunk a column, so that rows can be taken in any order.
-        whole = _in_one_piece(chunks) if chunks else self.empty
+        whole = in_one_piece(chunks) if chunks else self.empty
         held = HeldBatch(Batch(whole, ranges, dead), self._poison, self.bytes)
         self._start = dict(self._next)
         self._poison, self.bytes, self.messages = [], 0, 0
@@ -208,7 +206,7 @@ class Holding:
             return
         if len(decoded.rows) < len(payloads):
             partitions, offsets = partitions[decoded.rows], offsets[decoded.rows]
-        rows = _compact(decoded.events).append_column(PARTITION, pa.array(partitions, pa.int32()))
+        rows = compact(decoded.events).append_column(PARTITION, pa.array(partitions, pa.int32()))
         self._decoded.append(rows.append_column(OFFSET, pa.array(offsets, pa.int64())))
         if len(self._decoded) >= GATHERED:
             self._gather()
@@ -217,7 +215,7 @@ class Holding:
         """Copy what was decoded, which gives up everything that came with it."""
         if self._decoded:
             decoded, self._decoded = self._decoded, []
-            self._chunks += _in_one_piece(decoded).to_batches()
+            self._chunks += in_one_piece(decoded).to_batches()
 
 
 def _last_by_partition(partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> dict[int, int]:
@@ -231,33 +229,6 @@ def _size(payloads: Sequence[bytes | None]) -> int:
         return sum(map(len, payloads))  # pyright: ignore[reportArgumentType]
     except TypeError:  # a tombstone among them
         return sum(len(payload) for payload in payloads if payload is not None)
-
-
-def _compact(rows: pa.RecordBatch) -> pa.RecordBatch:
-    for name in _REPEATING:
-        index = rows.schema.get_field_index(name)
-        if index >= 0 and not pa.types.is_dictionary(rows.schema.field(index).type):
-            encoded = rows.column(index).dictionary_encode()
-            rows = rows.set_column(index, pa.field(name, encoded.type, rows.schema.field(index).nullable), encoded)
-    return rows
-
-
-def _in_one_piece(chunks: list[pa.RecordBatch]) -> pa.Table:
-    """The rows of all chunks, one chunk a column. Empties the list: each column is given up as soon as it is copied."""
-    rows = _joined(chunks)
-    chunks.clear()
-    schema, columns, whole = rows.schema, rows.columns, list[pa.Array | pa.ChunkedArray]()
-    del rows
-    while columns:
-        column = columns.pop(0)
-        whole.append((column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column).combine_chunks())
-    return pa.Table.from_arrays(whole, schema=schema)
-
-
-def _joined(chunks: list[pa.RecordBatch]) -> pa.Table:
-    tables = [pa.Table.from_batches([chunk]) for chunk in chunks]
-    # Chunks differ when the table got a column while the batch was read.
-    return pa.concat_tables(tables, promote_options="default")
 
 
 def _others(

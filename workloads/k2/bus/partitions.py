@@ -1,0 +1,130 @@
+"""Reading all partitions of one topic from given offsets, without a group: for whoever only looks at what is there.
+
+Nothing is committed and nobody is joined, so any number may read beside the sink. What the broker said last (last stable
+offsets, and when it said anything) comes from librdkafka's own statistics: asking costs no round trip.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from k2.bus.consumer import NO_POSITION, Polled, columns_of
+from k2.model.errors import WorldError
+
+log = logging.getLogger(__name__)
+
+STATISTICS_MS = 500
+
+
+class PartitionsReader:
+    """A consumer of some partitions of a topic, read_committed. Use from one thread.
+
+    Args:
+        kafka_config: connection settings of librdkafka.
+        topic: what is read.
+        starts: partition → offset to begin with.
+        queue_kbytes: most payload KiB that are fetched ahead.
+
+    Raises:
+        WorldError: the settings are not ones that librdkafka takes.
+    """
+
+    def __init__(
+        self, kafka_config: Mapping[str, str], topic: str, starts: Mapping[int, int], *, queue_kbytes: int = 16_384
+    ) -> None:
+        self.topic = topic
+        self._starts = dict(starts)
+        self._address = kafka_config.get("bootstrap.servers", "")
+        self._heard: float | None = None
+        self._ends: dict[int, int] = {}
+        config: dict[str, Any] = {
+            **kafka_config,
+            "group.id": "k2-tail",  # the client asks for a name; it joins nothing
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "fetch.queue.backoff.ms": 10,
+            "fetch.wait.max.ms": 50,
+            "queued.min.messages": 100_000,
+            "queued.max.messages.kbytes": queue_kbytes,
+            "reconnect.backoff.max.ms": 1_000,
+            "statistics.interval.ms": STATISTICS_MS,
+            "stats_cb": self._on_statistics,
+            "error_cb": self._on_error,
+        }
+        try:
+            self._consumer = Consumer(config, logger=log)
+            self._consumer.assign([TopicPartition(topic, number, offset) for number, offset in starts.items()])
+        except KafkaException as error:
+            raise WorldError(f"The reader of {topic} cannot be made: {error}") from error
+
+    def poll_block(self, max_messages: int, timeout: float) -> Polled | None:
+        """Up to `max_messages`, or None when none came within `timeout` seconds.
+
+        Raises:
+            WorldError: the topic cannot be read on: an offset is not there (any more), or Kafka refuses.
+        """
+        try:
+            messages = self._consumer.consume(max_messages, timeout)
+        except KafkaException as error:
+            raise WorldError(f"Reading {self.topic} from Kafka at {self._address} failed: {error}") from error
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._consider(error, message.partition())
+        good = [message for message in messages if message.error() is None]
+        return columns_of(good) if good else None
+
+    def positions(self) -> dict[int, int]:
+        """Per partition the next offset to read: markers of transactions that were reached are passed."""
+        found = self._consumer.position([TopicPartition(self.topic, partition) for partition in self._starts])
+        return {
+            each.partition: self._starts[each.partition] if each.offset == NO_POSITION else each.offset
+            for each in found
+        }
+
+    def stable_ends(self) -> dict[int, int]:
+        """Per partition the last stable offset as the broker said last; a partition of which it said none is absent."""
+        return dict(self._ends)
+
+    def heard_at(self) -> float | None:
+        """When a broker that holds the partitions answered last (`time.monotonic`); None: never."""
+        return self._heard
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._consumer.close()
+
+    def _on_statistics(self, text: str) -> None:
+        said: dict[str, Any] = json.loads(text)
+        partitions: dict[str, Any] = said.get("topics", {}).get(self.topic, {}).get("partitions", {})
+        leaders = {part["leader"] for number, part in partitions.items() if int(number) in self._starts}
+        idle = [
+            max(0, broker["rxidle"]) / 1e6
+            for broker in said.get("brokers", {}).values()
+            if broker["nodeid"] in leaders and broker["state"] == "UP"
+        ]
+        # One leader that is silent leaves its partitions behind: the answer is as old as the oldest of them.
+        if leaders and len(idle) == len(leaders):
+            self._heard = time.monotonic() - max(idle)
+        for number, part in partitions.items():
+            if int(number) in self._starts and part["ls_offset"] >= 0:
+                self._ends[int(number)] = part["ls_offset"]
+
+    def _on_error(self, error: KafkaError) -> None:
+        log.info("Kafka at %s, reader of %s: %s", self._address, self.topic, error.str())
+
+    def _consider(self, error: KafkaError, partition: int | None) -> None:
+        code = error.code()
+        if code in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001 - public under this name
+            raise WorldError(f"{self.topic}/{partition} does not have the offset to read (any more): {error.str()}")
+        if error.fatal() or code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED}:
+            raise WorldError(f"Reading {self.topic} from Kafka at {self._address} failed: {error.str()}")
+        log.info("Kafka at %s, reader of %s: %s", self._address, self.topic, error.str())

@@ -1,0 +1,96 @@
+"""Payloads of a topic to rows of a table: the one way in which the sink, and whoever reads what the sink has yet to, decode.
+
+Evolution goes table, sink, subject, producer: a field that the table has no column for is not dropped, its reader waits
+until there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from k2.lake.tables import extra_columns
+from k2.model.codec.decode import Decoded, decode
+from k2.model.errors import WorldError
+from k2.model.topics import DataType
+
+# Values that repeat: as a dictionary they cost four bytes a row and are taken, sorted and written as integers.
+_REPEATING = ("symbol", "exchange", "asset_class", "currency", "side")
+
+
+class PausedError(WorldError):
+    """Messages cannot be decoded now, through no fault of theirs: the registry is away, or the table lacks a column."""
+
+
+class PayloadDecoder:
+    """Payloads to rows, with the columns that the table has beside the built-in ones.
+
+    Args:
+        topic, table: their names, for messages.
+        data_type: the events that are expected.
+        schema_of: the Avro schema of an id (`k2.bus.registry.Schemas.schema`).
+        load: the table as it is now.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        table: str,
+        data_type: DataType,
+        schema_of: Callable[[int], str | None],
+        load: Callable[[], Any],
+    ) -> None:
+        self._topic, self._table, self._data_type = topic, table, data_type
+        self._schema_of, self._load = schema_of, load
+        self._extra = extra_columns(load(), data_type)
+
+    def __call__(self, payloads: Sequence[bytes | None]) -> Decoded:
+        """Decode; when it raises a `PausedError` nothing is lost: call it again later."""
+        decoded = self._decode(payloads)
+        if not decoded.unknown_fields:
+            return decoded
+        self._extra = extra_columns(self._load(), self._data_type)
+        decoded = self._decode(payloads)
+        if decoded.unknown_fields:
+            names = ", ".join(sorted(decoded.unknown_fields))
+            raise PausedError(
+                f"Messages of {self._topic} carry fields that {self._table} has no column for: {names}. "
+                "They are not dropped: the sink waits. Add the columns to the IcebergTable"
+            )
+        return decoded
+
+    def _decode(self, payloads: Sequence[bytes | None]) -> Decoded:
+        try:
+            return decode(payloads, self._data_type, self._schema_of, self._extra)
+        except WorldError as error:
+            raise PausedError(str(error)) from error
+
+
+def compact(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with values that repeat as dictionaries."""
+    for name in _REPEATING:
+        index = rows.schema.get_field_index(name)
+        if index >= 0 and not pa.types.is_dictionary(rows.schema.field(index).type):
+            encoded = rows.column(index).dictionary_encode()
+            rows = rows.set_column(index, pa.field(name, encoded.type, rows.schema.field(index).nullable), encoded)
+    return rows
+
+
+def in_one_piece(chunks: list[pa.RecordBatch]) -> pa.Table:
+    """The rows of all chunks, one chunk a column. Empties the list: each column is given up as soon as it is copied."""
+    rows = _joined(chunks)
+    chunks.clear()
+    schema, columns, whole = rows.schema, rows.columns, list[pa.Array | pa.ChunkedArray]()
+    del rows
+    while columns:
+        column = columns.pop(0)
+        whole.append((column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column).combine_chunks())
+    return pa.Table.from_arrays(whole, schema=schema)
+
+
+def _joined(chunks: list[pa.RecordBatch]) -> pa.Table:
+    tables = [pa.Table.from_batches([chunk]) for chunk in chunks]
+    # Chunks differ when the table got a column while they were read.
+    return pa.concat_tables(tables, promote_options="default")
