@@ -41,7 +41,7 @@ def summary(found: Summary) -> dict[str, Any]:
         "exchange": found.exchange,
         "date": found.day.isoformat(),
         "time_zone": found.time_zone,
-        "session": "all",
+        "session": found.session.value,
         "currency": found.currency,
         "open": _plain(found.open),
         "high": _plain(found.high),

@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from k2.model.errors import UserError
 from k2.model.topics import AssetClass
+
+
+class Session(StrEnum):
+    """Which part of a trading date counts: every print, or those of the regular session."""
+
+    ALL = "all"
+    REGULAR = "regular"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,18 @@ class Exchange:
         start = datetime.combine(day, time(), self.zone)
         end = datetime.combine(day + timedelta(days=1), time(), self.zone)
         return start.astimezone(utc), end.astimezone(utc)
+
+    def trades_on(self, day: date) -> bool:
+        """Whether there is a regular session on that weekday. Holidays and half days are not known here."""
+        return self.regular is None or day.weekday() < 5
+
+    def hours(self, day: date, session: Session) -> tuple[datetime, datetime]:
+        """UTC bounds [start, end) of a session of a trading date; they are equal where there is none."""
+        if session is Session.ALL or self.regular is None:
+            return self.trading_day(day)
+        utc = ZoneInfo("UTC")
+        begin, end = (datetime.combine(day, at, self.zone).astimezone(utc) for at in self.regular)
+        return begin, end if self.trades_on(day) else begin
 
 
 _KNOWN = (

@@ -21,6 +21,8 @@ from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.query import changes, paging, replay, sql
+from k2.query.bar_requests import BarsQuery
+from k2.query.bars import Bars, bars_of
 from k2.query.directory import SymbolDirectory
 from k2.query.engine import Engine
 from k2.query.errors import AbandonedError, EngineBusyError, NotFoundError, QueryTimeoutError
@@ -114,7 +116,7 @@ class Questions:
         return pinned, relation, which, len(query.symbols) == 1 and venues != {None}
 
     def summary(self, query: SummaryQuery) -> Summary:
-        """OHLCV and VWAP of all prints of a trading date (midnight to midnight in the exchange's time zone), exact.
+        """OHLCV and VWAP of a trading date, exact: of all its prints, or of those in the regular session.
 
         Raises:
             NotFoundError: no trade of the symbol on that date.
@@ -133,7 +135,7 @@ class Questions:
                 if code is None:
                     raise self._no_trades(pinned, query, "")
             market = exchange_of(code)
-            start, end = (micros(bound) for bound in market.trading_day(query.day))
+            start, end = (micros(bound) for bound in market.hours(query.day, query.session))
             relation = self._planner.plan(pinned, (query.symbol,), market.code, Window(start, end))
             # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
             proven = all(file.exchange == market.code for file in relation.files)
@@ -158,7 +160,25 @@ class Questions:
                 first_us=micros(min(row["first_times"])),
                 last_us=micros(max(row["last_times"])),
                 provenance=pinned.provenance(relation.files),
+                session=query.session,
             )
+
+    def bars(self, query: BarsQuery) -> Bars:
+        """Bars of trades for each bucket of time: OHLCV, VWAP and TWAP, exact.
+
+        Raises:
+            AmbiguousSymbolError: a symbol is traded on several exchanges at that time, and none was asked for.
+            SnapshotGoneError: the snapshot or time is not retained.
+            QueryTimeoutError, EngineBusyError, TooLargeError: see `Engine.fetch`.
+        """
+        with _measured("bars"):
+            pinned = self._planner.pin(DataType.TRADES, query.at)
+            found = bars_of(self._engine, self._planner, self._directory, pinned, query)
+            metrics.QUERY_ROWS.labels("bars").inc(found.rows.num_rows)
+            if found.rows.num_rows:
+                return found
+            why = self._why_nothing(pinned, EventsQuery(DataType.TRADES, query.symbols, query.exchange))
+            return replace(found, note=why)
 
     def symbols(self, data_type: DataType, at: At = CURRENT, exchange: str | None = None) -> Symbols:
         """Every symbol of a table with its exchange, number of rows, first and last time."""

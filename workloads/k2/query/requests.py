@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from k2.model.errors import UserError
+from k2.model.exchanges import Session
 from k2.model.topics import DataType
 
 DEFAULT_LIMIT = 1_000
@@ -174,6 +175,7 @@ class SummaryQuery:
     day: date
     exchange: str | None = None
     at: At = CURRENT
+    session: Session = Session.ALL
 
     def __post_init__(self) -> None:
         check_symbol(self.symbol)

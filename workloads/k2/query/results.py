@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from k2.lake.reader import ColumnInfo, SnapshotInfo
+from k2.model.exchanges import Session
 from k2.query import sql
 from k2.query.requests import SortKey
 
@@ -63,7 +64,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """OHLCV and VWAP of all prints of a trading date. Prices and VWAP in `currency`, volume in units of the instrument.
+    """OHLCV and VWAP of a trading date's session. Prices and VWAP in `currency`, volume in units of the instrument.
 
     VWAP has 8 places, half to even; None where the volume is zero. Times are µs since 1970 UTC.
     """
@@ -83,6 +84,7 @@ class Summary:
     first_us: int
     last_us: int
     provenance: Provenance
+    session: Session = Session.ALL
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,255 @@
+"""Bars of trades: OHLCV, VWAP and TWAP for each bucket of an exchange's session, exact.
+
+The ticks of a stretch of time come from one pass of DuckDB and are folded as columns; bars of successive stretches are
+joined, so memory is bounded by a stretch, and the oldest bars of an open-ended question are had without reading the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from k2.lake.scan import DataFileRef
+from k2.model.exchanges import Exchange
+from k2.model.exchanges import exchange as exchange_of
+from k2.query import sessions, sql
+from k2.query.bar_requests import BarsQuery, Dates, Empty
+from k2.query.directory import SymbolDirectory
+from k2.query.engine import Engine
+from k2.query.errors import QueryTimeoutError
+from k2.query.exact import Ints, unscaled
+from k2.query.folding import Folded, fold_ticks, joined, nothing_folded
+from k2.query.planner import Pinned, Planner
+from k2.query.relation import Relation
+from k2.query.requests import MIN_US, Window
+from k2.query.results import Provenance
+from k2.query.rows_of_bars import bar_rows, bar_schema
+from k2.query.stretches import Stretches
+from k2.query.ticks import ticks_statement
+from k2.query.venue import one_exchange
+
+# pyarrow makes its compute functions at import: no type checker sees them.
+pc: Any = pyarrow.compute
+
+STRETCH_ROWS = 4_000_000
+"""Rows that the files of a stretch hold about, to begin with; more when few of them are of the symbols asked for."""
+
+MOST_STRETCH_ROWS = 256_000_000
+_STRETCH_TICKS = 1_000_000
+_LAST_SEQUENCE = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Bars by start, exchange and symbol (columns: `rows_of_bars.bar_schema`).
+
+    Attributes:
+        rows: the bars.
+        time_zones: exchange → its time zone.
+        more: the limit cut off others.
+        provenance: what they were read from.
+        note: why there are none.
+    """
+
+    rows: pa.Table
+    time_zones: Mapping[str, str]
+    more: bool
+    provenance: Provenance
+    note: str | None = None
+
+
+def bars_of(engine: Engine, planner: Planner, directory: SymbolDirectory, pinned: Pinned, query: BarsQuery) -> Bars:
+    """Answer the question from the trades at a snapshot.
+
+    Raises:
+        AmbiguousSymbolError: a symbol is traded on several exchanges at that time, and none was asked for.
+        UserError: the exchange is not known.
+        QueryTimeoutError, EngineBusyError, TooLargeError: see `Engine.fetch`.
+    """
+    deadline = time.monotonic() + engine.limits.timeout_seconds
+    markets = _markets(planner, directory, pinned, query)
+    tables: list[pa.Table] = []
+    files: dict[str, DataFileRef] = {}
+    for code, symbols in sorted(markets.items()):
+        market = exchange_of(code)
+        question = _Question(query, market, symbols, _period(query, market))
+        relation = planner.plan(pinned, symbols, code, question.to_read)
+        files |= {file.path: file for file in relation.files}
+        if relation:
+            tables.append(_of_market(engine, pinned, relation, question, deadline))
+    rows = pa.concat_tables([bar_schema().empty_table(), *tables])
+    if len(tables) > 1 or len(query.symbols) > 1:
+        rows = rows.sort_by([(name, "ascending") for name in ("start", "exchange", "symbol")])
+    return Bars(
+        rows.slice(0, query.limit),
+        {code: exchange_of(code).time_zone for code in sorted(markets)},
+        rows.num_rows > query.limit,
+        pinned.provenance(list(files.values())),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of one exchange; `symbols` in their alphabetical order, `window`: where buckets start."""
+
+    query: BarsQuery
+    market: Exchange
+    symbols: tuple[str, ...]
+    window: Window
+
+    @property
+    def to_read(self) -> Window:
+        """What decides the bars."""
+        return sessions.to_read(self.market, self.query.session, self.query.interval.width_us, self.window)
+
+    def calendar(self, first_us: int, last_us: int) -> sessions.Calendar:
+        """The buckets between two instants."""
+        return sessions.calendar(self.market, self.query.session, self.query.interval.width_us, first_us, last_us)
+
+    def grid(self, window: Window, most: int) -> Ints:
+        """Starts of all buckets."""
+        return sessions.grid(self.market, self.query.session, self.query.interval.width_us, window, most)
+
+
+def _markets(
+    planner: Planner, directory: SymbolDirectory, pinned: Pinned, query: BarsQuery
+) -> dict[str, tuple[str, ...]]:
+    """Exchange → symbols, in their alphabetical order; a symbol that nothing is known of is absent."""
+    symbols = sorted(set(query.symbols))
+    if query.exchange is not None:
+        return {exchange_of(query.exchange).code: tuple(symbols)}
+    near = planner.plan(pinned, tuple(symbols), None, query.around)
+    found: dict[str, tuple[str, ...]] = {}
+    for symbol in symbols:
+        code = one_exchange(directory, near, symbol)
+        if code is not None:
+            found[code] = (*found.get(code, ()), symbol)
+    return found
+
+
+def _period(query: BarsQuery, market: Exchange) -> Window:
+    if isinstance(query.period, Dates):
+        return sessions.of_days(market, query.session, query.period.first, query.period.last)
+    return query.period
+
+
+def _of_market(engine: Engine, pinned: Pinned, relation: Relation, question: _Question, deadline: float) -> pa.Table:
+    """The oldest bars of the exchange: all of them, or more than the limit."""
+    query, window = question.query, question.window
+    if query.empty is Empty.SKIP:
+        return _rows(_folded(engine, relation, question, deadline), question, None)
+    known = [us + 1 for us in (pinned.files.newest_us, _newest_of_tail(relation)) if us is not None]
+    ends = [end for end in (window.end_us, max(known, default=None)) if end is not None]
+    end_us = min(ends, default=None)
+    if window.start_us is not None and end_us is not None:
+        # No more buckets are answered than the limit allows: what comes later need not be read.
+        starts = question.grid(Window(window.start_us, max(window.start_us, end_us)), query.limit + 1)
+        if len(starts) > query.limit:
+            end_us = int(starts[-1]) + 1
+            question = replace(question, window=Window(window.start_us, end_us))
+    folded = _folded(engine, relation, question, deadline)
+    grids: list[Ints] = []
+    for number in range(len(question.symbols)):
+        own = folded.start[folded.series == number]
+        first_us = window.start_us if window.start_us is not None else int(own[0]) if len(own) else None
+        if first_us is not None and end_us is not None and first_us < end_us:
+            own = np.union1d(own, question.grid(Window(first_us, end_us), query.limit + 1))
+        grids.append(own)
+    return _rows(folded, question, grids)
+
+
+def _rows(folded: Folded, question: _Question, grids: list[Ints] | None) -> pa.Table:
+    carry = question.query.empty is Empty.CARRY
+    return bar_rows(
+        folded, question.symbols, question.market.code, question.calendar, question.window, grids, carry=carry
+    )
+
+
+def _newest_of_tail(relation: Relation) -> int | None:
+    return None if relation.tail is None else pc.max(relation.tail["timestamp"].cast(pa.int64())).as_py()
+
+
+def _folded(engine: Engine, relation: Relation, question: _Question, deadline: float) -> Folded:
+    """All bars of the question, or the oldest of them: more than the limit, and each whole."""
+    wanted, limit = question.to_read, question.query.limit
+    # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
+    proven = relation.tail is None and all(file.exchange == question.market.code for file in relation.files)
+    which = sql.Filter(question.symbols, None if proven else question.market.code, wanted.start_us, wanted.end_us)
+    held = nothing_folded()
+    cut = Stretches(relation, which)
+    budget = STRETCH_ROWS
+    while stretch := cut.take(budget):
+        if time.monotonic() > deadline:
+            raise QueryTimeoutError(
+                f"The bars query was stopped after {engine.limits.timeout_seconds:g} s. Ask for a shorter time range or "
+                "fewer symbols"
+            )
+        ticks = _ticks(engine, stretch.relation, stretch.which, question)
+        budget = min(MOST_STRETCH_ROWS, max(STRETCH_ROWS, stretch.rows * _STRETCH_TICKS // max(len(ticks.us), 1)))
+        held = joined([held, fold_ticks(*ticks)]) if len(ticks.us) else held
+        if stretch.which.end_us is not None and len(held) > limit:
+            whole = _whole(held, question, stretch.which.end_us)
+            if np.count_nonzero(whole.start >= (question.window.start_us or MIN_US)) > limit:
+                return whole
+    return held
+
+
+def _whole(bars: Folded, question: _Question, until_us: int) -> Folded:
+    """The bars whose buckets end by then."""
+    calendar = question.calendar(int(bars.start.min()), int(bars.start.max()))
+    return bars.chosen(calendar.ends(bars.start) <= until_us)
+
+
+class _Ticks(NamedTuple):
+    """Ticks in session by series and the total order; `start`: of each one's bucket."""
+
+    series: Ints
+    start: Ints
+    us: Ints
+    price: Ints
+    quantity: Ints
+
+
+def _ticks(engine: Engine, relation: Relation, which: sql.Filter, question: _Question) -> _Ticks:
+    rows = engine.fetch("bars", ticks_statement(relation, which))
+    ticks, is_ordered = _sorted_ticks(rows, question, by_rows=False)
+    if not is_ordered:
+        rows = engine.fetch("bars", ticks_statement(relation, which, ordered=True))
+        ticks, _ = _sorted_ticks(rows, question, by_rows=True)
+    return ticks
+
+
+def _sorted_ticks(rows: pa.Table, question: _Question, *, by_rows: bool) -> tuple[_Ticks, bool]:
+    """The ticks, and whether their order is known.
+
+    It is by time and the source's sequence, or (`by_rows`) by time and as the rows come. Prices that differ at one place
+    of it leave the order open.
+    """
+    us, price, quantity = rows["us"].to_numpy(), unscaled(rows["price"]), unscaled(rows["quantity"])
+    sequence = np.arange(len(us)) if by_rows else rows["source_sequence"].fill_null(_LAST_SEQUENCE).to_numpy()
+    series = np.zeros(len(us), np.int64)
+    if len(question.symbols) > 1:
+        series = pc.index_in(rows["symbol"], pa.array(question.symbols)).to_numpy().astype(np.int64)
+    if not len(us):
+        return _Ticks(series, us, us, price, quantity), True
+    start, inside = question.calendar(int(us.min()), int(us.max())).starts(us)
+    if not inside.all():
+        series, start, us, price, quantity, sequence = (
+            column[inside] for column in (series, start, us, price, quantity, sequence)
+        )
+    same = (series[1:] == series[:-1]) & (us[1:] == us[:-1])
+    ascending = (us[1:] > us[:-1]) | (same & (sequence[1:] >= sequence[:-1]))
+    if not (((series[1:] == series[:-1]) & ascending) | (series[1:] > series[:-1])).all():
+        order = np.lexsort((sequence, us, series))
+        series, start, us, price, quantity, sequence = (
+            column[order] for column in (series, start, us, price, quantity, sequence)
+        )
+        same = (series[1:] == series[:-1]) & (us[1:] == us[:-1])
+    tied = same & (sequence[1:] == sequence[:-1]) & (price[1:] != price[:-1])
+    return _Ticks(series, start, us, price, quantity), not tied.any()
