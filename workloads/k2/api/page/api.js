@@ -1,0 +1,65 @@
+// Requests to /v1. The key lives in this tab's sessionStorage and leaves it only in the header of these requests.
+
+const KEY = "k2-api-key";
+
+export const key = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (value) => sessionStorage.setItem(KEY, value),
+  forget: () => sessionStorage.removeItem(KEY),
+};
+
+/** What went wrong with a request. `status` is 0 where there was no answer; `retryAfter` is in seconds or null. */
+export class ApiError extends Error {
+  constructor(status, title, detail, { retryAfter = null, correlationId = "" } = {}) {
+    super(detail);
+    this.name = "ApiError";
+    this.status = status;
+    this.title = title;
+    this.retryAfter = retryAfter;
+    this.correlationId = correlationId;
+  }
+}
+
+/**
+ * The answer to a question: `body`, and the `etag` by which the same question can be asked again cheaply.
+ * `body` is null where `etag` was given and the answer is still the same.
+ */
+export async function ask(path, parameters = {}, { signal, etag = "" } = {}) {
+  const url = new URL(`v1/${path}`, document.baseURI);
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, value);
+  }
+  const headers = { Accept: "application/json", "X-API-Key": key.get() };
+  if (etag) headers["If-None-Match"] = etag;
+  let reply;
+  try {
+    // What a key may see must not stay in the browser's cache when the tab is gone.
+    reply = await fetch(url, { headers, signal, cache: "no-store", credentials: "omit" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "No answer", "The service cannot be reached.");
+  }
+  if (reply.status === 304) return { body: null, etag };
+  if (!reply.ok) throw await problemOf(reply);
+  return { body: await reply.json(), etag: reply.headers.get("ETag") ?? "" };
+}
+
+async function problemOf(reply) {
+  let body = {};
+  try {
+    body = await reply.json();
+  } catch {
+    // A proxy in between answers in its own way.
+  }
+  const detail = [body.detail ?? `The service answered ${reply.status}.`, body.remedy].filter(Boolean).join(" ");
+  return new ApiError(reply.status, body.title ?? reply.statusText, detail, {
+    retryAfter: secondsOf(reply.headers.get("Retry-After")),
+    correlationId: body.correlation_id ?? reply.headers.get("X-Correlation-ID") ?? "",
+  });
+}
+
+function secondsOf(text) {
+  if (text === null) return null;
+  const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.max(1, Math.ceil(seconds)) : null;
+}

@@ -1,0 +1,194 @@
+// Candles, volume and VWAP, drawn by the library; what it draws are numbers, what is written beside it are the exact strings.
+
+/** Bars as the library takes them. VWAP runs from the beginning of each trading date; of daily bars it is each day's own. */
+export function drawable(bars, daily) {
+  let date = null;
+  let notional = 0;
+  let volume = 0;
+  return bars.map((bar) => {
+    if (daily || bar.date !== date) {
+      date = bar.date;
+      notional = 0;
+      volume = 0;
+    }
+    const [open, high, low, close, size] = [bar.open, bar.high, bar.low, bar.close, bar.volume].map(Number);
+    if (bar.vwap !== null) {
+      notional += Number(bar.vwap) * size;
+      volume += size;
+    }
+    return { time: bar.wall, open, high, low, close, size, vwap: volume > 0 ? notional / volume : null };
+  });
+}
+
+export class PriceChart {
+  #element;
+  #library;
+  #chart;
+  #candles;
+  #volume;
+  #vwap;
+  #drawn = [];
+  #pointed = -1;
+  #point;
+
+  /** `library` is the module of the chart library; `point` is called with the index of the bar pointed at, or -1. */
+  constructor(element, library, point) {
+    this.#element = element;
+    this.#library = library;
+    this.#point = point;
+    const { createChart, CandlestickSeries, HistogramSeries, LineSeries, CrosshairMode } = library;
+    this.#chart = createChart(element, {
+      autoSize: true,
+      // Its logo brings a style of its own, which the page's security policy refuses: the notice stands in the footer.
+      layout: { attributionLogo: false, fontFamily: getComputedStyle(element).fontFamily },
+      crosshair: { mode: CrosshairMode.Normal },
+      rightPriceScale: { scaleMargins: { top: 0.06, bottom: 0.26 }, borderVisible: false },
+      timeScale: { borderVisible: false, rightOffset: 2 },
+      localization: { locale: "en-GB" },
+    });
+    this.#volume = this.#chart.addSeries(HistogramSeries, {
+      priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false,
+    });
+    this.#volume.priceScale().applyOptions({ scaleMargins: { top: 0.8, bottom: 0 } });
+    this.#candles = this.#chart.addSeries(CandlestickSeries, { borderVisible: false });
+    this.#vwap = this.#chart.addSeries(LineSeries, {
+      lineWidth: 2, lastValueVisible: false, priceLineVisible: false, crosshairMarkerVisible: false,
+    });
+    this.#chart.subscribeCrosshairMove(({ logical, time }) => {
+      const index = time === undefined || logical === undefined ? -1 : logical;
+      this.#pointed = index >= 0 && index < this.#drawn.length ? index : -1;
+      this.#point(this.#pointed, false);
+    });
+    element.addEventListener("keydown", (event) => this.#onKey(event));
+    this.recolour();
+  }
+
+  /** What the candle series holds: for tests and the browser's console. */
+  candles() {
+    return this.#candles.data();
+  }
+
+  /** Show these bars (of `drawable`). `fit` shows all of them; otherwise the view stays where it is. */
+  show(bars, { daily, places, fit }) {
+    const same = commonLength(this.#drawn, bars);
+    this.#drawn = bars;
+    this.#chart.applyOptions({ timeScale: { timeVisible: !daily } });
+    this.#candles.applyOptions({ priceFormat: { type: "price", precision: places, minMove: 10 ** -places } });
+    if (fit || same < bars.length - 4) {
+      this.#candles.setData(bars.map(candle));
+      this.#volume.setData(bars.map((bar) => this.#column(bar)));
+      this.#vwap.setData(bars.map(point));
+      if (fit) this.fit();
+      return;
+    }
+    for (const bar of bars.slice(same)) {
+      this.#candles.update(candle(bar));
+      this.#volume.update(this.#column(bar));
+      this.#vwap.update(point(bar));
+    }
+  }
+
+  fit() {
+    this.#chart.timeScale().fitContent();
+  }
+
+  /** Take the theme's colours anew. */
+  recolour() {
+    const colour = (name) => colourOf(this.#element, name);
+    const grid = { color: colour("--grid") };
+    this.#chart.applyOptions({
+      layout: { background: { color: "transparent" }, textColor: colour("--quiet") },
+      grid: { vertLines: grid, horzLines: grid },
+      crosshair: {
+        vertLine: { color: colour("--cross"), labelBackgroundColor: colour("--label") },
+        horzLine: { color: colour("--cross"), labelBackgroundColor: colour("--label") },
+      },
+    });
+    const [up, down] = [colour("--up"), colour("--down")];
+    this.#candles.applyOptions({ upColor: up, downColor: down, wickUpColor: up, wickDownColor: down });
+    this.#vwap.applyOptions({ color: colour("--vwap") });
+    this.#volume.setData(this.#drawn.map((bar) => this.#column(bar)));
+  }
+
+  #column(bar) {
+    const name = bar.close < bar.open ? "--down-volume" : "--up-volume";
+    return { time: bar.time, value: bar.size, color: colourOf(this.#element, name) };
+  }
+
+  #onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const last = this.#drawn.length - 1;
+    const from = this.#pointed < 0 ? last + 1 : this.#pointed;
+    const moves = { ArrowLeft: from - 1, ArrowRight: this.#pointed < 0 ? last : from + 1, Home: 0, End: last };
+    if (event.key in moves && last >= 0) {
+      this.#pointAt(Math.min(last, Math.max(0, moves[event.key])));
+    } else if (event.key === "+" || event.key === "=") {
+      this.#zoom(0.7);
+    } else if (event.key === "-") {
+      this.#zoom(1 / 0.7);
+    } else if (event.key === "0") {
+      this.fit();
+    } else if (event.key === "Escape") {
+      this.#chart.clearCrosshairPosition();
+      this.#pointed = -1;
+      this.#point(-1, true);
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  #pointAt(index) {
+    const bar = this.#drawn[index];
+    const scale = this.#chart.timeScale();
+    const view = scale.getVisibleLogicalRange();
+    if (view && (index < view.from || index > view.to)) {
+      const width = view.to - view.from;
+      const from = index < view.from ? index : index - width;
+      scale.setVisibleLogicalRange({ from, to: from + width });
+    }
+    this.#chart.setCrosshairPosition(bar.close, bar.time, this.#candles);
+    this.#pointed = index;
+    this.#point(index, true);
+  }
+
+  #zoom(factor) {
+    const scale = this.#chart.timeScale();
+    const view = scale.getVisibleLogicalRange();
+    if (!view) return;
+    const middle = this.#pointed < 0 ? (view.from + view.to) / 2 : this.#pointed;
+    scale.setVisibleLogicalRange({
+      from: middle - (middle - view.from) * factor,
+      to: middle + (view.to - middle) * factor,
+    });
+  }
+}
+
+function candle({ time, open, high, low, close }) {
+  return { time, open, high, low, close };
+}
+
+function point({ time, vwap }) {
+  return vwap === null ? { time } : { time, value: vwap };
+}
+
+function commonLength(before, after) {
+  const most = Math.min(before.length, after.length);
+  // Fewer bars than before cannot be reached by updates.
+  if (before.length > after.length) return 0;
+  for (let index = 0; index < most; index += 1) {
+    const [one, other] = [before[index], after[index]];
+    if (Object.keys(one).some((name) => one[name] !== other[name])) return index;
+  }
+  return most;
+}
+
+function colourOf(element, name) {
+  // A custom property is only text until it colours something.
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  element.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}

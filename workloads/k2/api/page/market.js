@@ -1,0 +1,70 @@
+// The questions that the page asks, and their answers as the page uses them.
+
+import { ask } from "./api.js";
+import { dayPlus, localDate, wallClock } from "./format.js";
+
+/** Calendar days that are shown at once, ending with the chosen one. */
+const DAYS = { "1m": 1, "5m": 1, "15m": 1, "1h": 7, "1d": 366 };
+const MOST_SNAPSHOTS = 500;
+
+/** Symbols with trades: `{symbol, exchange, rows, first_time, last_time}`. */
+export async function symbols(signal) {
+  return (await ask("symbols", { table: "trades" }, { signal })).body.data;
+}
+
+/** Retained snapshots of the trades, oldest first. */
+export async function snapshots(signal) {
+  const { body } = await ask("snapshots", { table: "trades", limit: MOST_SNAPSHOTS }, { signal });
+  return body.data.reverse();
+}
+
+/** First of the days that bars of this length are shown for. */
+export function firstDay(bucket, day) {
+  return dayPlus(day, 1 - DAYS[bucket]);
+}
+
+/**
+ * Bars of a symbol up to a day: `{bars, zone, ...}`, or null where the answer that `etag` stands for is still right.
+ * Each bar has the service's strings, and `date` and `wall` of the exchange's clock.
+ */
+export async function bars({ symbol, exchange, bucket, day, snapshot }, { signal, etag } = {}) {
+  const parameters = { exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, snapshot };
+  const answer = await ask(`bars/${encodeURIComponent(symbol)}`, parameters, { signal, etag });
+  return answer.body && { ...shaped(answer.body, exchange), etag: answer.etag };
+}
+
+/** The last date of the exchange's calendar on which the symbol traded, and the exchange's time zone. */
+export async function lastDay({ symbol, exchange, last_time }, signal) {
+  // The day's bar starts less than 26 hours before any of its trades.
+  const start = new Date(Date.parse(last_time) - 26 * 3600_000).toISOString();
+  const { body } = await ask(`bars/${encodeURIComponent(symbol)}`, { exchange, interval: "1d", start }, { signal });
+  const found = shaped(body, exchange);
+  return { day: found.bars.at(-1)?.date ?? localDate(last_time, found.zone), zone: found.zone };
+}
+
+/** The nearest day before (`step` -1) or after (1) a day on which the symbol traded; the next one of the calendar if none. */
+export async function nearDay({ symbol, exchange, day, snapshot }, step, signal) {
+  const [date, last_date] = step < 0 ? [dayPlus(day, -14), dayPlus(day, -1)] : [dayPlus(day, 1), dayPlus(day, 14)];
+  const parameters = { exchange, interval: "1d", date, last_date, snapshot };
+  const { body } = await ask(`bars/${encodeURIComponent(symbol)}`, parameters, { signal });
+  const found = shaped(body, exchange).bars;
+  return (step < 0 ? found.at(-1) : found[0])?.date ?? dayPlus(day, step);
+}
+
+function shaped(body, exchange) {
+  const zone = body.time_zones?.[exchange] ?? "UTC";
+  let bars = body.data.map((bar) => ({ ...bar, date: localDate(bar.start, zone), wall: wallClock(bar.start, zone) }));
+  // Where clocks go back an hour comes twice, which the chart cannot draw: such a stretch is shown in UTC.
+  if (bars.some((bar, index) => index > 0 && bar.wall <= bars[index - 1].wall)) {
+    bars = bars.map((bar) => ({ ...bar, wall: Date.parse(bar.start) / 1000 }));
+  }
+  return {
+    bars,
+    zone,
+    snapshot: body.snapshot_id,
+    snapshotTime: body.snapshot_time,
+    completeUntil: body.complete_until,
+    more: body.more,
+    note: body.note ?? "",
+  };
+}
