@@ -100,33 +100,33 @@ def state(*snapshots):
 
 def test_a_time_means_the_snapshot_that_was_current_then():
     table = state(snapshot(1, None, 100), snapshot(2, 1, 200), snapshot(3, 2, 300))
-    assert resolve(table, At(as_of_us=200)).id == 2
-    assert resolve(table, At(as_of_us=299)).id == 2
-    assert resolve(table, At(as_of_us=10_000)).id == 3
-    assert resolve(table, At()).id == 3
-    assert resolve(table, At(snapshot=1)).id == 1
+    assert resolve(table, At(as_of_us=200), 0).id == 2
+    assert resolve(table, At(as_of_us=299), 0).id == 2
+    assert resolve(table, At(as_of_us=10_000), 0).id == 3
+    assert resolve(table, At(), 0).id == 3
+    assert resolve(table, At(snapshot=1), 0).id == 1
 
 
 def test_a_time_whose_snapshot_was_expired_is_gone_and_the_nearest_are_named():
     table = state(snapshot(1, None, 100), snapshot(5, 4, 500))  # 2 to 4 were expired, 1 has a tag
     with pytest.raises(SnapshotGoneError) as raised:
-        resolve(table, At(as_of_us=300))
+        resolve(table, At(as_of_us=300), 0)
     assert str(raised.value) == (
         "What market_data.trades held then is not retained: found '1970-01-01T00:00:00.000300Z', expected one of the "
         "nearest: before it 1 (1970-01-01T00:00:00.000100Z); after it 5 (1970-01-01T00:00:00.000500Z)."
     )
     with pytest.raises(SnapshotGoneError, match="after it 1 "):
-        resolve(table, At(as_of_us=99))
+        resolve(table, At(as_of_us=99), 0)
     with pytest.raises(SnapshotGoneError, match=r"found 3, expected one of those retained from 1 .* to 5 "):
-        resolve(table, At(snapshot=3))
+        resolve(table, At(snapshot=3), 0)
 
 
 def test_after_a_rollback_times_still_mean_what_was_current():
     table = state(snapshot(1, None, 100, 1), snapshot(2, 1, 200, 2), snapshot(3, 1, 300, 3))
-    assert resolve(table, At(as_of_us=250)).id == 2
+    assert resolve(table, At(as_of_us=250), 0).id == 2
 
 
 def test_a_table_without_snapshots_has_no_current_one_and_nothing_at_a_time():
-    assert resolve(state(), At()) is None
+    assert resolve(state(), At(), 0) is None
     with pytest.raises(SnapshotGoneError, match="expected a table that has snapshots"):
-        resolve(state(), At(as_of_us=1))
+        resolve(state(), At(as_of_us=1), 0)

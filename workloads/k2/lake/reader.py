@@ -15,6 +15,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
+from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -66,6 +67,15 @@ class ColumnInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class TagInfo:
+    """A tag: a name that keeps a snapshot, until `until_us` (microseconds since 1970 UTC; None: for good)."""
+
+    name: str
+    snapshot_id: int
+    until_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class TableState:
     """A table at one moment. `snapshots` are the retained ones, oldest first; `roots` are where its files may lie."""
 
@@ -77,6 +87,7 @@ class TableState:
     schema_id: int
     roots: tuple[str, ...]
     by_id: Mapping[int, SnapshotInfo] = field(default_factory=dict)
+    tags: Mapping[str, TagInfo] = field(default_factory=dict)
 
     @property
     def current(self) -> SnapshotInfo | None:
@@ -107,6 +118,10 @@ class TableReader:
         """
         with self._lock:
             return self._load(identifier).state
+
+    def another_catalog(self) -> Catalog:
+        """The same catalog opened for the caller alone, to write with; to be closed by the caller."""
+        return self._open()
 
     def files(self, state: TableState, snapshot_id: int) -> SnapshotFiles:
         """The data files of a snapshot of that state (see `SnapshotFiles.select`)."""
@@ -184,7 +199,19 @@ def _state(table: Table) -> TableState:
         schema_id=metadata.current_schema_id,
         roots=tuple(sorted(root.rstrip("/") + "/" for root in roots)),
         by_id={snapshot.id: snapshot for snapshot in snapshots},
+        tags=_tags(table),
     )
+
+
+def _tags(table: Table) -> dict[str, TagInfo]:
+    times = {snapshot.snapshot_id: snapshot.timestamp_ms for snapshot in table.metadata.snapshots}
+    found: dict[str, TagInfo] = {}
+    for name, reference in table.metadata.refs.items():
+        if reference.snapshot_ref_type is SnapshotRefType.TAG and reference.snapshot_id in times:
+            age = reference.max_ref_age_ms
+            until = None if age is None else (times[reference.snapshot_id] + age) * 1000
+            found[name] = TagInfo(name, reference.snapshot_id, until)
+    return found
 
 
 def _columns(table: Table) -> dict[int, tuple[ColumnInfo, ...]]:

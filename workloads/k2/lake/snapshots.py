@@ -1,7 +1,8 @@
 """Keeping the number of snapshots bounded: a commit costs more with every snapshot in the metadata.
 
 Expiring here changes metadata alone. The files stay until upkeep removes them, after the longest query and page token
-can have ended. The last snapshot of every hour and of every day gets a tag first, so that time travel keeps working.
+can have ended. The last snapshot of every hour and of every day gets a tag first, so that time travel keeps working. What
+any tag holds stays; tags of hours and of pins go when they lapse.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 
 from k2.lake.offsets import OFFSETS, ancestors, summary_of
+from k2.lake.pins import lapsed
 
 HOUR_TAG, DAY_TAG = "k2-hour-", "k2-day-"
 HOUR_TAGS_KEPT_MS = 30 * 24 * 3600 * 1000
@@ -71,7 +73,7 @@ def _move_tags(table: Table, now: datetime) -> tuple[tuple[str, ...], tuple[str,
                 wanted[f"{DAY_TAG}{here:%Y%m%d}"] = (snapshot.snapshot_id, None)
         child = snapshot
     new = {name: at for name, at in wanted.items() if name not in table.metadata.refs and not _lapsed(table, at, now)}
-    old = [
+    old = lapsed(table, now) + [
         name
         for name, reference in table.metadata.refs.items()
         if reference.snapshot_ref_type is SnapshotRefType.TAG

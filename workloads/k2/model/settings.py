@@ -53,6 +53,14 @@ class Settings(BaseSettings):
     api_url: str | None = Field(default=None, description="The query service, for k2-query and the Python client.")
     api_key: SecretStr | None = Field(default=None, description="API key for the query service.")
 
+    page_token_key: SecretStr | None = Field(
+        default=None,
+        description=(
+            "Signs the query service's page tokens; default: the file page-token-key beside the API keys, else one that is "
+            "made in the data directory. Replicas must share it."
+        ),
+    )
+
     http_host: str = Field(
         default="127.0.0.1", description="Address that a workload's HTTP server listens on; 0.0.0.0 in a pod."
     )

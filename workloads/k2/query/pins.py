@@ -1,25 +1,41 @@
-"""Which snapshot answers: the current one, one by its id, or the one that was current at a time. Pure."""
+"""Which snapshot answers: the current one, one by its id, a pin's, or the one that was current at a time. Pure."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+from k2.lake.pins import PIN_TAG
 from k2.lake.reader import SnapshotInfo, TableState
 from k2.query.errors import SnapshotGoneError
 from k2.query.requests import At, iso
 
 
-def resolve(state: TableState, at: At) -> SnapshotInfo | None:
+def resolve(state: TableState, at: At, now_us: int) -> SnapshotInfo | None:
     """The snapshot that `at` means; None for the current one of a table that has none yet.
 
     Raises:
-        SnapshotGoneError: it is not retained; the message names the nearest ones.
+        SnapshotGoneError: it is not retained; the message names the nearest ones. Or the pin has lapsed (`now_us`:
+            microseconds since 1970 UTC), or is not of this table.
     """
+    if at.pin is not None:
+        return _pinned(state, at.pin, now_us)
     if at.snapshot is not None:
         return _by_id(state, at.snapshot)
     if at.as_of_us is not None:
         return _at_time(state, at.as_of_us)
     return state.current
+
+
+def _pinned(state: TableState, pin: str, now_us: int) -> SnapshotInfo:
+    tag = state.tags.get(PIN_TAG + pin)
+    if tag is None or (tag.until_us is not None and tag.until_us <= now_us):
+        raise SnapshotGoneError(
+            f"The pin does not hold a snapshot of {state.identifier}",
+            found=pin,
+            expected="a pin of this table that was not deleted and has not lapsed",
+            remedy="GET /v1/pins lists those there are",
+        )
+    return state.by_id[tag.snapshot_id]
 
 
 def _by_id(state: TableState, snapshot_id: int) -> SnapshotInfo:

@@ -61,6 +61,10 @@ class Planner:
         self.sight.check(data_type)
         return self.reader.state(self.tables[data_type])
 
+    def snapshot(self, data_type: DataType, at: At) -> SnapshotInfo | None:
+        """The snapshot that answers, without its files; raises as `pin` does."""
+        return resolve(self.state(data_type), at, time.time_ns() // 1000)
+
     def pin(self, data_type: DataType, at: At) -> Pinned:
         """Choose the snapshot that answers.
 
@@ -71,7 +75,7 @@ class Planner:
         """
         started = time.perf_counter()
         state = self.state(data_type)
-        snapshot = resolve(state, at)
+        snapshot = resolve(state, at, time.time_ns() // 1000)
         files = SnapshotFiles(()) if snapshot is None else self.reader.files(state, snapshot.id)
         if self.sight.is_partial and self.directory is not None and snapshot is not None:
             everything = _relation(state, snapshot, files.files, self.sight)

@@ -6,27 +6,28 @@ Threads share one `Questions`. Every answer says which snapshot it was read from
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pyarrow as pa
 
 from k2.lake.offsets import OffsetMap
-from k2.lake.reader import TableMissingError, TableState
+from k2.lake.reader import SnapshotInfo, TableMissingError, TableState
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
 from k2.obs import metrics
-from k2.query import changes, paging, replay, sql
+from k2.query import changes, paging, pinning, replay, sql
 from k2.query.bar_requests import BarsQuery
 from k2.query.bars import Bars, bars_of
 from k2.query.directory import SymbolDirectory
 from k2.query.engine import Engine
 from k2.query.errors import AbandonedError, EngineBusyError, NotFoundError, QueryTimeoutError
 from k2.query.paging import EventStream
+from k2.query.pinning import Pin
 from k2.query.planner import Pinned, Planner
 from k2.query.relation import Relation
 from k2.query.requests import CURRENT, At, EventsQuery, SummaryQuery, Window, iso, micros
@@ -66,6 +67,8 @@ class Questions:
 
     def seen_by(self, sight: Sight) -> Questions:
         """The same questions asked by one who may see no more than `sight`."""
+        if sight == self._planner.sight:
+            return self
         planner = replace(self._planner, sight=sight, directory=self._directory)
         return Questions(planner, self._engine, self._directory)
 
@@ -105,6 +108,7 @@ class Questions:
         if query.after and isinstance(instant := query.after[0][1], int):
             # Files that end before the page begins need not be looked at.
             window = Window(instant, window.end_us)
+            which = replace(which, start_us=instant)
         relation = self._planner.plan(pinned, query.symbols, query.exchange, window)
         venues = {query.exchange}
         if query.exchange is None:
@@ -254,6 +258,30 @@ class Questions:
         """The table's retained snapshots, oldest first, and which one is current; totals only where all may be seen."""
         with _measured("snapshots"):
             return self._planner.sight.redacted(self._planner.state(data_type))
+
+    def snapshot(self, data_type: DataType, at: At = CURRENT) -> SnapshotInfo | None:
+        """The snapshot that would answer; raises as `Planner.pin` does."""
+        return self._planner.snapshot(data_type, at)
+
+    @property
+    def sight(self) -> Sight:
+        """What may be seen."""
+        return self._planner.sight
+
+    def make_pin(self, data_types: Sequence[DataType], at: Mapping[DataType, At], lasts: timedelta) -> Pin:
+        """See `pinning.make_pin`."""
+        with _measured("pins"):
+            return pinning.make_pin(self._planner, data_types, at, lasts, datetime.now(UTC))
+
+    def pins(self) -> list[Pin]:
+        """See `pinning.all_pins`."""
+        with _measured("pins"):
+            return pinning.all_pins(self._planner, datetime.now(UTC))
+
+    def delete_pin(self, pin: str) -> None:
+        """See `pinning.delete_pin`."""
+        with _measured("pins"):
+            pinning.delete_pin(self._planner, pin, datetime.now(UTC))
 
     def replay(
         self, query: EventsQuery, *, batch_rows: int = 65_536, lineage: bool = False

@@ -295,7 +295,3 @@ def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement
 
 def _name(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
