@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Response
 from fastapi.middleware.cors import CORSMiddleware
@@ -15,9 +18,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from k2 import __version__
 from k2.api import problems
+from k2.api.access import AccessLog
 from k2.api.asking import Service
 from k2.api.auth import KeyRing
 from k2.api.context import RequestContext
+from k2.api.limits import Gate, GateLimits, Meter
 from k2.api.routes import router
 from k2.lake.catalog import open_catalog
 from k2.lake.reader import TableReader
@@ -53,14 +58,17 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     """The app. Nothing is opened before the first request: tables and catalog may come later."""
     questions, engine = open_questions(config, settings)
     keys = KeyRing(config.api_keys_file)
+    gate = Gate(GateLimits(config.max_running, config.max_waiting, config.max_wait_seconds, config.max_sending))
+    access_log = AccessLog(config.access_log_file)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         yield
         engine.close()
+        access_log.close()
 
     app = FastAPI(title="K2", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
-    app.state.service = Service(questions, keys, config.max_rows)
+    app.state.service = Service(questions, keys, config.max_rows, Meter(time.time, time.monotonic), gate)
     problems.install(app)
     app.include_router(router)
     _add_operations(app, questions)
@@ -73,7 +81,7 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
             allow_headers=["X-API-Key", "X-Correlation-ID", "Content-Type"],
             expose_headers=["X-Correlation-ID", "K2-Snapshot-Id", "K2-Snapshot-Time", "K2-Complete-Until", "K2-More"],
         )
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, access_log=access_log, stall_seconds=config.stall_seconds)
     app.add_middleware(
         CorrelationIdMiddleware,
         header_name="X-Correlation-ID",
@@ -85,20 +93,21 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
 
 
 def _add_operations(app: FastAPI, questions: Questions) -> None:
-    """The paths that need no key."""
+    """The paths that need no key. They have threads of their own, so that they answer however busy the service is."""
+    probing, measuring = CapacityLimiter(2), CapacityLimiter(1)
 
     @app.get("/health", tags=["operations"], summary="The process runs")
     async def health() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
     @app.get("/ready", tags=["operations"], summary="The tables can be read; 503 with the reason when not")
-    def ready() -> JSONResponse:
+    async def ready() -> JSONResponse:
         try:
-            is_ready, reason = questions.ready()
+            is_ready, reason = await run_sync(questions.ready, limiter=probing)
         except K2Error as error:
             is_ready, reason = False, str(error)
         return JSONResponse({"ready": is_ready, "reason": reason}, 200 if is_ready else 503)
 
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics")
-    def prometheus() -> Response:
-        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    async def prometheus() -> Response:
+        return Response(await run_sync(generate_latest, REGISTRY, limiter=measuring), media_type=CONTENT_TYPE_LATEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,8 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from k2.api.limits import OverloadedError, RateLimitedError
 from k2.lake.reader import TableMissingError
 from k2.model.errors import K2Error, UserError, WorldError
+from k2.obs import metrics
 from k2.obs.logging import correlation_id, get_logger
 from k2.query.errors import (
     AbandonedError,
@@ -35,8 +38,10 @@ _PROBLEMS: tuple[tuple[type[K2Error], int, str, str], ...] = (
     (SnapshotGoneError, 410, "snapshot-gone", "The snapshot is not retained"),
     (TooLargeError, 422, "too-large", "The question needs too much memory"),
     (UnreadableError, 501, "delete-files", "The table has delete files"),
+    (RateLimitedError, 429, "rate-limited", "The key has asked as much as it may for now"),
     (UserError, 400, "bad-request", "The request cannot be used"),
     (QueryTimeoutError, 504, "timeout", "The query was stopped at its deadline"),
+    (OverloadedError, 503, "overloaded", "The service is asked more than it can answer"),
     (EngineBusyError, 503, "busy", "The service is busy"),
     (AbandonedError, 499, "abandoned", "The client went away"),  # nginx's number for it: the log's, nobody reads it
     (TableMissingError, 503, "not-ready", "The table does not exist yet"),
@@ -79,6 +84,8 @@ def of_error(error: K2Error, instance: str) -> JSONResponse:
         raise error
     _, status, kind, title = known
     headers = {"Retry-After": _RETRY_AFTER[kind]} if kind in _RETRY_AFTER else None
+    if isinstance(error, RateLimitedError | OverloadedError):
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     more: dict[str, Any] = {}
     if isinstance(error, UserError):
         parts = {"found": error.found, "expected": error.expected, "remedy": error.remedy}
@@ -123,8 +130,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers) if error.headers else None
-        kind = {404: "no-such-path", 405: "method-not-allowed"}.get(error.status_code, "http")
+        kind = {404: "no-such-path", 405: "method-not-allowed", 413: "body"}.get(error.status_code, "http")
         detail = str(error.detail)
+        if error.status_code == 413:
+            metrics.HTTP_REFUSED.labels(kind).inc()
         return problem(
             error.status_code, kind, detail, f"{detail}: {request.url.path}", instance=request.url.path, headers=headers
         )

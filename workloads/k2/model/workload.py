@@ -97,13 +97,23 @@ class QueryConfig(_Config):
     host: str = Field(default="127.0.0.1", description="Address that the service listens on.")
     api_keys_file: Path | None = Field(
         default=None,
-        description="JSON list of {name, sha256}: SHA-256 in hex of each API key. None: every /v1 request is refused.",
+        description="File of API keys (`k2 keys`; docs/queries.md). None: every /v1 request is refused.",
     )
     connections: int = Field(default=4, ge=1, description="DuckDB connections, one query each at a time.")
     threads: int = Field(default=2, ge=1, description="Threads of each query.")
     memory_limit: str = Field(default="2GB", description="Memory of all queries together.")
     timeout_seconds: float = Field(default=30.0, gt=0, description="A query that runs longer is stopped.")
     max_rows: int = Field(default=1_000_000, ge=1, description="Most rows one answer may hold.")
+    max_running: int = Field(default=16, ge=1, description="Requests that are worked on at a time; others wait.")
+    max_waiting: int = Field(default=64, ge=0, description="Requests that wait; further ones get 503 at once.")
+    max_wait_seconds: float = Field(default=5.0, gt=0, description="A request that waited so long gets 503.")
+    max_sending: int = Field(default=64, ge=1, description="Answers that are being sent at a time.")
+    stall_seconds: float = Field(
+        default=30.0, gt=0, description="A client that takes nothing of its answer for so long is given up."
+    )
+    access_log_file: Path | None = Field(
+        default=None, description="File that the access log's lines are added to (JSON). None: the process's log."
+    )
     cors_origins: tuple[str, ...] = Field(default=(), description="Origins whose pages may call the API.")
 
 
