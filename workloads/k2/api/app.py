@@ -24,6 +24,7 @@ from k2.api.auth import KeyRing
 from k2.api.context import RequestContext
 from k2.api.limits import Gate, GateLimits, Meter
 from k2.api.routes import router
+from k2.api.routes_page import page_router, read_assets
 from k2.lake.catalog import open_catalog
 from k2.lake.reader import TableReader
 from k2.model.errors import K2Error
@@ -71,6 +72,7 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     app.state.service = Service(questions, keys, config.max_rows, Meter(time.time, time.monotonic), gate)
     problems.install(app)
     app.include_router(router)
+    app.include_router(page_router(read_assets()))
     _add_operations(app, questions)
     # Last added stands outermost: the id first, then the log and metrics around everything else.
     if config.cors_origins:
