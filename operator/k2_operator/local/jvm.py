@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from k2.model.errors import WorldError
 from k2_operator.local.processes import Supervised, wait_ready
+from k2_operator.local.signals import held
 
 READY_WITHIN = 90.0
 
@@ -33,6 +36,8 @@ class JvmPart(ABC):
         self._asked_port = port
         self._heap = heap
         self._process: Supervised | None = None
+        self._serves = False
+        self._launched = 0.0
         self._port = 0
         self.log = logs / f"{self.name}.log"
 
@@ -45,6 +50,11 @@ class JvmPart(ABC):
     def pid(self) -> int | None:
         """The JVM's process id while it is started."""
         return self._process.pid if self._process else None
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has come up since its last start, as far as `wait` or `look` have seen."""
+        return self._serves
 
     def poll(self) -> int | None:
         """The exit code when it has ended by itself, else None."""
@@ -64,7 +74,11 @@ class JvmPart(ABC):
         """Start the process and return at once."""
         if self._process is None:
             command, env = self._prepare()
-            self._process = Supervised(self.name, command, env=env, log=self.log, run_dir=self._run_dir, cwd=self._home)
+            with held():  # or a signal between its start and the assignment would leave it to nobody
+                self._process = Supervised(
+                    self.name, command, env=env, log=self.log, run_dir=self._run_dir, cwd=self._home
+                )
+            self._serves, self._launched = False, time.monotonic()
 
     def wait(self) -> None:
         """Return when it serves; it is stopped when it does not come up."""
@@ -75,16 +89,32 @@ class JvmPart(ABC):
         except BaseException:
             self.stop()
             raise
+        self._serves = True
+
+    def look(self) -> None:
+        """See whether it has come up, without waiting: for who has other things to do meanwhile.
+
+        Raises:
+            WorldError: it has not come up in time; the message ends with its log.
+        """
+        if self._process is None or self._serves:
+            return
+        self._serves = self._is_ready()
+        if not self._serves and time.monotonic() - self._launched > READY_WITHIN:
+            raise WorldError(
+                f"{self.title} was not ready within {READY_WITHIN:.0f} s. The end of its log ({self.log}):\n"
+                f"{self._process.tail()}"
+            )
 
     def stop(self, grace: float | None = None) -> None:
         """Stop it in order; after `grace` seconds (default: what it may take), by force."""
-        process, self._process = self._process, None
+        process, self._process, self._serves = self._process, None, False
         if process is not None:
             process.stop(self.stop_grace if grace is None else grace)
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        process, self._process = self._process, None
+        process, self._process, self._serves = self._process, None, False
         if process is not None:
             process.kill()
 

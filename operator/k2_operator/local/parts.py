@@ -80,22 +80,32 @@ class Parts:
             if part is not None:
                 part.stop()
 
+    @property
+    def serving(self) -> bool:
+        """Whether all that was started here answers, as far as `revive` has seen."""
+        return all(part.serves for part in (self._registry, self._kafka) if part is not None)
+
     def revive(self) -> None:
-        """Start a service again that has ended by itself.
+        """Start a service again that has ended by itself, without waiting for it: whoever calls has a signal to look out for.
 
         Raises:
-            WorldError: it does not come up, or has ended for the fourth time.
+            UserError: it has ended for the fourth time, or cannot be started.
+            WorldError: it does not come up.
         """
         for name, part in (("Kafka", self._kafka), ("the schema registry", self._registry)):
-            if part is None or part.poll() is None:
+            if part is None:
                 continue
-            code, times = part.poll(), self._restarts.get(name, 0) + 1
+            code = part.poll()
+            if code is None:
+                part.look()
+                continue
+            times = self._restarts.get(name, 0) + 1
             self._restarts[name] = times
             self.tell(f"{name} ended with exit code {code}, starting it again ({times}); its log: {part.log}")
             part.stop()
             if times > 3:
                 raise UserError(f"{name} has ended {times} times", remedy=f"Look into its log: {part.log}")
-            part.start()
+            part.launch()
 
     def platform(self, api_url: str | None) -> Platform:
         """The platform's settings, as Helm would render them. Call after `start`."""

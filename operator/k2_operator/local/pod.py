@@ -124,6 +124,7 @@ class Pod:
     process: Supervised | None = None
     _started_at: float = 0.0
     _start_due: float = 0.0
+    _kill_due: float | None = None
     _backoff: float = BACKOFF_FIRST
     _readiness: Probe | None = None
     _liveness: Probe | None = None
@@ -151,11 +152,13 @@ class Pod:
             if now >= self._start_due:
                 self._try_to_start(now)
             return
+        if self._kill_due is not None and now >= self._kill_due:
+            self.process.kill()
         code = self.process.poll()
         if code is not None:
             self._ended(code, now)
-            return
-        self._probe(now)
+        elif self._kill_due is None:
+            self._probe(now)
 
     def terminate(self) -> None:
         """Ask for an orderly end, without waiting."""
@@ -206,7 +209,7 @@ class Pod:
         assert self.process is not None
         last_line = next((line for line in reversed(self.process.tail(20).splitlines()) if line.strip(" \t─╯╰│")), "")
         self.process.stop(grace=0)
-        self.process, self.ready = None, False
+        self.process, self.ready, self._kill_due = None, False, None
         self._release_ports()
         if self.once and code == 0:
             self.phase, self.message = Phase.COMPLETED, ""
@@ -237,8 +240,10 @@ class Pod:
         if liveness is not None and now >= liveness.due:
             liveness.failures = liveness.failures + 1 if self._ask(liveness) else 0
             liveness.due = now + liveness.period
-            if liveness.failures >= liveness.threshold and self.process is not None:
-                self.process.stop(self.grace)
+            if liveness.failures >= liveness.threshold:
+                # Not waited for: the other pods have probes too, and a signal may end all of it.
+                self.terminate()
+                self._kill_due, self.ready, self.message = now + self.grace, False, "its health has failed"
 
     def _ask(self, probe: Probe) -> str:
         """Empty when the probe succeeds, else the reason."""

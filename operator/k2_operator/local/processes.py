@@ -25,6 +25,9 @@ LEASH = Path(__file__).with_name("leash.py")
 START_TIME_TOLERANCE = 2.0
 """Seconds by which a process's start time may seem to move when the clock is set."""
 
+KILLED_WITHIN = 10.0
+"""Seconds for the kernel to end a process that was killed: one that hangs in a broken disk must not hang whoever waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -85,6 +88,7 @@ class Supervised:
         self.name = name
         self.log = log
         self._run_dir = run_dir
+        self._asked = False
         self._log_start = log.stat().st_size if log.exists() else 0
         leashed = [sys.executable, "-IS", str(LEASH), str(os.getpid()), *command]
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -115,8 +119,12 @@ class Supervised:
         return self._process.poll()
 
     def terminate(self) -> None:
-        """Ask for an orderly end (SIGTERM to the process alone: it ends its own children). Does not wait."""
-        if self.poll() is None:
+        """Ask for an orderly end (SIGTERM to the process alone: it ends its own children). Does not wait.
+
+        Asks once: to many programs a second SIGTERM means at once, without what an orderly end would have saved.
+        """
+        if not self._asked and self.poll() is None:
+            self._asked = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
@@ -129,12 +137,13 @@ class Supervised:
             self.kill()
         self._kill_group()  # what the process itself left behind
         self._forget()
-        return self._process.returncode
+        return -signal.SIGKILL if self._process.returncode is None else self._process.returncode
 
     def kill(self) -> None:
-        """SIGKILL to the whole group, and wait."""
+        """SIGKILL to the whole group, and wait for the end of it."""
         self._kill_group()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILLED_WITHIN)
         self._forget()
 
     def tail(self, lines: int = 20) -> str:

@@ -6,8 +6,6 @@ sinks (which commit what they hold), the query service, the registry, Kafka.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,10 +21,11 @@ from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, Registry
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
-from k2_operator.build import deployment, feed
+from k2_operator.build import cronjob, deployment, feed
 from k2_operator.local import ports, processes, state
 from k2_operator.local.executor import THIS_K2, Executor
 from k2_operator.local.parts import API_KEYS_SECRET, Parts, Wishes, ensure_api_key
+from k2_operator.local.signals import Stopping
 from k2_operator.plan import plan
 from k2_operator.plans import PlatformPlan, QueryPlan
 from k2_operator.resources import Resources
@@ -103,38 +102,40 @@ class Up:
         return planned
 
     def _run(self) -> None:
-        # While it starts a signal interrupts whatever it is at, a download too; from then on it ends the loop.
-        _on_signals(_interrupt)
-        stopping = threading.Event()
         parts = Parts(self.data_dir, self.wishes, self.tell)
         executor = Executor(self.data_dir, published={(QUERY, "http"): self.api_port}, program=self.program)
-        try:
-            parts.start()
-            platform = parts.platform(f"http://{ports.LOOPBACK}:{self.api_port}")
-            platform.write(self.data_dir / "platform.yaml")
-            planned = plan(self.documents, platform)
-            self._ensure(planned, platform)
-            executor.apply(self._build(planned, platform))
-            _on_signals(lambda *_: stopping.set())
-            self._supervise(parts, executor, platform, stopping)
-        finally:
-            _on_signals(signal.SIG_DFL)  # a second Ctrl-C ends it at once
-            self.tell("Stopping: senders, sinks, queries, services")
-            executor.stop()
-            parts.stop()
-            (self.data_dir / state.FILE).unlink(missing_ok=True)
+        with Stopping() as stopping:
+            try:
+                # While it starts a signal interrupts whatever it is at, a download too; from then on it ends the loop.
+                with stopping.interrupting():
+                    platform = self._start(parts, executor)
+                self._supervise(parts, executor, platform, stopping)
+            finally:
+                self.tell("Stopping: senders, sinks, queries, services")
+                executor.stop()
+                parts.stop()
+                (self.data_dir / state.FILE).unlink(missing_ok=True)
 
-    def _supervise(self, parts: Parts, executor: Executor, platform: Platform, stopping: threading.Event) -> None:
+    def _start(self, parts: Parts, executor: Executor) -> Platform:
+        parts.start()
+        platform = parts.platform(f"http://{ports.LOOPBACK}:{self.api_port}")
+        platform.write(self.data_dir / "platform.yaml")
+        planned = plan(self.documents, platform)
+        self._ensure(planned, platform)
+        executor.apply(self._build(planned, platform))
+        return platform
+
+    def _supervise(self, parts: Parts, executor: Executor, platform: Platform, stopping: Stopping) -> None:
         supervisor = processes.own_record("supervisor", self.data_dir / "logs" / "up.log")
         started = datetime.now(UTC).isoformat(timespec="seconds")
         known, announced = None, False
         while not stopping.wait(STEP_SECONDS):
-            executor.step()
+            executor.step(lambda: stopping.asked)
             parts.revive()
             now = state.State(
                 supervisor=supervisor,
                 started_at=started,
-                ready=executor.settled,
+                ready=executor.settled and parts.serving,
                 api_url=platform.api.url if platform.api else "",
                 parts=parts.statuses(),
                 pods=tuple(executor.statuses()),
@@ -179,6 +180,7 @@ class Up:
 
     def _build(self, planned: PlatformPlan, platform: Platform) -> list[dict[str, Any]]:
         built = [manifest for each in planned.feeds for manifest in feed.objects(each, platform)]
+        built += [manifest for each in planned.tables for manifest in cronjob.upkeep(each, platform)]
         return built + deployment.query(query_plan(planned, ensure_api_key(self.data_dir)), platform)
 
 
@@ -198,12 +200,3 @@ def _settings(platform: Platform) -> Settings:
         kafka_security_protocol=platform.kafka.security_protocol,
         registry_url=platform.registry.url,
     )
-
-
-def _on_signals(handler: Callable[[int, object], None] | signal.Handlers) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, handler)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt

@@ -31,8 +31,13 @@ def run_query(settings: Settings, config: QueryConfig) -> None:
             app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
         )
     )
-    # uvicorn raises the signal again when it is done; to this process a stop that was asked for is a good end.
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(*_: object) -> None:
+        # One that comes before uvicorn has its own handlers must not be lost. uvicorn raises the signal again when it is done:
+        # to this process a stop that was asked for is a good end.
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     host, port = listener.getsockname()[:2]
     _log.info("query service listens", url=f"http://{host}:{port}", docs=f"http://{host}:{port}/docs")
     try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from k2.feeds.chunks import FiniteSource
@@ -28,6 +27,7 @@ from k2.model.workload import CsvSource, ProducerConfig, SyntheticSource
 from k2.obs import metrics
 from k2.obs.http import serve_health
 from k2.obs.logging import get_logger
+from k2.obs.stopping import stop_on_signals
 
 INTERRUPTED = 130
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.5, 15.0
@@ -35,25 +35,9 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.5, 15.0
 _log = get_logger(__name__)
 
 
-@contextmanager
-def stopping() -> Generator[threading.Event]:
+def stopping() -> AbstractContextManager[threading.Event]:
     """An event that SIGINT and SIGTERM set, instead of ending the process; a second signal ends it."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # Python gives signals to the main thread only
-        return
-
-    def handle(number: int, _: object) -> None:
-        if stop.is_set():
-            raise SystemExit(128 + number)
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return stop_on_signals(second_ends=True)
 
 
 def load_source(

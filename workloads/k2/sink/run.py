@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import gc
-import signal
 import threading
-from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import Any
 
 import pyarrow as pa
 import structlog
@@ -19,17 +15,17 @@ from k2.bus.registry import Schemas
 from k2.lake.catalog import load_table, open_catalog
 from k2.lake.commit import Committer, Origin
 from k2.lake.offsets import recorded_offsets
-from k2.lake.tables import extra_columns
-from k2.model.codec.decode import Decoded, decode
-from k2.model.errors import K2Error, RefusedError, WorldError
+from k2.lake.payloads import PayloadDecoder
+from k2.model.errors import K2Error, RefusedError
 from k2.model.events import arrow_schema
 from k2.model.settings import Settings
 from k2.model.tables import OFFSET, PARTITION
 from k2.model.topics import DataType, TopicName
 from k2.model.workload import SinkConfig
 from k2.obs.http import serve_health
+from k2.obs.stopping import stop_on_signals
 from k2.sink.held import Holding, Poison
-from k2.sink.loop import PausedError, Sink, Starts
+from k2.sink.loop import Sink, Starts
 from k2.sink.writing import Writing
 
 log = structlog.get_logger(__name__)
@@ -47,16 +43,11 @@ def run_sink(env: Settings, config: SinkConfig) -> None:
     # Batches of 100 MB come and go: the system gives their pages back and hands them out warm (measured: 90 MiB less at
     # the peak, a third of the time to gather a batch).
     pa.set_memory_pool(pa.system_memory_pool())
-    stop = threading.Event()
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        log.info("sink.stopping", signal=signal.Signals(number).name)
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
     status = _Status(config)
-    with serve_health(env.metrics_port, status.ready) as server:
+    with (
+        stop_on_signals(lambda number: log.info("sink.stopping", signal=number.name)) as stop,
+        serve_health(env.metrics_port, status.ready) as server,
+    ):
         log.info("sink.listening", port=server.port, topic=config.topic, table=config.table)
         origin = _wait_for_parts(env, config, stop, status)
         if origin is not None:
@@ -76,7 +67,9 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     def recorded() -> dict[int, int]:
         return Committer(catalog, config.table, origin, config.data_type).start_offsets()
 
-    read = _Decoder(config, schemas, lambda: load_table(catalog, config.table))
+    read = PayloadDecoder(
+        config.topic, config.table, config.data_type, schemas.schema, lambda: load_table(catalog, config.table)
+    )
 
     def bury(poison: list[Poison]) -> None:
         letters.send([_letter(each, config) for each in poison])
@@ -116,38 +109,6 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         letters.close()
         schemas.close()
     log.info("sink.stopped", topic=config.topic, table=config.table)
-
-
-class _Decoder:
-    """Payloads to rows, with the columns that the table has beside the built-in ones.
-
-    Evolution goes table, sink, subject, producer: a field that the table has no column for is not dropped, the sink waits
-    until it has one.
-    """
-
-    def __init__(self, config: SinkConfig, schemas: Schemas, table: Callable[[], Any]) -> None:
-        self._config, self._schemas, self._table = config, schemas, table
-        self._extra = extra_columns(table(), config.data_type)
-
-    def __call__(self, payloads: Sequence[bytes | None]) -> Decoded:
-        decoded = self._decode(payloads)
-        if not decoded.unknown_fields:
-            return decoded
-        self._extra = extra_columns(self._table(), self._config.data_type)
-        decoded = self._decode(payloads)
-        if decoded.unknown_fields:
-            names = ", ".join(sorted(decoded.unknown_fields))
-            raise PausedError(
-                f"Messages of {self._config.topic} carry fields that {self._config.table} has no column for: {names}. "
-                "They are not dropped: the sink waits. Add the columns to the IcebergTable"
-            )
-        return decoded
-
-    def _decode(self, payloads: Sequence[bytes | None]) -> Decoded:
-        try:
-            return decode(payloads, self._config.data_type, self._schemas.schema, self._extra)
-        except WorldError as error:
-            raise PausedError(str(error)) from error
 
 
 def _letter(poison: Poison, config: SinkConfig) -> DeadLetter:
