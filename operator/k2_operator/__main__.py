@@ -18,8 +18,9 @@ from k2.model.errors import K2Error, UserError
 from k2.model.platform import Platform
 from k2.model.settings import Settings
 from k2.obs.logging import configure_logging, get_logger
-from k2_operator.controller import Controller
+from k2_operator.controller import RESYNC_SECONDS, Controller
 from k2_operator.handlers import access, watch
+from k2_operator.kinds import owned_kinds
 from k2_operator.kube import Kube
 from k2_operator.world import World
 
@@ -35,6 +36,11 @@ class OperatorSettings(BaseSettings):
     namespaces: list[str] = Field(
         default_factory=list, description="Namespaces to watch, as a JSON list; default: the operator's own."
     )
+    resync_seconds: float = Field(
+        default=RESYNC_SECONDS,
+        ge=5,
+        description="Seconds between two looks at everything, whatever has been seen to change.",
+    )
     workload_image: str | None = Field(
         default=None, description="Image of the workloads, over the one in platform.yaml (for development tools)."
     )
@@ -44,13 +50,16 @@ async def run(settings: Settings, own: OperatorSettings) -> None:
     """Run until a signal."""
     platform = _platform(settings, own)
     registry, configuration = kopf.OperatorRegistry(), kopf.OperatorSettings()
-    watch.configure(configuration)
+    owned = owned_kinds(platform)
+    watch.configure(configuration, owned)
     found = access.access(configuration)
     namespaces = None if own.cluster_wide else (own.namespaces or [found.namespace])
     async with Kube(lambda: access.access(configuration)) as kube:
-        controller = Controller(kube, platform, World(settings), namespaces)
+        # What was found well is asked for again by the next resync, not before.
+        world = World(settings, check_seconds=0.9 * own.resync_seconds)
+        controller = Controller(kube, platform, world, namespaces, resync_seconds=own.resync_seconds)
         access.register(registry)
-        watch.register(registry, controller.seen)
+        watch.register(registry, controller.seen, owned)
 
         async def on_startup(**_: Any) -> None:
             await controller.start()

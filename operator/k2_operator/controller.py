@@ -14,28 +14,29 @@ from k2.model.platform import Platform
 from k2.obs.logging import get_logger
 from k2_operator import metrics, objects, observe
 from k2_operator.apply import Applier
-from k2_operator.build import labels
-from k2_operator.cache import FEED, TABLE, Cache, Change
+from k2_operator.build import labels, stamp
+from k2_operator.cache import FEED, TABLE, Cache, Change, owner_of
 from k2_operator.collector import Collector
+from k2_operator.kinds import KEDA, owned_kinds
 from k2_operator.kube import ApiError, Kube
 from k2_operator.news import News
 from k2_operator.objects import Ref
 from k2_operator.reconcile import NotYetError, Reconciler
 from k2_operator.resources import KINDS, MarketFeed
+from k2_operator.rollout import Turns
 from k2_operator.workqueue import WorkQueue
 from k2_operator.world import World
 
 RESYNC_SECONDS = 600.0
 FIRST_RESYNC_SECONDS = 15.0
 """Soon after the start, what ended between our list and the watches' is pruned."""
-OWNED_KINDS = ("Deployment", "Job", "ConfigMap")
 
 _log = get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Controller:
-    """One operator at work. `namespaces` are those that it watches; None means all.
+    """One operator at work. `namespaces` are those that it watches; None means all. Every `resync_seconds` it looks at everything.
 
     Enter it as a context of `start` and `stop`; between the two `seen` takes events.
     """
@@ -44,6 +45,7 @@ class Controller:
     platform: Platform
     world: World
     namespaces: Sequence[str] | None
+    resync_seconds: float = RESYNC_SECONDS
     cache: Cache = field(default_factory=Cache)
     _collector: Collector = field(init=False)
     _queue: WorkQueue[Ref] = field(init=False)
@@ -63,6 +65,7 @@ class Controller:
             news=News(self.kube),
             wake=self.wake,
             told=self._collector.told,
+            turns=Turns(self.cache, stamp.platform_hash(self.platform), self.platform.operator.max_concurrent_rollouts),
         )
         self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
         metrics.QUEUE.set_function(self._queue.__len__)
@@ -144,8 +147,8 @@ class Controller:
                     self.wake(table)
             for feed in self.cache.feeds_of_table(where.namespace, where.name):
                 self.wake(Ref(FEED, feed.metadata.namespace, feed.metadata.name))
-        elif feed := objects.labels_of(obj).get(labels.FEED):
-            self.wake(Ref(FEED, where.namespace, feed))
+        elif owner := owner_of(obj):
+            self.wake(owner)
 
     def _wake_if_leaving(self, table: Ref) -> None:
         found = self.cache.get(table)
@@ -173,10 +176,10 @@ class Controller:
 
     async def _resync(self) -> None:
         """Look at everything again, now and then: watches lose what ends while they are being connected anew."""
-        delay = FIRST_RESYNC_SECONDS
+        delay = min(FIRST_RESYNC_SECONDS, self.resync_seconds)
         while True:
             await asyncio.sleep(delay)
-            delay = RESYNC_SECONDS * random.uniform(0.9, 1.1)
+            delay = self.resync_seconds * random.uniform(0.9, 1.1)
             try:
                 for where, obj, resource in await self._list_all():
                     self._after(where, obj, resource)
@@ -193,12 +196,12 @@ class Controller:
     async def _list_all(self) -> list[tuple[Ref, Mapping[str, Any], Any]]:
         """Read all kinds into the cache; returns what was in there and is no more."""
         gone: list[tuple[Ref, Mapping[str, Any], Any]] = []
-        for kind in (*KINDS, *OWNED_KINDS):
+        for kind in (*KINDS, *owned_kinds(self.platform)):
             before = {where: self.cache.get(where) for where in self.cache.refs(kind)}
             selector = "" if kind in KINDS else f"{labels.MANAGED_BY}={labels.OPERATOR}"
             found: set[Ref] = set()
             for namespace in self.namespaces or (None,):
-                for obj in await self.kube.list(kind, namespace, selector):
+                for obj in await self._list(kind, namespace, selector):
                     found.add(objects.ref(obj))
                     self.cache.put(obj)
             for where, old in before.items():
@@ -208,6 +211,14 @@ class Controller:
                     self.cache.remove(where)
                     gone.append((where, old, parsed.resource if parsed else None))
         return gone
+
+    async def _list(self, kind: str, namespace: str | None, selector: str) -> list[dict[str, Any]]:
+        try:
+            return await self.kube.list(kind, namespace, selector)
+        except ApiError as error:
+            if kind in KEDA and error.status == 404:
+                return []  # not installed: the feeds that ask for it say so
+            raise
 
     def _count(self) -> None:
         for kind in (FEED, TABLE):

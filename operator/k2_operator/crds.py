@@ -42,6 +42,16 @@ _READY = _column("Ready", CONDITION.format("Ready", "status"), doc="Whether ever
 _REASON = _column("Reason", CONDITION.format("Ready", "reason"), wide=True)
 _AGE = _column("Age", ".metadata.creationTimestamp", "date")
 
+_DEGRADED = _column(
+    "Degraded",
+    CONDITION.format("Degraded", "reason"),
+    wide=True,
+    doc="What is wrong without stopping it; AsExpected: nothing.",
+)
+_COMPACTED = _column(
+    "Compacted", CONDITION.format("Compacted", "status"), doc="Whether its newest files are few enough."
+)
+
 _FEED_COLUMNS = (
     _column("Exchange", ".spec.exchange"),
     _column("Streams", ".status.streams"),
@@ -51,13 +61,20 @@ _FEED_COLUMNS = (
     _column("Freshness", ".status.lastEventTime", "date", doc="Age of the newest event in the tables."),
     _AGE,
     _REASON,
+    _DEGRADED,
+    _column("Gaps", ".status.gaps", "integer", wide=True, doc="Times that a source's sequence jumped ahead."),
 )
 _TABLE_COLUMNS = (
     _column("Identifier", ".spec.identifier"),
     _column("Schema", ".spec.schema"),
     _READY,
+    _COMPACTED,
+    _column("Rows", ".status.rows", "integer"),
+    _column("Committed", ".status.lastCommitTime", "date", doc="Age of the newest snapshot."),
     _AGE,
     _REASON,
+    _column("Bytes", ".status.bytes", "integer", wide=True, doc="Size of the data files."),
+    _column("Files", ".status.files", "integer", wide=True, doc="Number of data files."),
 )
 
 

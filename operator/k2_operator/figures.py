@@ -1,22 +1,25 @@
-"""Lag, rate and freshness of feeds, from offsets alone. Pure: readings in, figures and findings out; the time is an argument.
+"""Lag, rate, freshness and commits of feeds, from offsets alone. Pure: readings in, figures and findings out; the time is an argument.
 
 Figures are rounded to two digits: what moves without meaning anything would be a write a minute for each feed.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from k2.model.commit_note import CommitNote
 from k2.model.exchanges import Exchange
+from k2.model.workload import SinkConfig
 from k2_operator.plans import FeedPlan
 from k2_operator.status import Finding, no, unknown, yes
 
 STALLED_SECONDS = 300.0
 FRESH_SECONDS = 120.0
+COMMITS_PER_SECOND = 1.0
+"""Of all sinks of a table together. Above it commits wait for each other, and snapshots pile up faster than they are expired."""
 
 Ends = Mapping[int, int]
 Committed = Mapping[int, tuple[int, str]]
@@ -38,8 +41,23 @@ class Reading:
     @property
     def newest(self) -> datetime | None:
         """Time of the newest event that the sink has committed, as it says beside its offsets."""
-        found = [each for _, text in self.committed.values() if (each := _newest(text)) is not None]
-        return max(found, default=None)
+        return max((each.newest for each in self.notes if each.newest is not None), default=None)
+
+    @property
+    def notes(self) -> list[CommitNote]:
+        """What the sinks have left beside their offsets, of each partition."""
+        return [note for _, text in self.committed.values() if (note := CommitNote.from_json(text)) is not None]
+
+    @property
+    def last(self) -> CommitNote | None:
+        """The newest commit of all partitions."""
+        return max(self.notes, key=lambda note: note.sequence or 0, default=None)
+
+    @property
+    def gaps(self) -> int | None:
+        """Gaps in the source's sequence that the sinks have counted; None when none of them counts."""
+        counts = [note.gaps for note in self.notes if note.gaps is not None]
+        return sum(counts) if counts else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +80,62 @@ def progress(before: Progress | None, reading: Reading) -> Progress:
     return Progress(reading, rate, reading.at if moved else before.moved_at)
 
 
-def fields(streams: Mapping[str, Progress]) -> dict[str, Any]:
-    """The figures of a feed's status, of its topics together; none when nothing was read."""
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """How fast a table's snapshots are numbered: `rate` a second, between two looks at the newest number."""
+
+    sequence: int
+    at: float
+    rate: float = 0.0
+
+
+def commits(before: Commits | None, readings: Iterable[Reading]) -> Commits | None:
+    """Take in the readings of all sinks of one table; None when no sink has told a number yet."""
+    told = [(note.sequence, reading.at) for reading in readings for note in reading.notes if note.sequence is not None]
+    if not told:
+        return before
+    sequence, at = max(told)
+    if before is None or sequence < before.sequence:  # a table that was made anew begins at 1
+        return Commits(sequence, at)
+    at = max(at for _, at in told)
+    return Commits(sequence, at, (sequence - before.sequence) / max(at - before.at, 1.0))
+
+
+def fields(plan: FeedPlan, streams: Mapping[str, Progress]) -> dict[str, Any]:
+    """The figures of a feed's status, by topic and together; none when nothing was read."""
     if not streams:
         return {}
-    newest = [each for found in streams.values() if (each := found.latest.newest) is not None]
-    shown = max(newest, default=None)
+    newest = max((each for found in streams.values() if (each := found.latest.newest)), default=None)
+    gaps = [each for found in streams.values() if (each := found.latest.gaps) is not None]
+    sinks = [
+        _sink(sink.config, streams[sink.config.topic].latest) for sink in plan.sinks if sink.config.topic in streams
+    ]
     return {
         "lag": rounded(sum(each.latest.lag for each in streams.values())),
         "rate": rounded(sum(each.rate for each in streams.values())),
-        "lastEventTime": None if shown is None else shown.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lastEventTime": _stamp(newest),
+        "gaps": sum(gaps) if gaps else None,
+        "sinks": sinks,
     }
 
 
 def findings(
-    plan: FeedPlan, market: Exchange, streams: Mapping[str, Progress], now: datetime, at: float
+    plan: FeedPlan,
+    market: Exchange,
+    streams: Mapping[str, Progress],
+    tables: Mapping[str, Commits],
+    now: datetime,
+    at: float,
 ) -> dict[str, Finding]:
-    """`Fresh` and `Degraded`; neither is a part of `Ready`."""
-    return {"Fresh": _fresh(plan, market, streams, now), "Degraded": _degraded(streams, at)}
+    """`Fresh` and `Degraded`; neither is a part of `Ready`. `tables` are by identifier, `at` is of a steady clock."""
+    crowded = sorted(
+        {
+            sink.config.table
+            for sink in plan.sinks
+            if (found := tables.get(sink.config.table)) is not None and found.rate > COMMITS_PER_SECOND
+        }
+    )
+    return {"Fresh": _fresh(plan, market, streams, now), "Degraded": _degraded(streams, crowded, at)}
 
 
 def rounded(value: float) -> int:
@@ -108,7 +164,7 @@ def _fresh(plan: FeedPlan, market: Exchange, streams: Mapping[str, Progress], no
     return no("Stale", "The newest event in the tables is old (status.lastEventTime); look at the producer's log.")
 
 
-def _degraded(streams: Mapping[str, Progress], at: float) -> Finding:
+def _degraded(streams: Mapping[str, Progress], crowded: list[str], at: float) -> Finding:
     stalled = sorted(
         topic for topic, each in streams.items() if each.latest.lag and at - each.moved_at > STALLED_SECONDS
     )
@@ -119,15 +175,32 @@ def _degraded(streams: Mapping[str, Progress], at: float) -> Finding:
             f"For {minutes} minutes no sink has committed anything of {', '.join(stalled)}, although there are messages; "
             "look at its log.",
         )
+    if crowded:
+        return yes(
+            "CommitContention",
+            f"The sinks of {', '.join(crowded)} commit more than once a second, all of them together, and wait for each other; "
+            "raise spec.sink.commitInterval of the feeds that send to it, or give some of them a table of their own.",
+        )
     return no("AsExpected", "Nothing is known to be wrong.")
 
 
-def _newest(text: str) -> datetime | None:
-    try:
-        found = json.loads(text).get("newest")
-        return None if found is None else datetime.fromisoformat(found)
-    except (ValueError, AttributeError, TypeError):
-        return None
+def _sink(config: SinkConfig, reading: Reading) -> dict[str, Any]:
+    last = reading.last
+    told = {
+        "dataType": config.data_type.value,
+        "topic": config.topic,
+        "table": config.table,
+        "lag": rounded(reading.lag),
+        "gaps": reading.gaps,
+        "lastSnapshot": None if last is None else str(last.snapshot),
+        "lastCommitTime": None if last is None else _stamp(last.committed),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _stamp(time: datetime | None) -> str | None:
+    """A time as Kubernetes writes it, to the second."""
+    return None if time is None else time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _offsets(committed: Committed) -> dict[int, int]:

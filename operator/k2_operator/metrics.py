@@ -22,3 +22,6 @@ APPLIED = Counter("k2_operator_objects_applied_total", "Objects created or chang
 DELETED = Counter("k2_operator_objects_deleted_total", "Objects deleted that nothing asks for any more.", ("kind",))
 RESOURCES = Gauge("k2_operator_resources", "Resources by kind and whether they are ready.", ("kind", "ready"))
 LAST_RESYNC = Gauge("k2_operator_last_resync_timestamp_seconds", "When everything was last looked at, Unix time.")
+COLLECTIONS = Counter(
+    "k2_operator_collections_total", "Rounds in which lag, freshness and tables were measured: ok, error.", ("outcome",)
+)

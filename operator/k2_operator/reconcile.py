@@ -15,16 +15,17 @@ from typing import Any
 
 from k2.model.errors import UserError, WorldError
 from k2.model.platform import Platform
-from k2_operator import apply, finish, metrics, observe, status, strimzi
+from k2_operator import apply, finish, metrics, observe, rollout, status, strimzi, table_figures
+from k2_operator.build import cronjob, names
 from k2_operator.build import feed as build_feed
-from k2_operator.build import names
 from k2_operator.cache import FEED, Cache
 from k2_operator.collector import Told
 from k2_operator.kube import Kube
 from k2_operator.news import News
-from k2_operator.objects import Object, Ref, condition
-from k2_operator.plans import FeedPlan
+from k2_operator.objects import Object, Ref, condition, ref
+from k2_operator.plans import FeedPlan, TablePlan
 from k2_operator.status import Finding, no, yes
+from k2_operator.upkeep import CONDITIONS, upkeep_finding
 from k2_operator.validate import ResourceError
 from k2_operator.world import World
 
@@ -58,6 +59,7 @@ class Reconciler:
     news: News
     wake: Callable[[Ref], None]
     told: Callable[[Ref], Told]
+    turns: rollout.Turns
     now: Callable[[], str] = utc_now
 
     async def reconcile(self, where: Ref) -> float | None:
@@ -95,7 +97,7 @@ class Reconciler:
             await self._write(facts.obj, {status.READY: WAITING}, {})
         await finish.mark(self, facts.obj, wanted=True)
         failures: list[WorldError] = []
-        refused, topics, schemas = await asyncio.gather(
+        (refused, waits), topics, schemas = await asyncio.gather(
             self._objects(facts, facts.plan),
             self._step(
                 self._topics(facts.plan),
@@ -119,6 +121,7 @@ class Reconciler:
             "SchemasReady": schemas,
             "TablesReady": _tables_ready(facts),
             **_workloads(facts, facts.plan),
+            "UpToDate": rollout.waiting(self.turns.limit) if waits else rollout.UP_TO_DATE,
         }
         overall = status.ready(findings)
         if refused is not None and all(each.good for each in (topics, schemas, findings["TablesReady"])):
@@ -132,23 +135,34 @@ class Reconciler:
         for error in (*failures, refused):
             if error is not None:
                 raise error
-        return None
+        return rollout.COME_AGAIN_SECONDS if waits else None
 
-    async def _objects(self, facts: observe.FeedFacts, plan: FeedPlan) -> WorldError | None:
-        """Bring what runs to its plan; the error when the API server refused some of it."""
+    async def _objects(self, facts: observe.FeedFacts, plan: FeedPlan) -> tuple[WorldError | None, bool]:
+        """Bring what runs to its plan.
+
+        Returns:
+            The error when the API server refused some of it, and whether the pods wait for their turn to be replaced.
+        """
         finished = plan.producer is not None and plan.producer.source_hash == _completed(facts, plan)
         load = names.load(plan.name, plan.producer.source_hash) if plan.producer and plan.producer.finite else ""
         built = [each for each in build_feed.objects(plan, self.platform) if not (finished and _is_of(each, load))]
         wanted = [apply.owned(each, facts.obj) for each in built]
         # A finished Job stays for its logs until somebody deletes it.
         keep = {load, names.config(load)} if load else set[str]()
+        waits = not self.turns.mine(facts.obj, wanted)
+        if waits:
+            held = self.turns.held(wanted)
+            keep |= {each.name for each in held}
+            wanted = [each for each in wanted if ref(each) not in held]
         try:
             changes = await self.applier.apply(wanted, facts.deletable, keep)
         except WorldError as error:
-            return error
+            return error, waits
+        finally:
+            self.turns.done(ref(facts.obj))
         for reason, message in changes.sentences():
             await self.news.post(facts.obj, reason, message)
-        return None
+        return None, waits
 
     def _topics(self, plan: FeedPlan) -> Awaitable[list[str]]:
         if self.platform.kafka.topics == "strimzi":
@@ -181,19 +195,37 @@ class Reconciler:
         if facts.deleting:
             return await finish.table(self, facts)
         if facts.plan is None:
-            await self._write(facts.obj, _refused(facts.errors), {})
+            await self._write(facts.obj, _refused(facts.errors), _table_fields(facts, self.told(where).fields))
             self._wake_feeds(facts)
             return None
         await finish.mark(self, facts.obj, wanted=facts.plan.delete_with_resource)
+        refused = await self._upkeep(facts, facts.plan)
         failures: list[WorldError] = []
         reasons = ("TableExists", "TableRefused", "CatalogUnreachable")
         finding = await self._step(self.world.table(facts.plan), reasons, facts, failures)
         before = condition(facts.obj, status.READY)
-        await self._write(self.cache.get(where) or facts.obj, {status.READY: finding}, {})
+        facts = observe.table(self.cache, where) or facts
+        if finding.good and refused is not None:
+            finding = no("ApplyFailed", str(refused))
+        told = self.told(where)
+        findings = {status.READY: finding, **_table_findings(facts, told.findings)}
+        await self._write(facts.obj, findings, _table_fields(facts, told.fields))
         if before is None or before["status"] != finding.status:
             self._wake_feeds(facts)
-        if failures:
-            raise failures[0]
+        for error in (*failures, refused):
+            if error is not None:
+                raise error
+        return None
+
+    async def _upkeep(self, facts: observe.TableFacts, plan: TablePlan) -> WorldError | None:
+        """Bring a table's CronJobs to its plan; the error when the API server refused some of it."""
+        wanted = [apply.owned(each, facts.obj) for each in cronjob.upkeep(plan, self.platform)]
+        try:
+            changes = await self.applier.apply(wanted, facts.deletable, ())
+        except WorldError as error:
+            return error
+        for reason, message in changes.sentences():
+            await self.news.post(facts.obj, reason, message)
         return None
 
     def _wake_feeds(self, facts: observe.TableFacts) -> None:
@@ -253,7 +285,7 @@ def _completed(facts: observe.FeedFacts, plan: FeedPlan) -> str | None:
 def _feed_fields(facts: observe.FeedFacts, figures: Mapping[str, Any]) -> dict[str, Any]:
     before, plan = facts.obj.get("status") or {}, facts.plan
     # What was measured before a restart holds until it is measured again.
-    kept = {name: before.get(name) for name in ("lag", "rate", "lastEventTime")}
+    kept = {name: before.get(name) for name in ("lag", "rate", "lastEventTime", "gaps", "sinks")}
     if plan is None:
         kept |= {name: before.get(name) for name in ("streams", "topics", "completedSource", "sinkReplicas")}
     else:
@@ -269,6 +301,11 @@ def _feed_fields(facts: observe.FeedFacts, figures: Mapping[str, Any]) -> dict[s
     return {**kept, **figures}
 
 
+def _table_fields(facts: observe.TableFacts, figures: Mapping[str, Any]) -> dict[str, Any]:
+    before = facts.obj.get("status") or {}
+    return {name: before.get(name) for name in table_figures.FIELDS} | dict(figures)
+
+
 def _tables_ready(facts: observe.FeedFacts) -> Finding:
     for name, obj in sorted(facts.tables.items()):
         found = condition(obj, status.READY)
@@ -279,11 +316,31 @@ def _tables_ready(facts: observe.FeedFacts) -> Finding:
     return yes("TablesExist", "The tables of all streams are there.")
 
 
-def _workloads(facts: observe.FeedFacts, plan: FeedPlan) -> dict[str, Finding]:
-    sinks = [facts.object("Deployment", names.sink(each.config.topic, each.config.table)) for each in plan.sinks]
-    wanted = max((each.replicas for each in plan.sinks), default=0)
+def _upkeep_findings(facts: observe.TableFacts) -> dict[str, Finding]:
+    if facts.plan is None:
+        return {}
+    jobs = {each["metadata"]["name"]: each for each in facts.owned if each["kind"] == "CronJob"}
     return {
-        "SinkAvailable": status.sinks(sinks, wanted, suspended=plan.suspended),
+        CONDITIONS[each.task]: upkeep_finding(each, jobs.get(names.upkeep(facts.plan.name, each.task)))
+        for each in facts.plan.upkeep
+    }
+
+
+def _table_findings(facts: observe.TableFacts, measured: Mapping[str, Finding]) -> dict[str, Finding]:
+    """What upkeep says of itself, and what the files say of it."""
+    runs = _upkeep_findings(facts)
+    known = measured or status.carried(facts.obj, (table_figures.COMPACTED,))
+    files = known.get(table_figures.COMPACTED, table_figures.NOT_MEASURED)
+    return runs | {table_figures.COMPACTED: table_figures.whole(files, runs.get(table_figures.COMPACTED))}
+
+
+def _workloads(facts: observe.FeedFacts, plan: FeedPlan) -> dict[str, Finding]:
+    sinks = [
+        (facts.object("Deployment", names.sink(each.config.topic, each.config.table)), each.least)
+        for each in plan.sinks
+    ]
+    return {
+        "SinkAvailable": status.sinks(sinks, suspended=plan.suspended),
         "ProducerAvailable": _producer(facts, plan),
     }
 

@@ -25,6 +25,24 @@ class Condition(_Status):
     )
 
 
+class SinkStatus(_Status):
+    """What one sink has brought into its table, as it says itself beside its offsets."""
+
+    data_type: str = Field(max_length=32, description="Kind of event.")
+    topic: str = Field(max_length=256, description="Topic that it reads.")
+    table: str = Field(max_length=256, description="Table that it writes, as the catalog names it.")
+    lag: int = Field(description="Messages in the topic that are not in the table yet, rounded.")
+    gaps: int | None = Field(
+        default=None, description="Times that the source's sequence jumped ahead; left out where no sink counts them."
+    )
+    last_snapshot: str | None = Field(
+        default=None, max_length=32, description="Id of the snapshot of its last commit; a text, being a 64 bit number."
+    )
+    last_commit_time: str | None = Field(
+        default=None, json_schema_extra={"format": "date-time"}, description="Time of that snapshot."
+    )
+
+
 class MarketFeedStatus(_Status):
     """What is true of a feed."""
 
@@ -41,6 +59,10 @@ class MarketFeedStatus(_Status):
     last_event_time: str | None = Field(
         default=None, json_schema_extra={"format": "date-time"}, description="Time of the newest event in the tables."
     )
+    gaps: int | None = Field(
+        default=None, description="Times that a source's sequence jumped ahead; left out where no sink counts them."
+    )
+    sinks: tuple[SinkStatus, ...] = Field(default=(), max_length=8, description="What each sink has done, by topic.")
 
 
 class IcebergTableStatus(_Status):
@@ -48,3 +70,12 @@ class IcebergTableStatus(_Status):
 
     observed_generation: int | None = Field(default=None, description="The newest spec that was looked at.")
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, description="What is true, by type.")
+    last_snapshot: str | None = Field(
+        default=None, max_length=32, description="Id of the newest snapshot; a text, being a 64 bit number."
+    )
+    last_commit_time: str | None = Field(
+        default=None, json_schema_extra={"format": "date-time"}, description="Time of the newest snapshot."
+    )
+    rows: int | None = Field(default=None, description="Rows of the newest snapshot.")
+    bytes: int | None = Field(default=None, description="Size of its data files, in bytes.")
+    files: int | None = Field(default=None, description="Number of its data files.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,6 +17,7 @@ from typing import TypeVar
 from k2.bus.admin import delete_topics, end_offsets, ensure_topics
 from k2.bus.registry import ensure_subjects
 from k2.lake.catalog import load_table, open_named
+from k2.lake.layout import Layout, layouts
 from k2.lake.offsets import recorded_offsets
 from k2.lake.tables import drop_table, ensure_table
 from k2.model.errors import K2Error, WorldError
@@ -25,9 +26,6 @@ from k2_operator.plans import SinkPlan, TablePlan, TopicPlan
 from k2_operator.topics import topic_specs
 
 THREADS = 8
-CHECK_SECONDS = 540.0
-"""What was found well is looked at again by the next resync, which comes every ten minutes."""
-
 REMEMBERED = 5000
 
 T = TypeVar("T")
@@ -35,9 +33,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class World:
-    """The services outside of Kubernetes, with what is known to be well."""
+    """The services outside of Kubernetes, with what is known to be well: it is asked for again after `check_seconds`."""
 
     settings: Settings
+    check_seconds: float = 540.0
     clock: Callable[[], float] = time.monotonic
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "k2-world"))
     _well: dict[str, float] = field(default_factory=dict[str, float])
@@ -82,6 +81,23 @@ class World:
                 catalog.close()
 
         return await self._unless_well(f"table {plan}", ensure)
+
+    async def layouts(self, wanted: Mapping[str, int]) -> dict[str, Layout | WorldError]:
+        """How tables lie in their files, by identifier, or why that cannot be told; see `k2.lake.layout.layouts`.
+
+        Raises:
+            WorldError: the catalog cannot be reached.
+        """
+
+        def look() -> dict[str, Layout | Exception]:
+            catalog = open_named(self.settings.catalog_name, self.settings.catalog_config())
+            try:
+                return layouts(catalog, wanted)
+            finally:
+                catalog.close()
+
+        found = await self._in_thread(look)
+        return {name: _of_the_world(each) if isinstance(each, Exception) else each for name, each in found.items()}
 
     async def undrained(self, sinks: Sequence[SinkPlan]) -> int:
         """Messages in the sinks' topics that their tables have not recorded."""
@@ -132,7 +148,7 @@ class World:
         done = await self._in_thread(call)
         if len(self._well) > REMEMBERED:
             self._well = {known: until for known, until in self._well.items() if until > self.clock()}
-        self._well[key] = self.clock() + CHECK_SECONDS * random.uniform(0.8, 1.0)
+        self._well[key] = self.clock() + self.check_seconds * random.uniform(0.8, 1.0)
         return done
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
@@ -142,4 +158,10 @@ class World:
             raise
         except Exception as error:
             # Storage and catalog drivers raise whatever they like; none of it is a mistake in a resource.
-            raise WorldError(f"{type(error).__name__}: {error}") from error
+            raise _of_the_world(error) from error
+
+
+def _of_the_world(error: Exception) -> WorldError:
+    if isinstance(error, WorldError):
+        return error
+    return WorldError(f"The catalog or its store did not do as asked ({type(error).__name__}): {error}")

@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from k2.model.commit_note import CommitNote
 from k2.model.exchanges import exchange
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2_operator import figures
-from k2_operator.figures import Reading, progress
+from k2_operator.figures import Commits, Reading, commits, progress
 from k2_operator.plan import plan
 
 OPEN = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)  # a Monday
@@ -35,13 +36,13 @@ LIVE, FINITE = planned(0), planned(1)
 
 
 def reading(at, end, offset=None, newest=None):
-    text = "" if newest is None else f'{{"newest": "{newest.isoformat()}"}}'
+    text = "" if newest is None else CommitNote(1, newest=newest).to_json()
     return Reading(at, {0: end}, {} if offset is None else {0: (offset, text)})
 
 
 def finding(which, feed=LIVE, now=OPEN, at=0.0, **kwargs):
     found = progress(None, reading(at, 10, 10, **kwargs))
-    return figures.findings(feed, exchange("SIM"), {"t": found}, now, at)[which]
+    return figures.findings(feed, exchange("SIM"), {"t": found}, {}, now, at)[which]
 
 
 @pytest.mark.parametrize(
@@ -53,9 +54,15 @@ def test_figures_have_two_digits(value, shown):
 
 def test_lag_and_rate_of_two_readings():
     first = progress(None, reading(0, 100, 40))
-    assert figures.fields({"t": first})["lag"] == 60
+    assert figures.fields(LIVE, {"t": first})["lag"] == 60
     second = progress(first, reading(10, 300, 290))
-    assert figures.fields({"t": second}) == {"lag": 10, "rate": 20, "lastEventTime": None}
+    assert figures.fields(LIVE, {"t": second}) == {
+        "lag": 10,
+        "rate": 20,
+        "lastEventTime": None,
+        "gaps": None,
+        "sinks": [],
+    }
 
 
 def test_the_newest_event_of_all_streams_is_told():
@@ -65,11 +72,11 @@ def test_the_newest_event_of_all_streams_is_told():
         "b": progress(None, reading(0, 1, 1, late)),
         "c": progress(None, Reading(0, {0: 1}, {0: (1, "no JSON")})),
     }
-    assert figures.fields(streams)["lastEventTime"] == "2026-03-02T14:00:00Z"
+    assert figures.fields(LIVE, streams)["lastEventTime"] == "2026-03-02T14:00:00Z"
 
 
 def test_nothing_read_nothing_told():
-    assert figures.fields({}) == {}
+    assert figures.fields(LIVE, {}) == {}
 
 
 def test_fresh_is_asked_only_of_a_live_source_while_its_market_is_open():
@@ -82,7 +89,7 @@ def test_fresh_is_asked_only_of_a_live_source_while_its_market_is_open():
 
 
 def degraded(found, at):
-    return figures.findings(LIVE, exchange("SIM"), {"t": found}, OPEN, at)["Degraded"].reason
+    return figures.findings(LIVE, exchange("SIM"), {"t": found}, {}, OPEN, at)["Degraded"].reason
 
 
 def test_a_sink_that_stands_still_with_messages_before_it_is_degraded():
@@ -97,3 +104,63 @@ def test_a_sink_that_stands_still_with_messages_before_it_is_degraded():
 def test_a_sink_with_nothing_to_do_is_not_degraded():
     found = progress(None, reading(0, 10, 10))
     assert degraded(progress(found, reading(900, 10, 10)), 900) == "AsExpected"
+
+
+TOPIC = "market.equities.trades.sim"
+
+
+def noted(at, *sequences, gaps=None):
+    """A reading of one partition per sequence number, each with the note of its last commit."""
+    notes = [CommitNote(100 + each, each, OPEN + timedelta(seconds=each), gaps=gaps) for each in sequences]
+    return Reading(
+        at, dict.fromkeys(range(len(notes)), 5), {number: (5, note.to_json()) for number, note in enumerate(notes)}
+    )
+
+
+def test_each_sink_tells_its_newest_snapshot_and_the_gaps_that_it_has_counted():
+    told = figures.fields(LIVE, {TOPIC: progress(None, noted(0, 7, 9, 8, gaps=2))})
+    assert told["gaps"] == 6
+    assert told["sinks"] == [
+        {
+            "dataType": "trades",
+            "topic": TOPIC,
+            "table": "market_data.trades",
+            "lag": 0,
+            "gaps": 6,
+            "lastSnapshot": "109",
+            "lastCommitTime": "2026-03-02T15:00:09Z",
+        }
+    ]
+
+
+def test_where_no_sink_counts_gaps_none_is_told_instead_of_zero():
+    told = figures.fields(LIVE, {TOPIC: progress(None, noted(0, 7))})
+    assert told["gaps"] is None
+    assert "gaps" not in told["sinks"][0]
+
+
+def test_commits_are_counted_by_the_numbers_of_a_tables_snapshots_over_all_its_sinks():
+    first = commits(None, [noted(0, 10), noted(0, 12)])
+    assert first == Commits(12, 0, 0.0)
+    second = commits(first, [noted(30, 40), noted(30, 72)])
+    assert second == Commits(72, 30, 2.0)
+    assert commits(second, [noted(60, 72)]) == Commits(72, 60, 0.0)
+
+
+def test_a_table_that_was_made_anew_begins_to_be_counted_again():
+    assert commits(Commits(900, 0, 0.5), [noted(30, 2)]) == Commits(2, 30, 0.0)
+
+
+def test_sinks_that_have_told_no_number_leave_what_was_known():
+    assert commits(None, [reading(0, 10, 10)]) is None
+    known = Commits(5, 0, 0.1)
+    assert commits(known, [reading(30, 10, 10)]) == known
+
+
+@pytest.mark.parametrize(("rate", "reason"), [(1.0, "AsExpected"), (1.1, "CommitContention")])
+def test_more_than_one_commit_a_second_into_a_table_is_contention(rate, reason):
+    found = {TOPIC: progress(None, noted(0, 7))}
+    tables = {"market_data.trades": Commits(7, 0, rate), "another.table": Commits(7, 0, 50.0)}
+    degraded = figures.findings(LIVE, exchange("SIM"), found, tables, OPEN, 0.0)["Degraded"]
+    assert degraded.reason == reason
+    assert ("spec.sink.commitInterval" in degraded.message) == (reason == "CommitContention")

@@ -5,7 +5,6 @@ Nothing here talks to Kafka or to a catalog by itself: the reader and the writin
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,8 @@ from typing import Protocol
 import structlog
 
 from k2.lake.commit import FencedError
+from k2.lake.payloads import PausedError
+from k2.model.commit_note import CommitNote
 from k2.model.errors import RefusedError, WorldError
 from k2.obs import metrics
 from k2.sink.held import Holding, Polled
@@ -26,10 +27,6 @@ log = structlog.get_logger(__name__)
 POLL_MESSAGES = 1_000
 POLL_SECONDS = 0.1
 PAUSE_SECONDS = 5.0
-
-
-class PausedError(WorldError):
-    """Messages cannot be decoded now, through no fault of theirs: the registry is away, or the table lacks a column."""
 
 
 class Reader(Protocol):
@@ -261,14 +258,17 @@ class Sink:
         if newest is not None:
             metrics.SINK_NEWEST_EVENT.labels(self.table).set(newest / 1e6)
         assert self.reader is not None
-        told = {
-            "snapshot": done.snapshot_id,
-            "newest": None if newest is None else datetime.fromtimestamp(newest / 1e6, UTC).isoformat(),
-            "rows": done.rows,
-        }
+        snapshot = done.metadata.snapshot_by_id(done.snapshot_id)
+        note = CommitNote(
+            snapshot=done.snapshot_id,
+            sequence=None if snapshot is None else snapshot.sequence_number,
+            committed=None if snapshot is None else _utc(snapshot.timestamp_ms * 1000),
+            newest=None if newest is None else _utc(newest),
+            rows=done.rows,
+        )
         mine = {partition: offset for partition, offset in done.offsets.items() if partition in self.holding.next}
         if mine:
-            self.reader.commit_group_offsets(mine, json.dumps(told, separators=(",", ":")))
+            self.reader.commit_group_offsets(mine, note.to_json())
 
     def _at_end(self) -> bool:
         if self.ends is None or self.settled is None or self.writing.busy or self.holding.has_news:
@@ -279,3 +279,7 @@ class Sink:
         self._checked = now
         recorded = self.settled()
         return all(recorded.get(partition, 0) >= end for partition, end in self.ends.items() if end > 0)
+
+
+def _utc(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
