@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from k2 import __version__, cli_load, cli_query, cli_run, cli_sink, cli_up
+from k2 import __version__, cli_keys, cli_load, cli_query, cli_run, cli_sink, cli_up
 from k2.model.errors import K2Error, UserError
 
 USER_ERROR, WORLD_ERROR, INTERRUPTED = 2, 1, 130
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (cli_up, cli_load, cli_query, cli_sink, cli_run):
+for part in (cli_up, cli_load, cli_query, cli_keys, cli_sink, cli_run):
     part.register(app)
 
 
