@@ -94,6 +94,9 @@ QUERY_SCAN_DURATION = Histogram(
 PLAN_CACHE = Counter(
     "k2_query_plan_cache_total", "Looks into the cache of a snapshot's files: hit or miss.", ("outcome",)
 )
+TAIL_BYTES = Gauge("k2_tail_bytes", "Memory of the rows that are held beyond the tables' snapshots.")
+TAIL_ROWS = Counter("k2_tail_rows_total", "Rows read from topics into tails, duplicates included.", ("topic",))
+TAIL_STALE = Gauge("k2_tail_stale_seconds", "Since a table's tail held all that its topics had.", ("table",))
 
 # --- API ------------------------------------------------------------------------------------------------------------
 HTTP_REQUESTS = Counter(

@@ -22,7 +22,7 @@ def first_rows(
     one_series: bool = False,
     fields: Sequence[str] = (),
 ) -> pa.Table:
-    """At most `limit` rows of the relation's files, read from the oldest stretch of files on, until there are enough.
+    """At most `limit` rows of the relation, read from its oldest stretch on, until there are enough.
 
     `one_series`: all that match are of one symbol of one exchange. Then time and the source's order decide, unless rows tie.
     Beside the `fields` (none: all) the rows have the columns that decide: of one series these two, else those of the order.
@@ -31,8 +31,8 @@ def first_rows(
     names = tuple(dict.fromkeys((*fields, *sql.order_of(relation, by)))) if fields else ()
     schema = arrow_schema(relation.columns, lineage=not one_series, names=names)
     parts = [schema.empty_table()]
-    for stretch in replay.stretches(relation.files):
-        rows = _read(engine, label, relation.of(stretch), which, limit, by, names)
+    for stretch in replay.with_tail(relation, replay.stretches(relation.files)):
+        rows = _read(engine, label, stretch, which, limit, by, names)
         parts.append(rows.cast(schema))
         limit -= rows.num_rows
         if limit <= 0:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableReader, TableState
 from k2.lake.scan import DataFileRef, SnapshotFiles
@@ -20,6 +24,8 @@ from k2.query.requests import At, Window
 from k2.query.results import Provenance
 from k2.query.seen import seen_files
 from k2.query.sight import EVERYTHING, Sight
+from k2.query.tail_blocks import Wanted
+from k2.query.tail_view import Tail, TailSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Pinned:
     snapshot: SnapshotInfo | None
     files: SnapshotFiles
     sight: Sight = EVERYTHING
+    tail: Tail | None = None
 
     @property
     def columns(self) -> tuple[ColumnInfo, ...]:
@@ -41,10 +48,22 @@ class Pinned:
         return Provenance(
             self.state.identifier,
             self.snapshot,
-            self.files.newest_us,
+            self._newest_us(),
             len(chosen),
             len(self.files.files) - len(chosen),
+            self.tail,
         )
+
+    def _newest_us(self) -> int | None:
+        """Time of the newest event that may be seen."""
+        in_tail = None if self.tail is None else self.tail.newest_us
+        if self.tail is not None and in_tail is not None and self.sight.is_partial:
+            wanted = Wanted(tuple(sorted(self.sight.symbols or ())), None, self.sight.oldest_us)
+            rows = self.tail.rows(wanted, self.sight, self.columns)
+            in_tail = None if rows is None else pc.max(rows["timestamp"].cast(pa.int64())).as_py()
+        if in_tail is None:
+            return self.files.newest_us
+        return in_tail if self.files.newest_us is None else max(in_tail, self.files.newest_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,7 @@ class Planner:
     tables: Mapping[DataType, str]
     sight: Sight = EVERYTHING
     directory: SymbolDirectory | None = None  # needed where the sight leaves some rows out
+    tails: TailSource | None = None  # where the service knows of Kafka
 
     def state(self, data_type: DataType) -> TableState:
         """The table as it is now; raises as `TableReader.state` does, and `ForbiddenError`."""
@@ -74,9 +94,13 @@ class Planner:
             TableMissingError, WorldError: see `TableReader.state`.
         """
         started = time.perf_counter()
-        state = self.state(data_type)
-        snapshot = resolve(state, at, time.time_ns() // 1000)
-        files = SnapshotFiles(()) if snapshot is None else self.reader.files(state, snapshot.id)
+        tails = None if at.is_past or at.hybrid is False else self.tails
+        # Nothing that lies between the snapshot and its tail may be trimmed before both are chosen.
+        with nullcontext() if tails is None else tails.held(self.tables[data_type]):
+            state = self.state(data_type)
+            snapshot = resolve(state, at, time.time_ns() // 1000)
+            files = SnapshotFiles(()) if snapshot is None else self.reader.files(state, snapshot.id)
+            tail = None if tails is None else tails.after(state, snapshot, files, data_type)
         if self.sight.is_partial and self.directory is not None and snapshot is not None:
             everything = _relation(state, snapshot, files.files, self.sight)
             files = seen_files(self.directory, state.uuid, snapshot.id, everything)
@@ -85,7 +109,7 @@ class Planner:
         counted = tally()
         counted.plan_seconds += took
         counted.snapshots[state.identifier] = None if snapshot is None else snapshot.id
-        return Pinned(state, snapshot, files, self.sight)
+        return Pinned(state, snapshot, files, self.sight, tail)
 
     def plan(self, pinned: Pinned, symbols: tuple[str, ...], exchange: str | None, window: Window) -> Relation:
         """What may hold rows of any of the symbols (none: all) of the exchange (None: any) in the window.
@@ -112,7 +136,11 @@ class Planner:
         metrics.QUERY_BYTES_PLANNED.labels(pinned.state.identifier).inc(planned_bytes)
         metrics.QUERY_FILES_SCANNED.labels(pinned.state.identifier).inc(len(files))
         metrics.QUERY_FILES_SKIPPED.labels(pinned.state.identifier).inc(len(pinned.files.files) - len(files))
-        return _relation(pinned.state, pinned.snapshot, files, pinned.sight)
+        relation = _relation(pinned.state, pinned.snapshot, files, pinned.sight)
+        if pinned.tail is None:
+            return relation
+        wanted = Wanted(symbols, exchange, start_us, window.end_us)
+        return replace(relation, tail=pinned.tail.rows(wanted, sight, relation.columns))
 
 
 def _relation(

@@ -142,7 +142,7 @@ class Questions:
             start, end = (micros(bound) for bound in market.hours(query.day, query.session))
             relation = self._planner.plan(pinned, (query.symbol,), market.code, Window(start, end))
             # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
-            proven = all(file.exchange == market.code for file in relation.files)
+            proven = relation.tail is None and all(file.exchange == market.code for file in relation.files)
             which = sql.Filter((query.symbol,), None if proven else market.code, start, end)
             row = summary_row(self._engine, relation, which)
             if not row["trade_count"]:
@@ -187,7 +187,7 @@ class Questions:
     def symbols(self, data_type: DataType, at: At = CURRENT, exchange: str | None = None) -> Symbols:
         """Every symbol of a table with its exchange, number of rows, first and last time."""
         with _measured("symbols"):
-            pinned = self._planner.pin(data_type, at)
+            pinned = self._planner.pin(data_type, at.in_files())
             relation = self._planner.plan(pinned, (), exchange, Window())
             found = self._directory.symbols(relation)
             wanted = [info for info in found if exchange is None or info.exchange == exchange]
@@ -196,7 +196,7 @@ class Questions:
     def date_range(self, data_type: DataType, symbol: str, exchange: str | None = None, at: At = CURRENT) -> SymbolInfo:
         """First and last event of a symbol; `NotFoundError` when there is none, `AmbiguousSymbolError` as for events."""
         with _measured("date_range"):
-            pinned = self._planner.pin(data_type, at)
+            pinned = self._planner.pin(data_type, at.in_files())
             relation = self._planner.plan(pinned, (symbol,), exchange, Window())
             found = [
                 info
@@ -226,7 +226,7 @@ class Questions:
     def stats(self, data_type: DataType, at: At = CURRENT) -> TableStats:
         """Size and reach of a table, from its metadata alone; of the visible rows where the sight leaves some out."""
         with _measured("stats"):
-            pinned = self._planner.pin(data_type, at)
+            pinned = self._planner.pin(data_type, at.in_files())
             if pinned.sight.is_partial:
                 return self._partial_stats(pinned)
             held = OffsetMap() if pinned.snapshot is None else pinned.snapshot.offsets

@@ -5,8 +5,11 @@ Within a stretch DuckDB sorts; between stretches the order is free. A stretch wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
 
 from k2.lake.scan import DataFileRef
 from k2.query import sql
@@ -61,8 +64,57 @@ def stretches(files: Sequence[DataFileRef]) -> Iterator[tuple[DataFileRef, ...]]
         yield tuple(joined)
 
 
+def with_tail(relation: Relation, groups: Iterable[Sequence[DataFileRef]]) -> Iterator[Relation]:
+    """The relation in parts that follow each other in time: groups of its files, each with the tail's rows up to its end."""
+    tail = TailCut(relation)
+    for group in groups:
+        yield replace(relation.of(group), tail=tail.until(max(file.end_us for file in group)))
+    rest = tail.rest()
+    if rest is not None:
+        yield replace(relation.of(()), tail=rest)
+
+
+class TailCut:
+    """The tail of a relation given away in stretches of time, oldest first."""
+
+    def __init__(self, relation: Relation) -> None:
+        self._rows = relation.tail
+        self._given = 0
+        if self._rows is not None:
+            times = self._rows.column(sql.time_of(relation)).cast(pa.int64()).to_numpy()
+            self._order = np.argsort(times, kind="stable")
+            self._times = times[self._order]
+
+    def until(self, end_us: int) -> pa.Table | None:
+        """Rows up to and with that instant that were not given yet; None: there are none."""
+        if self._rows is None:
+            return None
+        return self._next(int(np.searchsorted(self._times, end_us, side="right")))
+
+    def rest(self) -> pa.Table | None:
+        """All that is left; None: nothing."""
+        return None if self._rows is None else self._next(len(self._times))
+
+    def _next(self, stop: int) -> pa.Table | None:
+        chosen = self._order[self._given : stop]
+        self._given = max(stop, self._given)
+        return None if self._rows is None or not len(chosen) else self._rows.take(pa.array(chosen))
+
+
 def windows(engine: Engine, relation: Relation, which: sql.Filter) -> Iterator[ReplayWindow]:
-    """Cut the files into windows of at most about `WINDOW_ROWS` rows each, oldest first."""
+    """Cut a relation into windows of at most about `WINDOW_ROWS` rows each (the tail's not counted), oldest first."""
+    tail = TailCut(relation)
+    for window in _file_windows(engine, relation, which):
+        end_us = max((file.end_us for file in window.relation.files), default=0)
+        if window.which.end_us is not None:
+            end_us = min(end_us, window.which.end_us - 1)
+        yield replace(window, relation=replace(window.relation, tail=tail.until(end_us)))
+    rest = tail.rest()
+    if rest is not None:
+        yield ReplayWindow(replace(relation.of(()), tail=rest), which)
+
+
+def _file_windows(engine: Engine, relation: Relation, which: sql.Filter) -> Iterator[ReplayWindow]:
     joined: list[DataFileRef] = []
     for cluster in clusters(relation.files):
         rows = sum(file.rows for file in cluster)

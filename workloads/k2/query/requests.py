@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from k2.model.errors import UserError
@@ -108,27 +108,46 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Which snapshot answers: one by its id, the one that was current at a time, a pin's, or (none given) the current one."""
+    """Which snapshot answers: one by its id, the one that was current at a time, a pin's, or (none given) the current one.
+
+    `hybrid`: with what the topics hold beyond the current snapshot (True), without it (False), or as the service does.
+    """
 
     snapshot: int | None = None
     as_of_us: int | None = None
     pin: str | None = None
+    hybrid: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.hybrid and self.is_past:
+            raise UserError(
+                "hybrid=true is about now, and snapshot, as_of and pin are about what was", expected="one of them"
+            )
         if self.snapshot is not None and self.as_of_us is not None:
             raise UserError("Both snapshot and as_of are given", expected="one of them")
         if self.pin is not None and (self.snapshot is not None or self.as_of_us is not None):
             raise UserError("A pin is given beside snapshot or as_of", expected="one of them")
 
+    @property
+    def is_past(self) -> bool:
+        """Whether a snapshot was chosen: then what came after it is not asked for."""
+        return self.snapshot is not None or self.as_of_us is not None or self.pin is not None
+
+    def in_files(self) -> At:
+        """The same without what the topics hold beyond the snapshot."""
+        return replace(self, hybrid=False)
+
     @classmethod
-    def parse(cls, snapshot: str | None, as_of: str | None, pin: str | None = None) -> At:
+    def parse(
+        cls, snapshot: str | None, as_of: str | None, pin: str | None = None, hybrid: bool | None = None
+    ) -> At:
         """From texts, each of which may be absent."""
         if snapshot is not None and not re.fullmatch(r"[0-9]{1,19}", snapshot.strip()):
             raise UserError("snapshot is not a snapshot's id", found=snapshot, expected="an integer from /v1/snapshots")
         if pin is not None and not re.fullmatch(r"[0-9a-f]{16}", pin):
             raise UserError("Not a pin", found=pin, expected="one that POST /v1/pins gave")
         as_of_us = None if as_of is None else parse_time(as_of, "as_of")
-        return cls(None if snapshot is None else int(snapshot), as_of_us, pin)
+        return cls(None if snapshot is None else int(snapshot), as_of_us, pin, hybrid)
 
 
 CURRENT = At()

@@ -15,6 +15,7 @@ from k2.lake.reader import ColumnInfo, SnapshotInfo
 from k2.model.exchanges import Session
 from k2.query import sql
 from k2.query.requests import SortKey
+from k2.query.tail_view import Tail
 
 PLACES = 8
 _ARROW: dict[str, pa.DataType] = {
@@ -38,7 +39,9 @@ _ARROW: dict[str, pa.DataType] = {
 class Provenance:
     """What an answer was read from, and up to when it is complete.
 
-    `complete_until_us`: time of the newest event that the snapshot holds (µs since 1970 UTC); None for an empty table.
+    Attributes:
+        complete_until_us: time of the newest event in the snapshot and the tail (µs since 1970 UTC); None for an empty table.
+        tail: what was read beyond the snapshot; None: nothing was asked for beyond it.
     """
 
     table: str
@@ -46,6 +49,7 @@ class Provenance:
     complete_until_us: int | None
     files_scanned: int = 0
     files_skipped: int = 0
+    tail: Tail | None = None
 
 
 @dataclass(frozen=True, slots=True)

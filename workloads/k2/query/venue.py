@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from k2.lake.scan import DataFileRef
 from k2.query.directory import SymbolDirectory
 from k2.query.errors import AmbiguousSymbolError
@@ -9,19 +12,27 @@ from k2.query.relation import Relation
 
 
 def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str) -> str | None:
-    """The exchange that the files have the symbol of; None when they have none.
+    """The exchange that files and tail have the symbol of; None when they have none.
 
     Raises:
         AmbiguousSymbolError: they have it of several.
     """
     chosen = [file for file in relation.files if _may_hold(file, symbol)]
     proven = {file.exchange for file in chosen}
-    if len(proven) == 1 and (only := next(iter(proven))) is not None:
+    in_tail = _in_tail(relation, symbol)
+    if len(proven) == 1 and (only := next(iter(proven))) is not None and in_tail <= {only}:
         return only
-    found = directory.exchanges(relation.of(chosen), [symbol]).get(symbol, set())
+    found = in_tail | directory.exchanges(relation.of(chosen), [symbol]).get(symbol, set())
     if len(found) > 1:
         raise ambiguous(symbol, found)
     return next(iter(found), None)
+
+
+def _in_tail(relation: Relation, symbol: str) -> set[str]:
+    if relation.tail is None:
+        return set()
+    rows = relation.tail.filter(pc.field("symbol").cast(pa.string()) == symbol)
+    return {str(each) for each in rows.column("exchange").unique().to_pylist()}
 
 
 def ambiguous(symbol: str, exchanges: set[str]) -> AmbiguousSymbolError:
