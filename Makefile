@@ -68,7 +68,7 @@ crds: setup ## Write the chart's CustomResourceDefinitions from the resources' m
 bench: setup ## Measure sink, producer, commit latency, memory and queries, each beside its baseline
 	$(BIN)/python -m bench
 
-bench-peers: setup ## The same with Apache Iceberg's Kafka Connect sink on the same broker, topic and disk
+bench-peers: setup ## The same beside others: Iceberg's Kafka Connect sink, ClickHouse, QuestDB
 	$(BIN)/python -m bench --peers
 
 clean: ## Delete the environment and caches (keeps .k2)

@@ -22,12 +22,17 @@ from rich.table import Table
 from bench import parts
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("codec", "producer", "loader", "sink", "peers", "latency", "queries")
+NAMES = ("codec", "producer", "loader", "sink", "peers", "latency", "queries", "stores")
+PEERS = {"peers", "stores"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--peers", action="store_true", help="also Apache Iceberg's Kafka Connect sink (Maven)")
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="also what others do (Maven, PyPI): Iceberg's Kafka Connect sink, ClickHouse, QuestDB",
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, under four minutes: to see that it works")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--json", type=Path, help="where the results go; default: bench/results/<date>.json")
@@ -35,7 +40,7 @@ def main() -> None:
     given = parser.parse_args()
     # As Ctrl-C: unwinds, so that what was started is stopped, and is not taken for a benchmark that failed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    wanted = set(given.only or NAMES) - (set() if given.peers or given.only else {"peers"})
+    wanted = set(given.only or NAMES) - (set() if given.peers or given.only else PEERS)
     started = time.monotonic()
     facts = parts.machine()
     found, figures, failed = run(wanted, quick=given.quick, keep=given.keep)
@@ -79,7 +84,8 @@ def run(wanted: set[str], *, quick: bool, keep: bool) -> tuple[dict, list[parts.
             parts.say("starting Kafka and the registry")
             place = stack.enter_context(parts.ground(keep=keep))
             on_ground(place, step, found, quick=quick, wanted=wanted)
-    step("queries", lambda: queries(quick=quick), query_figures)
+    step("queries", lambda: in_folder("bench.queries", quick=quick), query_figures)
+    step("stores", lambda: in_folder("bench.stores", quick=quick), store_figures)
     return found, figures, failed
 
 
@@ -128,17 +134,15 @@ def module(name: str, *arguments: object) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def queries(*, quick: bool) -> dict:
-    """The queries' benchmark writes its figures into a file."""
+def in_folder(name: str, *, quick: bool) -> dict:
+    """Run a benchmark of queries, which writes its figures into a file."""
     import tempfile
 
     rows, days, rounds = (2_000_000, 4, 40) if quick else (50_000_000, 20, 100)
     with tempfile.TemporaryDirectory(prefix="k2-bench-") as folder:
-        path = Path(folder) / "queries.json"
-        command = [sys.executable, "-m", "bench.queries", "--rows", rows, "--days", days, "--rounds", rounds]
-        subprocess.run(
-            [*map(str, command), "--json", str(path)], stdout=sys.stderr, timeout=1200, check=True, cwd=parts.REPOSITORY
-        )
+        path = Path(folder) / "figures.json"
+        command = [sys.executable, "-m", name, "--rows", rows, "--days", days, "--rounds", rounds, "--json", path]
+        subprocess.run([*map(str, command)], stdout=sys.stderr, timeout=1800, check=True, cwd=parts.REPOSITORY)
         return json.loads(path.read_text())
 
 
@@ -191,6 +195,24 @@ def query_figures(found: dict) -> list[parts.Figure]:
         )
         shown.append(parts.figure("queries", f"{question}, p99", api["p99_ms"], "ms"))
     shown.append(parts.figure("queries", "query service's memory", found["service_rss_mib"], "MiB"))
+    return shown
+
+
+def store_figures(found: dict) -> list[parts.Figure]:
+    """K2 on a compacted table beside each peer; the table as the sink leaves it beside the compacted one."""
+    lines = {(line["question"], line["store"]): line["p50_ms"] for line in found["figures"]}
+    shown = []
+    for question in dict.fromkeys(line["question"] for line in found["figures"]):
+        ours = lines[question, "K2, compacted"]
+        label = f"{question}, {found['rows'] / 1e6:g} M rows, in process, p50"
+        for peer in ("ClickHouse", "QuestDB"):
+            if (question, peer) in lines:
+                of = f"{peer}{', over HTTP' if peer == 'QuestDB' else ''}"
+                shown.append(
+                    parts.figure("stores", label, ours, "ms", baseline=lines[question, peer], of=of, most_times=1.0)
+                )
+        sunk = lines[question, "K2, four files a day"]
+        shown.append(parts.figure("stores", f"{question}, four files a day", sunk, "ms", baseline=ours, of="compacted"))
     return shown
 
 

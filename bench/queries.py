@@ -127,7 +127,8 @@ def real_week(table):
     return True
 
 
-def build(properties, rows, days):
+def build(properties, rows, days, *, real=True):
+    """The table of trades and whether the real week is in it."""
     catalog = open_named("k2", properties)
     ensure_tables(catalog, [builtin_table(kind) for kind in (DataType.TRADES, DataType.QUOTES)])
     table = catalog.load_table("market_data.trades")
@@ -136,7 +137,7 @@ def build(properties, rows, days):
     for day in range(days):
         for part in range(FILES_A_DAY):
             append(table, *day_part(rng, FIRST_DAY + timedelta(days=day), part, per_file))
-    return table, real_week(table)
+    return table, real and real_week(table)
 
 
 @contextmanager
