@@ -1,8 +1,10 @@
 """Topics as KafkaTopics. Strimzi's operators are not here: the test says what they would, on a definition of its own."""
 
+import time
+
 import pytest
 from k2_testing.cluster import Operator, RefusedError, grant, until
-from k2_testing.resources import feed, names_of, table
+from k2_testing.resources import events_of, feed, names_of, table
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180, func_only=True)]
 TOPICS = "/apis/kafka.strimzi.io/v1/namespaces/{}/kafkatopics"
@@ -66,6 +68,7 @@ def say(cluster, namespace, name, status, **more):
     found = {
         "conditions": [{"type": "Ready", "status": status, **more}],
         "observedGeneration": obj["metadata"]["generation"],
+        "topicName": obj["spec"]["topicName"],
     }
     cluster.request(
         "PATCH",
@@ -96,3 +99,40 @@ def test_topics_are_asked_for_waited_for_and_kept(cluster, with_strimzi, namespa
     cluster.delete("MarketFeed", namespace, "sim")
     until(lambda: cluster.get("MarketFeed", "sim", namespace) is None, "the feed stays")
     assert set(topics(cluster, namespace)) == set(found)
+
+
+def strimzi_lets_go(cluster, namespace, name):
+    """What Strimzi's topic operator writes about a topic that it is not to manage: it names none any more."""
+    obj = topics(cluster, namespace)[name]
+    assert obj["metadata"]["annotations"]["strimzi.io/managed"] == "false"
+    found = {"topicName": None, "observedGeneration": obj["metadata"]["generation"]}
+    cluster.request(
+        "PATCH",
+        f"{TOPICS.format(namespace)}/{name}/status",
+        json={"status": found},
+        headers={"Content-Type": "application/merge-patch+json"},
+    )
+
+
+def test_topics_are_released_only_after_strimzi_has_let_go(cluster, with_strimzi, namespace):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="fx"))
+    found = until(lambda: len(topics(cluster, namespace)) == 2 and topics(cluster, namespace), "no KafkaTopics")
+    for name in found:
+        say(cluster, namespace, name, "True")
+    cluster.until_condition("MarketFeed", namespace, "sim", "TopicsExist", "TopicsReady")
+    wishes = {"k2.dev/skip-drain": "true", "k2.dev/release-topics": "true"}
+    cluster.patch("MarketFeed", namespace, "sim", {"metadata": {"annotations": wishes}})
+    cluster.delete("MarketFeed", namespace, "sim")
+    cluster.until_condition("MarketFeed", namespace, "sim", "ReleasingTopics")
+    # Managed, a KafkaTopic takes its topic along: none may go before Strimzi has seen the annotation.
+    time.sleep(3)
+    assert set(topics(cluster, namespace)) == set(found)
+    first, second = sorted(found)
+    strimzi_lets_go(cluster, namespace, first)
+    until(lambda: set(topics(cluster, namespace)) == {second}, "a released KafkaTopic stays")
+    assert cluster.get("MarketFeed", "sim", namespace) is not None
+    strimzi_lets_go(cluster, namespace, second)
+    until(lambda: cluster.get("MarketFeed", "sim", namespace) is None, "the feed stays")
+    assert topics(cluster, namespace) == {}
+    assert "TopicsReleased" in {reason for reason, _ in events_of(cluster, namespace, "sim")}

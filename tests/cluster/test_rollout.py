@@ -1,0 +1,120 @@
+"""A new image on a real API server: so many feeds at once, the others say that they wait, and the author of a spec does not."""
+
+import pytest
+from k2_testing.cluster import Operator, grant, until
+from k2_testing.resources import feed, make_ready, names_of, table
+
+from k2.model.topics import AssetClass
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
+
+FEEDS = {f"f{number}": asset_class.value for number, asset_class in enumerate(AssetClass)}
+
+
+@pytest.fixture
+def upgraded(cluster, operator, namespace, platform, tmp_path):
+    """Starts an operator of this namespace alone, with an image and a limit; the one before is stopped."""
+    operator.kill()
+    grant(cluster, namespace, ["k2-registry"], watched=[namespace])
+    running = []
+
+    def start(image, limit):
+        for each in running:
+            each.stop()
+        settings = platform | {"operator": {"maxConcurrentRollouts": limit}, "images": {"workload": image}}
+        folder = tmp_path / image.replace(":", "-")
+        running.append(Operator(cluster, folder, namespace, settings, K2_OPERATOR_NAMESPACES=f'["{namespace}"]'))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    running[-1].stop()
+    operator.start()
+
+
+def image_of(cluster, namespace, name):
+    (deployment,) = names_of(cluster, namespace, "Deployment", name)
+    return cluster.get("Deployment", deployment, namespace)["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+def at(cluster, namespace, image):
+    return {name for name in FEEDS if image_of(cluster, namespace, name) == image}
+
+
+def until_some_are_at(cluster, namespace, image, names):
+    return until(lambda: at(cluster, namespace, image) & names, "the next ones do not get a turn")
+
+
+def up_to_date(cluster, namespace):
+    """Feeds by what they say of the rollout."""
+    found = {name: cluster.condition("MarketFeed", namespace, name, "UpToDate") for name in FEEDS}
+    return {name: each[1] if each else None for name, each in found.items()}
+
+
+def test_a_new_image_goes_through_the_feeds_in_groups(cluster, upgraded, namespace):
+    upgraded("k2-workloads:1", 2)
+    cluster.apply(table(namespace))
+    for name, asset_class in FEEDS.items():
+        cluster.apply(feed(namespace, name, assetClass=asset_class))
+    for name in FEEDS:
+        make_ready(cluster, namespace, name)
+    assert set(up_to_date(cluster, namespace).values()) == {"AsConfigured"}
+
+    upgraded("k2-workloads:2", 2)
+    until(lambda: len(at(cluster, namespace, "k2-workloads:2")) == 2, "two feeds are not rolled")
+    rolling = at(cluster, namespace, "k2-workloads:2")
+    until(
+        lambda: (
+            {name for name, reason in up_to_date(cluster, namespace).items() if reason == "RolloutWaiting"}
+            == set(FEEDS) - rolling
+        ),
+        "those that wait do not say so",
+    )
+    waiting = sorted(set(FEEDS) - rolling)
+    # What waits goes on as it was.
+    assert cluster.condition("MarketFeed", namespace, waiting[0])[0] == "True"
+    status, _, message = cluster.condition("MarketFeed", namespace, waiting[0], "UpToDate")
+    assert status == "False"
+    assert "at most 2 feeds are rolled at once" in message
+
+    # Its author does not wait.
+    cluster.patch("MarketFeed", namespace, waiting[0], {"spec": {"sink": {"commitInterval": "7s"}}})
+    until(lambda: image_of(cluster, namespace, waiting[0]) == "k2-workloads:2", "a changed spec waits", 10)
+    # Nor is what somebody deletes kept away.
+    (gone,) = names_of(cluster, namespace, "Deployment", waiting[1])
+    cluster.delete("Deployment", namespace, gone)
+    until(lambda: names_of(cluster, namespace, "Deployment", waiting[1]) == [gone], "it is not back", 10)
+
+    left = set(FEEDS)
+    while left:
+        turn = until_some_are_at(cluster, namespace, "k2-workloads:2", frozenset(left))
+        for name in turn:
+            make_new_pods_ready(cluster, namespace, name)
+        left -= turn
+    until(lambda: set(up_to_date(cluster, namespace).values()) == {"AsConfigured"}, "it does not come to an end")
+
+
+def make_new_pods_ready(cluster, namespace, name):
+    """Play the kubelet until the newest pods run and the old ones are gone."""
+    (deployment,) = names_of(cluster, namespace, "Deployment", name)
+
+    def finished():
+        cluster.run_pods(namespace, deployment)
+        found = cluster.get("Deployment", deployment, namespace)
+        conditions = {each["type"]: each["reason"] for each in found["status"].get("conditions", ())}
+        current = found["status"].get("observedGeneration", 0) >= found["metadata"]["generation"]
+        return current and conditions.get("Progressing") == "NewReplicaSetAvailable"
+
+    until(finished, f"{deployment} is not rolled", 30, pause=0.2)
+
+
+def test_a_restart_with_the_same_settings_rolls_nothing(cluster, upgraded, namespace):
+    upgraded("k2-workloads:1", 1)
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, "f0"))
+    make_ready(cluster, namespace, "f0")
+    (deployment,) = names_of(cluster, namespace, "Deployment", "f0")
+    before = cluster.get("Deployment", deployment, namespace)["metadata"]["generation"]
+    again = upgraded("k2-workloads:1", 3)
+    until(lambda: again.metrics().get('k2_operator_reconciles_total{kind="MarketFeed",outcome="ok"}'), "no reconcile")
+    assert cluster.get("Deployment", deployment, namespace)["metadata"]["generation"] == before
