@@ -22,7 +22,7 @@ from rich.table import Table
 from bench import parts
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("codec", "producer", "loader", "sink", "peers", "latency", "queries", "stores")
+NAMES = ("codec", "producer", "loader", "sink", "peers", "latency", "queries", "history", "stores")
 PEERS = {"peers", "stores"}
 
 
@@ -85,6 +85,8 @@ def run(wanted: set[str], *, quick: bool, keep: bool) -> tuple[dict, list[parts.
             place = stack.enter_context(parts.ground(keep=keep))
             on_ground(place, step, found, quick=quick, wanted=wanted)
     step("queries", lambda: in_folder("bench.queries", quick=quick), query_figures)
+    sizes = (200_000, 100, 20) if quick else (2_500_000, 1_000, 100)
+    step("history", lambda: in_folder("bench.history", quick=quick, sizes=sizes), history_figures)
     step("stores", lambda: in_folder("bench.stores", quick=quick), store_figures)
     return found, figures, failed
 
@@ -134,11 +136,11 @@ def module(name: str, *arguments: object) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def in_folder(name: str, *, quick: bool) -> dict:
+def in_folder(name: str, *, quick: bool, sizes: tuple[int, int, int] | None = None) -> dict:
     """Run a benchmark of queries, which writes its figures into a file."""
     import tempfile
 
-    rows, days, rounds = (2_000_000, 4, 40) if quick else (50_000_000, 20, 100)
+    rows, days, rounds = sizes or ((2_000_000, 4, 40) if quick else (50_000_000, 20, 100))
     with tempfile.TemporaryDirectory(prefix="k2-bench-") as folder:
         path = Path(folder) / "figures.json"
         command = [sys.executable, "-m", name, "--rows", rows, "--days", days, "--rounds", rounds, "--json", path]
@@ -196,6 +198,23 @@ def query_figures(found: dict) -> list[parts.Figure]:
         shown.append(parts.figure("queries", f"{question}, p99", api["p99_ms"], "ms"))
     shown.append(parts.figure("queries", "query service's memory", found["service_rss_mib"], "MiB"))
     return shown
+
+
+def history_figures(found: dict) -> list[parts.Figure]:
+    lines = {(line["question"], line["table"]): line["p50_ms"] for line in found["figures"]}
+    long = f"{found['days']} days"
+    return [
+        parts.figure(
+            "history",
+            f"{question} of one day among {long}, in process, p50",
+            lines[question, long],
+            "ms",
+            baseline=lines[question, "1 day"],
+            of="a table of that day",
+            most_times=1.5,
+        )
+        for question in ("summary", "trades")
+    ]
 
 
 def store_figures(found: dict) -> list[parts.Figure]:
