@@ -30,6 +30,13 @@ class Cron:
         """The CronJob's name."""
         return str(self.manifest["metadata"]["name"])
 
+    @property
+    def told(self) -> str:
+        """When it runs, for a person."""
+        if self.manifest["spec"].get("suspend"):
+            return "suspended"
+        return f"next at {self.due:%Y-%m-%d %H:%M} UTC" if self.due else ""
+
     def step(self, today: datetime, now: float) -> None:
         """Go on.
 
@@ -48,10 +55,11 @@ class Cron:
             elif not spec.get("suspend") and late <= timedelta(seconds=spec.get("startingDeadlineSeconds", 100)):
                 self._begin(now)
         if self.pod is not None and self._runs:
-            self.pod.step(now)
-            if now - self._began > spec["jobTemplate"]["spec"]["activeDeadlineSeconds"]:
-                self.pod.stop()
-                self.pod.phase, self.pod.message = Phase.FAILED, "it took longer than its deadline"
+            over = now - self._began - spec["jobTemplate"]["spec"]["activeDeadlineSeconds"]
+            if over <= 0:
+                self.pod.step(now)
+            else:
+                self._end(self.pod, over)
 
     @property
     def _runs(self) -> bool:
@@ -60,6 +68,13 @@ class Cron:
     def _next(self, today: datetime) -> datetime:
         spec = self.manifest["spec"]
         return next_run(spec["schedule"], spec["timeZone"], today)
+
+    def _end(self, pod: Pod, over: float) -> None:
+        """Have a run end that is over its deadline by so many seconds: asked first, by force after its grace. Not waited for."""
+        pod.terminate()
+        if not pod.running or over > pod.grace:
+            pod.stop(grace=0)
+            pod.phase, pod.message = Phase.FAILED, "it took longer than its deadline"
 
     def _begin(self, now: float) -> None:
         job = {

@@ -101,11 +101,9 @@ class Executor:
         """The state of every pod; of a CronJob that of its last run, or when the first one is due."""
         runs = [cron.pod for cron in self.crons if cron.pod is not None]
         due = [
-            PodStatus(
-                cron.name, "upkeep", "Scheduled", True, 0, None, {}, "", f"first at {cron.due:%Y-%m-%d %H:%M} UTC"
-            )
+            PodStatus(cron.name, "upkeep", "Scheduled", True, 0, None, {}, "", cron.told)
             for cron in self.crons
-            if cron.pod is None and cron.due is not None
+            if cron.pod is None
         ]
         return due + [
             PodStatus(
