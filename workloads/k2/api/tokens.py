@@ -27,7 +27,8 @@ from k2.model.topics import DataType
 from k2.query.requests import At, EventsQuery, SortKey, Window
 
 KEY_FILE = "page-token-key"
-_VERSION = 1
+_VERSION = 2
+Ends = tuple[tuple[str, int, int], ...]
 _MAC_BYTES = 16
 _LONGEST = 32_768
 # What of a question a token fixes; only the number of rows and their form may change from page to page.
@@ -40,8 +41,8 @@ class PageTokens:
 
     key: bytes
 
-    def seal(self, query: EventsQuery, snapshot_id: int, last: SortKey) -> str:
-        """The token of the page after `last`. `query` is what was asked for first."""
+    def seal(self, query: EventsQuery, snapshot_id: int, last: SortKey, ends: Ends = ()) -> str:
+        """The token of the page after `last`. `query` is what was asked for first, `ends` where its tail ended."""
         content = {
             "v": _VERSION,
             "table": query.data_type.value,
@@ -49,16 +50,17 @@ class PageTokens:
             "exchange": query.exchange,
             "window": (query.window.start_us, query.window.end_us),
             "fields": query.fields,
-            "at": (query.at.snapshot, query.at.as_of_us, query.at.pin),
+            "at": (query.at.snapshot, query.at.as_of_us, query.at.pin, query.at.hybrid),
             "since": query.since,
             "snapshot": snapshot_id,
+            "ends": ends,
             "last": last,
         }
         packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode())
         return base64.urlsafe_b64encode(self._mac(packed) + packed).decode().rstrip("=")
 
-    def open(self, token: str) -> tuple[EventsQuery, int, SortKey]:
-        """What `seal` was given.
+    def open(self, token: str) -> tuple[EventsQuery, At, SortKey]:
+        """The first question, which rows answered it, and where its page ended.
 
         Raises:
             UserError: it was not made with this key, or was changed.
@@ -82,7 +84,10 @@ class PageTokens:
             fields=tuple(held["fields"]),
             since=held["since"],
         )
-        return query, held["snapshot"], tuple((name, value) for name, value in held["last"])
+        at = At(snapshot=held["snapshot"])
+        if held["ends"]:  # later snapshots hold these rows too
+            at = At(ends=tuple((topic_id, partition, end) for topic_id, partition, end in held["ends"]))
+        return query, at, tuple((name, value) for name, value in held["last"])
 
     def resume(self, token: str, asked: EventsQuery, given: Collection[str]) -> tuple[EventsQuery, EventsQuery]:
         """The question that a token goes on with, and the one that was asked first.
@@ -95,7 +100,7 @@ class PageTokens:
         Raises:
             UserError: the token is of another table or question, or of none.
         """
-        first, snapshot_id, last = self.open(token)
+        first, at, last = self.open(token)
         if first.data_type is not asked.data_type:
             raise UserError(
                 "page_token is of another table", found=first.data_type.value, expected=asked.data_type.value
@@ -109,7 +114,7 @@ class PageTokens:
                     remedy="Send the token with the parameters of the first page, or alone",
                 )
         first = replace(first, limit=asked.limit)
-        return replace(first, at=At(snapshot=snapshot_id), after=last), first
+        return replace(first, at=at, after=last), first
 
     def _mac(self, packed: bytes) -> bytes:
         return hmac.digest(self.key, packed, sha256)[:_MAC_BYTES]

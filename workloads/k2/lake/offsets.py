@@ -15,6 +15,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Self
 
 from pyiceberg.table import Table
@@ -108,18 +110,21 @@ class OffsetMap:
     @classmethod
     def from_json(cls, text: str | None) -> Self:
         """The inverse of `to_json`; None is the empty map."""
-        if not text:
-            return cls()
-        return cls(
-            {
-                topic: TopicOffsets(
-                    held["id"],
-                    held["cluster"],
-                    {int(number): PartitionOffsets(*counts) for number, counts in held["partitions"].items()},
-                )
-                for topic, held in json.loads(text).items()
-            }
-        )
+        return cls(_topics(text)) if text else cls()
+
+
+@lru_cache(maxsize=64)  # every answer asks for the current snapshot's
+def _topics(text: str) -> Mapping[str, TopicOffsets]:
+    return MappingProxyType(
+        {
+            topic: TopicOffsets(
+                held["id"],
+                held["cluster"],
+                {int(number): PartitionOffsets(*counts) for number, counts in held["partitions"].items()},
+            )
+            for topic, held in json.loads(text).items()
+        }
+    )
 
 
 def ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:

@@ -115,6 +115,19 @@ class QueryConfig(_Config):
         default=None, description="File that the access log's lines are added to (JSON). None: the process's log."
     )
     cors_origins: tuple[str, ...] = Field(default=(), description="Origins whose pages may call the API.")
+    hybrid: bool = Field(
+        default=True,
+        description="Answers hold what the topics have beyond the tables, unless a question says otherwise (needs Kafka).",
+    )
+    tail_bytes: int = Field(
+        default=512 * 1024 * 1024, ge=1024 * 1024, description="Most memory of the topics' tails together."
+    )
+    tail_idle_seconds: float = Field(
+        default=300.0, gt=0, description="The tail of a table that nobody asked about for so long is released."
+    )
+    tail_wait_seconds: float = Field(
+        default=2.0, ge=0, description="How long the first question about a table waits for its tail."
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=_Config)

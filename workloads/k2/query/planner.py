@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableReader, TableState
 from k2.lake.scan import DataFileRef, SnapshotFiles
+from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.tally import tally
@@ -43,8 +44,8 @@ class Pinned:
         """The columns as they were at that snapshot."""
         return self.state.columns(self.snapshot)
 
-    def provenance(self, chosen: Sequence[DataFileRef] = ()) -> Provenance:
-        """What an answer from the chosen files was read from."""
+    def provenance(self, chosen: Sequence[DataFileRef] = (), tail: pa.Table | None = None) -> Provenance:
+        """What an answer from the chosen files and these rows of the tail was read from."""
         return Provenance(
             self.state.identifier,
             self.snapshot,
@@ -52,7 +53,31 @@ class Pinned:
             len(chosen),
             len(self.files.files) - len(chosen),
             self.tail,
+            None if self.tail is None else 0 if tail is None else tail.num_rows,
+            self.sight.is_partial,
         )
+
+    def clipped(self, at: At) -> tuple[tuple[str, int, int], ...]:
+        """The ends of `at` that rows of this snapshot and its tail go beyond.
+
+        Raises:
+            WorldError: the rows up to there are not all to be had now.
+        """
+        held = {} if self.snapshot is None else self.snapshot.offsets.topics
+        in_files = {
+            (each.topic_id, number): part.next for each in held.values() for number, part in each.partitions.items()
+        }
+        in_tail = {} if self.tail is None else {(topic, number): to for topic, number, to in self.tail.ends}
+        beyond: list[tuple[str, int, int]] = []
+        for topic_id, partition, end in at.ends:
+            there = max(in_files.get((topic_id, partition), 0), in_tail.get((topic_id, partition), 0))
+            if there < end:
+                raise WorldError(
+                    "The rows beyond the table's snapshot that the first page was read from are not at hand now"
+                )
+            if there > end:
+                beyond.append((topic_id, partition, end))
+        return tuple(beyond)
 
     def _newest_us(self) -> int | None:
         """Time of the newest event that may be seen."""
@@ -81,6 +106,10 @@ class Planner:
         self.sight.check(data_type)
         return self.reader.state(self.tables[data_type])
 
+    def tails_for(self, at: At) -> TailSource | None:
+        """Where the rows beyond the snapshot come from; None where there shall be none."""
+        return None if at.is_past or at.hybrid is False else self.tails
+
     def snapshot(self, data_type: DataType, at: At) -> SnapshotInfo | None:
         """The snapshot that answers, without its files; raises as `pin` does."""
         return resolve(self.state(data_type), at, time.time_ns() // 1000)
@@ -94,7 +123,7 @@ class Planner:
             TableMissingError, WorldError: see `TableReader.state`.
         """
         started = time.perf_counter()
-        tails = None if at.is_past or at.hybrid is False else self.tails
+        tails = self.tails_for(at)
         # Nothing that lies between the snapshot and its tail may be trimmed before both are chosen.
         with nullcontext() if tails is None else tails.held(self.tables[data_type]):
             state = self.state(data_type)

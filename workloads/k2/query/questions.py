@@ -86,14 +86,14 @@ class Questions:
             rows, last = paging.page(self._engine, label, relation, which, query, one_series=one_series)
             note = self._why_nothing(pinned, query) if not rows.num_rows else None
             metrics.QUERY_ROWS.labels(label).inc(rows.num_rows)
-            return Events(rows, bool(last), pinned.provenance(relation.files), note, last)
+            return Events(rows, bool(last), pinned.provenance(relation.files, relation.tail), note, last)
 
     def stream(self, query: EventsQuery, *, batch_rows: int = 65_536) -> EventStream:
         """The answer of `events` for any limit, read while it is taken; raises as `events` does, from its batches too."""
         pinned, relation, which, _ = self._prepared(query)
         return EventStream(
             schema=arrow_schema(pinned.columns, names=query.fields),
-            provenance=pinned.provenance(relation.files),
+            provenance=pinned.provenance(relation.files, relation.tail),
             limit=query.limit,
             order=sql.order_of(relation),
             source=paging.in_order(self._engine, relation, which, query, batch_rows=batch_rows),
@@ -109,6 +109,7 @@ class Questions:
             # Files that end before the page begins need not be looked at.
             window = Window(instant, window.end_us)
             which = replace(which, start_us=instant)
+        which = replace(which, before=pinned.clipped(query.at))
         relation = self._planner.plan(pinned, query.symbols, query.exchange, window)
         venues = {query.exchange}
         if query.exchange is None:
@@ -118,6 +119,15 @@ class Questions:
             relation, beyond = changes.added(earlier, pinned, relation)
             which = replace(which, beyond=beyond)
         return pinned, relation, which, len(query.symbols) == 1 and venues != {None}
+
+    def is_hybrid(self, at: At) -> bool:
+        """Whether answers hold more than a snapshot."""
+        return self._planner.tails_for(at) is not None
+
+    def close(self) -> None:
+        """Stop following topics."""
+        if self._planner.tails is not None:
+            self._planner.tails.close()
 
     def summary(self, query: SummaryQuery) -> Summary:
         """OHLCV and VWAP of a trading date, exact: of all its prints, or of those in the regular session.
@@ -163,7 +173,7 @@ class Questions:
                 trade_count=row["trade_count"],
                 first_us=micros(min(row["first_times"])),
                 last_us=micros(max(row["last_times"])),
-                provenance=pinned.provenance(relation.files),
+                provenance=pinned.provenance(relation.files, relation.tail),
                 session=query.session,
             )
 
@@ -191,7 +201,7 @@ class Questions:
             relation = self._planner.plan(pinned, (), exchange, Window())
             found = self._directory.symbols(relation)
             wanted = [info for info in found if exchange is None or info.exchange == exchange]
-            return Symbols(wanted, pinned.provenance(relation.files))
+            return Symbols(wanted, pinned.provenance(relation.files, relation.tail))
 
     def date_range(self, data_type: DataType, symbol: str, exchange: str | None = None, at: At = CURRENT) -> SymbolInfo:
         """First and last event of a symbol; `NotFoundError` when there is none, `AmbiguousSymbolError` as for events."""

@@ -110,13 +110,17 @@ class Window:
 class At:
     """Which snapshot answers: one by its id, the one that was current at a time, a pin's, or (none given) the current one.
 
-    `hybrid`: with what the topics hold beyond the current snapshot (True), without it (False), or as the service does.
+    Attributes:
+        hybrid: with what the topics hold beyond the current snapshot (True), without it (False), or as the service does.
+        ends: (topic id, partition, offset): only rows before that offset, wherever they are by now. What an answer with a
+            tail had, its later pages have.
     """
 
     snapshot: int | None = None
     as_of_us: int | None = None
     pin: str | None = None
     hybrid: bool | None = None
+    ends: tuple[tuple[str, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.hybrid and self.is_past:
@@ -138,9 +142,7 @@ class At:
         return replace(self, hybrid=False)
 
     @classmethod
-    def parse(
-        cls, snapshot: str | None, as_of: str | None, pin: str | None = None, hybrid: bool | None = None
-    ) -> At:
+    def parse(cls, snapshot: str | None, as_of: str | None, pin: str | None = None, hybrid: bool | None = None) -> At:
         """From texts, each of which may be absent."""
         if snapshot is not None and not re.fullmatch(r"[0-9]{1,19}", snapshot.strip()):
             raise UserError("snapshot is not a snapshot's id", found=snapshot, expected="an integer from /v1/snapshots")

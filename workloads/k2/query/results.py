@@ -42,6 +42,8 @@ class Provenance:
     Attributes:
         complete_until_us: time of the newest event in the snapshot and the tail (µs since 1970 UTC); None for an empty table.
         tail: what was read beyond the snapshot; None: nothing was asked for beyond it.
+        tail_rows: rows of the tail that are about the question, before its limit; None: not counted.
+        is_partial: whether the one who asks sees a part of the table.
     """
 
     table: str
@@ -50,6 +52,8 @@ class Provenance:
     files_scanned: int = 0
     files_skipped: int = 0
     tail: Tail | None = None
+    tail_rows: int | None = None
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class Filter:
     Attributes:
         after: only rows that come later in the order.
         beyond: (topic id, partition, offset): only rows that are not before that offset of that partition.
+        before: (topic id, partition, offset): only rows that are before that offset of that partition.
     """
 
     symbols: tuple[str, ...] = ()
@@ -73,6 +74,7 @@ class Filter:
     end_us: int | None = None
     after: SortKey = ()
     beyond: tuple[tuple[str, int, int], ...] = ()
+    before: tuple[tuple[str, int, int], ...] = ()
 
 
 def events(
@@ -95,7 +97,7 @@ def events(
     condition, params = where(relation, which)
     read = None
     if fields:
-        beyond = LINEAGE if which.beyond else ()
+        beyond = LINEAGE if which.beyond or which.before else ()
         read = {*fields, *order, *beyond, *(name for name, _ in which.after), "symbol", "exchange", *_TIMES}
     sql = (
         f"SELECT {', '.join(_name(column.name) for column in chosen if duck_type(column) is not None)} "
@@ -256,10 +258,12 @@ def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
             clauses.append(f"{time} {operator} TIMESTAMPTZ '{iso(bound)}'")
     if which.after:
         clauses.append(_later(which.after, params))
-    for number, (topic_id, partition, offset) in enumerate(which.beyond):
+    sides = [("<", each) for each in which.beyond] + [(">=", each) for each in which.before]
+    for number, (operator, (topic_id, partition, offset)) in enumerate(sides):
         params[f"topic_{number}"] = topic_id
         clauses.append(
-            f"NOT (kafka_topic_id = $topic_{number} AND kafka_partition = {int(partition)} AND kafka_offset < {int(offset)})"
+            f"NOT (kafka_topic_id = $topic_{number} AND kafka_partition = {int(partition)} "
+            f"AND kafka_offset {operator} {int(offset)})"
         )
     return (" WHERE " + " AND ".join(clauses) if clauses else ""), params
 

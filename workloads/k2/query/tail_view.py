@@ -63,6 +63,11 @@ class Tail:
         """Time of the newest event; None when there is none."""
         return self.view.newest_us
 
+    @property
+    def ends(self) -> tuple[tuple[str, int, int], ...]:
+        """(topic id, partition, offset) up to which the rows reach."""
+        return tuple((each.topic_id, number, to) for each in self.topics for number, (_, to) in each.ranges.items())
+
     def rows(self, wanted: Wanted, sight: Sight, columns: Sequence[ColumnInfo]) -> pa.Table | None:
         """The rows asked for that may be seen, with these columns (null where the rows have none); None: no row."""
         found = select(self.view.blocks, self.view.reach, wanted)
@@ -83,6 +88,10 @@ class TailSource(Protocol):
         self, state: TableState, snapshot: SnapshotInfo | None, files: SnapshotFiles, data_type: DataType
     ) -> Tail:
         """The tail after a snapshot. Never fails: see `Tail.problem`."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading."""
         ...
 
     def wait(self, identifier: str, tail: Tail, timeout: float) -> bool:

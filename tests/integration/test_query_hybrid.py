@@ -1,0 +1,225 @@
+"""Answers from a snapshot and its topic's tail, on a real broker, registry, catalog and real sinks."""
+
+import signal
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from k2_testing.events import START_US, message_id
+from k2_testing.lake import TRADES, catalog_properties
+from k2_testing.sinks import SYMBOLS, Pipeline, eventually
+
+from k2.bus.producer import EventProducer
+from k2.lake.catalog import load_table, open_named
+from k2.lake.reader import TableReader
+from k2.model.topics import DataType
+from k2.query.engine import Engine, Limits
+from k2.query.hybrid import Tails
+from k2.query.planner import Planner
+from k2.query.questions import Questions
+from k2.query.requests import At, EventsQuery, SummaryQuery, to_datetime
+
+pytestmark = pytest.mark.real
+
+TABLES = {DataType.TRADES: TRADES, DataType.QUOTES: "market_data.quotes"}
+NUMBER = {symbol: [n for n in range(20_000) if SYMBOLS[n % len(SYMBOLS)] == symbol] for symbol in SYMBOLS}
+
+
+@pytest.fixture
+def pipeline(tmp_path, kafka, registry, free_topic):
+    made = Pipeline(tmp_path, kafka, registry, free_topic())
+    yield made
+    made.close()
+
+
+@contextmanager
+def asking(pipeline, **options):
+    properties = catalog_properties(pipeline.folder)
+    reader = TableReader(lambda: open_named("k2", properties))
+    tails = Tails(
+        reader,
+        lambda identifier: load_table(open_named("k2", properties), identifier),
+        pipeline.kafka,
+        pipeline.registry,
+        **{"wait_seconds": 20.0} | options,
+    )
+    engine = Engine(Limits(timeout_seconds=60))
+    questions = Questions(Planner(reader, TABLES, tails=tails), engine)
+    try:
+        yield questions
+    finally:
+        questions.close()
+        engine.close()
+
+
+def ids_of(questions, **options):
+    """Ids in an answer about all symbols, and what it says of its sources."""
+    found = questions.events(EventsQuery(DataType.TRADES, limit=1_000_000, **options))
+    return found.rows["message_id"].to_pylist(), found.provenance
+
+
+def as_uuid(number):
+    text = message_id(number).hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def assert_whole(ids, sent):
+    """Every id once, and of each symbol (one partition holds all of it) a prefix of what was sent."""
+    seen = Counter(ids)
+    assert max(seen.values(), default=1) == 1, "an event stands there twice"
+    for numbers in sent.values():
+        there = [as_uuid(number) in seen for number in numbers]
+        assert there == sorted(there, reverse=True), "an event is missing among others that are there"
+
+
+def by_symbol(stop):
+    return {symbol: [n for n in range(stop) if SYMBOLS[n % len(SYMBOLS)] == symbol] for symbol in SYMBOLS}
+
+
+def committed(pipeline, stop):
+    """Send events and let a sink bring them into the table."""
+    pipeline.produce(0, stop)
+    pipeline.finish()
+
+
+def test_what_the_sink_has_yet_to_commit_is_in_the_answer_once(pipeline):
+    committed(pipeline, 1_000)
+    pipeline.produce(1_000, 1_500)
+    with asking(pipeline) as questions:
+        ids, said = ids_of(questions)
+        assert Counter(ids) == Counter(map(as_uuid, range(1_500)))
+        assert said.tail.problem is None
+        assert said.tail_rows == 500
+        assert said.complete_until_us == START_US + 1_499_000
+        (topic,) = said.tail.topics
+        assert sum(to - start for start, to in topic.ranges.values()) == 500
+        alone, without = ids_of(questions, at=At(hybrid=False))
+        assert Counter(alone) == Counter(map(as_uuid, range(1_000)))
+        assert without.tail is None
+
+
+def test_a_summary_and_a_page_hold_the_tail_too(pipeline):
+    committed(pipeline, 800)
+    pipeline.produce(800, 1_600)
+    with asking(pipeline) as questions:
+        day = to_datetime(START_US).date() + timedelta(days=1)
+        found = questions.summary(SummaryQuery("BHP", day, "ASX"))
+        assert found.trade_count == 200
+        first = questions.events(EventsQuery(DataType.TRADES, ("BHP",), limit=150))
+        assert first.more
+        pipeline.finish()  # the second page finds in files what the first one had from the topic
+        pipeline.produce(1_600, 1_700)
+        at = At(ends=first.provenance.tail.ends)
+        second = questions.events(EventsQuery(DataType.TRADES, ("BHP",), limit=150, at=at, after=first.last))
+        ids = first.rows["message_id"].to_pylist() + second.rows["message_id"].to_pylist()
+        assert ids == [as_uuid(n) for n in range(1_600) if SYMBOLS[n % len(SYMBOLS)] == "BHP"]
+
+
+def test_dead_letters_and_duplicates_are_no_rows(pipeline):
+    committed(pipeline, 500)
+    pipeline.produce(400, 700)  # 100 that the table has
+    pipeline.produce(600, 800)  # 100 that the tail has
+    with EventProducer(pipeline.kafka, topic=pipeline.topic, data_type=DataType.TRADES, schema_id=0) as producer:
+        producer.produce(b"no event at all", "BHP")
+        producer.produce(None, "BHP")
+        producer.flush()
+    with asking(pipeline) as questions:
+        ids, said = ids_of(questions)
+        assert Counter(ids) == Counter(map(as_uuid, range(800)))
+        assert said.tail_rows == 300
+        pipeline.finish()
+        after, said = ids_of(questions)
+        assert Counter(after) == Counter(ids)
+        assert said.tail_rows == 0
+
+
+def test_a_tail_beyond_the_budget_says_up_to_where_it_is_complete(pipeline):
+    committed(pipeline, 100)
+    pipeline.produce(100, 20_000)
+    with asking(pipeline, budget_bytes=500_000) as questions:
+        ids, said = ids_of(questions)
+        assert_whole(ids, by_symbol(20_000))
+        assert 100 < len(ids) < 20_000
+        eventually(lambda: "longer than the service keeps" in (ids_of(questions)[1].tail.problem or ""), "says so")
+        assert said.complete_until_us < START_US + 19_999_000
+        pipeline.finish()
+        eventually(lambda: len(ids_of(questions)[0]) == 20_000, "goes on when the table has what was held")
+        assert_whole(ids_of(questions)[0], by_symbol(20_000))
+
+
+def test_without_kafka_the_table_answers_alone_and_says_so(pipeline, kafka):
+    committed(pipeline, 300)
+    kafka.stop()
+    try:
+        with asking(pipeline, wait_seconds=1.0) as questions:
+            ids, said = ids_of(questions)
+            assert Counter(ids) == Counter(map(as_uuid, range(300)))
+            assert said.tail.problem
+            eventually(lambda: "Kafka" in (ids_of(questions)[1].tail.problem or ""), "says why", 60)
+            began = time.monotonic()
+            ids_of(questions)
+            assert time.monotonic() - began < 1.0, "only the first question waits"
+            kafka.start()
+            pipeline.produce(300, 400)
+            eventually(lambda: len(ids_of(questions)[0]) == 400, "goes on when Kafka is back", 90)
+    finally:
+        kafka.start()
+
+
+def test_the_tail_of_a_table_that_nobody_asks_about_is_released(pipeline):
+    committed(pipeline, 100)
+    pipeline.produce(100, 200)
+    with asking(pipeline, idle_seconds=1.0) as questions:
+        assert len(ids_of(questions)[0]) == 200
+        tails = questions._planner.tails
+        eventually(lambda: not tails._followed and tails._budget.used == 0, "released", 30)
+        assert len(ids_of(questions)[0]) == 200
+
+
+def test_every_answer_is_whole_while_a_sink_commits_is_killed_and_comes_back(pipeline):
+    """Questions without a pause, while events flow and sinks die at each point of a commit."""
+    total = 20_000
+    committed(pipeline, 200)
+    sent = threading.Event()
+
+    def flow():
+        for low in range(200, total, 400):
+            pipeline.produce(low, min(low + 400, total), per_batch=400)
+        sent.set()
+
+    def sinks():
+        for kill in ("before:2", "during:2", "after:2"):
+            process = pipeline.sink(interval=0.2, kill=kill)
+            process.wait(60)
+        last = pipeline.sink(interval=0.2)
+        sent.wait(120)
+        time.sleep(1)
+        last.send_signal(signal.SIGSTOP)  # down, with its last batch on its way
+        time.sleep(1)
+        last.kill()
+
+    threads = [threading.Thread(target=flow), threading.Thread(target=sinks)]
+    symbols = by_symbol(total)
+    with asking(pipeline) as questions:
+        before, answers, sources = 0, 0, Counter()
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            ids, said = ids_of(questions)
+            assert_whole(ids, symbols)
+            assert len(ids) >= before, "an event was seen and is gone"
+            before, answers = len(ids), answers + 1
+            sources[said.snapshot.id] += 1
+            assert said.tail.problem is None
+        for thread in threads:
+            thread.join()
+        eventually(lambda: len(ids_of(questions)[0]) == total, "all that was sent")
+        pipeline.finish()
+        ids, said = ids_of(questions)
+        assert Counter(ids) == Counter(map(as_uuid, range(total)))
+    assert answers > 20
+    assert len(sources) > 3, "the sink did not commit meanwhile: nothing was proven"
+    assert pipeline.audit().ok
