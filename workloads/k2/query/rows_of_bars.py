@@ -87,7 +87,7 @@ def bar_rows(
     columns = {name: column.take(index) for name, column in figures.items()}
     columns["volume"] = columns["volume"].fill_null(pa.scalar(0, pa.decimal128(38, 8)))
     columns["trade_count"] = columns["trade_count"].fill_null(0)
-    if carry:
+    if carry and len(bars):
         held = (before >= 0) & (calendar.index(bars.start)[before] == day)
         price = figures["close"].take(pa.array(before, mask=~held))
         for name in (*_PRICES, "twap"):
