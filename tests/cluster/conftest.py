@@ -1,68 +1,89 @@
-"""The test cluster: the one of KUBECONFIG, or a control plane built from Go modules (everything but pods is real)."""
+"""The cluster that these tests run on, and the operator at work in it.
+
+`provided` alone decides: the cluster of KUBECONFIG, else one of kind, else a control plane built from Go modules, on which everything
+but pods is real. Tests that need pods skip where there are none; all others say themselves when a pod runs, on any cluster: in
+their namespaces pods ask for more than a node has.
+"""
 
 import os
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from k2_testing.cluster import Cluster, Operator, crds, grant, until
+from k2_testing.cluster import Cluster, Operator, grant, until, with_definitions
 from k2_testing.controlplane import ControlPlane, UnavailableError
+from k2_testing.kind import Kind
+from k2_testing.parts import running_kafka, running_registry
 
-from k2_operator.local.kafka import LocalKafka
-from k2_operator.local.registry import LocalRegistry
+
+def pytest_collection_modifyitems(items):
+    """The dearest last: what they start then runs beside no other test."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: here in item.path.parents)
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """A cluster, by its kubeconfig. `pods` is kind's handle, or the reason why there are no pods to be had."""
+
+    kubeconfig: Path
+    pods: Kind | str
+
+
+@pytest.fixture(scope="session")
+def provided(request, tmp_path_factory):
+    """The cluster, in the order that docs/operator.md states."""
+    folder = tmp_path_factory.mktemp("provided")
+    if path := os.environ.get("KUBECONFIG"):
+        yield Provided(Path(path), kind_or_reason(Path(path), folder))
+        return
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(Kind.made(folder))
+        except UnavailableError as reason:
+            yield Provided(request.getfixturevalue("control_plane"), str(reason))
+        else:
+            yield Provided(made.kubeconfig, made)
+
+
+def kind_or_reason(kubeconfig, folder):
+    try:
+        return Kind.given(kubeconfig, folder)
+    except UnavailableError as reason:
+        return str(reason)
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory):
+    """The kubeconfig of a control plane without nodes, with an administrator's rights."""
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(ControlPlane.made(tmp_path_factory.mktemp("control-plane")))
+        except UnavailableError as reason:
+            pytest.skip(str(reason))
+        yield made.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def cluster(provided) -> Cluster:
+    """A client of the cluster, with K2's definitions in it."""
+    return with_definitions(provided.kubeconfig)
 
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory):
     """A broker of the cluster's own: hundreds of feeds make topics that other tests would take for theirs."""
-    folder = tmp_path_factory.mktemp("cluster-parts")
-    broker = LocalKafka(folder / "kafka", logs=folder / "logs", run_dir=folder / "run")
-    broker.start()
-    yield broker
-    broker.stop()
+    with running_kafka(tmp_path_factory.mktemp("cluster-kafka")) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory):
     """A registry of the cluster's own, for the same reason."""
-    folder = tmp_path_factory.mktemp("cluster-registry")
-    service = LocalRegistry(folder / "registry", logs=folder / "logs", run_dir=folder / "run")
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture(scope="session")
-def control_plane(tmp_path_factory):
-    """A kubeconfig's path with an administrator's rights."""
-    if given := os.environ.get("KUBECONFIG"):
-        yield Path(given)
-        return
-    try:
-        started = ControlPlane(tmp_path_factory.mktemp("control-plane"))
-    except UnavailableError as reason:
-        pytest.skip(str(reason))
-    try:
-        started.start()
-        yield started.kubeconfig
-    finally:
-        started.stop()
-
-
-@pytest.fixture(scope="session")
-def cluster(control_plane) -> Cluster:
-    """The cluster, with K2's definitions."""
-    found = Cluster(control_plane)
-    for each in crds():
-        found.apply(each)
-    for plural in ("marketfeeds", "icebergtables"):
-        until(lambda plural=plural: served(found, plural), f"{plural} are not served")
-    return found
-
-
-def served(cluster, plural) -> bool:
-    definition = cluster.get("CustomResourceDefinition", f"{plural}.k2.dev")
-    conditions = (definition or {}).get("status", {}).get("conditions") or ()
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+    with running_registry(tmp_path_factory.mktemp("cluster-registry")) as service:
+        yield service
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +104,7 @@ def platform(kafka, registry, tmp_path_factory) -> dict:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def operator(cluster, platform, tmp_path_factory):
     """The operator at work in the whole cluster, under the chart's rules. Who stops it starts it again."""
     make_namespace(cluster, "k2-system")
@@ -94,6 +115,8 @@ def operator(cluster, platform, tmp_path_factory):
     running.start()
     yield running
     assert running.stop() == 0
+    for kind in ("ClusterRoleBinding", "ClusterRole"):
+        cluster.delete(kind, None, "k2-operator-k2-system")
 
 
 def make_namespace(cluster, name):
@@ -107,11 +130,19 @@ def make_secret(cluster, namespace):
     cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"username": "k2"}})
 
 
+def keep_off_nodes(cluster, namespace):
+    """No node has a thousand cores: a pod that asks for nothing else is never started, so a test may say that it runs."""
+    limit = {"type": "Container", "defaultRequest": {"cpu": "1000"}}
+    metadata = {"name": "off-nodes", "namespace": namespace}
+    cluster.apply({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": [limit]}})
+
+
 @pytest.fixture
 def namespace(cluster, unique):
     """A namespace of this test's own, emptied at the end."""
     name = make_namespace(cluster, f"k2-{unique}")
     make_secret(cluster, name)
+    keep_off_nodes(cluster, name)
     yield name
     for feed in cluster.list("MarketFeed", name):
         where = feed["metadata"]["name"]
@@ -122,3 +153,12 @@ def namespace(cluster, unique):
         cluster.delete("IcebergTable", name, table["metadata"]["name"])
     until(lambda: not cluster.list("IcebergTable", name), "tables are left")
     cluster.delete("Namespace", None, name)
+
+
+@pytest.fixture
+def measured(capsys):
+    """Takes a figure by name; all are shown at the end of the test."""
+    found = {}
+    yield found.__setitem__
+    with capsys.disabled():
+        sys.stdout.write(f"\n{found}\n")

@@ -3,38 +3,60 @@
 The tests of this file are one story and run in its order.
 """
 
+import json
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from k2_testing.kind import NAMESPACE, ROOT, Kind, build_images, require_tools, until
+from k2_testing import images
+from k2_testing.cluster import until as ask_until
+from k2_testing.controlplane import UnavailableError
+from k2_testing.kind import INGRESS, NAMESPACE, ROOT, Kind
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(2700)]
 
-PARTS = Path(__file__).parent / "values" / "parts.yaml"
-TRADES = 66_000
-QUOTES = 132_000
+HERE = Path(__file__).parent
+PARTS = ("parts", str(ROOT / "charts" / "dev"), "-f", str(HERE / "values" / "parts.yaml"))
+K2 = (
+    *("k2", str(ROOT / "charts" / "k2"), "-f", str(ROOT / "charts" / "k2" / "values-dev.yaml")),
+    *("-f", str(HERE / "values" / "ingress.yaml")),
+)
+HOST = "k2.localhost"
+# Of the sample feed `sim`, for one seed.
+LOADED = {"market_data.trades": 66_000, "market_data.quotes": 132_000}
+until = partial(ask_until, pause=0.25)
 
 
 @pytest.fixture(scope="module")
-def kind(tmp_path_factory):
-    """A cluster with everything installed; its namespace admits restricted pods only."""
-    require_tools()
-    images = build_images()
-    cluster = Kind(tmp_path_factory.mktemp("kind"))
+def kind(provided):
+    """A cluster with everything installed; the namespace admits restricted pods only."""
+    if not isinstance(provided.pods, Kind):
+        pytest.skip(provided.pods)
+    cluster = provided.pods
     try:
-        cluster.create()
-        cluster.load(*images)
-        cluster.kubectl("create", "namespace", NAMESPACE)
+        cluster.load(*images.build())
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    try:
         cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-        cluster.helm("install", "parts", str(ROOT / "charts" / "dev"), "-f", str(PARTS), "--wait", "--timeout=5m")
-        values = str(ROOT / "charts" / "k2" / "values-dev.yaml")
-        # Without --wait: the query service is ready when there are tables.
-        cluster.helm("install", "k2", str(ROOT / "charts" / "k2"), "-f", values)
-        cluster.kubectl("rollout", "status", "deployment/k2-operator", "--timeout=3m", timeout=200)
+        cluster.kubectl("apply", "-f", str(HERE / "ingress.yaml"))
+        cluster.helm("install", *PARTS, "--wait", "--timeout=5m")
+        install(cluster)
         yield cluster
     finally:
-        cluster.delete()
+        cluster.empty()
+
+
+def install(cluster):
+    """K2 itself. The query service is ready only when there are tables, so it is not waited for."""
+    cluster.helm("install", *K2, "--take-ownership")  # of definitions that other tests have applied
+    until(lambda: available(cluster, "k2-operator"), "no operator", 180, why=cluster.what_is_wrong)
+
+
+def available(cluster, name):
+    return cluster.get("deployment", name)["status"].get("availableReplicas")
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +71,14 @@ def applied(kind):
     return time.monotonic()
 
 
-def test_from_apply_to_the_first_row_by_rest_in_a_minute(kind, key, applied, record_property):
+def test_from_apply_to_the_first_row_by_rest_in_a_minute(kind, key, applied, measured):
     def first_row():
         status, body = kind.ask("/v1/trades?symbol=ACME&limit=1", key)
         return body["data"] if status == 200 else None
 
-    (row,) = until(first_row, "no row by REST", 180, kind.what_is_wrong)
+    (row,) = until(first_row, "no row by REST", 180, why=kind.what_is_wrong)
     seconds = time.monotonic() - applied
-    record_property("seconds", round(seconds, 1))
+    measured("first_row_seconds", round(seconds, 1))
     assert row["symbol"] == "ACME"
     assert seconds < 60
 
@@ -69,7 +91,7 @@ def test_feeds_become_ready_and_kubectl_wait_says_so(kind, applied):
 
 
 def test_every_event_is_in_the_table_once(kind, key, applied):
-    assert _rows(kind, key) == {"market_data.trades": TRADES, "market_data.quotes": QUOTES}
+    assert rows(kind, key, LOADED) == LOADED
 
 
 def test_helm_test_passes(kind, applied):
@@ -77,7 +99,24 @@ def test_helm_test_passes(kind, applied):
 
 
 def test_a_request_without_a_key_is_refused(kind, applied):
+    assert kind.ask("/v1/symbols")[0] == 401
     assert kind.ask("/v1/symbols", "wrong")[0] == 401
+
+
+def test_the_ingress_answers_its_host_as_the_service_does(kind, key, applied):
+    ask = partial(kind.ask, port=INGRESS, host=HOST)
+    path = "/v1/trades?symbol=ACME&limit=3"
+    until(lambda: ask(path, key)[0] == 200, "no answer", 60, why=lambda: ingress(kind))
+    body = ask(path, key)[1]
+    assert body["data"] == kind.ask(path, key)[1]["data"]
+    assert len(body["data"]) == 3
+    assert ask(path)[0] == 401
+    assert ask("/metrics", key)[0] == 404
+    assert kind.ask(path, key, port=INGRESS, host="other.localhost")[0] == 404
+
+
+def ingress(kind):
+    return kind.kubectl("logs", "deploy/ingress", "--tail=20", check=False)
 
 
 def test_a_wrong_field_is_refused_by_the_api_server(kind):
@@ -96,16 +135,12 @@ def test_a_deleted_sink_is_back_in_seconds(kind, applied):
         found = [item for item in kind.get("deployments")["items"] if item["metadata"]["name"] == name]
         return found and found[0]["metadata"]["uid"] != before
 
-    until(back, "the sink is not back", 20, kind.what_is_wrong)
+    until(back, "the sink is not back", 20, why=kind.what_is_wrong)
     assert time.monotonic() - started < 3
 
 
 def test_an_operator_that_is_killed_restarts_no_workload(kind, applied):
-    def pods():
-        found = kind.get("pods", "-l", "app.kubernetes.io/component in (sink, query)")["items"]
-        # One that the test before deleted may still be on its way out.
-        return sorted(pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"])
-
+    pods = partial(kind.pods, "app.kubernetes.io/component in (sink, query)")
     kind.kubectl("wait", "--for=condition=Available", "deployment", "--all", "--timeout=2m", timeout=150)
     before = pods()
     kind.kubectl("delete", "pod", "-l", "app.kubernetes.io/component=operator", "--grace-period=0", "--force")
@@ -115,49 +150,87 @@ def test_an_operator_that_is_killed_restarts_no_workload(kind, applied):
 
 
 def test_a_suspended_feed_runs_nothing_and_goes_on_where_it_was(kind, key, applied):
-    def sinks():
-        return [
-            pod
-            for pod in kind.get("pods", "-l", "k2.dev/feed=sim,app.kubernetes.io/component=sink")["items"]
-            if "deletionTimestamp" not in pod["metadata"]
-        ]
-
+    sinks = "k2.dev/feed=sim,app.kubernetes.io/component=sink"
     kind.kubectl("patch", "marketfeed", "sim", "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    until(lambda: not sinks(), "sinks still run", 60, kind.what_is_wrong)
+    until(lambda: not kind.pods(sinks), "sinks still run", 60, why=kind.what_is_wrong)
     kind.kubectl("patch", "marketfeed", "sim", "--type=merge", "-p", '{"spec":{"suspend":false}}')
     kind.kubectl("wait", "--for=condition=Ready", "marketfeed/sim", "--timeout=2m", timeout=150)
-    assert _rows(kind, key) == {"market_data.trades": TRADES, "market_data.quotes": QUOTES}
+    assert rows(kind, key) == LOADED
+
+
+def test_a_feed_is_scaled_as_a_deployment_is(kind, key, applied):
+    def available():
+        found = kind.get("deployments", "-l", "k2.dev/feed=sim,app.kubernetes.io/component=sink")["items"]
+        return {each["status"].get("availableReplicas", 0) for each in found}
+
+    for replicas in (2, 1):
+        kind.kubectl("scale", "marketfeed/sim", f"--replicas={replicas}")
+        until(lambda wanted={replicas}: available() == wanted, "not scaled", 120, why=kind.what_is_wrong)
+    assert rows(kind, key) == LOADED
+
+
+def test_sinks_killed_in_the_middle_of_a_load_lose_and_double_nothing(kind, key, applied, measured):
+    change = {"spec": {"source": {"synthetic": {"start": "2026-03-09"}}}}  # two other dates
+    kind.kubectl("patch", "marketfeed", "sim", "--type=merge", "-p", json.dumps(change))
+
+    def begun():
+        found = counts(kind, key)
+        return found if found and found != LOADED else None
+
+    killed_at = until(begun, "the second load does not begin", 120, why=kind.what_is_wrong)
+    measured("rows_when_killed", killed_at)
+    sinks = "k2.dev/feed=sim,app.kubernetes.io/component=sink"
+    kind.kubectl("delete", "pod", "-l", sinks, "--grace-period=0", "--force")
+    twice = {table: 2 * number for table, number in LOADED.items()}
+    assert killed_at != twice, "the load was too fast for this test"
+    assert rows(kind, key, twice, 180) == twice
+    kind.kubectl("wait", "--for=condition=Ready", "marketfeed/sim", "--timeout=2m", timeout=150)
+    found = json.loads(kind.kubectl("exec", "deploy/k2-query", "--", "k2", "audit", "--output=json"))
+    assert found
+    assert all(each["ok"] for each in found)
 
 
 def test_an_upgrade_keeps_the_key_and_the_credentials(kind, key, applied):
-    values = str(ROOT / "charts" / "k2" / "values-dev.yaml")
-    kind.helm("upgrade", "parts", str(ROOT / "charts" / "dev"), "-f", str(PARTS), "--wait", "--timeout=3m")
-    kind.helm("upgrade", "k2", str(ROOT / "charts" / "k2"), "-f", values, "--wait", "--timeout=3m")
+    kind.helm("upgrade", *PARTS, "--wait", "--timeout=3m")
+    kind.helm("upgrade", *K2, "--wait", "--timeout=3m")
     assert kind.api_key() == key
-    assert until(lambda: kind.ask("/v1/symbols", key)[0] == 200, "no answer after the upgrade", 60, kind.what_is_wrong)
+    until(lambda: kind.ask("/v1/symbols", key)[0] == 200, "no answer after the upgrade", 60, why=kind.what_is_wrong)
 
 
-def test_a_deleted_feed_leaves_its_rows(kind, key, applied):
+def test_a_deleted_feed_is_drained_and_leaves_its_rows(kind, key, applied):
+    before = rows(kind, key)
     kind.kubectl("delete", "marketfeed", "sim", "--timeout=2m", timeout=150)
-    until(lambda: not kind.names("deployments", "k2.dev/feed=sim"), "its sinks are still there", 60, kind.what_is_wrong)
-    assert _rows(kind, key) == {"market_data.trades": TRADES, "market_data.quotes": QUOTES}
+    until(lambda: not kind.names("deployments", "k2.dev/feed=sim"), "its sinks stay", 60, why=kind.what_is_wrong)
+    reasons = {event["reason"] for event in kind.get("events", "--field-selector=involvedObject.name=sim")["items"]}
+    assert "Drained" in reasons
+    assert rows(kind, key) == before
 
 
-def _rows(kind, key):
-    """Rows of the two tables, once they have been the same for two looks."""
+def test_a_feed_deleted_without_an_operator_goes_when_there_is_one_again(kind, applied):
+    kind.helm("uninstall", "k2", "--wait")
+    kind.kubectl("delete", "marketfeed", "asx-demo", "--wait=false")
+    assert "deletionTimestamp" in kind.get("marketfeed", "asx-demo")["metadata"]
+    install(kind)
+    until(lambda: "asx-demo" not in kind.names("marketfeeds"), "the feed stays", 120, why=kind.what_is_wrong)
+    until(lambda: not kind.pods("k2.dev/feed=asx-demo"), "its pods stay", 60, why=kind.what_is_wrong)
 
-    def stable():
-        looks = []
-        for _ in range(2):
-            status, body = kind.ask("/v1/stats", key)
-            if status != 200:
-                return None
-            looks.append({table["table"]: table["rows"] for table in body["tables"] if table.get("rows")})
-            time.sleep(3)
-        return looks[0] if looks[0] == looks[1] and looks[0] else None
 
-    deadline = time.monotonic() + 60
-    while (found := until(stable, "no figures", 60, kind.what_is_wrong)) and time.monotonic() < deadline:
-        if sum(found.values()) >= TRADES + QUOTES:
+def counts(kind, key):
+    """Rows of the tables that have any; None while nothing answers."""
+    status, body = kind.ask("/v1/stats", key)
+    return {table["table"]: table["rows"] for table in body["tables"] if table.get("rows")} if status == 200 else None
+
+
+def rows(kind, key, wanted=None, seconds=60):
+    """Rows of the tables once they stand still, and are those wanted or time is up."""
+
+    def settled():
+        before = counts(kind, key)
+        time.sleep(3)  # longer than a sink's commit interval
+        return before if before and before == counts(kind, key) else None
+
+    deadline = time.monotonic() + seconds
+    while True:
+        found = until(settled, "no rows that stand still", seconds, why=kind.what_is_wrong)
+        if found == (wanted or found) or time.monotonic() > deadline:
             return found
-    return found

@@ -6,15 +6,18 @@ import base64
 import json
 import os
 import re
-import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
+import kopf
+import pytest
 import yaml
+
+from k2_operator.handlers.access import connection
 
 ROOT = Path(__file__).parents[3]
 API = "apis/k2.dev/v1alpha1"
@@ -24,7 +27,13 @@ _PATHS = {
     "Deployment": ("apis/apps/v1", "deployments"),
     "Job": ("apis/batch/v1", "jobs"),
     "CronJob": ("apis/batch/v1", "cronjobs"),
+    "HorizontalPodAutoscaler": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
+    "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
+    "ScaledObject": ("apis/keda.sh/v1alpha1", "scaledobjects"),
+    "TriggerAuthentication": ("apis/keda.sh/v1alpha1", "triggerauthentications"),
     "ConfigMap": ("api/v1", "configmaps"),
+    "Service": ("api/v1", "services"),
+    "LimitRange": ("api/v1", "limitranges"),
     "Pod": ("api/v1", "pods"),
     "ResourceQuota": ("api/v1", "resourcequotas"),
     "Secret": ("api/v1", "secrets"),
@@ -47,15 +56,21 @@ class RefusedError(Exception):
         self.status = status
 
 
-def until(probe: Callable[[], object], what: str, seconds: float = 30.0, pause: float = 0.05):
-    """Ask until the answer is true; returns it."""
+def until(
+    probe: Callable[[], object],
+    what: str,
+    seconds: float = 30.0,
+    pause: float = 0.05,
+    why: Callable[[], str] = lambda: "",
+):
+    """Ask until the answer is true; returns it. `why` adds to the failure's message."""
     end = time.monotonic() + seconds
     while True:
         found = probe()
         if found:
             return found
         if time.monotonic() > end:
-            raise AssertionError(f"after {seconds:.0f} s: {what}; found {found!r}")
+            raise AssertionError(f"after {seconds:.0f} s: {what}; found {found!r}\n{why()}")
         time.sleep(pause)
 
 
@@ -63,25 +78,18 @@ class Cluster:
     """A client with the rights of a kubeconfig, and shorthands for tests."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        config = yaml.safe_load(kubeconfig.read_text())
-        named = {each["name"]: each["context"] for each in config["contexts"]}[config["current-context"]]
-        cluster = {each["name"]: each["cluster"] for each in config["clusters"]}[named["cluster"]]
-        user = {each["name"]: each["user"] for each in config["users"]}[named["user"]]
-        self.server = cluster["server"]
-        self.authority = (
-            cluster.get("certificate-authority-data")
-            or base64.b64encode(Path(cluster["certificate-authority"]).read_bytes()).decode()
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("KUBECONFIG", str(kubeconfig))
+            access = connection(kopf.OperatorSettings())
+        self.server = access.server
+        self.authority = access.ca_data or base64.b64encode(Path(str(access.ca_path)).read_bytes()).decode()
+        self._http = httpx.Client(
+            base_url=self.server,
+            verify=access.as_ssl_context(),
+            headers=access.as_http_headers(),
+            timeout=30,
+            trust_env=False,
         )
-        context = ssl.create_default_context(cadata=base64.b64decode(self.authority).decode())
-        if "client-certificate-data" in user:
-            folder = kubeconfig.parent
-            for name in ("client-certificate", "client-key"):
-                path = folder / f".{name}.pem"
-                path.touch(mode=0o600)
-                path.write_bytes(base64.b64decode(user[f"{name}-data"]))
-            context.load_cert_chain(folder / ".client-certificate.pem", folder / ".client-key.pem")
-        headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
-        self._http = httpx.Client(base_url=self.server, verify=context, headers=headers, timeout=30, trust_env=False)
 
     def path(self, kind: str, namespace: str | None = None, name: str = "", sub: str = "") -> str:
         prefix, plural = _PATHS[kind]
@@ -172,7 +180,7 @@ class Cluster:
         return [dict(zip(names, row["cells"], strict=True)) for row in answer["rows"]]
 
     def run_pods(self, namespace: str, name: str, phase: str = "Running") -> None:
-        """Play the kubelet, which there is none of: say that a workload's pods run (or `Succeeded`)."""
+        """Play the kubelet of pods that no node takes: say that a workload's pods run (or `Succeeded`)."""
         selector = f"app.kubernetes.io/instance={name}"
         pods = until(lambda: self.list("Pod", namespace, selector), f"no pods of {name}")
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -180,6 +188,27 @@ class Cluster:
         for pod in pods:
             status = {"phase": phase, "conditions": [ready], "startTime": now}
             self.patch("Pod", namespace, pod["metadata"]["name"], {"status": status}, sub="status")
+
+
+def with_definitions(kubeconfig: Path) -> Cluster:
+    """A cluster with K2's definitions in it, served, and with no feed yet."""
+    cluster = Cluster(kubeconfig)
+    for each in crds():
+        cluster.apply(each)
+    for kind in ("MarketFeed", "IcebergTable"):
+        until(lambda kind=kind: _served(cluster, kind), f"{kind} is not served")
+    feeds = [f"{each['metadata']['namespace']}/{each['metadata']['name']}" for each in cluster.list("MarketFeed")]
+    assert not feeds, f"the tests' operator would take over what is at work in this cluster: {feeds}"
+    return cluster
+
+
+def _served(cluster: Cluster, kind: str) -> bool:
+    """Whether its objects can be listed: an established definition may still be "(re)initializing" its storage."""
+    try:
+        cluster.list(kind)
+    except RefusedError:
+        return False
+    return True
 
 
 def crds() -> list[dict]:
@@ -229,10 +258,19 @@ def grant(cluster: Cluster, namespace: str, secrets: list[str], watched: list[st
 
 
 class Operator:
-    """`python -m k2_operator` under its service account. `log` has its output."""
+    """`python -m k2_operator` (or another program) under its service account. `log` has its output."""
 
-    def __init__(self, cluster: Cluster, folder: Path, namespace: str, platform: dict, **env: str) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        folder: Path,
+        namespace: str,
+        platform: dict,
+        program: Sequence[str] = ("-m", "k2_operator"),
+        **env: str,
+    ) -> None:
         self._cluster, self._folder, self._namespace = cluster, folder, namespace
+        self._program = program
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "platform.yaml").write_text(yaml.safe_dump(platform))
         self.log = folder / "operator.log"
@@ -248,7 +286,7 @@ class Operator:
         self._write_kubeconfig()
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "k2_operator"],
+                [sys.executable, *self._program],
                 env={
                     "PATH": os.environ["PATH"],
                     "HOME": str(self._folder),

@@ -17,6 +17,8 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -153,6 +155,21 @@ class ControlPlane:
         )
         health = f"https://127.0.0.1:{controllers}/healthz"
         wait_ready(manager, lambda: _answers(health, trusted=False), what="kube-controller-manager", deadline=60)
+
+    @classmethod
+    @contextmanager
+    def made(cls, folder: Path) -> Generator[ControlPlane]:
+        """A running control plane, as long as it is needed.
+
+        Raises:
+            UnavailableError: there is no Go, or the modules cannot be fetched.
+        """
+        running = cls(folder)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
 
     def stop(self) -> None:
         """Stop all, in the order in which they depend on each other."""
