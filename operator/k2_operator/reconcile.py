@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from k2.model.errors import UserError, WorldError
+from k2.model.errors import StoreError, UserError, WorldError
 from k2.model.platform import Platform
 from k2_operator import apply, finish, metrics, observe, rollout, status, strimzi, table_figures
 from k2_operator.build import cronjob, names
@@ -185,7 +185,7 @@ class Reconciler:
             return no(refused, str(error))
         except WorldError as error:
             failures.append(error)
-            return no(unreachable, str(error))
+            return no("StoreUnreachable" if isinstance(error, StoreError) else unreachable, str(error))
         return yes(well, WELL[well])
 
     async def _table(self, where: Ref) -> float | None:

@@ -20,7 +20,7 @@ from k2.lake.catalog import load_table, open_named
 from k2.lake.layout import Layout, layouts
 from k2.lake.offsets import recorded_offsets
 from k2.lake.tables import drop_table, ensure_table
-from k2.model.errors import K2Error, WorldError
+from k2.model.errors import K2Error, StoreError, WorldError
 from k2.model.settings import Settings
 from k2_operator.plans import SinkPlan, TablePlan, TopicPlan
 from k2_operator.topics import topic_specs
@@ -164,4 +164,11 @@ class World:
 def _of_the_world(error: Exception) -> WorldError:
     if isinstance(error, WorldError):
         return error
-    return WorldError(f"The catalog or its store did not do as asked ({type(error).__name__}): {error}")
+    told = f"({type(error).__name__}): {error}"
+    # PyArrow's file systems raise OSErrors, and so do REST catalogs' HTTP errors, which say that they are.
+    if isinstance(error, OSError) and not type(error).__module__.startswith("requests"):
+        return StoreError(
+            f"The store of the tables does not do as asked {told}. Look at the warehouse, and at s3.* among the catalog's "
+            "properties and in its Secret."
+        )
+    return WorldError(f"The catalog does not do as asked {told}")

@@ -64,3 +64,15 @@ def events_of(cluster, namespace, name):
         for each in cluster.list("Event", namespace)
         if each["involvedObject"]["name"] == name and each.get("source", {}).get("component") == "k2-operator"
     ]
+
+
+def remove_all(cluster, namespace):
+    """Delete a namespace's feeds, undrained, and then its tables. An operator has to be at work."""
+    for each in cluster.list("MarketFeed", namespace):
+        name = each["metadata"]["name"]
+        cluster.patch("MarketFeed", namespace, name, {"metadata": {"annotations": {"k2.dev/skip-drain": "true"}}})
+        cluster.delete("MarketFeed", namespace, name)
+    until(lambda: not cluster.list("MarketFeed", namespace), "feeds are left", 60)
+    for each in cluster.list("IcebergTable", namespace):
+        cluster.delete("IcebergTable", namespace, each["metadata"]["name"])
+    until(lambda: not cluster.list("IcebergTable", namespace), "tables are left", 60)

@@ -40,5 +40,9 @@ class WorldError(K2Error):
     """Something outside did not do what it should (a broker, a store). Retried with backoff by who can."""
 
 
+class StoreError(WorldError):
+    """The object store (or the disk) behind the catalog did not do as asked: its address, its credentials, its rights."""
+
+
 class RefusedError(UserError):
     """Going on would lose or double data, so K2 stops and says what a person has to decide."""
