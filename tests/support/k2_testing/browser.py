@@ -18,6 +18,7 @@ from k2_operator.local.artifacts import cache_dir
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PACKAGES = ("chromium", "fonts-dejavu-core")
+_SANS = ("sans", "sans-serif", "system-ui")
 
 
 class UnavailableError(Exception):
@@ -45,7 +46,8 @@ class Chromium:
                 env=os.environ | self.environment,
             )
         except BrowserError as error:
-            raise UnavailableError(f"{self.program} does not start: {str(error).splitlines()[0]}") from error
+            said = [line for line in str(error).splitlines() if "[err]" in line] or str(error).splitlines()
+            raise UnavailableError(f"{self.program} does not start: {said[0]}") from error
 
 
 def chromium() -> Chromium:
@@ -63,16 +65,18 @@ def chromium() -> Chromium:
     with _alone(folder / "lock"):
         if not root.exists():
             _fetch(folder, root)
-    libraries = sorted({str(file.parent) for file in root.rglob("lib*.so*") if "chromium" not in file.parts})
+    program = root / "usr/lib/chromium/chromium"
+    libraries = sorted({str(file.parent) for file in root.rglob("lib*.so*") if file.parent != program.parent})
     fonts = folder / "fonts.conf"
     fonts.write_text(
-        f"<fontconfig><dir>/usr/share/fonts</dir><dir>{root}/usr/share/fonts</dir>"
-        f"<cachedir>{folder}/fonts</cachedir></fontconfig>"
+        f"<fontconfig><include ignore_missing='yes'>/etc/fonts/fonts.conf</include><dir>{root}/usr/share/fonts</dir>"
+        f"<cachedir>{folder}/fonts</cachedir>"
+        + "".join(
+            f"<alias><family>{name}</family><prefer><family>DejaVu Sans</family></prefer></alias>" for name in _SANS
+        )
+        + "</fontconfig>"
     )
-    return Chromium(
-        root / "usr/lib/chromium/chromium",
-        {"LD_LIBRARY_PATH": ":".join(libraries), "FONTCONFIG_FILE": str(fonts)},
-    )
+    return Chromium(program, {"LD_LIBRARY_PATH": ":".join(libraries), "FONTCONFIG_FILE": str(fonts)})
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 // Requests to /v1. The key lives in this tab's sessionStorage and leaves it only in the header of these requests.
 
 const KEY = "k2-api-key";
+const TIMEOUT_MS = 60_000;
 
 export const key = {
   get: () => sessionStorage.getItem(KEY) ?? "",
@@ -34,7 +35,9 @@ export async function ask(path, parameters = {}, { signal, etag = "" } = {}) {
   let reply;
   try {
     // What a key may see must not stay in the browser's cache when the tab is gone.
-    reply = await fetch(url, { headers, signal, cache: "no-store", credentials: "omit" });
+    const patience = AbortSignal.timeout(TIMEOUT_MS);
+    const either = signal ? AbortSignal.any([signal, patience]) : patience;
+    reply = await fetch(url, { headers, signal: either, cache: "no-store", credentials: "omit" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "No answer", "The service cannot be reached.");

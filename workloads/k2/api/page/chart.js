@@ -1,11 +1,11 @@
-// Candles, volume and VWAP, drawn by the library; what it draws are numbers, what is written beside it are the exact strings.
+// Candles, volume and VWAP, drawn by the library. It draws numbers; what is written beside it are the exact strings.
 
-/** Bars as the library takes them. VWAP runs from the beginning of each trading date; of daily bars it is each day's own. */
+/** Bars as the library takes them. VWAP runs from the beginning of each trading date; a daily bar has its own. */
 export function drawable(bars, daily) {
   let date = null;
   let notional = 0;
   let volume = 0;
-  return bars.map((bar) => {
+  return bars.map((bar, index) => {
     if (daily || bar.date !== date) {
       date = bar.date;
       notional = 0;
@@ -16,7 +16,9 @@ export function drawable(bars, daily) {
       notional += Number(bar.vwap) * size;
       volume += size;
     }
-    return { time: bar.wall, open, high, low, close, size, vwap: volume > 0 ? notional / volume : null };
+    const vwap = volume > 0 ? notional / volume : null;
+    const ends = !daily && index + 1 < bars.length && bars[index + 1].date !== date;
+    return { time: bar.wall, open, high, low, close, size, vwap, ends };
   });
 }
 
@@ -63,6 +65,11 @@ export class PriceChart {
     this.recolour();
   }
 
+  /** Index of the bar that is pointed at; -1 for none. */
+  get pointed() {
+    return this.#pointed;
+  }
+
   /** What the candle series holds: for tests and the browser's console. */
   candles() {
     return this.#candles.data();
@@ -71,10 +78,13 @@ export class PriceChart {
   /** Show these bars (of `drawable`). `fit` shows all of them; otherwise the view stays where it is. */
   show(bars, { daily, places, fit }) {
     const same = commonLength(this.#drawn, bars);
+    // An update may change the last bar and add others; what changed before it is drawn anew.
+    const isUpdate = !fit && same > 0 && same >= this.#drawn.length - 1;
     this.#drawn = bars;
-    this.#chart.applyOptions({ timeScale: { timeVisible: !daily } });
+    this.#chart.applyOptions({ timeScale: { timeVisible: !daily, secondsVisible: false } });
     this.#candles.applyOptions({ priceFormat: { type: "price", precision: places, minMove: 10 ** -places } });
-    if (fit || same < bars.length - 4) {
+    if (fit) this.#forget();
+    if (!isUpdate) {
       this.#candles.setData(bars.map(candle));
       this.#volume.setData(bars.map((bar) => this.#column(bar)));
       this.#vwap.setData(bars.map(point));
@@ -88,8 +98,11 @@ export class PriceChart {
     }
   }
 
+  /** Bring all bars into view, with room at the sides; few of them do not become as broad as houses. */
   fit() {
-    this.#chart.timeScale().fitContent();
+    const count = this.#drawn.length;
+    const room = Math.max(2, (40 - count) / 2);
+    this.#chart.timeScale().setVisibleLogicalRange({ from: -room, to: count - 1 + room });
   }
 
   /** Take the theme's colours anew. */
@@ -129,13 +142,17 @@ export class PriceChart {
     } else if (event.key === "0") {
       this.fit();
     } else if (event.key === "Escape") {
-      this.#chart.clearCrosshairPosition();
-      this.#pointed = -1;
+      this.#forget();
       this.#point(-1, true);
     } else {
       return;
     }
     event.preventDefault();
+  }
+
+  #forget() {
+    this.#chart.clearCrosshairPosition();
+    this.#pointed = -1;
   }
 
   #pointAt(index) {
@@ -168,14 +185,16 @@ function candle({ time, open, high, low, close }) {
   return { time, open, high, low, close };
 }
 
-function point({ time, vwap }) {
-  return vwap === null ? { time } : { time, value: vwap };
+function point({ time, vwap, ends }) {
+  if (vwap === null) return { time };
+  // No line leads from one date's last value to the next one's first.
+  return ends ? { time, value: vwap, color: "transparent" } : { time, value: vwap };
 }
 
+/** How many bars at the beginning are the same; 0 where there are fewer than before, for updates take nothing away. */
 function commonLength(before, after) {
-  const most = Math.min(before.length, after.length);
-  // Fewer bars than before cannot be reached by updates.
   if (before.length > after.length) return 0;
+  const most = before.length;
   for (let index = 0; index < most; index += 1) {
     const [one, other] = [before[index], after[index]];
     if (Object.keys(one).some((name) => one[name] !== other[name])) return index;

@@ -33,16 +33,16 @@ export async function bars({ symbol, exchange, bucket, day, snapshot }, { signal
   return answer.body && { ...shaped(answer.body, exchange), etag: answer.etag };
 }
 
-/** The last date of the exchange's calendar on which the symbol traded, and the exchange's time zone. */
+/** The last date of the exchange's calendar on which the symbol traded. */
 export async function lastDay({ symbol, exchange, last_time }, signal) {
   // The day's bar starts less than 26 hours before any of its trades.
   const start = new Date(Date.parse(last_time) - 26 * 3600_000).toISOString();
   const { body } = await ask(`bars/${encodeURIComponent(symbol)}`, { exchange, interval: "1d", start }, { signal });
   const found = shaped(body, exchange);
-  return { day: found.bars.at(-1)?.date ?? localDate(last_time, found.zone), zone: found.zone };
+  return found.bars.at(-1)?.date ?? localDate(last_time, found.zone);
 }
 
-/** The nearest day before (`step` -1) or after (1) a day on which the symbol traded; the next one of the calendar if none. */
+/** The nearest day before (`step` -1) or after (1) on which the symbol traded; without any, the next of the calendar. */
 export async function nearDay({ symbol, exchange, day, snapshot }, step, signal) {
   const [date, last_date] = step < 0 ? [dayPlus(day, -14), dayPlus(day, -1)] : [dayPlus(day, 1), dayPlus(day, 14)];
   const parameters = { exchange, interval: "1d", date, last_date, snapshot };
@@ -53,7 +53,7 @@ export async function nearDay({ symbol, exchange, day, snapshot }, step, signal)
 
 function shaped(body, exchange) {
   const zone = body.time_zones?.[exchange] ?? "UTC";
-  let bars = body.data.map((bar) => ({ ...bar, date: localDate(bar.start, zone), wall: wallClock(bar.start, zone) }));
+  let bars = body.data.map((bar) => ({ ...bar, wall: wallClock(bar.start, zone) }));
   // Where clocks go back an hour comes twice, which the chart cannot draw: such a stretch is shown in UTC.
   if (bars.some((bar, index) => index > 0 && bar.wall <= bars[index - 1].wall)) {
     bars = bars.map((bar) => ({ ...bar, wall: Date.parse(bar.start) / 1000 }));
@@ -64,6 +64,9 @@ function shaped(body, exchange) {
     snapshot: body.snapshot_id,
     snapshotTime: body.snapshot_time,
     completeUntil: body.complete_until,
+    isHybrid: body.hybrid ?? false,
+    staleSeconds: body.stale_seconds ?? null,
+    incomplete: body.incomplete ?? "",
     more: body.more,
     note: body.note ?? "",
   };

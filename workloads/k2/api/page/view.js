@@ -1,0 +1,144 @@
+// What is shown of an answer: headline, legend, chart, table and badge.
+
+import { drawable } from "./chart.js";
+import { ageOf, dayName, decimal, localDate, localTime, placesOf } from "./format.js";
+import { firstDay } from "./market.js";
+
+const LATE_MS = 15_000;
+const PRICES = ["open", "high", "low", "close"];
+
+const at = (id) => document.getElementById(id);
+
+/** Say something to a screen reader. */
+export function say(text) {
+  at("status").textContent = text;
+}
+
+/** In place of the chart; nothing where the chart is to be seen. */
+export function showEmpty(text) {
+  at("empty").textContent = text;
+}
+
+/** `state` chooses the colour: live, late, past, away, none. */
+export function showBadge(state, name, detail = "") {
+  at("badge").dataset.state = state;
+  at("badge-state").textContent = name;
+  at("badge-detail").textContent = detail;
+}
+
+/** An instant by the clock of a time zone. */
+export function moment(instant, zone) {
+  return `${localDate(instant, zone)} ${localTime(instant, zone, { seconds: true })}`;
+}
+
+export class View {
+  /** The chart, where there is a library for it. */
+  chart = null;
+
+  #chosen = { bucket: "5m", snapshot: null };
+  #answer = null;
+  #drawn = [];
+  #places = 2;
+
+  /** Show an answer to what was chosen; `fit` brings all of it into view. */
+  show(chosen, answer, { fit }) {
+    const { bars } = answer;
+    this.#chosen = { ...chosen };
+    this.#answer = answer;
+    this.#places = Math.min(8, Math.max(2, ...bars.map((bar) => Math.max(placesOf(bar.high), placesOf(bar.low)))));
+    const daily = chosen.bucket === "1d";
+    this.#drawn = drawable(bars, daily);
+    this.#headline();
+    showEmpty(bars.length ? "" : answer.note || `No trades of ${chosen.symbol} in these days.`);
+    at("vwap-since").textContent = daily ? "" : "of the day so far";
+    this.chart?.show(this.#drawn, { daily, places: this.#places, fit });
+    this.#table();
+    this.point(this.chart?.pointed ?? -1, false);
+  }
+
+  /** Write the bar of that index, or the last one, into the legend. One that the keyboard went to is also read out. */
+  point(index, byKeyboard) {
+    const bar = this.#answer?.bars.at(index);
+    const running = this.#drawn.at(index)?.vwap;
+    at("legend").dataset.moved = !bar ? "" : Number(bar.close) < Number(bar.open) ? "down" : "up";
+    this.#write("time", bar && this.#timeOf(bar));
+    for (const name of [...PRICES, "volume"]) this.#write(name, bar && this.#text(bar, name));
+    this.#write("running", running && running.toFixed(this.#places + 1));
+    if (byKeyboard && bar && index >= 0) {
+      const prices = PRICES.map((name) => `${name} ${this.#text(bar, name)}`).join(", ");
+      say(`${this.#timeOf(bar)}: ${prices}, volume ${this.#text(bar, "volume")}`);
+    }
+  }
+
+  /** How fresh and how complete what is shown is. `confirmed`: when the service last said that it is current. */
+  freshness(confirmed) {
+    const answer = this.#answer;
+    if (!answer) return;
+    if (!answer.completeUntil) {
+      showBadge("none", "No data");
+      return;
+    }
+    const unconfirmed = Date.now() - confirmed;
+    const reach = `· complete until ${moment(answer.completeUntil, answer.zone)}, ${ageText(answer, unconfirmed)}`;
+    if (this.#chosen.snapshot !== null) showBadge("past", "Past", reach);
+    else if (unconfirmed > LATE_MS) showBadge("late", "Late", `· not confirmed for ${ageOf(unconfirmed)}`);
+    else if (answer.incomplete) showBadge("late", "Incomplete", `· ${answer.incomplete}`);
+    else showBadge("live", "Live", reach);
+  }
+
+  #headline() {
+    const { symbol, exchange, bucket, day } = this.#chosen;
+    const from = firstDay(bucket, day);
+    const days = from === day ? dayName(day) : `${dayName(from)} to ${dayName(day)}`;
+    document.title = `${symbol} – K2`;
+    at("title").textContent = `${symbol} · ${exchange}`;
+    at("subtitle").textContent = `${days} · bars of ${bucket} · time of ${this.#answer.zone}`;
+    const count = this.#answer.bars.length;
+    at("chart").setAttribute("aria-label", `Candlestick chart of ${symbol}, ${days}, ${count} bars of ${bucket}`);
+  }
+
+  #table() {
+    at("caption").textContent = `${at("title").textContent}, ${at("subtitle").textContent}, oldest first`;
+    const body = at("bars");
+    const { bars } = this.#answer;
+    while (body.rows.length > bars.length) body.deleteRow(-1);
+    bars.forEach((bar, index) => {
+      const texts = [this.#timeOf(bar), ...[...PRICES, "volume", "vwap"].map((name) => this.#text(bar, name))];
+      const row = rowOf([...texts, bar.trade_count.toLocaleString("en")]);
+      // A row that stays as it is keeps its place under a reader's cursor.
+      if (index >= body.rows.length) body.append(row);
+      else if (!row.isEqualNode(body.rows[index])) body.replaceChild(row, body.rows[index]);
+    });
+  }
+
+  #timeOf(bar) {
+    if (this.#chosen.bucket === "1d") return bar.date;
+    const time = localTime(bar.start, this.#answer.zone);
+    return this.#chosen.bucket === "1h" ? `${bar.date} ${time}` : time;
+  }
+
+  #text(bar, name) {
+    return decimal(bar[name], name === "volume" ? 0 : this.#places);
+  }
+
+  #write(name, text) {
+    at("legend").querySelector(`[data-of=${name}]`).textContent = text || "–";
+  }
+}
+
+/** With the topics' tails an answer is as old as they are; without, as the snapshot's commit. */
+function ageText({ isHybrid, staleSeconds, snapshotTime }, unconfirmed) {
+  if (isHybrid && staleSeconds !== null) return `${ageOf(staleSeconds * 1000 + unconfirmed)} behind`;
+  return snapshotTime ? `committed ${ageOf(Date.now() - Date.parse(snapshotTime))} ago` : "not committed yet";
+}
+
+function rowOf(texts) {
+  const row = document.createElement("tr");
+  texts.forEach((text, index) => {
+    const cell = document.createElement(index ? "td" : "th");
+    if (!index) cell.scope = "row";
+    cell.textContent = text;
+    row.append(cell);
+  });
+  return row;
+}
