@@ -29,9 +29,13 @@ KEY = "secret-key"
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 
 expect.set_options(timeout=20_000)
-pytestmark = pytest.mark.skipif(
-    not (FOLDER / CHART_LIBRARY).exists(), reason="the chart library is not here: npm was away when k2 was installed"
-)
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        not (FOLDER / CHART_LIBRARY).exists(),
+        reason="the chart library is not here: npm was away when k2 was installed",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

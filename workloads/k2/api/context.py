@@ -22,7 +22,7 @@ from k2.obs.tally import begin
 from k2.query.caller import CALLER, Caller
 
 _log = get_logger(__name__)
-_QUIET = ("/health", "/ready", "/metrics")
+_QUIET = ("/", "/page/{path:path}", "/health", "/ready", "/metrics")
 # Most answers are there sooner: to listen for the client's leaving would only cost them.
 _LISTEN_AFTER_SECONDS = 0.1
 _STOP_AGAIN_SECONDS = 0.1

@@ -32,6 +32,8 @@ export class PriceChart {
   #drawn = [];
   #pointed = -1;
   #point;
+  // Whether all bars are in view: then they stay so when others come or the window changes, until somebody zooms.
+  #isFitted = true;
 
   /** `library` is the module of the chart library; `point` is called with the index of the bar pointed at, or -1. */
   constructor(element, library, point) {
@@ -62,6 +64,10 @@ export class PriceChart {
       this.#point(this.#pointed, false);
     });
     element.addEventListener("keydown", (event) => this.#onKey(event));
+    for (const gesture of ["wheel", "pointerdown", "touchstart"]) {
+      element.addEventListener(gesture, () => { this.#isFitted = false; }, { passive: true, capture: true });
+    }
+    new ResizeObserver(() => requestAnimationFrame(() => this.#isFitted && this.fit())).observe(element);
     this.recolour();
   }
 
@@ -88,18 +94,19 @@ export class PriceChart {
       this.#candles.setData(bars.map(candle));
       this.#volume.setData(bars.map((bar) => this.#column(bar)));
       this.#vwap.setData(bars.map(point));
-      if (fit) this.fit();
-      return;
+    } else {
+      for (const bar of bars.slice(same)) {
+        this.#candles.update(candle(bar));
+        this.#volume.update(this.#column(bar));
+        this.#vwap.update(point(bar));
+      }
     }
-    for (const bar of bars.slice(same)) {
-      this.#candles.update(candle(bar));
-      this.#volume.update(this.#column(bar));
-      this.#vwap.update(point(bar));
-    }
+    if (fit || this.#isFitted) this.fit();
   }
 
   /** Bring all bars into view, with room at the sides; few of them do not become as broad as houses. */
   fit() {
+    this.#isFitted = true;
     const count = this.#drawn.length;
     const room = Math.max(2, (40 - count) / 2);
     this.#chart.timeScale().setVisibleLogicalRange({ from: -room, to: count - 1 + room });
@@ -173,6 +180,7 @@ export class PriceChart {
     const scale = this.#chart.timeScale();
     const view = scale.getVisibleLogicalRange();
     if (!view) return;
+    this.#isFitted = false;
     const middle = this.#pointed < 0 ? (view.from + view.to) / 2 : this.#pointed;
     scale.setVisibleLogicalRange({
       from: middle - (middle - view.from) * factor,
