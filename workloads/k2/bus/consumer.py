@@ -204,6 +204,15 @@ class TopicReader:
         except KafkaException as error:
             log.warning("the group's offsets of %s were not committed: %s", self.topic, error)
 
+    def seen_ends(self) -> dict[int, int]:
+        """Per partition that is ours, the end of it that the last fetch has seen; asks nobody. None before the first fetch."""
+        found: dict[int, int] = {}
+        for partition in self._starts:
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
+            if high >= 0:
+                found[partition] = high
+        return found
+
     def ends(self) -> dict[int, int]:
         """The topic's last stable offsets, of all partitions."""
         return end_offsets(self._kafka, self.topic)

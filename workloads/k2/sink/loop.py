@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 POLL_MESSAGES = 1_000
 POLL_SECONDS = 0.1
 PAUSE_SECONDS = 5.0
+GAUGE_SECONDS = 1.0
 
 
 class Reader(Protocol):
@@ -42,6 +43,10 @@ class Reader(Protocol):
 
     def position(self) -> dict[int, int]:
         """Partition → next offset, transaction markers passed."""
+        ...
+
+    def seen_ends(self) -> dict[int, int]:
+        """Partition → end, as far as is known without asking."""
         ...
 
     def commit_group_offsets(self, offsets: Mapping[int, int], metadata: str) -> None:
@@ -113,6 +118,8 @@ class Sink:
     _oldest: float | None = field(default=None, init=False)
     _checked: float = field(default=0.0, init=False)
     _ended: bool = field(default=False, init=False)
+    _in_table: dict[int, int] = field(default_factory=dict[int, int], init=False)
+    _gauged: float = field(default=0.0, init=False)
 
     # --- called by the reader while it polls -------------------------------------------------------------------------
 
@@ -121,6 +128,7 @@ class Sink:
         starts = self.starts.of(partitions)
         for partition, offset in starts.items():
             self.holding.begin(partition, offset)
+        self._in_table.update(starts)
         metrics.REBALANCES.labels(self.topic, "assigned").inc()
         log.info("sink.assigned", topic=self.topic, table=self.table, starts=starts)
         self.state = "running"
@@ -135,13 +143,18 @@ class Sink:
                 self.flush()
         except WorldError as error:  # the next owner reads it again, from where the table says
             log.warning("sink.dropped_at_revoke", topic=self.topic, error=str(error))
-        self.holding.drop(partitions)
+        self._drop(partitions)
 
     def lost(self, partitions: set[int]) -> None:
         """Partitions belong to somebody else already: what is held of them is not ours to commit."""
         metrics.REBALANCES.labels(self.topic, "lost").inc()
         log.warning("sink.lost", topic=self.topic, table=self.table, partitions=sorted(partitions))
+        self._drop(partitions)
+
+    def _drop(self, partitions: set[int]) -> None:
         self.holding.drop(partitions)
+        for partition in partitions:
+            self._in_table.pop(partition, None)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -169,6 +182,7 @@ class Sink:
             reader.close()
 
     def _step(self, reader: Reader) -> None:
+        self._gauge(reader)
         if self.state != "running" and self.holding.next:
             self.holding.decode_pending()  # raises again while the reason for the pause lasts
             self.state = "running"
@@ -177,6 +191,17 @@ class Sink:
             self._take()
         if self._due():
             self._cut()
+
+    def _gauge(self, reader: Reader) -> None:
+        """Say how far behind the table is, of the partitions that are ours, and what is held of that."""
+        now = time.monotonic()
+        if now - self._gauged < GAUGE_SECONDS:
+            return
+        self._gauged = now
+        ends = reader.seen_ends()
+        behind = sum(max(0, ends.get(partition, 0) - offset) for partition, offset in self._in_table.items())
+        metrics.SINK_LAG.labels(self.topic).set(behind)
+        metrics.SINK_BUFFERED.labels(self.table).set(self.holding.bytes)
 
     def _pause(self, paused: PausedError) -> None:
         """Nothing is dropped and nothing is read: what cannot be decoded now is tried again, until it can."""
@@ -239,6 +264,7 @@ class Sink:
         assert self.reader is not None
         for partition, offset in self.starts.of(set(self.holding.next)).items():
             self.holding.begin(partition, offset)
+            self._in_table[partition] = offset
             self.reader.seek(partition, offset)
         self._oldest = None
 
@@ -267,6 +293,7 @@ class Sink:
             rows=done.rows,
         )
         mine = {partition: offset for partition, offset in done.offsets.items() if partition in self.holding.next}
+        self._in_table.update(mine)
         if mine:
             self.reader.commit_group_offsets(mine, note.to_json())
 
