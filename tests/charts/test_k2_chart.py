@@ -272,12 +272,15 @@ def test_with_autoscaling_nobody_else_sets_the_replicas(everything):
 
 def test_metrics_are_not_for_the_world(everything):
     for rule in charts.one(everything, "Ingress")["spec"]["rules"]:
-        paths = [path["path"] for path in rule["http"]["paths"]]
-        assert "/" not in paths
+        paths = {path["path"]: path["pathType"] for path in rule["http"]["paths"]}
+        # Of all that begins with / metrics would be a part.
+        assert paths.pop("/") == "Exact"
         assert "/metrics" not in paths
-        assert "/v1" in paths
+        assert {"/v1", "/page"} < set(paths)
+        assert set(paths.values()) == {"Prefix"}
     matches = charts.one(everything, "HTTPRoute")["spec"]["rules"][0]["matches"]
-    assert [match["path"]["value"] for match in matches] == paths
+    routed = {match["path"]["value"]: match["path"]["type"] for match in matches}
+    assert routed == {"/": "Exact"} | dict.fromkeys(paths, "PathPrefix")
 
 
 def test_no_controller_is_preferred(helm):
