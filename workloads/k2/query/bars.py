@@ -9,11 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
 from k2.lake.scan import DataFileRef
 from k2.model.exchanges import Exchange
@@ -31,18 +29,14 @@ from k2.query.requests import MIN_US, Window
 from k2.query.results import Provenance
 from k2.query.rows_of_bars import bar_rows, bar_schema
 from k2.query.stretches import Stretches
-from k2.query.ticks import ticks_statement
+from k2.query.ticks import read_ticks
 from k2.query.venue import one_exchange
-
-# pyarrow makes its compute functions at import: no type checker sees them.
-pc: Any = pyarrow.compute
 
 STRETCH_ROWS = 4_000_000
 """Rows that the files of a stretch hold about, to begin with; more when few of them are of the symbols asked for."""
 
 MOST_STRETCH_ROWS = 256_000_000
 _STRETCH_TICKS = 1_000_000
-_LAST_SEQUENCE = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +70,13 @@ def bars_of(engine: Engine, planner: Planner, directory: SymbolDirectory, pinned
     markets = _markets(planner, directory, pinned, query)
     tables: list[pa.Table] = []
     files: dict[str, DataFileRef] = {}
+    tails: list[pa.Table] = []
     for code, symbols in sorted(markets.items()):
         market = exchange_of(code)
         question = _Question(query, market, symbols, _period(query, market))
         relation = planner.plan(pinned, symbols, code, question.to_read)
         files |= {file.path: file for file in relation.files}
+        tails += [] if relation.tail is None else [relation.tail.select(["timestamp"])]
         if relation:
             tables.append(_of_market(engine, pinned, relation, question, deadline))
     rows = pa.concat_tables([bar_schema().empty_table(), *tables])
@@ -90,7 +86,7 @@ def bars_of(engine: Engine, planner: Planner, directory: SymbolDirectory, pinned
         rows.slice(0, query.limit),
         {code: exchange_of(code).time_zone for code in sorted(markets)},
         rows.num_rows > query.limit,
-        pinned.provenance(list(files.values())),
+        pinned.provenance(list(files.values()), pa.concat_tables(tails) if tails else None),
     )
 
 
@@ -144,8 +140,9 @@ def _of_market(engine: Engine, pinned: Pinned, relation: Relation, question: _Qu
     query, window = question.query, question.window
     if query.empty is Empty.SKIP:
         return _rows(_folded(engine, relation, question, deadline), question, None)
-    known = [us + 1 for us in (pinned.files.newest_us, _newest_of_tail(relation)) if us is not None]
-    ends = [end for end in (window.end_us, max(known, default=None)) if end is not None]
+    # What comes after the newest event is not known to be empty.
+    newest_us = pinned.provenance().complete_until_us
+    ends = [end for end in (window.end_us, None if newest_us is None else newest_us + 1) if end is not None]
     end_us = min(ends, default=None)
     if window.start_us is not None and end_us is not None:
         # No more buckets are answered than the limit allows: what comes later need not be read.
@@ -171,10 +168,6 @@ def _rows(folded: Folded, question: _Question, grids: list[Ints] | None) -> pa.T
     )
 
 
-def _newest_of_tail(relation: Relation) -> int | None:
-    return None if relation.tail is None else pc.max(relation.tail["timestamp"].cast(pa.int64())).as_py()
-
-
 def _folded(engine: Engine, relation: Relation, question: _Question, deadline: float) -> Folded:
     """All bars of the question, or the oldest of them: more than the limit, and each whole."""
     wanted, limit = question.to_read, question.query.limit
@@ -190,9 +183,11 @@ def _folded(engine: Engine, relation: Relation, question: _Question, deadline: f
                 f"The bars query was stopped after {engine.limits.timeout_seconds:g} s. Ask for a shorter time range or "
                 "fewer symbols"
             )
-        ticks = _ticks(engine, stretch.relation, stretch.which, question)
-        budget = min(MOST_STRETCH_ROWS, max(STRETCH_ROWS, stretch.rows * _STRETCH_TICKS // max(len(ticks.us), 1)))
-        held = joined([held, fold_ticks(*ticks)]) if len(ticks.us) else held
+        part = _fold(engine, stretch.relation, stretch.which, question)
+        budget = min(
+            MOST_STRETCH_ROWS, max(STRETCH_ROWS, stretch.rows * _STRETCH_TICKS // max(int(part.count.sum()), 1))
+        )
+        held = joined([held, part])
         if stretch.which.end_us is not None and len(held) > limit:
             whole = _whole(held, question, stretch.which.end_us)
             if np.count_nonzero(whole.start >= (question.window.start_us or MIN_US)) > limit:
@@ -206,50 +201,13 @@ def _whole(bars: Folded, question: _Question, until_us: int) -> Folded:
     return bars.chosen(calendar.ends(bars.start) <= until_us)
 
 
-class _Ticks(NamedTuple):
-    """Ticks in session by series and the total order; `start`: of each one's bucket."""
-
-    series: Ints
-    start: Ints
-    us: Ints
-    price: Ints
-    quantity: Ints
-
-
-def _ticks(engine: Engine, relation: Relation, which: sql.Filter, question: _Question) -> _Ticks:
-    rows = engine.fetch("bars", ticks_statement(relation, which))
-    ticks, is_ordered = _sorted_ticks(rows, question, by_rows=False)
-    if not is_ordered:
-        rows = engine.fetch("bars", ticks_statement(relation, which, ordered=True))
-        ticks, _ = _sorted_ticks(rows, question, by_rows=True)
-    return ticks
-
-
-def _sorted_ticks(rows: pa.Table, question: _Question, *, by_rows: bool) -> tuple[_Ticks, bool]:
-    """The ticks, and whether their order is known.
-
-    It is by time and the source's sequence, or (`by_rows`) by time and as the rows come. Prices that differ at one place
-    of it leave the order open.
-    """
-    us, price, quantity = rows["us"].to_numpy(), unscaled(rows["price"]), unscaled(rows["quantity"])
-    sequence = np.arange(len(us)) if by_rows else rows["source_sequence"].fill_null(_LAST_SEQUENCE).to_numpy()
-    series = np.zeros(len(us), np.int64)
-    if len(question.symbols) > 1:
-        series = pc.index_in(rows["symbol"], pa.array(question.symbols)).to_numpy().astype(np.int64)
-    if not len(us):
-        return _Ticks(series, us, us, price, quantity), True
-    start, inside = question.calendar(int(us.min()), int(us.max())).starts(us)
+def _fold(engine: Engine, relation: Relation, which: sql.Filter, question: _Question) -> Folded:
+    """The bars of the ticks that lie in session."""
+    ticks = read_ticks(engine, "bars", relation, which, ("price", "quantity"))
+    if not len(ticks.us):
+        return nothing_folded()
+    start, inside = question.calendar(int(ticks.us.min()), int(ticks.us.max())).starts(ticks.us)
+    columns = (ticks.series, start, ticks.us, unscaled(ticks.rows["price"]), unscaled(ticks.rows["quantity"]))
     if not inside.all():
-        series, start, us, price, quantity, sequence = (
-            column[inside] for column in (series, start, us, price, quantity, sequence)
-        )
-    same = (series[1:] == series[:-1]) & (us[1:] == us[:-1])
-    ascending = (us[1:] > us[:-1]) | (same & (sequence[1:] >= sequence[:-1]))
-    if not (((series[1:] == series[:-1]) & ascending) | (series[1:] > series[:-1])).all():
-        order = np.lexsort((sequence, us, series))
-        series, start, us, price, quantity, sequence = (
-            column[order] for column in (series, start, us, price, quantity, sequence)
-        )
-        same = (series[1:] == series[:-1]) & (us[1:] == us[:-1])
-    tied = same & (sequence[1:] == sequence[:-1]) & (price[1:] != price[:-1])
-    return _Ticks(series, start, us, price, quantity), not tied.any()
+        columns = tuple(column[inside] for column in columns)
+    return fold_ticks(*columns) if len(columns[0]) else nothing_folded()

@@ -21,6 +21,8 @@ from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.query import changes, paging, pinning, replay, sql
+from k2.query.asof import Asof, asof_of
+from k2.query.asof_requests import AsofQuery
 from k2.query.bar_requests import BarsQuery
 from k2.query.bars import Bars, bars_of
 from k2.query.directory import SymbolDirectory
@@ -192,6 +194,24 @@ class Questions:
             if found.rows.num_rows:
                 return found
             why = self._why_nothing(pinned, EventsQuery(DataType.TRADES, query.symbols, query.exchange))
+            return replace(found, note=why)
+
+    def asof(self, query: AsofQuery) -> Asof:
+        """Trades, oldest first, each with the quote that prevailed: the last one strictly before it.
+
+        At a snapshot, which is one of trades, the quotes are as they were at its time. Raises as `events` does.
+        """
+        with _measured("asof"):
+            trades = self._planner.pin(DataType.TRADES, query.at)
+            at = query.at
+            if at.snapshot is not None and trades.snapshot is not None:
+                at = At(as_of_us=trades.snapshot.time_us)
+            pinned = (trades, self._planner.pin(DataType.QUOTES, at))
+            found = asof_of(self._engine, self._planner, self._directory, pinned, query)
+            metrics.QUERY_ROWS.labels("asof").inc(found.rows.num_rows)
+            if found.rows.num_rows:
+                return found
+            why = self._why_nothing(trades, EventsQuery(DataType.TRADES, query.symbols, query.exchange))
             return replace(found, note=why)
 
     def symbols(self, data_type: DataType, at: At = CURRENT, exchange: str | None = None) -> Symbols:
