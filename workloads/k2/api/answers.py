@@ -2,19 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 from fastapi import Request, Response
+from fastapi.concurrency import iterate_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from k2.api import bodies
+from k2.api import bodies, caching, sources
+from k2.api.asking import Service
 from k2.api.formats import MEDIA_TYPES, Format, encode, negotiate
+from k2.api.params import PinnedParams
+from k2.api.selection import Selection
+from k2.api.streaming import encode_batches, peeked
+from k2.model.errors import UserError
+from k2.model.topics import DataType
+from k2.query.paging import EventStream
+from k2.query.requests import At, SortKey
 from k2.query.results import Events, Provenance
 
 _STREAM_FROM_ROWS = 20_000
+_BATCH_ROWS = 65_536
+
+
+def events(request: Request, service: Service, selection: Selection, asked: Format | None) -> Response:
+    """The events that a request asks for: whole when they are few, else sent while they are read."""
+    form = negotiate(asked, request.headers.get("accept"))
+    query = selection.query
+    if form is Format.JSON and query.limit > service.max_rows:
+        raise UserError(
+            "limit is too large",
+            found=query.limit,
+            expected=f"at most {service.max_rows}",
+            remedy="Take it page by page (next_page), or as NDJSON, CSV, Parquet or an Arrow stream",
+        )
+    if request.method == "GET" and (same := unchanged(request, service, query.data_type, query.at, asked)) is not None:
+        return same
+    if query.limit > _STREAM_FROM_ROWS:
+        return _streamed(request, service, selection, form)
+    found = service.questions.events(query)
+    envelope = bodies.events_envelope(found) | _next_page(service, selection, found.provenance, found.last)
+    headers = headers_of(found.provenance, found) | _validators(request, service, selection, found.provenance, form)
+    return rows_answer(found.rows, form, envelope, headers | _link(envelope))
+
+
+def _streamed(request: Request, service: Service, selection: Selection, form: Format) -> Response:
+    stream = service.questions.stream(selection.query, batch_rows=_BATCH_ROWS)
+    batches = stream.batches()
+    headers = _validators(request, service, selection, stream.provenance, form)
+    head, rest = peeked(batches, _STREAM_FROM_ROWS)
+    if rest is None:
+        rows = pa.Table.from_batches(head, stream.schema)
+        found = Events(rows, bool(stream.last), stream.provenance, None if rows.num_rows else stream.note, stream.last)
+        envelope = bodies.events_envelope(found) | _next_page(service, selection, stream.provenance, stream.last)
+        return rows_answer(rows, form, envelope, headers_of(found.provenance, found) | headers | _link(envelope))
+    pieces = encode_batches(stream.schema, rest, form, lambda: _ending(service, selection, stream))
+    return StreamingResponse(
+        _closing(pieces, batches), headers=headers_of(stream.provenance) | headers, media_type=MEDIA_TYPES[form]
+    )
+
+
+async def _closing(pieces: Iterator[bytes | memoryview], batches: Iterator[Any]) -> AsyncIterator[bytes | memoryview]:
+    """The pieces, made in a thread; the query is stopped when nobody takes them any more."""
+    try:
+        async for piece in iterate_in_threadpool(pieces):
+            yield piece
+    finally:
+        for each in (pieces, batches):
+            if isinstance(each, Generator):
+                each.close()
+
+
+def _ending(service: Service, selection: Selection, stream: EventStream) -> dict[str, Any]:
+    return {
+        "count": stream.rows,
+        "more": bool(stream.last),
+        **bodies.provenance(stream.provenance),
+        **_next_page(service, selection, stream.provenance, stream.last),
+    }
+
+
+def _next_page(service: Service, selection: Selection, provenance: Provenance, last: SortKey) -> dict[str, Any]:
+    snapshot_id = None if provenance.snapshot is None else provenance.snapshot.id
+    # All pages reach as far as the first one did.
+    ends = selection.query.at.ends or (() if provenance.tail is None else provenance.tail.ends)
+    page = {"next_page": service.tokens.seal(selection.first, snapshot_id, last, ends) if last else None}
+    since = selection.query.since
+    return page if since is None else {"from_snapshot_id": str(since), **page}
+
+
+def _link(envelope: dict[str, Any]) -> dict[str, str]:
+    return {"K2-Next-Page": envelope["next_page"]} if envelope["next_page"] else {}
+
+
+def _validators(
+    request: Request, service: Service, selection: Selection, provenance: Provenance, form: Format
+) -> dict[str, str]:
+    if request.method != "GET" or provenance.tail is not None:
+        return {"Vary": caching.VARY, "Cache-Control": "private, no-store"}
+    return caching.headers(request, service.questions, selection.query.at, provenance, form)
+
+
+def unchanged(request: Request, service: Service, data_type: DataType, at: At, asked: Format | None) -> Response | None:
+    """304, where the client has the answer already."""
+    if "if-none-match" not in request.headers:
+        return None
+    form = negotiate(asked, request.headers.get("accept"))
+    return caching.unchanged(request, service.questions, data_type, at, form)
+
+
+def validators(request: Request, service: Service, params: PinnedParams, provenance: Provenance) -> dict[str, str]:
+    """Headers by which the client may ask whether the answer still holds."""
+    form = negotiate(params.format, request.headers.get("accept"))
+    return caching.headers(request, service.questions, params.at, provenance, form)
 
 
 def listed(request: Request, asked: Format | None, rows: list[dict[str, Any]], provenance: Provenance) -> Response:
@@ -31,7 +133,9 @@ def single(request: Request, asked: Format | None, body: dict[str, Any], provena
     headers = {} if provenance is None else headers_of(provenance)
     if form is Format.JSON:
         return JSONResponse(body, headers=headers)
-    return rows_answer(pa.Table.from_pylist([body]), form, {}, headers)
+    # What is nested tells where the answer came from: the headers say it.
+    flat = {name: value for name, value in body.items() if not isinstance(value, (list, dict))}
+    return rows_answer(pa.Table.from_pylist([flat]), form, {}, headers)
 
 
 def rows_answer(rows: pa.Table, form: Format, envelope: dict[str, Any], headers: dict[str, str]) -> Response:
@@ -53,6 +157,7 @@ def headers_of(provenance: Provenance, found: Events | None = None) -> dict[str,
     }
     described = bodies.provenance(provenance)
     headers = {header: value for name, header in names.items() if (value := described[name]) is not None}
+    headers |= sources.headers(provenance)
     if found is not None:
         headers["K2-More"] = "true" if found.more else "false"
         if found.note is not None:

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -15,17 +16,20 @@ from fastapi import FastAPI, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from starlette_compress import CompressMiddleware, add_compress_type
 
 from k2 import __version__
-from k2.api import problems
+from k2.api import problems, routes_query, routes_snapshots
 from k2.api.access import AccessLog
 from k2.api.asking import Service
 from k2.api.auth import KeyRing
 from k2.api.context import RequestContext
+from k2.api.formats import MEDIA_TYPES, Format
 from k2.api.limits import Gate, GateLimits, Meter
 from k2.api.routes import router
 from k2.api.routes_page import page_router, read_assets
-from k2.lake.catalog import open_catalog
+from k2.api.tokens import PageTokens, token_key
+from k2.lake.catalog import load_table, open_catalog
 from k2.lake.reader import TableReader
 from k2.model.errors import K2Error
 from k2.model.settings import Settings
@@ -34,7 +38,9 @@ from k2.model.workload import QueryConfig
 from k2.query.engine import Engine, Limits
 from k2.query.planner import Planner
 from k2.query.questions import Questions
+from k2.query.tail_view import TailSource
 
+COMPRESS_FROM_BYTES = 4_096
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 DESCRIPTION = """Market data from Apache Iceberg tables: each answer comes from one snapshot and says which.
@@ -43,8 +49,11 @@ DESCRIPTION = """Market data from Apache Iceberg tables: each answer comes from 
 answers in milliseconds to seconds, not an execution system."""
 
 
-def open_questions(config: QueryConfig, settings: Settings) -> tuple[Questions, Engine]:
-    """Questions about the configured tables. The catalog is opened at the first one."""
+def open_questions(config: QueryConfig, settings: Settings, *, live: bool = False) -> tuple[Questions, Engine]:
+    """Questions about the configured tables. The catalog is opened at the first one.
+
+    `live`: hybrid answers where Kafka and the registry are configured.
+    """
     limits = Limits(config.connections, config.threads, config.memory_limit, config.timeout_seconds)
     engine = Engine(limits, store=settings.catalog_config())
     tables = {
@@ -52,28 +61,60 @@ def open_questions(config: QueryConfig, settings: Settings) -> tuple[Questions, 
         DataType.QUOTES: config.quotes,
         DataType.REFERENCE_DATA: config.reference_data,
     }
-    return Questions(Planner(TableReader(lambda: open_catalog(settings)), tables), engine), engine
+    reader = TableReader(lambda: open_catalog(settings))
+    tails = open_tails(config, settings, reader) if live else None
+    return Questions(Planner(reader, tables, tails=tails), engine), engine
+
+
+def open_tails(config: QueryConfig, settings: Settings, reader: TableReader) -> TailSource | None:
+    """The tails of the tables' topics; None where they are not wanted or Kafka is not known. Nothing is read yet."""
+    if not config.hybrid or not settings.kafka_bootstrap_servers or not settings.registry_url:
+        return None
+    from k2.query.hybrid import Tails  # Kafka's client is loaded only where it is used
+
+    def load(identifier: str) -> Any:
+        with open_catalog(settings) as catalog:
+            return load_table(catalog, identifier)
+
+    return Tails(
+        reader,
+        load,
+        settings.kafka_config(),
+        settings.registry_config(),
+        budget_bytes=config.tail_bytes,
+        idle_seconds=config.tail_idle_seconds,
+        wait_seconds=config.tail_wait_seconds,
+    )
 
 
 def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     """The app. Nothing is opened before the first request: tables and catalog may come later."""
-    questions, engine = open_questions(config, settings)
+    questions, engine = open_questions(config, settings, live=True)
     keys = KeyRing(config.api_keys_file)
+    tokens = PageTokens(token_key(settings, config.api_keys_file))
     gate = Gate(GateLimits(config.max_running, config.max_waiting, config.max_wait_seconds, config.max_sending))
     access_log = AccessLog(config.access_log_file)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         yield
+        questions.close()
         engine.close()
         access_log.close()
 
     app = FastAPI(title="K2", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
-    app.state.service = Service(questions, keys, config.max_rows, Meter(time.time, time.monotonic), gate)
+    app.state.service = Service(questions, keys, config.max_rows, tokens, Meter(time.time, time.monotonic), gate)
     problems.install(app)
     app.include_router(router)
+    app.include_router(routes_query.router)
+    app.include_router(routes_snapshots.router)
     app.include_router(page_router(read_assets()))
     _add_operations(app, questions)
+    # Text shrinks to a fifth; Parquet is packed already, and an Arrow stream is for those who want it fast. Brotli gains
+    # nothing over zstd here, and a small answer is sent as it is.
+    for form in (Format.NDJSON, Format.CSV):
+        add_compress_type(MEDIA_TYPES[form].partition(";")[0])
+    app.add_middleware(CompressMiddleware, minimum_size=COMPRESS_FROM_BYTES, zstd_level=1, gzip_level=1, brotli=False)
     # Last added stands outermost: the id first, then the log and metrics around everything else.
     if config.cors_origins:
         app.add_middleware(
@@ -81,7 +122,20 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
             allow_origins=list(config.cors_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["X-API-Key", "X-Correlation-ID", "Content-Type"],
-            expose_headers=["X-Correlation-ID", "K2-Snapshot-Id", "K2-Snapshot-Time", "K2-Complete-Until", "K2-More"],
+            expose_headers=[
+                "X-Correlation-ID",
+                "K2-Snapshot-Id",
+                "K2-Snapshot-Time",
+                "K2-Complete-Until",
+                "K2-More",
+                "K2-Next-Page",
+                "ETag",
+                "K2-Hybrid",
+                "K2-Stale-Seconds",
+                "K2-Incomplete",
+                "K2-Complete",
+                "K2-Tail-Rows",
+            ],
         )
     app.add_middleware(RequestContext, access_log=access_log, stall_seconds=config.stall_seconds)
     app.add_middleware(

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from k2.api.auth import KeyRing, KnownKey
 from k2.api.limits import Gate, Meter
 from k2.api.problems import UnauthorizedError
+from k2.api.tokens import PageTokens
 from k2.api.visit import visit_of
 from k2.obs import metrics
 from k2.query.questions import Questions
@@ -26,6 +27,7 @@ class Service:
     questions: Questions
     keys: KeyRing
     max_rows: int
+    tokens: PageTokens
     meter: Meter
     gate: Gate
 

@@ -9,7 +9,9 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from k2.api import sources
 from k2.lake.reader import SnapshotInfo, TableState
+from k2.query.pinning import Pin
 from k2.query.requests import iso
 from k2.query.results import Events, Provenance, Summary, SymbolInfo, TableStats
 
@@ -21,6 +23,7 @@ def provenance(found: Provenance) -> dict[str, Any]:
         "snapshot_id": None if snapshot is None else str(snapshot.id),
         "snapshot_time": None if snapshot is None else iso(snapshot.time_us),
         "complete_until": _time(found.complete_until_us),
+        **sources.members(found),
     }
 
 
@@ -97,6 +100,22 @@ def snapshots(state: TableState, limit: int) -> dict[str, Any]:
     }
 
 
+def pin(found: Pin) -> dict[str, Any]:
+    """A pin and what it fixes."""
+    return {
+        "pin": found.id,
+        "until": iso(found.until_us),
+        "tables": {
+            held.data_type.value: {
+                "table": held.table,
+                "snapshot_id": str(held.snapshot.id),
+                "snapshot_time": iso(held.snapshot.time_us),
+            }
+            for held in found.tables
+        },
+    }
+
+
 def _snapshot(found: SnapshotInfo, state: TableState) -> dict[str, Any]:
     nothing = 0 if found.summary else None  # without a summary nothing is known, or to be told
     return {
@@ -110,6 +129,7 @@ def _snapshot(found: SnapshotInfo, state: TableState) -> dict[str, Any]:
         "total_rows": found.count("total-records"),
         "total_files": found.count("total-data-files"),
         "total_bytes": found.count("total-files-size"),
+        "tags": sorted(tag.name for tag in state.tags.values() if tag.snapshot_id == found.id),
         "k2": {name: _parsed(value) for name, value in found.summary.items() if name.startswith("k2.")},
     }
 

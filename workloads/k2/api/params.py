@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from k2.api.formats import Format
 from k2.model.topics import DataType
-from k2.query.requests import DEFAULT_LIMIT, At
+from k2.query.requests import CURRENT, DEFAULT_LIMIT, MOST_SYMBOLS, At
 
+MOST_ROWS = 1_000_000_000
+"""Rows of one streamed answer; a JSON object holds fewer (`max_rows`)."""
+
+_LIMIT = "Most rows. More than the service's max_rows only in NDJSON, CSV, Parquet or as an Arrow stream."
+_FIELDS = "Columns of the answer, in this order; default: all of the event."
+_PAGE_TOKEN = "The next_page of an answer: goes on after its last row, in the same snapshot."  # noqa: S105
 TIME = "ISO 8601 (UTC when it has no offset) or nanoseconds since 1970."
 
 
@@ -23,18 +29,37 @@ class PinnedParams(Params):
 
     snapshot: str | None = Field(default=None, description="Answer from this snapshot (an id from /v1/snapshots).")
     as_of: str | None = Field(default=None, description=f"Answer as was known at this time. {TIME}")
+    pin: str | None = Field(default=None, description="Answer from the snapshot that this pin fixes (see /v1/pins).")
     format: Format | None = Field(default=None, description="Instead of the Accept header.")
 
     @property
     def at(self) -> At:
         """The snapshot that answers."""
-        return At.parse(self.snapshot, self.as_of)
+        return At.parse(self.snapshot, self.as_of, self.pin)
 
 
-class EventsParams(PinnedParams):
-    """Parameters of /v1/trades and /v1/quotes."""
+class LiveParams(PinnedParams):
+    """Parameters of routes whose answer may hold more than a snapshot."""
 
-    symbol: str = Field(description="Symbol on its exchange.", examples=["BHP"])
+    hybrid: bool | None = Field(
+        default=None,
+        description="Whether the answer holds what is in the topics beyond the table's snapshot, each event once. Default: "
+        "yes where the service knows of Kafka, and no with snapshot, as_of or pin.",
+    )
+
+    @property
+    def at(self) -> At:
+        """The snapshot that answers, and whether what came after it is asked for."""
+        return At.parse(self.snapshot, self.as_of, self.pin, self.hybrid)
+
+
+class SelectionParams(Params):
+    """Parameters that choose events."""
+
+    symbol: str | None = Field(
+        default=None, description="Symbol on its exchange; needed unless there are symbols.", examples=["BHP"]
+    )
+    symbols: list[str] | None = Field(default=None, description="Several symbols: repeated, or with commas.")
     exchange: str | None = Field(
         default=None, description="Needed where the symbol is traded on several.", examples=["ASX"]
     )
@@ -42,10 +67,109 @@ class EventsParams(PinnedParams):
     end: str | None = Field(
         default=None, description=f"First instant no more. {TIME}", examples=["2014-03-10T06:00:00Z"]
     )
-    limit: int = Field(default=DEFAULT_LIMIT, ge=1, description="Most rows.")
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MOST_ROWS, description=_LIMIT)
+    fields: list[str] | None = Field(
+        default=None, description=f"{_FIELDS} Repeated, or with commas.", examples=[["timestamp,price,quantity"]]
+    )
+    page_token: str | None = Field(default=None, description=_PAGE_TOKEN)
 
 
-class SummaryParams(PinnedParams):
+class EventsParams(LiveParams, SelectionParams):
+    """Parameters of /v1/trades and /v1/quotes."""
+
+
+class DiffParams(SelectionParams):
+    """Parameters of /v1/snapshots/diff."""
+
+    table: DataType = Field(default=DataType.TRADES, description="trades or quotes.")
+    from_: str | None = Field(default=None, alias="from", description="The earlier snapshot; needed on the first page.")
+    to: str | None = Field(default=None, description="The later snapshot; default: the current one.")
+    format: Format | None = Field(default=None, description="Instead of the Accept header.")
+
+    @property
+    def at(self) -> At:
+        """The later snapshot."""
+        return At.parse(self.to, None)
+
+    @property
+    def since(self) -> int | None:
+        """The earlier snapshot."""
+        return At.parse(self.from_, None).snapshot
+
+
+class EventsBody(Params):
+    """Body of the routes that ask for events by POST."""
+
+    symbols: list[str] = Field(
+        default_factory=list, description="Any of these; none: all.", examples=[["BHP", "CBA"]], max_length=MOST_SYMBOLS
+    )
+    exchange: str | None = Field(default=None, description="Needed where a symbol is traded on several.")
+    start: str | StrictInt | None = Field(
+        default=None, description=f"First instant. {TIME}", examples=["2014-03-09T23:00:00Z"]
+    )
+    end: str | StrictInt | None = Field(
+        default=None, description=f"First instant no more. {TIME}", examples=["2014-03-10T06:00:00Z"]
+    )
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MOST_ROWS, description=_LIMIT, examples=[100])
+    fields: list[str] = Field(
+        default_factory=list, description=_FIELDS, examples=[["timestamp", "symbol"]], max_length=100
+    )
+    page_token: str | None = Field(default=None, description=_PAGE_TOKEN)
+    format: Format | None = Field(default=None, description="Instead of the Accept header.", examples=["json"])
+
+
+class QueryBody(EventsBody):
+    """Body of /v1/trades/query and /v1/quotes/query."""
+
+    snapshot: str | StrictInt | None = Field(default=None, description="Answer from this snapshot.")
+    as_of: str | StrictInt | None = Field(default=None, description=f"Answer as was known at this time. {TIME}")
+    pin: str | None = Field(default=None, description="Answer from the snapshot that this pin fixes.")
+    hybrid: bool | None = Field(
+        default=None, description="Whether with what is in the topics beyond the table's snapshot."
+    )
+
+    @property
+    def at(self) -> At:
+        """The snapshot that answers, and whether what came after it is asked for."""
+        snapshot, as_of = (None if each is None else str(each) for each in (self.snapshot, self.as_of))
+        return At.parse(snapshot, as_of, self.pin, self.hybrid)
+
+
+class SnapshotBody(EventsBody):
+    """Body of /v1/snapshots/{snapshot}/query."""
+
+    table: DataType = Field(default=DataType.TRADES, description="trades or quotes.")
+
+    @property
+    def at(self) -> At:
+        """The path says it."""
+        return CURRENT
+
+
+class PinBody(Params):
+    """Body of POST /v1/pins."""
+
+    tables: list[DataType] = Field(
+        default_factory=lambda: [DataType.TRADES, DataType.QUOTES],
+        min_length=1,
+        max_length=3,
+        description="Whose snapshots are fixed; those that have none yet are left out.",
+        examples=[["trades", "quotes"]],
+    )
+    as_of: str | StrictInt | None = Field(default=None, description=f"As was known at this time. {TIME}")
+    snapshots: dict[DataType, str] = Field(
+        default_factory=dict, description="Snapshots by table, where they are not the current ones."
+    )
+    ttl_seconds: int = Field(
+        default=86_400,
+        ge=60,
+        le=2_592_000,
+        description="After so long the pin lapses: 1 minute to 30 days.",
+        examples=[600],
+    )
+
+
+class SummaryParams(LiveParams):
     """Parameters of /v1/summary."""
 
     exchange: str | None = Field(default=None, description="Needed where the symbol is traded on several.")

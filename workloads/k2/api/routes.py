@@ -8,9 +8,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from k2.api import bodies
-from k2.api.answers import headers_of, listed, rows_answer, single
-from k2.api.asking import Asked, Service, require_key
-from k2.api.formats import negotiate
+from k2.api.answers import events, listed, single, unchanged, validators
+from k2.api.asking import Asked, require_key
 from k2.api.params import (
     DateRangeParams,
     EventsParams,
@@ -19,23 +18,23 @@ from k2.api.params import (
     SummaryParams,
     SymbolsParams,
 )
-from k2.model.errors import UserError
+from k2.api.selection import of_params
 from k2.model.topics import DataType
-from k2.query.requests import At, EventsQuery, SummaryQuery, Window, check_symbol, exchange_code, parse_date
+from k2.query.requests import At, SummaryQuery, check_symbol, exchange_code, parse_date
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
 
 
 @router.get("/trades", tags=["events"], summary="Trades of a symbol, oldest first")
 def trades(request: Request, service: Asked, params: Annotated[EventsParams, Query()]) -> Response:
-    """Trades in the total order. `more` tells that the limit cut off others: go on from the last timestamp."""
-    return _events(request, service, DataType.TRADES, params)
+    """Trades in the total order. `more` tells that the limit cut off others: `next_page` goes on after the last."""
+    return events(request, service, of_params(DataType.TRADES, params, service.tokens), params.format)
 
 
 @router.get("/quotes", tags=["events"], summary="Quotes of a symbol, oldest first")
 def quotes(request: Request, service: Asked, params: Annotated[EventsParams, Query()]) -> Response:
     """Quotes in the total order. A side that is not there is null."""
-    return _events(request, service, DataType.QUOTES, params)
+    return events(request, service, of_params(DataType.QUOTES, params, service.tokens), params.format)
 
 
 @router.get("/summary/{symbol}/{date}", tags=["aggregates"], summary="OHLCV and VWAP of a trading date")
@@ -47,18 +46,25 @@ def summary(
     date: Annotated[str, Path(description="A date of the exchange's own calendar.", examples=["2014-03-10"])],
 ) -> Response:
     """All prints from midnight to midnight in the exchange's time zone; exact, VWAP to 8 places, half to even."""
-    found = service.questions.summary(
-        SummaryQuery(symbol, parse_date(date, "date"), exchange_code(params.exchange), params.at)
-    )
-    return single(request, params.format, bodies.summary(found), found.provenance)
+    query = SummaryQuery(symbol, parse_date(date, "date"), exchange_code(params.exchange), params.at)
+    if (same := unchanged(request, service, DataType.TRADES, params.at, params.format)) is not None:
+        return same
+    found = service.questions.summary(query)
+    reply = single(request, params.format, bodies.summary(found), found.provenance)
+    reply.headers.update(validators(request, service, params, found.provenance))
+    return reply
 
 
 @router.get("/symbols", tags=["catalog"], summary="Every symbol with its exchange, count, first and last time")
 def symbols(request: Request, service: Asked, params: Annotated[SymbolsParams, Query()]) -> Response:
     """Counts of one table, by symbol and exchange."""
-    found = service.questions.symbols(params.table, params.at, exchange_code(params.exchange))
-    rows = [bodies.symbol(info) for info in found.symbols]
-    return listed(request, params.format, rows, found.provenance)
+    exchange = exchange_code(params.exchange)
+    if (same := unchanged(request, service, params.table, params.at, params.format)) is not None:
+        return same
+    found = service.questions.symbols(params.table, params.at, exchange)
+    reply = listed(request, params.format, [bodies.symbol(info) for info in found.symbols], found.provenance)
+    reply.headers.update(validators(request, service, params, found.provenance))
+    return reply
 
 
 @router.get("/date-range", tags=["catalog"], summary="First and last event of a symbol")
@@ -81,24 +87,3 @@ def stats(service: Asked, params: Annotated[StatsParams, Query()]) -> Response:
 def snapshots(service: Asked, params: Annotated[SnapshotsParams, Query()]) -> Response:
     """What each added, the totals after it, and what K2 wrote in its summary."""
     return JSONResponse(bodies.snapshots(service.questions.snapshots(params.table), params.limit))
-
-
-def _events(request: Request, service: Service, data_type: DataType, params: EventsParams) -> Response:
-    form = negotiate(params.format, request.headers.get("accept"))
-    if params.limit > service.max_rows:
-        raise UserError(
-            "limit is too large",
-            found=params.limit,
-            expected=f"at most {service.max_rows}",
-            remedy="Ask for a shorter time range, or go on from the last timestamp",
-        )
-    query = EventsQuery(
-        data_type,
-        (params.symbol,),
-        exchange_code(params.exchange),
-        Window.parse(params.start, params.end),
-        params.limit,
-        params.at,
-    )
-    found = service.questions.events(query)
-    return rows_answer(found.rows, form, bodies.events_envelope(found), headers_of(found.provenance, found))

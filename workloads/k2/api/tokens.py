@@ -41,7 +41,7 @@ class PageTokens:
 
     key: bytes
 
-    def seal(self, query: EventsQuery, snapshot_id: int, last: SortKey, ends: Ends = ()) -> str:
+    def seal(self, query: EventsQuery, snapshot_id: int | None, last: SortKey, ends: Ends = ()) -> str:
         """The token of the page after `last`. `query` is what was asked for first, `ends` where its tail ended."""
         content = {
             "v": _VERSION,

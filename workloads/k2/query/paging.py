@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from k2.lake.reader import ColumnInfo
 from k2.model.errors import UserError
+from k2.obs import metrics
+from k2.obs.tally import tally
 from k2.query import replay, sql
 from k2.query.engine import Engine
 from k2.query.first_rows import first_rows
@@ -28,6 +30,12 @@ def fields_of(columns: Sequence[ColumnInfo], fields: Sequence[str]) -> tuple[str
         if name not in known:
             raise UserError("Unknown field", found=name, expected=f"one of {', '.join(known)}")
     return tuple(dict.fromkeys(fields))
+
+
+def count(label: str, rows: int) -> None:
+    """Rows were given, in answer to this kind of question."""
+    metrics.QUERY_ROWS.labels(label).inc(rows)
+    tally().rows += rows
 
 
 def page(
@@ -93,6 +101,7 @@ class EventStream:
 
     schema: pa.Schema
     provenance: Provenance
+    label: str
     limit: int
     order: tuple[str, ...]
     source: Iterable[pa.RecordBatch]
@@ -111,6 +120,7 @@ class EventStream:
             given = batch.slice(0, left)
             if given.num_rows:
                 self.rows += given.num_rows
+                count(self.label, given.num_rows)
                 before = _key(given, given.num_rows - 1, self.order)
                 yield given.select(self.schema.names)
             if batch.num_rows > left:

@@ -55,7 +55,8 @@ def make_pin(
         raise UserError(
             "A pin cannot last that long", found=f"{lasts.total_seconds():.0f} s", expected="1 minute to 30 days"
         )
-    until = now + lasts
+    # A tag's age has milliseconds.
+    until = (now + lasts).replace(microsecond=(now + lasts).microsecond // 1000 * 1000)
     chosen: list[PinnedTable] = []
     for data_type in dict.fromkeys(data_types):
         pinned = planner.pin(data_type, at.get(data_type, CURRENT))

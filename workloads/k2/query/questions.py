@@ -25,6 +25,7 @@ from k2.query.asof import Asof, asof_of
 from k2.query.asof_requests import AsofQuery
 from k2.query.bar_requests import BarsQuery
 from k2.query.bars import Bars, bars_of
+from k2.query.cursor import Cursor, ReplayQuery
 from k2.query.directory import SymbolDirectory
 from k2.query.engine import Engine
 from k2.query.errors import AbandonedError, EngineBusyError, NotFoundError, QueryTimeoutError
@@ -44,6 +45,7 @@ from k2.query.results import (
     vwap,
 )
 from k2.query.sight import Sight
+from k2.query.stream import Replay
 from k2.query.summaries import summary_row
 from k2.query.venue import ambiguous, one_exchange
 
@@ -87,7 +89,7 @@ class Questions:
             pinned, relation, which, one_series = self._prepared(query)
             rows, last = paging.page(self._engine, label, relation, which, query, one_series=one_series)
             note = self._why_nothing(pinned, query) if not rows.num_rows else None
-            metrics.QUERY_ROWS.labels(label).inc(rows.num_rows)
+            paging.count(label, rows.num_rows)
             return Events(rows, bool(last), pinned.provenance(relation.files, relation.tail), note, last)
 
     def stream(self, query: EventsQuery, *, batch_rows: int = 65_536) -> EventStream:
@@ -96,6 +98,7 @@ class Questions:
         return EventStream(
             schema=arrow_schema(pinned.columns, names=query.fields),
             provenance=pinned.provenance(relation.files, relation.tail),
+            label=query.data_type.value,
             limit=query.limit,
             order=sql.order_of(relation),
             source=paging.in_order(self._engine, relation, which, query, batch_rows=batch_rows),
@@ -329,6 +332,14 @@ class Questions:
             for batch in self._engine.stream("replay", statement, batch_rows=batch_rows):
                 metrics.QUERY_ROWS.labels("replay").inc(batch.num_rows)
                 yield batch.cast(schema)
+
+    def replay_merged(self, query: ReplayQuery) -> Replay:
+        """Quotes and trades in one order of events, from the beginning; raises as `Replay.begin` does."""
+        return Replay.begin(self._planner, self._engine, query)
+
+    def replay_from(self, cursor: Cursor) -> Replay:
+        """The rest of a replay; raises `SnapshotGoneError` when what it read is not retained, once it is read."""
+        return Replay(self._planner, self._engine, cursor)
 
     def ready(self) -> tuple[bool, str]:
         """Whether the tables of trades and quotes are there, and what is missing; raises as `TableReader.state` does."""

@@ -1,0 +1,61 @@
+"""Validators of answers: what a snapshot holds never changes, so an answer is known by the question and the snapshot.
+
+`If-None-Match` is looked at before anything is read. Answers that hold more than a snapshot have no validator.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from fastapi import Request, Response
+
+from k2 import __version__
+from k2.api.formats import Format
+from k2.lake.reader import SnapshotInfo
+from k2.model.topics import DataType
+from k2.query.questions import Questions
+from k2.query.requests import At
+from k2.query.results import Provenance
+
+VARY = "Accept, X-API-Key"
+REVALIDATE, CLOSED = "private, no-cache", "private, max-age=86400"
+
+
+def headers(request: Request, questions: Questions, at: At, provenance: Provenance, form: Format) -> dict[str, str]:
+    """`ETag`, `Cache-Control` and `Vary` of an answer."""
+    return _headers(request, questions, at, None if provenance.tail is not None else provenance.snapshot, form)
+
+
+def unchanged(request: Request, questions: Questions, data_type: DataType, at: At, form: Format) -> Response | None:
+    """304, where the client has the answer already; None: it has to be made. Raises as `Questions.snapshot` does."""
+    known = request.headers.get("if-none-match")
+    if known is None or questions.is_hybrid(at):
+        return None
+    snapshot = questions.snapshot(data_type, at)
+    if snapshot is None:
+        return None
+    tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
+    if "*" not in tags and _etag(request, questions, snapshot, form).removeprefix("W/") not in tags:
+        return None
+    return Response(status_code=304, headers=_headers(request, questions, at, snapshot, form))
+
+
+def _headers(
+    request: Request, questions: Questions, at: At, snapshot: SnapshotInfo | None, form: Format
+) -> dict[str, str]:
+    found = {"Vary": VARY, "Cache-Control": CLOSED if _is_closed(at) else REVALIDATE}
+    if snapshot is not None:
+        found["ETag"] = _etag(request, questions, snapshot, form)
+    return found
+
+
+def _is_closed(at: At) -> bool:
+    """Whether the same question gives the same answer for ever: a time may still lie in the current snapshot's reign."""
+    return at.snapshot is not None or at.pin is not None
+
+
+def _etag(request: Request, questions: Questions, snapshot: SnapshotInfo, form: Format) -> str:
+    query = "&".join(sorted(request.url.query.split("&")))
+    parts = (__version__, request.url.path, query, form.value, str(snapshot.id), repr(questions.sight))
+    # Weak: compression changes the bytes, not the answer.
+    return f'W/"{sha256(chr(10).join(parts).encode()).hexdigest()[:32]}"'

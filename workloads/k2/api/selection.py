@@ -1,0 +1,100 @@
+"""Which events a request asks for, from its parameters or its body, and from the token of the page before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi.exceptions import RequestValidationError
+
+from k2.api.params import DiffParams, EventsParams, QueryBody, SnapshotBody
+from k2.api.tokens import PageTokens
+from k2.model.errors import UserError
+from k2.model.topics import DataType
+from k2.query.requests import At, EventsQuery, Window, exchange_code
+
+# Parts of a question → parameters that say them.
+_PARTS = {
+    "symbols": ("symbol", "symbols"),
+    "exchange": ("exchange",),
+    "window": ("start", "end"),
+    "fields": ("fields",),
+    "at": ("snapshot", "as_of", "pin", "hybrid", "to"),
+    "since": ("from_",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A question, and what was asked for on its first page (the same where this is the first)."""
+
+    query: EventsQuery
+    first: EventsQuery
+
+
+def of_params(data_type: DataType, params: EventsParams, tokens: PageTokens) -> Selection:
+    """From the parameters of a GET.
+
+    Raises:
+        UserError: one of them cannot be used, or the token is of another question.
+        RequestValidationError: no symbol is named.
+    """
+    given = params.model_fields_set
+    symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
+    if not symbols and params.page_token is None:
+        raise _missing("symbol")
+    return _selection(data_type, symbols, _listed(params.fields), params, given | {"from_"}, tokens)
+
+
+def of_diff(params: DiffParams, tokens: PageTokens) -> Selection:
+    """What a table got between two snapshots. Raises as `of_params` does."""
+    if params.from_ is None and params.page_token is None:
+        raise _missing("from")
+    symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
+    found = _selection(params.table, symbols, _listed(params.fields), params, params.model_fields_set, tokens)
+    if found.query.since is None:
+        raise UserError("page_token is of another question", expected="one of /v1/snapshots/diff")
+    return found
+
+
+def of_body(data_type: DataType, body: QueryBody | SnapshotBody, tokens: PageTokens, at: At | None = None) -> Selection:
+    """From the body of a POST; `at` is from the path. Raises as `of_params` does."""
+    given = body.model_fields_set | {"from_"} | (set() if at is None else {"snapshot"})
+    return _selection(data_type, tuple(body.symbols), tuple(body.fields), body, given, tokens, at)
+
+
+def _selection(
+    data_type: DataType,
+    symbols: tuple[str, ...],
+    fields: tuple[str, ...],
+    params: EventsParams | DiffParams | QueryBody | SnapshotBody,
+    given: set[str],
+    tokens: PageTokens,
+    at: At | None = None,
+) -> Selection:
+    asked = EventsQuery(
+        data_type,
+        tuple(dict.fromkeys(symbols)),
+        exchange_code(params.exchange),
+        Window.parse(_text(params.start), _text(params.end)),
+        params.limit,
+        params.at if at is None else at,
+        tuple(dict.fromkeys(fields)),
+        since=params.since if isinstance(params, DiffParams) else None,
+    )
+    if params.page_token is None:
+        return Selection(asked, asked)
+    parts = {part for part, names in _PARTS.items() if not given.isdisjoint(names)}
+    return Selection(*tokens.resume(params.page_token, asked, parts))
+
+
+def _missing(name: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "missing", "loc": ("query", name), "msg": "Field required"}])
+
+
+def _listed(texts: list[str] | None) -> tuple[str, ...]:
+    """Repeated parameters, each of which may be a list with commas."""
+    return tuple(name for text in texts or () for name in text.split(",") if name)
+
+
+def _text(value: str | int | None) -> str | None:
+    return None if value is None else str(value)
