@@ -54,12 +54,14 @@ class Statement:
         params: the values of its `$names`.
         roots: directories that its files lie in, each with a slash at the end.
         tail: the rows that the text reads as `TAIL`.
+        tails: further rows, by the names under which the text reads them.
     """
 
     sql: str
     params: Mapping[str, Any]
     roots: tuple[str, ...] = ()
     tail: pa.Table | None = None
+    tails: Mapping[str, pa.Table] = field(default_factory=dict[str, pa.Table])
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,14 +267,14 @@ class Engine:
 @contextmanager
 def _reading(connection: duckdb.DuckDBPyConnection, statement: Statement) -> Generator[None, None, None]:
     """Let the statement see its tail, which no other connection does."""
-    if statement.tail is None:
-        yield
-        return
-    connection.register(TAIL, statement.tail)
+    tails = dict(statement.tails) if statement.tail is None else {**statement.tails, TAIL: statement.tail}
+    for name, rows in tails.items():
+        connection.register(name, rows)
     try:
         yield
     finally:
-        connection.unregister(TAIL)
+        for name in tails:
+            connection.unregister(name)
 
 
 class _Database:

@@ -38,6 +38,7 @@ SILENT_SECONDS = 3.0
 
 _RETRY_SECONDS = 2.0
 _FULL_SECONDS = 0.05
+_ENDS_SECONDS = 2.0
 _PARTITIONS_SECONDS = 10.0
 _FAR_BEHIND = 100_000
 
@@ -77,6 +78,7 @@ class Follower:
         self._kafka, self._decoder, self._tail, self._place_of = kafka, decoder, tail, place_of
         self._complete_at: float | None = None
         self._targets: Mapping[int, int] = {}
+        self._asked = 0.0
         self._stop = threading.Event()
         self._started = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"k2-tail {origin.topic}", daemon=True)
@@ -129,14 +131,21 @@ class Follower:
                     if self._must_begin_anew(reader):
                         return
                 if self._tail.is_full:
-                    self.ready.set()
-                    self._stop.wait(_FULL_SECONDS)
+                    self._wait_for_room()
                     continue
                 polled = reader.poll_block(POLL_MESSAGES, POLL_SECONDS)
                 self._take(polled, reader.positions(), decode)
                 self._look(reader, drained=polled is None or len(polled) < POLL_MESSAGES)
         finally:
             reader.close()
+
+    def _wait_for_room(self) -> None:
+        """Nothing is read; how far the topic has gone meanwhile is asked now and then, to be told."""
+        self.ready.set()
+        if time.monotonic() - self._asked > _ENDS_SECONDS:
+            self._asked = time.monotonic()
+            self.stable_ends = end_offsets(self._kafka, self.origin.topic)
+        self._stop.wait(_FULL_SECONDS)
 
     def _starts(self) -> dict[int, int]:
         """Where to begin: where the tail ends, else where the snapshot does, else at the topic's beginning."""
@@ -199,7 +208,7 @@ class Follower:
 
     def _look(self, reader: PartitionsReader, *, drained: bool) -> None:
         """Note how far the tail has come."""
-        self.stable_ends = reader.stable_ends()
+        self.stable_ends = reader.stable_ends() or self.stable_ends
         heard = reader.heard_at()
         now = time.monotonic()
         held = {partition: self._tail.next_of(place) for partition, place in self.places.items()}
