@@ -26,6 +26,10 @@ from k2.model.workload import QueryConfig
 
 OPEN = at("2014-03-09T23:00:00")
 KEY = "secret-key"
+OTHER_KEYS = {
+    "slow-key": {"limits": {"requests_per_second": 1, "burst": 3, "concurrent": 1}},
+    "rio-key": {"rules": {"symbols": ["RIO"]}},
+}
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 
 expect.set_options(timeout=20_000)
@@ -74,13 +78,17 @@ def own(tmp_path, lake):
         yield url
 
 
+def entry(key, **more):
+    return {"name": key, "sha256": hashlib.sha256(key.encode()).hexdigest()} | more
+
+
 @contextmanager
-def serving(folder):
+def serving(folder, port=0):
     keys = folder / "keys.json"
-    keys.write_text(json.dumps([{"name": "desk", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]))
+    keys.write_text(json.dumps([entry(KEY), *(entry(key, **more) for key, more in OTHER_KEYS.items())]))
     settings = Settings(catalog_properties=catalog_properties(folder), data_dir=folder)
     app = create_app(QueryConfig(api_keys_file=keys), settings)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -315,26 +323,47 @@ def test_a_wrong_key_is_refused_in_words_and_the_right_one_helps(week, tab):
     assert page.evaluate("Object.values(sessionStorage)") == []
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "said"),
-    [
-        (429, {"Retry-After": "2"}, "Too many requests"),
-        (503, {"Retry-After": "2"}, "The service is not ready"),
-        (504, {}, "The query was stopped"),
-    ],
-)
-def test_what_passes_is_said_and_tried_again(week, tab, status, headers, said):
+def test_a_key_that_asks_too_often_waits_as_it_is_told(week, tab):
     mine = tab(week)
-    body = json.dumps({"title": "The query was stopped", "detail": "It is as it is.", "correlation_id": "c0ffee"})
-    answers = [lambda route: route.fulfill(status=status, headers=headers, body=body)]
-    # The service has no say in this answer: the browser is told so on its way.
-    mine.page.route("**/v1/bars/**", lambda route: answers.pop()(route) if answers else route.continue_())
-    page = mine.open()
-    expect(page.get_by_role("alert").filter(has_text=said)).to_be_visible()
-    expect(page.get_by_role("alert").filter(has_text="It is as it is.")).to_be_visible()
+    page = mine.open(key="slow-key")
+    expect(page.get_by_role("alert").filter(has_text="Too many requests")).to_be_visible()
     expect(page.get_by_role("button", name=re.compile(r"Try again \(\d s\)"))).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_text("BHP · ASX")
     expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_a_key_sees_on_the_page_what_its_rules_let_it_see(week, tab):
+    page = tab(week).open(key="rio-key")
+    expect(page.get_by_role("heading", level=1)).to_have_text("RIO · ASX")
+    expect(page.locator("#badge")).to_contain_text("complete until 2014-03-10 15:59:")
+    page.keyboard.press("/")
+    expect(page.get_by_role("option")).to_have_text([re.compile("^RIO")])
+    page.keyboard.press("Escape")
+    page.get_by_role("slider").press("ArrowLeft")
+    expect(page.locator("#snapshot")).to_have_text(re.compile(r"^3 of 3: as of [-\d]+ [:\d]+$"))
+
+
+def test_a_service_that_is_not_ready_is_waited_for(tmp_path, tab):
+    with serving(tmp_path) as url:
+        page = tab(url).open()
+        expect(page.get_by_role("alert").filter(has_text="The service is not ready")).to_be_visible()
+        expect(page.locator("#badge")).to_contain_text("Away")
+        lake = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
+        append_ticks(lake, market("BHP", OPEN, 5, 35.0, 1))
+        expect(page.get_by_role("heading", level=1)).to_have_text("BHP · ASX")
+        expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_a_service_that_went_away_is_said_and_found_again(lake, tmp_path, tab):
+    append_ticks(lake, market("BHP", OPEN, 5, 35.0, 1))
+    with serving(tmp_path) as url:
+        page = tab(url).open()
+        expect(page.locator("#badge")).to_contain_text("Live")
+    expect(page.get_by_role("alert").filter(has_text="No answer")).to_be_visible()
+    assert page.locator("#bars tr").count() == 1, "what was seen stays"
+    with serving(tmp_path, port=urlsplit(url).port):
+        expect(page.locator("#badge")).to_contain_text("Live")
+        expect(page.locator("#problem")).to_be_hidden()
 
 
 def test_a_snapshot_that_is_gone_gives_way_to_live_data(week, tab):

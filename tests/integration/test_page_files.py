@@ -6,8 +6,12 @@ import shutil
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from k2_testing.lake import catalog_properties
 
+from k2.api.app import create_app
 from k2.api.routes_page import CHART_LIBRARY, FOLDER, page_router, read_assets
+from k2.model.settings import Settings
+from k2.model.workload import QueryConfig
 
 pytestmark = pytest.mark.skipif(
     not (FOLDER / CHART_LIBRARY).exists(), reason="the chart library is not here: npm was away when k2 was installed"
@@ -83,3 +87,18 @@ def test_without_the_chart_library_the_page_is_served_and_knows_it(tmp_path):
     bare = tmp_path / "page"
     shutil.copytree(FOLDER, bare, ignore=shutil.ignore_patterns("lib"))
     assert 'data-charts=""' in client_of(read_assets(bare)).get("/").text
+
+
+def test_the_service_sends_it_compressed_and_tells_caches(tmp_path):
+    settings = Settings(catalog_properties=catalog_properties(tmp_path), data_dir=tmp_path)
+    app = create_app(QueryConfig(), settings)
+    with TestClient(app) as client:
+        (address,) = re.findall(r'data-charts="([^"]+)"', client.get("/").text)
+        reply = client.get(f"/{address}", headers={"Accept-Encoding": "gzip"})
+        assert reply.headers["content-encoding"] == "gzip"
+        assert "Accept-Encoding" in reply.headers["vary"]
+        assert reply.num_bytes_downloaded < 75_000
+        again = client.get(f"/{address}", headers={"If-None-Match": reply.headers["etag"]})
+        assert again.status_code == 304
+        assert client.get("/docs").status_code == 200
+        assert "/page/{path}" not in client.get("/openapi.json").json()["paths"]

@@ -16,6 +16,7 @@ const at = (id) => document.getElementById(id);
 const chosen = { symbol: null, exchange: null, bucket: "5m", day: null, snapshot: null, following: true };
 let answer = null;
 let confirmed = 0;
+let isListed = false;
 let running = new AbortController();
 let timer = 0;
 
@@ -29,7 +30,7 @@ const slider = new SnapshotSlider({
   describe: describeSnapshot,
 });
 const trouble = new Trouble({
-  retry: () => (answer && chosen.day ? load() : begin()),
+  retry: () => (isListed && chosen.day ? load() : begin()),
   askForKey,
   goLive: () => { chosen.snapshot = null; slider.goLive(); again(5000, begin); },
 });
@@ -66,9 +67,11 @@ async function begin() {
 /** What there is to choose from, as it is now. */
 async function catalogue() {
   const { signal } = running;
-  const [symbols, snapshots] = await Promise.all([market.symbols(signal), market.snapshots(signal)]);
+  // One after the other: a key may be good for one request at a time.
+  const symbols = await market.symbols(signal);
   picker.symbols = symbols;
-  slider.snapshots = snapshots;
+  slider.snapshots = await market.snapshots(signal);
+  isListed = true;
   return symbols;
 }
 
@@ -170,8 +173,9 @@ function report(error) {
 function describeSnapshot(snapshot, all) {
   if (snapshot === null) return `Live: newest of ${all.length} snapshots`;
   const time = moment(snapshot.time, answer?.zone ?? "UTC");
-  const added = snapshot.rows_added.toLocaleString("en");
-  return `${all.indexOf(snapshot) + 1} of ${all.length}: as of ${time}, ${added} rows added`;
+  // A key that may see some rows only is not told how many there are.
+  const added = snapshot.rows_added === null ? "" : `, ${snapshot.rows_added.toLocaleString("en")} rows added`;
+  return `${all.indexOf(snapshot) + 1} of ${all.length}: as of ${time}${added}`;
 }
 
 function askForKey(reason) {
