@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
 import stat
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from k2.bus.admin import partition_counts
@@ -23,7 +25,8 @@ from k2_operator.local.background import stop
 ROOT = Path(__file__).parents[2]
 TINY = Path(__file__).with_name("tiny_workload.py")
 SCRIPT = """
-import json, sys
+import faulthandler, json, signal, sys
+faulthandler.register(signal.SIGUSR1)
 from pathlib import Path
 from k2.model.errors import K2Error
 from k2_operator.local import manifests
@@ -77,7 +80,19 @@ class Run:
             time.sleep(0.1)
 
     def ended(self, within=60) -> int:
-        return self.process.wait(within)
+        try:
+            return self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            os.kill(self.process.pid, signal.SIGUSR1)  # its stack goes to its log
+            time.sleep(1)
+            raise AssertionError(f"it does not end; {self.children()}; {self.text()}") from None
+
+    def children(self) -> list[str]:
+        try:
+            found = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        return [f"{each.pid} {each.status()} {each.cmdline()[-3:]}" for each in found]
 
 
 @pytest.fixture
@@ -95,7 +110,7 @@ def up(tmp_path, kafka, registry):
     for run in runs:
         if run.process.poll() is None:
             run.process.send_signal(signal.SIGTERM)
-            run.process.wait(60)
+            run.ended()
 
 
 pytestmark = pytest.mark.real
@@ -166,6 +181,40 @@ def test_status_and_doctor_tell_what_runs_and_whether_it_is_well(tmp_path, up):
     assert well.returncode == 0, well.stdout
     assert "kafka       cluster " in well.stdout
     assert "namespaces: market_data" in well.stdout
+
+
+@pytest.fixture
+def hangup_ends():
+    """`nohup pytest` ignores SIGHUP, and so would all that it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_any_moment_of_the_start_ends_all_of_it_soon(tmp_path, hangup_ends, up, number):
+    chance = random.Random(int(number))
+    for _ in range(4):
+        run = up(data_dir=tmp_path / "data")
+        time.sleep(chance.uniform(0.05, 4.0))  # from the first import to the first probes
+        children = psutil.Process(run.process.pid).children(recursive=True)
+        run.process.send_signal(number)
+        code = run.ended(30)
+        # Before it takes signals: that one. While it starts: as after a Ctrl-C. Afterwards: a stop that was asked for.
+        assert code in (-number, -signal.SIGINT, 0), run.text()
+        assert not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        assert processes.read_records(tmp_path / "data" / "run") == []
+        assert not (tmp_path / "data" / state.FILE).exists()
+
+
+def test_a_second_sigterm_while_it_stops_changes_nothing(tmp_path, up):
+    run = up()
+    found = run.until_ready()
+    for _ in range(3):
+        run.process.send_signal(signal.SIGTERM)
+    assert run.ended(30) == 0
+    assert processes.read_records(tmp_path / "data" / "run") == []
+    assert not any(Path(f"/proc/{pod.pid}").exists() for pod in found.pods if pod.pid)
 
 
 def test_a_second_platform_in_the_same_data_directory_is_refused(tmp_path, up):
