@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from k2.obs import metrics
+
 
 @dataclass(slots=True)
 class Tally:
@@ -44,3 +46,14 @@ def begin() -> Tally:
 def tally() -> Tally:
     """The tally of the request that is being answered; one that nobody reads where there is none."""
     return _current.get() or Tally()
+
+
+def count_rows(query: str, rows: int) -> None:
+    """Count rows that go into an answer, for the metrics, the access line and the key's rows of the day.
+
+    Args:
+        query: the kind of question, as metrics name it.
+        rows: how many.
+    """
+    metrics.QUERY_ROWS.labels(query).inc(rows)
+    tally().rows += rows

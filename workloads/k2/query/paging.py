@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from k2.lake.reader import ColumnInfo
 from k2.model.errors import UserError
-from k2.obs import metrics
-from k2.obs.tally import tally
+from k2.obs.tally import count_rows
 from k2.query import replay, sql
 from k2.query.engine import Engine
 from k2.query.first_rows import first_rows
@@ -34,8 +33,7 @@ def fields_of(columns: Sequence[ColumnInfo], fields: Sequence[str]) -> tuple[str
 
 def count(label: str, rows: int) -> None:
     """Rows were given, in answer to this kind of question."""
-    metrics.QUERY_ROWS.labels(label).inc(rows)
-    tally().rows += rows
+    count_rows(label, rows)
 
 
 def page(

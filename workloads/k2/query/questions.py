@@ -20,6 +20,7 @@ from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
 from k2.obs import metrics
+from k2.obs.tally import count_rows
 from k2.query import changes, paging, pinning, replay, sql
 from k2.query.asof import Asof, asof_of
 from k2.query.asof_requests import AsofQuery
@@ -193,7 +194,7 @@ class Questions:
         with _measured("bars"):
             pinned = self._planner.pin(DataType.TRADES, query.at)
             found = bars_of(self._engine, self._planner, self._directory, pinned, query)
-            metrics.QUERY_ROWS.labels("bars").inc(found.rows.num_rows)
+            count_rows("bars", found.rows.num_rows)
             if found.rows.num_rows:
                 return found
             why = self._why_nothing(pinned, EventsQuery(DataType.TRADES, query.symbols, query.exchange))
@@ -211,7 +212,7 @@ class Questions:
                 at = At(as_of_us=trades.snapshot.time_us)
             pinned = (trades, self._planner.pin(DataType.QUOTES, at))
             found = asof_of(self._engine, self._planner, self._directory, pinned, query)
-            metrics.QUERY_ROWS.labels("asof").inc(found.rows.num_rows)
+            count_rows("asof", found.rows.num_rows)
             if found.rows.num_rows:
                 return found
             why = self._why_nothing(trades, EventsQuery(DataType.TRADES, query.symbols, query.exchange))
@@ -330,7 +331,7 @@ class Questions:
         for window in replay.windows(self._engine, relation, _filter(query)):
             statement = sql.events(window.relation, window.which, lineage=lineage)
             for batch in self._engine.stream("replay", statement, batch_rows=batch_rows):
-                metrics.QUERY_ROWS.labels("replay").inc(batch.num_rows)
+                count_rows("replay", batch.num_rows)
                 yield batch.cast(schema)
 
     def replay_merged(self, query: ReplayQuery) -> Replay:
