@@ -1,16 +1,23 @@
 """Suspend, take over, delete, restart: what becomes of a feed over its life, on a real API server with real Kafka."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from k2_testing.cluster import Operator, grant, until
+from k2_testing.events import START_US, message_id, trades, with_lineage
 from k2_testing.resources import FINITE, LIVE, events_of, feed, make_ready, names_of, owned, table
 
 from k2.bus.admin import partition_counts
+from k2.lake.batch import Batch
 from k2.lake.catalog import open_named
+from k2.lake.commit import Committer, Origin
+from k2.model.commit_note import CommitNote
+from k2.model.topics import DataType
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
+THEN = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
 
 def topic_exists(kafka, name):
@@ -155,20 +162,6 @@ def test_skip_drain_lets_go_at_once(cluster, operator, namespace, kafka):
     until(lambda: is_gone(cluster, namespace), "the feed stays", 10)
 
 
-def test_at_rest_nothing_is_written(cluster, operator, namespace):
-    for name in ("trades", "quotes"):
-        cluster.apply(table(namespace, name))
-    cluster.apply(feed(namespace, streams=("trades", "quotes"), source=LIVE))
-    make_ready(cluster, namespace)
-    # The first figures are a write, the same ones again are none.
-    until(lambda: "lag" in cluster.get("MarketFeed", "sim", namespace)["status"], "never measured", 60)
-    time.sleep(3)  # the last events
-    before, requests = versions(cluster, namespace), writes(operator)
-    time.sleep(60)  # long enough for two rounds of the collector, and for a resync soon after the start
-    assert versions(cluster, namespace) == before
-    assert writes(operator) == requests
-
-
 def writes(operator):
     found = operator.metrics()
     return {
@@ -225,20 +218,52 @@ def test_what_changes_and_goes_while_the_operator_is_down_is_done_when_it_is_bac
     assert producer in names_of(cluster, namespace, "Deployment", "changes")
 
 
-def test_without_an_operator_the_finalizer_is_taken_off_by_hand(cluster, operator, namespace):
-    """The way out that docs/operator.md names, for who has uninstalled the operator first."""
-    cluster.apply(table(namespace))
-    cluster.apply(feed(namespace))
+def test_uninstalled_first_the_runbooks_commands_let_all_go_and_leave_the_data(
+    cluster, operator, namespace, kafka, platform
+):
+    """The way out of docs/runbooks/K2OperatorDown.md, for who has uninstalled the operator before its resources."""
+    cluster.apply(table(namespace, deletionPolicy="Delete"))
+    topic = {"partitions": 1, "deletionPolicy": "Delete"}
+    cluster.apply(feed(namespace, exchange="NASDAQ", topic=topic, source=LIVE))
     cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
     operator.kill()
     try:
         cluster.delete("MarketFeed", namespace, "sim")
-        assert not is_gone(cluster, namespace)
-        cluster.patch("MarketFeed", namespace, "sim", {"metadata": {"finalizers": None}})
+        cluster.delete("IcebergTable", namespace, "trades")
+        time.sleep(3)  # nobody does anything
+        left = [
+            cluster.get(kind, name, namespace) for kind, name in (("MarketFeed", "sim"), ("IcebergTable", "trades"))
+        ]
+        assert all(each["metadata"]["deletionTimestamp"] for each in left)
+        for each in left:
+            without = {"metadata": {"finalizers": None}}
+            cluster.patch(each["kind"], namespace, each["metadata"]["name"], without)
         until(lambda: is_gone(cluster, namespace), "the feed stays")
+        until(lambda: is_gone(cluster, namespace, "trades", "IcebergTable"), "the table stays")
         until(lambda: owned(cluster, namespace) == {}, "objects stay", 60)
     finally:
         operator.start()
+    assert topic_exists(kafka, "market.equities.trades.nasdaq")
+    assert table_exists(platform, namespace)
+
+
+def test_uninstalled_first_and_installed_again_it_finishes_what_waits(cluster, operator, namespace, kafka, platform):
+    cluster.apply(table(namespace, deletionPolicy="Delete"))
+    topic = {"partitions": 1, "deletionPolicy": "Delete"}
+    cluster.apply(feed(namespace, exchange="NASDAQ", topic=topic, assetClass="fx"))
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    operator.kill()
+    try:
+        # The table first, which has to wait for its feed all the same.
+        cluster.delete("IcebergTable", namespace, "trades")
+        cluster.delete("MarketFeed", namespace, "sim")
+    finally:
+        operator.start()
+    until(lambda: is_gone(cluster, namespace), "the feed stays", 60)
+    until(lambda: is_gone(cluster, namespace, "trades", "IcebergTable"), "the table stays", 60)
+    assert "Drained" in {reason for reason, _ in events_of(cluster, namespace, "sim")}
+    assert not topic_exists(kafka, "market.fx.trades.nasdaq")
+    assert not table_exists(platform, namespace)
 
 
 def test_kafka_away_is_a_condition_and_it_goes_on_by_itself(cluster, operator, namespace, kafka):
@@ -296,12 +321,92 @@ def test_lag_and_age_are_measured_from_kafka_alone(cluster, operator, namespace,
     assert cluster.condition("MarketFeed", namespace, "sim", "Fresh")[1] == "NotMeasured"
     # The sink's part: it commits its group's offsets, and beside them the time of the newest event.
     group = next(each for each in names_of(cluster, namespace, "Deployment") if each.startswith("k2-sink-"))
-    commit(kafka, group, topic, 7, '{"snapshot":1,"newest":"2026-03-02T10:00:00+00:00","rows":7}')
+    commit(kafka, group, topic, 7, CommitNote(11, 1, THEN, THEN, rows=7, gaps=2).to_json())
     until(lambda: status().get("lag") == 0, "the commit is not seen", 100)
     assert status()["lastEventTime"] == "2026-03-02T10:00:00Z"
     assert cluster.condition("MarketFeed", namespace, "sim", "Fresh")[:2] == ("False", "Stale")
     assert cluster.condition("MarketFeed", namespace, "sim", "Degraded")[:2] == ("False", "AsExpected")
+    assert status()["gaps"] == 2
+    assert status()["sinks"] == [
+        {
+            "dataType": "trades",
+            "topic": topic,
+            "table": f"{namespace.replace('-', '_')}.trades",
+            "lag": 0,
+            "gaps": 2,
+            "lastSnapshot": "11",
+            "lastCommitTime": "2026-03-02T10:00:00Z",
+        }
+    ]
     assert cluster.condition("MarketFeed", namespace, "sim")[1] == "AsAsked"
+
+
+def test_more_than_one_commit_a_second_into_a_table_is_said(cluster, operator, namespace, kafka):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="crypto", exchange="COINBASE", source=LIVE))
+    make_ready(cluster, namespace)
+    topic = "market.crypto.trades.coinbase"
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    group = next(each for each in names_of(cluster, namespace, "Deployment") if each.startswith("k2-sink-"))
+
+    def commit_next(offset, sequence):
+        """Another message, and the sink's part: it is in a snapshot of that number."""
+        producer.produce(topic, b"a message")
+        assert producer.flush(20) == 0
+        commit(kafka, group, topic, offset, CommitNote(100 + sequence, sequence, THEN, THEN).to_json())
+
+    def degraded():
+        return cluster.condition("MarketFeed", namespace, "sim", "Degraded")
+
+    def snapshot():
+        sinks = cluster.get("MarketFeed", "sim", namespace)["status"].get("sinks") or [{}]
+        return sinks[0].get("lastSnapshot")
+
+    commit_next(1, 5)
+    until(lambda: snapshot() == "105", "the first commit is not seen", 100)
+    assert degraded()[:2] == ("False", "AsExpected")
+    commit_next(2, 5000)
+    found = until(lambda: degraded()[0] == "True" and degraded(), "not degraded", 100)
+    assert found[1] == "CommitContention"
+    assert f"The sinks of {namespace.replace('-', '_')}.trades commit more than once a second" in found[2]
+    assert cluster.condition("MarketFeed", namespace, "sim")[1] == "AsAsked"  # it is no part of Ready
+    commit_next(3, 5001)
+    until(lambda: degraded()[:2] == ("False", "AsExpected"), "still degraded", 100)
+
+
+def test_a_table_says_what_its_newest_snapshot_holds_and_whether_it_is_compacted(
+    cluster, operator, namespace, platform
+):
+    cluster.apply(table(namespace))
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")
+    identifier = f"{namespace.replace('-', '_')}.trades"
+    catalog = open_named("k2", platform["catalog"]["properties"])
+    try:
+        origin = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
+        committer = Committer(catalog, identifier, origin, DataType.TRADES)
+        for number in range(140):
+            events = trades([message_id(0, number)], symbols=["BHP"], times=[START_US + number])
+            committer.commit(Batch(with_lineage(events, [0], [number]), {0: (number, number + 1)}, {}))
+        snapshot = catalog.load_table(identifier).current_snapshot()
+    finally:
+        catalog.close()
+
+    def status():
+        return cluster.get("IcebergTable", "trades", namespace)["status"]
+
+    # It may have looked before the first row came, and looks again after ten minutes; a new operator looks at once.
+    operator.kill()
+    operator.start()
+    until(lambda: status().get("rows") == 140, "not measured", 100)
+    assert status()["files"] == 140
+    assert status()["bytes"] > 140 * 1000
+    assert status()["lastSnapshot"] == str(snapshot.snapshot_id)
+    told, reason, message = cluster.condition("IcebergTable", namespace, "trades", "Compacted")
+    assert (told, reason) == ("False", "ManySmallFiles")
+    assert "lies in 140 files of 0.0 MiB on average; 1 would do" in message
+    assert message.endswith("Schedule spec.upkeep.compaction.")
+    row = cluster.table("IcebergTable", namespace)[0]
+    assert (row["Ready"], row["Compacted"], row["Rows"], row["Files"]) == ("True", "False", 140, 140)
 
 
 def commit(kafka, group, topic, offset, text):

@@ -1,0 +1,263 @@
+"""What is wrong outside: each case has its words in a condition, is tried again with backoff, and is gone when the cause is."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from confluent_kafka import Producer
+from k2_testing import charts
+from k2_testing.cluster import Operator, grant, until
+from k2_testing.controlplane import free_port
+from k2_testing.resources import LIVE, events_of, feed, owned, remove_all, table
+from pyarrow.fs import S3FileSystem
+
+from k2.bus.admin import partition_counts
+from k2.bus.registry import Schemas
+from k2.lake.catalog import open_named
+from k2.lake.tables import drop_table
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300, func_only=True)]
+
+
+class Store:
+    """A MinIO server in a folder, with one bucket. Started again, it may have another password."""
+
+    def __init__(self, folder: Path) -> None:
+        self._program = charts.program("minio")
+        self._folder, self._port = folder, free_port()
+        self._process: subprocess.Popen | None = None
+        self.endpoint = f"http://127.0.0.1:{self._port}"
+
+    def start(self, password: str) -> None:
+        account = {"MINIO_ROOT_USER": "k2-lake", "MINIO_ROOT_PASSWORD": password, "MINIO_BROWSER": "off"}
+        with (self._folder / "minio.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [
+                    self._program,
+                    "server",
+                    "--quiet",
+                    "--address",
+                    f"127.0.0.1:{self._port}",
+                    str(self._folder / "data"),
+                ],
+                env={"PATH": os.environ["PATH"], "HOME": str(self._folder), **account},
+                stdout=output,
+                stderr=output,
+            )
+        until(self._lives, "MinIO does not answer", 60)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+    def make_bucket(self, password: str) -> None:
+        files = S3FileSystem(
+            access_key="k2-lake", secret_key=password, endpoint_override=self.endpoint, allow_bucket_creation=True
+        )
+        files.create_dir("lake")
+
+    def _lives(self) -> bool:
+        try:
+            return httpx.get(f"{self.endpoint}/minio/health/ready", trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+@pytest.fixture
+def store(tmp_path):
+    running = Store(tmp_path)
+    running.start("first-password")
+    running.make_bucket("first-password")
+    yield running
+    running.stop()
+
+
+def narrow(cluster, namespace, folder, platform):
+    """An operator of one namespace, with a platform of its own. None other is at work."""
+    grant(cluster, namespace, ["k2-registry"], watched=[namespace])
+    return Operator(cluster, folder, namespace, platform, K2_OPERATOR_NAMESPACES=f'["{namespace}"]')
+
+
+def condition(cluster, namespace, name, which, kind="MarketFeed"):
+    found = cluster.get(kind, name, namespace)["status"]["conditions"]
+    return next(each for each in found if each["type"] == which)
+
+
+def errors(operator, kind="MarketFeed"):
+    return operator.metrics().get(f'k2_operator_reconciles_total{{kind="{kind}",outcome="error"}}', 0)
+
+
+def test_credentials_that_the_store_does_not_take_are_said_and_it_goes_on_when_it_does(
+    cluster, namespace, platform, store, tmp_path
+):
+    properties = {
+        "type": "sql",
+        "uri": f"sqlite:///{tmp_path / 'catalog.db'}",
+        "warehouse": "s3://lake/warehouse",
+        "s3.endpoint": store.endpoint,
+        "s3.region": "us-east-1",
+        "s3.access-key-id": "k2-lake",
+        "s3.secret-access-key": "second-password",
+    }
+    operator = narrow(cluster, namespace, tmp_path / "operator", platform | {"catalog": {"properties": properties}})
+    operator.start()
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace))
+    status, _, message = cluster.until_condition("IcebergTable", namespace, "trades", "StoreUnreachable", seconds=90)
+    assert status == "False"
+    assert message.startswith("The store of the tables does not do as asked")
+    assert "lake" in message
+    assert "ACCESS_DENIED" in message or "SignatureDoesNotMatch" in message or "403" in message
+    assert "s3.* among the catalog's properties and in its Secret" in message
+    assert "second-password" not in message
+    shown = "IcebergTable trades: StoreUnreachable: The store of the tables"
+    until(
+        lambda: condition(cluster, namespace, "sim", "Ready")["message"].startswith(shown), "the feed does not say it"
+    )
+    assert condition(cluster, namespace, "sim", "Ready")["reason"] == "TableNotReady"
+    since = condition(cluster, namespace, "trades", "Ready", "IcebergTable")["lastTransitionTime"]
+    tried = errors(operator, "IcebergTable")
+    until(lambda: errors(operator, "IcebergTable") > tried, "it is not tried again", 60)
+    assert condition(cluster, namespace, "trades", "Ready", "IcebergTable")["lastTransitionTime"] == since
+    store.stop()
+    store.start("second-password")
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists", seconds=120)
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    remove_all(cluster, namespace)
+    assert operator.stop() == 0
+
+
+def send(kafka, topic, count=1):
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for _ in range(count):
+        producer.produce(topic, b"a message that no sink reads: there are no pods")
+    assert producer.flush(20) == 0
+
+
+def gone(cluster, namespace, name="sim"):
+    return cluster.get("MarketFeed", name, namespace) is None
+
+
+def test_a_feed_whose_table_was_deleted_first_still_ends(cluster, operator, namespace, kafka):
+    cluster.apply(table(namespace))
+    topic = {"partitions": 1, "deletionPolicy": "Delete"}
+    cluster.apply(feed(namespace, assetClass="fx", exchange="TSE", topic=topic, source=LIVE))
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    send(kafka, "market.fx.trades.tse")
+    cluster.delete("IcebergTable", namespace, "trades")
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "TableNotFound")
+    assert "no usable IcebergTable of that name" in message
+    assert owned(cluster, namespace)  # what runs goes on as it was
+    cluster.delete("MarketFeed", namespace, "sim")
+    until(lambda: gone(cluster, namespace), "the feed stays", 60)
+    until(lambda: owned(cluster, namespace) == {}, "objects stay", 60)
+    skipped = [text for reason, text in events_of(cluster, namespace, "sim") if reason == "DrainSkipped"]
+    assert len(skipped) == 1
+    assert skipped[0].startswith("Not drained: its spec was not usable: ")
+    assert "no usable IcebergTable of that name" in skipped[0]
+    # What was not drained is never deleted, whatever the policy.
+    assert partition_counts({"bootstrap.servers": kafka.bootstrap_servers}, ["market.fx.trades.tse"])
+
+
+def test_a_feed_whose_rows_have_nowhere_to_go_any_more_ends_in_the_middle_of_its_drain(
+    cluster, operator, namespace, kafka, platform
+):
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="fx", exchange="LSE"))
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    send(kafka, "market.fx.trades.lse", 3)
+    cluster.delete("MarketFeed", namespace, "sim")
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "Draining")
+    assert message == "3 messages are not in the tables yet."
+    catalog = open_named("k2", platform["catalog"]["properties"])
+    try:
+        assert drop_table(catalog, f"{namespace.replace('-', '_')}.trades")
+    finally:
+        catalog.close()
+    until(lambda: gone(cluster, namespace), "the feed stays", 60)
+    skipped = [text for reason, text in events_of(cluster, namespace, "sim") if reason == "DrainSkipped"]
+    assert len(skipped) == 1
+    assert f"There is no table {namespace.replace('-', '_')}.trades" in skipped[0]
+
+
+def test_a_feed_that_is_deleted_while_kafka_is_away_is_let_go_and_its_topic_stays(cluster, operator, namespace, kafka):
+    cluster.apply(table(namespace))
+    topic = {"partitions": 1, "deletionPolicy": "Delete"}
+    cluster.apply(feed(namespace, assetClass="futures", exchange="LSE", topic=topic))
+    cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
+    kafka.stop()
+    try:
+        cluster.delete("MarketFeed", namespace, "sim")
+        until(lambda: gone(cluster, namespace), "the feed stays", 90)
+        until(lambda: owned(cluster, namespace) == {}, "objects stay", 60)
+    finally:
+        kafka.start()
+    skipped = [text for reason, text in events_of(cluster, namespace, "sim") if reason == "DrainSkipped"]
+    assert len(skipped) == 1
+    assert skipped[0].startswith(f"Not drained: Kafka at {kafka.bootstrap_servers} ")
+    assert partition_counts({"bootstrap.servers": kafka.bootstrap_servers}, ["market.futures.trades.lse"])
+
+
+def test_the_worlds_errors_are_tried_again_with_backoff_and_the_condition_says_since_when(
+    cluster, operator, namespace, registry
+):
+    cluster.apply(table(namespace))
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")
+    registry.stop()
+    before = errors(operator)
+    try:
+        cluster.apply(feed(namespace, assetClass="options", exchange="NYSE"))
+        status, _, message = cluster.until_condition(
+            "MarketFeed", namespace, "sim", "RegistryUnreachable", "SchemasReady", seconds=60
+        )
+        assert status == "False"
+        assert registry.url in message
+        since = condition(cluster, namespace, "sim", "SchemasReady")["lastTransitionTime"]
+        until(lambda: errors(operator) - before >= 3, "it is not tried again", 60)
+        time.sleep(10)
+        # 0.5 + 1 + 2 + 4 + 8 … seconds between the tries, each less up to a quarter: no storm.
+        assert errors(operator) - before <= 9
+        assert condition(cluster, namespace, "sim", "SchemasReady")["lastTransitionTime"] == since
+        tries = [line for line in operator.log.read_text().splitlines() if f"MarketFeed {namespace}/sim" in line]
+        assert any('"will try again"' in line and '"failures": 3' in line for line in tries)
+    finally:
+        registry.start()
+    cluster.until_condition("MarketFeed", namespace, "sim", "SubjectsRegistered", "SchemasReady", seconds=90)
+
+
+def test_what_the_registry_refuses_is_not_tried_again(cluster, operator, namespace, registry):
+    old = '{"type": "record", "name": "Trade", "fields": [{"name": "price", "type": "string"}]}'
+    Schemas({"url": registry.url}).register("market.options.trades.cme-value", old)
+    cluster.apply(table(namespace))
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")
+    cluster.apply(feed(namespace, assetClass="options", exchange="CME"))
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "SchemaRefused", "SchemasReady")
+    assert "market.options.trades.cme-value" in message
+    assert "not backward compatible" in message
+    assert_not_tried_again(operator, namespace)
+
+
+def test_more_partitions_than_a_topic_has_are_refused_and_not_tried_again(cluster, operator, namespace, kafka):
+    """Somebody has made the topic already, with one partition."""
+    from k2.bus.admin import TopicSpec, ensure_topics
+
+    name = "market.options.trades.tse"
+    ensure_topics({"bootstrap.servers": kafka.bootstrap_servers}, [TopicSpec(name, partitions=1)])
+    cluster.apply(table(namespace))
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")
+    cluster.apply(feed(namespace, assetClass="options", exchange="TSE", topic={"partitions": 4}))
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "TopicRefused", "TopicsReady")
+    assert f"{name} has 1 partitions, and more would move symbols to other partitions: found 4, expected 1" in message
+    assert "allowReordering: true" in message
+    assert_not_tried_again(operator, namespace)
+
+
+def assert_not_tried_again(operator, namespace):
+    """A mistake waits for whoever made it: no reconcile fails, and each that is to be repeated is a line that names it."""
+    before = errors(operator)
+    time.sleep(6)  # nothing may happen: there is no event to wait for
+    assert errors(operator) == before
+    assert f"MarketFeed {namespace}/sim" not in operator.log.read_text()
