@@ -19,6 +19,8 @@ from k2.api.selection import Selection
 from k2.api.streaming import encode_batches, peeked
 from k2.model.errors import UserError
 from k2.model.topics import DataType
+from k2.query.asof import Asof
+from k2.query.bars import Bars
 from k2.query.paging import EventStream
 from k2.query.requests import At, SortKey
 from k2.query.results import Events, Provenance
@@ -148,7 +150,7 @@ def rows_answer(rows: pa.Table, form: Format, envelope: dict[str, Any], headers:
     return StreamingResponse(chain((first,), pieces), headers=headers, media_type=MEDIA_TYPES[form])
 
 
-def headers_of(provenance: Provenance, found: Events | None = None) -> dict[str, str]:
+def headers_of(provenance: Provenance, found: Events | Bars | Asof | None = None) -> dict[str, str]:
     """What the answer was read from and up to when it is complete, for the forms that are rows alone."""
     names = {
         "snapshot_id": "K2-Snapshot-Id",

@@ -27,6 +27,7 @@ from k2.api.context import RequestContext
 from k2.api.formats import MEDIA_TYPES, Format
 from k2.api.limits import Gate, GateLimits, Meter
 from k2.api.routes import router
+from k2.api.routes_aggregates import router as aggregates_router
 from k2.api.routes_page import page_router, read_assets
 from k2.api.tokens import PageTokens, token_key
 from k2.lake.catalog import load_table, open_catalog
@@ -107,6 +108,7 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(router)
     app.include_router(routes_query.router)
+    app.include_router(aggregates_router)
     app.include_router(routes_snapshots.router)
     app.include_router(page_router(read_assets()))
     _add_operations(app, questions)

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import httpx
 import pyarrow as pa
 import pyarrow.ipc as pa_ipc
+from pydantic import BaseModel, ValidationError
 
 from k2.api import bodies
+from k2.api.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
+from k2.api.params import SummaryParams
+from k2.api.params_aggregates import AsofParams, BarsParams
 from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
@@ -21,6 +25,8 @@ from k2.model.workload import QueryConfig
 from k2.query.requests import At, EventsQuery, SummaryQuery, Window, check_symbol, exchange_code, parse_date
 
 _TIMEOUT_SECONDS = 120.0
+
+P = TypeVar("P", bound=BaseModel)
 
 Params = Mapping[str, str | int | None]
 """Parameters by their names in the API; None is absent."""
@@ -39,6 +45,8 @@ class Client(Protocol):
 
     def events(self, data_type: DataType, params: Params) -> Rows: ...  # noqa: D102
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]: ...  # noqa: D102
+    def bars(self, symbol: str, params: Params) -> Rows: ...  # noqa: D102
+    def asof(self, params: Params) -> Rows: ...  # noqa: D102
     def symbols(self, params: Params) -> dict[str, Any]: ...  # noqa: D102
     def stats(self, params: Params) -> dict[str, Any]: ...  # noqa: D102
     def snapshots(self, params: Params) -> dict[str, Any]: ...  # noqa: D102
@@ -67,7 +75,18 @@ class Remote:
 
     def events(self, data_type: DataType, params: Params) -> Rows:
         """Trades or quotes."""
-        reply = self._get(f"/v1/{data_type.value}", {**params, "format": "arrow"})
+        return self._rows(f"/v1/{data_type.value}", params)
+
+    def bars(self, symbol: str, params: Params) -> Rows:
+        """OHLCV, VWAP and TWAP of each bucket of time."""
+        return self._rows(f"/v1/bars/{_segment(check_symbol(symbol))}", params)
+
+    def asof(self, params: Params) -> Rows:
+        """Trades with the quotes that prevailed."""
+        return self._rows("/v1/asof", params)
+
+    def _rows(self, path: str, params: Params) -> Rows:
+        reply = self._get(path, {**params, "format": "arrow"})
         with pa_ipc.open_stream(reply.content) as reader:
             rows = reader.read_all()
         envelope = {
@@ -132,8 +151,21 @@ class Local:
 
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
         """OHLCV and VWAP of a trading date."""
-        query = SummaryQuery(symbol, parse_date(date, "date"), exchange_code(_text(params, "exchange")), _at(params))
+        session = _checked(SummaryParams, params).session
+        exchange = exchange_code(_text(params, "exchange"))
+        query = SummaryQuery(symbol, parse_date(date, "date"), exchange, _at(params), session)
         return bodies.summary(self._questions.summary(query))
+
+    def bars(self, symbol: str, params: Params) -> Rows:
+        """OHLCV, VWAP and TWAP of each bucket of time."""
+        query = bars_query((symbol,), _checked(BarsParams, params), QueryConfig().max_rows)
+        found = self._questions.bars(query)
+        return Rows(found.rows, bars_envelope(found, query))
+
+    def asof(self, params: Params) -> Rows:
+        """Trades with the quotes that prevailed."""
+        found = self._questions.asof(asof_query(_checked(AsofParams, params), QueryConfig().max_rows))
+        return Rows(found.rows, asof_envelope(found))
 
     def symbols(self, params: Params) -> dict[str, Any]:
         """Every symbol of a table."""
@@ -165,6 +197,19 @@ def _events_query(data_type: DataType, params: Params) -> EventsQuery:
         int(params.get("limit") or 1),
         _at(params),
     )
+
+
+def _checked(model: type[P], params: Params) -> P:
+    """The parameters as the service checks them, or a `UserError`; what may be given several times may have commas."""
+    given = {name: value for name, value in params.items() if value is not None}
+    listed = {name: [str(given[name])] for name in ("symbols", "fields") if name in given}
+    try:
+        return model.model_validate(given | listed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"{'.'.join(map(str, first['loc']))} cannot be used", found=first["input"], expected=first["msg"]
+        ) from None
 
 
 def _at(params: Params) -> At:

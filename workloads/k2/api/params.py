@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from k2.api.formats import Format
+from k2.model.exchanges import Session
 from k2.model.topics import DataType
 from k2.query.requests import CURRENT, DEFAULT_LIMIT, MOST_SYMBOLS, At
 
@@ -173,6 +174,9 @@ class SummaryParams(LiveParams):
     """Parameters of /v1/summary."""
 
     exchange: str | None = Field(default=None, description="Needed where the symbol is traded on several.")
+    session: Session = Field(
+        default=Session.ALL, description="All prints of the date, or those of the exchange's regular session."
+    )
 
 
 class SymbolsParams(PinnedParams):

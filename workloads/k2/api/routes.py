@@ -45,8 +45,11 @@ def summary(
     symbol: Annotated[str, Path(examples=["BHP"])],
     date: Annotated[str, Path(description="A date of the exchange's own calendar.", examples=["2014-03-10"])],
 ) -> Response:
-    """All prints from midnight to midnight in the exchange's time zone; exact, VWAP to 8 places, half to even."""
-    query = SummaryQuery(symbol, parse_date(date, "date"), exchange_code(params.exchange), params.at)
+    """All prints from midnight to midnight in the exchange's time zone, or (`session=regular`) those of its regular session.
+
+    Exact; VWAP has 8 places, rounded half to even.
+    """
+    query = SummaryQuery(symbol, parse_date(date, "date"), exchange_code(params.exchange), params.at, params.session)
     if (same := unchanged(request, service, DataType.TRADES, params.at, params.format)) is not None:
         return same
     found = service.questions.summary(query)

@@ -1,0 +1,91 @@
+"""The parameters of bars and as-of joins, with what the reference says of each."""
+
+from __future__ import annotations
+
+from pydantic import Field, StrictInt
+
+from k2.api.formats import Format
+from k2.api.params import MOST_ROWS, TIME, LiveParams, Params
+from k2.model.exchanges import Session
+from k2.query.bar_requests import MOST_BARS, Empty, Interval
+from k2.query.requests import DEFAULT_LIMIT, MOST_SYMBOLS, At
+
+_EXCHANGE = "Needed where a symbol is traded on several."
+_START = f"Bars that start from this instant on. {TIME}"
+_END = f"Bars that start before this instant. {TIME}"
+_DATE = "A trading date of the exchange, instead of start and end."
+_LAST_DATE = "With date: the last of several trading dates."
+_SESSION = "All prints of a trading date, or those of the exchange's regular session."
+_EMPTY = "Buckets without trades: left out, null, or at the last price of the same trading date."
+
+
+class BarsParams(LiveParams):
+    """Parameters of /v1/bars."""
+
+    interval: Interval = Field(default=Interval.MINUTE, description="Length of a bucket.", examples=["5m"])
+    exchange: str | None = Field(default=None, description=_EXCHANGE, examples=["ASX"])
+    start: str | None = Field(default=None, description=_START)
+    end: str | None = Field(default=None, description=_END)
+    date: str | None = Field(default=None, description=_DATE, examples=["2014-03-10"])
+    last_date: str | None = Field(default=None, description=_LAST_DATE, examples=["2014-03-14"])
+    session: Session = Field(default=Session.ALL, description=_SESSION, examples=["regular"])
+    empty: Empty = Field(default=Empty.SKIP, description=_EMPTY, examples=["skip"])
+    limit: int = Field(default=MOST_BARS, ge=1, le=MOST_ROWS, description="Most bars.")
+
+
+class AggregationsBody(Params):
+    """Body of /v1/aggregations."""
+
+    symbols: list[str] = Field(
+        min_length=1, max_length=MOST_SYMBOLS, description="Bars of each of these.", examples=[["BHP", "DVN"]]
+    )
+    interval: Interval = Field(default=Interval.MINUTE, description="Length of a bucket.", examples=["15m"])
+    exchange: str | None = Field(default=None, description=_EXCHANGE, examples=["ASX"])
+    start: str | StrictInt | None = Field(default=None, description=_START)
+    end: str | StrictInt | None = Field(default=None, description=_END)
+    date: str | None = Field(default=None, description=_DATE, examples=["2014-03-10"])
+    last_date: str | None = Field(default=None, description=_LAST_DATE, examples=["2014-03-14"])
+    session: Session = Field(default=Session.ALL, description=_SESSION, examples=["regular"])
+    empty: Empty = Field(default=Empty.SKIP, description=_EMPTY, examples=["carry"])
+    limit: int = Field(default=MOST_BARS, ge=1, le=MOST_ROWS, description="Most bars of all symbols.", examples=[1000])
+    snapshot: str | StrictInt | None = Field(default=None, description="Answer from this snapshot.")
+    as_of: str | StrictInt | None = Field(default=None, description=f"Answer as was known at this time. {TIME}")
+    pin: str | None = Field(default=None, description="Answer from the snapshot that this pin fixes.")
+    hybrid: bool | None = Field(
+        default=None, description="Whether with what is in the topics beyond the table's snapshot."
+    )
+    format: Format | None = Field(default=None, description="Instead of the Accept header.", examples=["json"])
+
+    @property
+    def at(self) -> At:
+        """The snapshot that answers, and whether what came after it is asked for."""
+        snapshot, as_of = (None if each is None else str(each) for each in (self.snapshot, self.as_of))
+        return At.parse(snapshot, as_of, self.pin, self.hybrid)
+
+
+class AsofParams(LiveParams):
+    """Parameters of /v1/asof."""
+
+    symbol: str | None = Field(
+        default=None, description="Symbol on its exchange; needed unless there are symbols.", examples=["BHP"]
+    )
+    symbols: list[str] | None = Field(default=None, description="Several symbols: repeated, or with commas.")
+    exchange: str | None = Field(default=None, description=_EXCHANGE, examples=["ASX"])
+    start: str | None = Field(
+        default=None, description=f"First instant of trades. {TIME}", examples=["2014-03-09T23:00:00Z"]
+    )
+    end: str | None = Field(
+        default=None, description=f"First instant no more. {TIME}", examples=["2014-03-10T06:00:00Z"]
+    )
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MOST_ROWS, description="Most trades.")
+    lookback: str | None = Field(
+        default=None,
+        description="How old a quote may be that still prevails: a number with ms, s, m, h or d; or `day`, the default: of "
+        "the trade's own trading date.",
+        examples=["30m"],
+    )
+    fields: list[str] | None = Field(
+        default=None,
+        description="Columns of the answer, of the trade, the quote and the join, in this order. Repeated, or with commas.",
+        examples=[["timestamp,price,bid_price,ask_price,inferred_side"]],
+    )

@@ -1,0 +1,60 @@
+"""Bars of trades, and trades with the quotes that prevailed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+
+from k2.api import caching
+from k2.api.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
+from k2.api.answers import headers_of, rows_answer
+from k2.api.asking import Asked, Service, require_key
+from k2.api.formats import Format, negotiate
+from k2.api.params_aggregates import AggregationsBody, AsofParams, BarsParams
+from k2.model.topics import DataType
+from k2.query.bar_requests import BarsQuery
+
+router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
+_NOT_KEPT = {"Vary": caching.VARY, "Cache-Control": "private, no-store"}
+
+
+@router.post("/aggregations", tags=["aggregates"], summary="Bars of several symbols: OHLCV, VWAP, TWAP")
+def aggregations(request: Request, service: Asked, body: Annotated[AggregationsBody, Body()]) -> Response:
+    """Bars by start, exchange and symbol, of buckets in each exchange's own session and time zone; exact."""
+    form = negotiate(body.format, request.headers.get("accept"))
+    return _bars(request, service, bars_query(body.symbols, body, service.max_rows), form)
+
+
+@router.get("/bars/{symbol}", tags=["aggregates"], summary="Bars of a symbol: OHLCV, VWAP, TWAP")
+def bars(
+    request: Request,
+    service: Asked,
+    params: Annotated[BarsParams, Query()],
+    symbol: Annotated[str, Path(examples=["BHP"])],
+) -> Response:
+    """The same as /v1/aggregations for one symbol. `more` tells that the limit cut off others."""
+    form = negotiate(params.format, request.headers.get("accept"))
+    query = bars_query((symbol,), params, service.max_rows)
+    same = caching.unchanged(request, service.questions, DataType.TRADES, query.at, form)
+    return same or _bars(request, service, query, form)
+
+
+@router.get("/asof", tags=["events"], summary="Trades with the quotes that prevailed, oldest first")
+def asof(request: Request, service: Asked, params: Annotated[AsofParams, Query()]) -> Response:
+    """Each trade with the last quote strictly before it, the spreads, and the side that began it (Lee and Ready, 1991).
+
+    Under a one-sided or crossed quote, or none, `inferred_side` is UNKNOWN.
+    """
+    form = negotiate(params.format, request.headers.get("accept"))
+    found = service.questions.asof(asof_query(params, service.max_rows))
+    headers = headers_of(found.provenance, found) | _NOT_KEPT  # of two tables: no one snapshot validates it
+    return rows_answer(found.rows, form, asof_envelope(found), headers)
+
+
+def _bars(request: Request, service: Service, query: BarsQuery, form: Format) -> Response:
+    found = service.questions.bars(query)
+    headers = _NOT_KEPT
+    if request.method == "GET":
+        headers = caching.headers(request, service.questions, query.at, found.provenance, form)
+    return rows_answer(found.rows, form, bars_envelope(found, query), headers_of(found.provenance, found) | headers)
