@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from k2 import __version__
-from k2.api import problems, routes_query, routes_snapshots
+from k2.api import problems, reference, routes_query, routes_replay, routes_snapshots
 from k2.api.access import AccessLog
 from k2.api.asking import Service
 from k2.api.auth import KeyRing
@@ -29,6 +29,7 @@ from k2.api.limits import Gate, GateLimits, Meter
 from k2.api.routes import router
 from k2.api.routes_aggregates import router as aggregates_router
 from k2.api.routes_page import page_router, read_assets
+from k2.api.stream import StreamLimits, stream_router
 from k2.api.tokens import PageTokens, token_key
 from k2.lake.catalog import load_table, open_catalog
 from k2.lake.reader import TableReader
@@ -106,10 +107,13 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     app = FastAPI(title="K2", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
     app.state.service = Service(questions, keys, config.max_rows, tokens, Meter(time.time, time.monotonic), gate)
     problems.install(app)
+    reference.install(app)
     app.include_router(router)
     app.include_router(routes_query.router)
     app.include_router(aggregates_router)
     app.include_router(routes_snapshots.router)
+    app.include_router(routes_replay.router)
+    app.include_router(stream_router(StreamLimits(config.max_streams, config.stall_seconds)))
     app.include_router(page_router(read_assets()))
     _add_operations(app, questions)
     # Text shrinks to a fifth; Parquet is packed already, and an Arrow stream is for those who want it fast. Brotli gains
@@ -137,6 +141,8 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
                 "K2-Incomplete",
                 "K2-Complete",
                 "K2-Tail-Rows",
+                "K2-Cursor",
+                "K2-Done",
             ],
         )
     app.add_middleware(RequestContext, access_log=access_log, stall_seconds=config.stall_seconds)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from k2.api.formats import Format
 from k2.model.exchanges import Session
 from k2.model.topics import DataType
 from k2.query.requests import CURRENT, DEFAULT_LIMIT, MOST_SYMBOLS, At
+
+EventTable = Literal[DataType.TRADES, DataType.QUOTES]
+"""The tables that hold events of symbols."""
 
 MOST_ROWS = 1_000_000_000
 """Rows of one streamed answer; a JSON object holds fewer (`max_rows`)."""
@@ -70,7 +75,7 @@ class SelectionParams(Params):
     )
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MOST_ROWS, description=_LIMIT)
     fields: list[str] | None = Field(
-        default=None, description=f"{_FIELDS} Repeated, or with commas.", examples=[["timestamp,price,quantity"]]
+        default=None, description=f"{_FIELDS} Repeated, or with commas.", examples=[["timestamp,symbol,source_sequence"]]
     )
     page_token: str | None = Field(default=None, description=_PAGE_TOKEN)
 
@@ -82,7 +87,7 @@ class EventsParams(LiveParams, SelectionParams):
 class DiffParams(SelectionParams):
     """Parameters of /v1/snapshots/diff."""
 
-    table: DataType = Field(default=DataType.TRADES, description="trades or quotes.")
+    table: EventTable = Field(default=DataType.TRADES, description="trades or quotes.")
     from_: str | None = Field(default=None, alias="from", description="The earlier snapshot; needed on the first page.")
     to: str | None = Field(default=None, description="The later snapshot; default: the current one.")
     format: Format | None = Field(default=None, description="Instead of the Accept header.")
@@ -139,7 +144,7 @@ class QueryBody(EventsBody):
 class SnapshotBody(EventsBody):
     """Body of /v1/snapshots/{snapshot}/query."""
 
-    table: DataType = Field(default=DataType.TRADES, description="trades or quotes.")
+    table: EventTable = Field(default=DataType.TRADES, description="trades or quotes.")
 
     @property
     def at(self) -> At:
@@ -182,7 +187,7 @@ class SummaryParams(LiveParams):
 class SymbolsParams(PinnedParams):
     """Parameters of /v1/symbols."""
 
-    table: DataType = Field(default=DataType.TRADES, description="trades or quotes.")
+    table: EventTable = Field(default=DataType.TRADES, description="trades or quotes.")
     exchange: str | None = Field(default=None, description="Only symbols of this exchange.")
 
 
