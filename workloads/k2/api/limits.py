@@ -246,7 +246,9 @@ class Gate:
         self._waiting.append(waiter)
         metrics.HTTP_WAITING.set(len(self._waiting))
         try:
-            await asyncio.wait_for(waiter.turn, self.limits.wait_seconds)
+            # wait_for would lose a cancellation that comes with the turn (before Python 3.12).
+            async with asyncio.timeout(self.limits.wait_seconds):
+                await waiter.turn
         except BaseException as error:
             if waiter.turn.done() and not waiter.turn.cancelled():
                 self.leave(key_id)  # its turn came as it gave up
