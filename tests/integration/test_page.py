@@ -221,6 +221,20 @@ def test_daily_bars_and_the_days_before_and_after(week, tab):
     expect(page.locator("#subtitle")).to_contain_text("10 March 2014 · bars of 1d")
 
 
+def test_the_regular_session_alone(own, lake, tab):
+    early = market("BHP", OPEN - timedelta(hours=2), 30, 34.0, 5)
+    append_ticks(lake, [*early, *market("BHP", OPEN, 60, 35.0, 1)])
+    mine = tab(own)
+    page = mine.open()
+    expect(page.locator("#bars tr")).to_have_count(18)
+    page.get_by_label("Regular session only").check()
+    expect(page.locator("#bars tr")).to_have_count(12)
+    expect(page.locator("#subtitle")).to_contain_text("regular session")
+    same_as_the_api(mine, ask(own, "bars/BHP", interval="5m", date="2014-03-10", session="regular")["data"])
+    page.reload()
+    expect(page.locator("#bars tr")).to_have_count(12)
+
+
 def test_a_symbol_is_found_and_chosen_by_keyboard_alone(week, tab):
     mine = tab(week)
     page = mine.open()

@@ -13,7 +13,9 @@ const POLL_MS = 2000;
 
 const at = (id) => document.getElementById(id);
 // `snapshot` null is live; `following`: the newest day is shown, also when a newer one begins.
-const chosen = { symbol: null, exchange: null, bucket: "5m", day: null, snapshot: null, following: true };
+const chosen = {
+  symbol: null, exchange: null, bucket: "5m", day: null, session: "all", snapshot: null, following: true,
+};
 let answer = null;
 let confirmed = 0;
 let isListed = false;
@@ -200,6 +202,10 @@ function takeKey({ target: dialog }) {
   begin();
 }
 
+function sessionTold() {
+  return at("regular").checked ? "regular" : "all";
+}
+
 function chooseDay(day) {
   chosen.following = false;
   chosen.day = day;
@@ -217,8 +223,8 @@ async function stepDay(step) {
 
 /** Keep the choice in the address, so that it can be kept and passed on; the key is not in it. */
 function remember() {
-  const { symbol, exchange, bucket, day, snapshot, following } = chosen;
-  const query = new URLSearchParams({ symbol, exchange, bucket });
+  const { symbol, exchange, bucket, day, session, snapshot, following } = chosen;
+  const query = new URLSearchParams({ symbol, exchange, bucket, session });
   if (!following) query.set("day", day);
   if (snapshot) query.set("snapshot", snapshot);
   history.replaceState(null, "", `?${query}`);
@@ -232,6 +238,8 @@ function recall() {
     chosen.bucket = bucket.value;
     bucket.checked = true;
   }
+  at("regular").checked = query.get("session") === "regular";
+  chosen.session = sessionTold();
   const day = query.get("day") ?? "";
   if (/^\d{4}-\d\d-\d\d$/.test(day)) {
     chosen.day = day;
@@ -278,6 +286,7 @@ function listen() {
   at("day").addEventListener("change", ({ target }) => target.value && chooseDay(target.value));
   at("day-before").addEventListener("click", () => stepDay(-1));
   at("day-after").addEventListener("click", () => stepDay(1));
+  at("regular").addEventListener("change", () => { chosen.session = sessionTold(); load(); });
   at("key").addEventListener("click", () => askForKey(""));
   at("key-dialog").addEventListener("close", takeKey);
   at("theme").addEventListener("click", switchTheme);

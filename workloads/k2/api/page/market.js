@@ -27,8 +27,8 @@ export function firstDay(bucket, day) {
  * Bars of a symbol up to a day: `{bars, zone, ...}`, or null where the answer that `etag` stands for is still right.
  * Each bar has the service's strings, and `date` and `wall` of the exchange's clock.
  */
-export async function bars({ symbol, exchange, bucket, day, snapshot }, { signal, etag } = {}) {
-  const parameters = { exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, snapshot };
+export async function bars({ symbol, exchange, bucket, day, session, snapshot }, { signal, etag } = {}) {
+  const parameters = { exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, session, snapshot };
   const answer = await ask(`bars/${encodeURIComponent(symbol)}`, parameters, { signal, etag });
   return answer.body && { ...shaped(answer.body, exchange), etag: answer.etag };
 }
@@ -42,7 +42,7 @@ export async function lastDay({ symbol, exchange, last_time }, signal) {
   return found.bars.at(-1)?.date ?? localDate(last_time, found.zone);
 }
 
-/** The nearest day before (`step` -1) or after (1) on which the symbol traded; without any, the next of the calendar. */
+/** The nearest day before (`step` -1) or after (1) with trades of the symbol; without any, the next of the calendar. */
 export async function nearDay({ symbol, exchange, day, snapshot }, step, signal) {
   const [date, last_date] = step < 0 ? [dayPlus(day, -14), dayPlus(day, -1)] : [dayPlus(day, 1), dayPlus(day, 14)];
   const parameters = { exchange, interval: "1d", date, last_date, snapshot };

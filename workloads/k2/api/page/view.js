@@ -87,12 +87,13 @@ export class View {
   }
 
   #headline() {
-    const { symbol, exchange, bucket, day } = this.#chosen;
+    const { symbol, exchange, bucket, day, session } = this.#chosen;
     const from = firstDay(bucket, day);
     const days = from === day ? dayName(day) : `${dayName(from)} to ${dayName(day)}`;
     document.title = `${symbol} – K2`;
     at("title").textContent = `${symbol} · ${exchange}`;
-    at("subtitle").textContent = `${days} · bars of ${bucket} · time of ${this.#answer.zone}`;
+    const which = session === "regular" ? "regular session" : "all trades";
+    at("subtitle").textContent = `${days} · bars of ${bucket} · ${which} · time of ${this.#answer.zone}`;
     const count = this.#answer.bars.length;
     at("chart").setAttribute("aria-label", `Candlestick chart of ${symbol}, ${days}, ${count} bars of ${bucket}`);
   }
