@@ -160,6 +160,8 @@ def test_an_earlier_snapshot_answers(lake, client):
     append_ticks(lake, [{"timestamp": OPEN, "price": Decimal(1)}])
     assert client.get("/v1/trades", params={"symbol": "BHP"}).json()["count"] == 5
     pinned = client.get("/v1/trades", params={"symbol": "BHP", "snapshot": before["snapshot_id"]}).json()
+    age = pinned.pop("stale_seconds"), before.pop("stale_seconds")
+    assert age[0] >= age[1]
     assert pinned == before
     as_of = client.get("/v1/summary/BHP/2014-03-10", params={"as_of": before["snapshot_time"]}).json()
     assert as_of["trade_count"] == 4
@@ -179,7 +181,7 @@ def test_an_earlier_snapshot_answers(lake, client):
         (
             "/v1/trades?symbol=BHP&limit=1000001",
             400,
-            "limit is too large: found 1000001, expected at most 1000000. Ask for a shorter time range, or go on from the last timestamp.",
+            "limit is too large: found 1000001, expected at most 1000000. Take it page by page (next_page), or as NDJSON, CSV, Parquet or an Arrow stream.",
         ),
         (
             "/v1/trades?symbol=BHP&start=yesterday",
