@@ -1,4 +1,5 @@
-"""Milliseconds of a day summary and of 1,000 trades at the API, beside DuckDB by hand: `python -m bench.queries`.
+"""Milliseconds of a day summary, a day of 1-minute bars, 1,000 trades, and (of the real week) 1,000 trades with their quotes,
+at the API, beside DuckDB by hand: `python -m bench.queries`. The bars of the API have a TWAP, those by hand have none.
 
 The table is built here in the layout that the sink leaves (its own writer; four files a day, each sorted), with the real week
 beside it when it is there. DuckDB by hand reads the right files of the same table, in process, metadata cached, the same
@@ -42,7 +43,8 @@ from k2.model.exchanges import EXCHANGES
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 
-REAL = Path(__file__).parents[2] / "shared/data/asx-2014-03/trades/7078.csv"
+REAL_WEEK = Path(__file__).parents[2] / "shared/data/asx-2014-03"
+REAL = REAL_WEEK / "trades/7078.csv"
 FIRST_DAY = date(2024, 1, 1)
 SYMBOLS = [f"S{number:02d}" for number in range(50)]
 FILES_A_DAY = 4
@@ -60,6 +62,22 @@ FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "
 BY_HAND_TRADES = """
 SELECT * FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end
 ORDER BY "timestamp", source_sequence LIMIT 1000"""
+BY_HAND_BARS = """
+SELECT epoch_us("timestamp") // 60000000 AS minute, arg_min(price, ("timestamp", source_sequence)) AS open,
+       max(price) AS high, min(price) AS low, arg_max(price, ("timestamp", source_sequence)) AS close,
+       sum(quantity) AS volume, sum(price::DECIMAL(28, 8) * quantity) AS notional, count(*) AS trade_count
+FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end
+GROUP BY ALL ORDER BY ALL"""
+BY_HAND_ASOF = """
+WITH t AS (
+    SELECT * FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end
+    ORDER BY "timestamp", source_sequence LIMIT 1000
+), q AS (
+    SELECT "timestamp" AS quoted, arg_max({'bid': bid_price, 'ask': ask_price}, source_sequence) AS quote
+    FROM read_parquet($quotes) WHERE symbol = $symbol AND "timestamp" >= $opened AND "timestamp" < $end GROUP BY ALL
+)
+SELECT t.*, quote.bid AS bid_price, quote.ask AS ask_price FROM t ASOF LEFT JOIN q ON t."timestamp" > q.quoted
+ORDER BY t."timestamp", t.source_sequence"""
 
 
 def day_part(rng, day, part, rows):
@@ -110,13 +128,14 @@ def append(table, rows, order):
             snapshot.append_data_file(written.data_file)
 
 
-def real_week(table):
-    """BHP's trades of the week as the loader would send them; None when the files are not there."""
-    if not REAL.exists():
+def real_week(table, data_type=DataType.TRADES):
+    """BHP's trades or quotes of the week as the loader would send them; False when the files are not there."""
+    path = REAL_WEEK / data_type.value / REAL.name
+    if not path.exists():
         return False
     venue = EXCHANGES["ASX"]
-    assembler = Assembler(DataType.TRADES, venue, venue.currency, str(venue.asset_class))
-    source = CsvFiles([REAL], csv_format("asx", DataType.TRADES, venue, symbol="BHP"), assembler)
+    assembler = Assembler(data_type, venue, venue.currency, str(venue.asset_class))
+    source = CsvFiles([path], csv_format("asx", data_type, venue, symbol="BHP"), assembler)
     rows = pa.Table.from_batches([batch for chunk in source.chunks() for _, batch in chunk.events])
     lineage = {"kafka_topic_id": ["a"], "kafka_partition": [0]}
     rows = rows.append_column("kafka_topic_id", pa.array(lineage["kafka_topic_id"] * len(rows)))
@@ -137,7 +156,7 @@ def build(properties, rows, days, *, real=True):
     for day in range(days):
         for part in range(FILES_A_DAY):
             append(table, *day_part(rng, FIRST_DAY + timedelta(days=day), part, per_file))
-    return table, real and real_week(table)
+    return table, real and real_week(table) and real_week(catalog.load_table("market_data.quotes"), DataType.QUOTES)
 
 
 @contextmanager
@@ -191,8 +210,8 @@ def get(connection, path):
 class Hand:
     """DuckDB by hand: the right files, the best settings."""
 
-    def __init__(self, table):
-        self._table = table
+    def __init__(self, table, quotes):
+        self._table, self._quotes = table, quotes
         self._duck = duckdb.connect(config={"threads": 2})
         self._duck.execute("SET GLOBAL TimeZone = 'UTC'; SET parquet_metadata_cache = true")
         self._lists = {}
@@ -201,12 +220,18 @@ class Hand:
         params = {"symbol": symbol, "start": start, "end": end, "files": self.files(symbol, start, end)}
         return self._duck.execute(sql, params).to_arrow_table()
 
-    def files(self, symbol, start, end):
-        key = (symbol, start, end)
+    def asof(self, symbol, opened, start, end):
+        files = {"files": self.files(symbol, start, end), "quotes": self.files(symbol, opened, end, self._quotes)}
+        params = {"symbol": symbol, "opened": opened, "start": start, "end": end} | files
+        return self._duck.execute(BY_HAND_ASOF, params).to_arrow_table()
+
+    def files(self, symbol, start, end, table=None):
+        table = table or self._table
+        key = (table.name(), symbol, start, end)
         if key not in self._lists:
             micros = [int(moment.timestamp()) * 1_000_000 for moment in (start, end)]
-            snapshot = self._table.current_snapshot().snapshot_id
-            found = plan_files(self._table, snapshot, symbols=[symbol], start_us=micros[0], end_us=micros[1])
+            snapshot = table.current_snapshot().snapshot_id
+            found = plan_files(table, snapshot, symbols=[symbol], start_us=micros[0], end_us=micros[1])
             self._lists[key] = [file.path.removeprefix("file://") for file in found]
         return self._lists[key]
 
@@ -244,19 +269,46 @@ def ask_trades(connection, hand, symbol, venue, day):
     return {"api": api, "by hand": by_hand, "cpu by hand": cpu}
 
 
+def ask_bars(connection, hand, symbol, venue, day):
+    start, end = EXCHANGES[venue].trading_day(day)
+    body, api = timed(lambda: get(connection, f"/v1/bars/{symbol}?interval=1m&date={day.isoformat()}"))
+    rows, by_hand, cpu = on_cpu(lambda: hand.run(BY_HAND_BARS, symbol, start, end))
+    for bar, row in zip(json.loads(body)["data"], rows.to_pylist(), strict=True):
+        compare_summary(bar, row)
+    return {"api": api, "by hand": by_hand, "cpu by hand": cpu}
+
+
+def ask_asof(connection, hand, symbol, venue, day):
+    opened = EXCHANGES[venue].trading_day(day)[0]
+    start = opened + timedelta(hours=11)
+    end = start + timedelta(hours=2)
+    window = f"start={quote(start.isoformat())}&end={quote(end.isoformat())}"
+    body, api = timed(lambda: get(connection, f"/v1/asof?symbol={symbol}&limit=1000&{window}"))
+    rows, by_hand, cpu = on_cpu(lambda: hand.asof(symbol, opened, start, end))
+    for name in ("bid_price", "ask_price"):
+        given = [None if row[name] is None else Decimal(row[name]) for row in json.loads(body)["data"]]
+        if given != rows[name].to_pylist():
+            raise SystemExit(f"different {name}: {symbol} {day}")
+    return {"api": api, "by hand": by_hand, "cpu by hand": cpu}
+
+
+ASKS = {"summary": ask_summary, "trades": ask_trades, "bars": ask_bars, "asof": ask_asof}
+
+
 def measure(port, process, hand, days, with_real, rounds):
     """Milliseconds by question and way; the CPU that the service and this process took go into `took["…"]["… cpu"]`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     took = {}
     server = psutil.Process(process.pid)
     chance = random.Random(7)
-    questions = ["summary", "trades"] + (["summary BHP", "trades BHP"] if with_real else [])
+    questions = ["summary", "trades", "bars"]
+    questions += ["summary BHP", "trades BHP", "bars BHP", "asof BHP"] if with_real else []
     for number in range(rounds + 10):
         for question in questions:
             symbol, venue, day = chance.choice(SYMBOLS), "SIM", FIRST_DAY + timedelta(days=chance.randrange(days))
             if question.endswith("BHP"):
                 symbol, venue, day = "BHP", "ASX", date(2014, 3, 10 + chance.randrange(5))
-            ask = ask_summary if question.startswith("summary") else ask_trades
+            ask = ASKS[question.partition(" ")[0]]
             before = sum(server.cpu_times()[:2])
             ways = ask(connection, hand, symbol, venue, day)
             ways["cpu of the service"] = (sum(server.cpu_times()[:2]) - before) * 1000
@@ -310,7 +362,8 @@ def main():
             f"{options.rows:,} rows in {options.days} days{' and the real week' if with_real else ''}: built in {milliseconds / 1000:.0f} s"
         )
         with service(folder, properties) as (port, process):
-            took = measure(port, process, Hand(table), options.days, with_real, options.rounds)
+            hand = Hand(table, open_named("k2", properties).load_table("market_data.quotes"))
+            took = measure(port, process, hand, options.days, with_real, options.rounds)
             resident = psutil.Process(process.pid).memory_info().rss / 2**20
     lines = report(took)
     print(f"{'question':14} {'way':22} {'p50 ms':>8} {'p99 ms':>8} {'x by hand':>10}")
