@@ -14,6 +14,7 @@ from k2.model.workload import QueryConfig
 from k2.obs.logging import get_logger
 
 _GRACE_SECONDS = 20
+_MOST_MESSAGE = 128 * 1024
 _log = get_logger(__name__)
 
 
@@ -28,7 +29,14 @@ def run_query(settings: Settings, config: QueryConfig) -> None:
     listener = _listen(config.host, settings.http_port)
     server = uvicorn.Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE_SECONDS
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+            # Frames are many and large: packing them would cost more than it saves on any network that feeds a replay.
+            ws_per_message_deflate=False,
+            ws_max_size=_MOST_MESSAGE,
         )
     )
 

@@ -115,6 +115,7 @@ class QueryConfig(_Config):
         default=None, description="File that the access log's lines are added to (JSON). None: the process's log."
     )
     cors_origins: tuple[str, ...] = Field(default=(), description="Origins whose pages may call the API.")
+    max_streams: int = Field(default=32, ge=1, description="WebSockets of /v1/stream at a time.")
     hybrid: bool = Field(
         default=True,
         description="Answers hold what the topics have beyond the tables, unless a question says otherwise (needs Kafka).",

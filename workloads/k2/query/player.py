@@ -6,11 +6,12 @@ One thread takes the batches; any may give commands.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,9 @@ class _Reading:
     batches: queue.Queue[ReplayBatch | BaseException | None] = field(default_factory=lambda: queue.Queue(_READ_AHEAD))
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="k2-replay", daemon=True).start()
+        # What is known of the one who waits (their queries stop when they leave) is known in the thread too.
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._run,), name="k2-replay", daemon=True).start()
 
     def _run(self) -> None:
         last: ReplayBatch | BaseException | None = None
@@ -77,6 +80,12 @@ class Player:
         self._given = 0
         self._cursor = replay.start
         self._ended = False
+        self._turn = 0
+
+    @property
+    def turn(self) -> int:
+        """How often it was told to seek: what was given before the last time is of another place."""
+        return self._turn
 
     @property
     def cursor(self) -> Cursor:
@@ -135,6 +144,7 @@ class Player:
             self._reading.stop.set()
             self._reading = _Reading(self._reading.replay.from_time(start_us))
             self._started = self._ended = False
+            self._turn += 1
             self._batch, self._schedule = None, None
             self._cursor = self._reading.replay.start
             self._changed.notify_all()
@@ -173,7 +183,7 @@ class Player:
     def _give(self, rows: int) -> ReplayBatch:
         assert self._batch is not None
         assert self._schedule is not None
-        part = self._batch.slice(self._given, rows)
+        part = replace(self._batch.slice(self._given, rows), turn=self._turn)
         self._given += rows
         self._schedule = self._schedule.after(rows)
         if self._given == self._batch.rows.num_rows:

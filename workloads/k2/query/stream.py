@@ -16,7 +16,6 @@ import pyarrow as pa
 from k2.lake.reader import TableMissingError
 from k2.model.errors import UserError
 from k2.model.topics import DataType
-from k2.obs import metrics
 from k2.query import merged, sql
 from k2.query.cursor import Cursor, Ends, ReplayQuery
 from k2.query.engine import Engine
@@ -34,12 +33,14 @@ _CATALOG_SECONDS = 1.0
 class ReplayBatch:
     """Some events in order, and where the replay stands after any of them.
 
-    `rows` have `type` ("quote" or "trade") and the columns of all tables, null where an event has none.
+    `rows` have `type` ("quote" or "trade") and the columns of all tables, null where an event has none. `turn` counts the
+    seeks of the player that gave them.
     """
 
     rows: pa.RecordBatch
     _all: pa.RecordBatch
     _cursor: Cursor
+    turn: int = 0
 
     @property
     def cursor(self) -> Cursor:
@@ -102,17 +103,20 @@ class Replay:
         cursor = replace(self.start, query=replace(query, window=window), key=(), live=None)
         return replace(self, start=cursor)
 
-    def first(self, limit: int) -> ReplayBatch | None:
-        """At most `limit` rows from where it stands; None: history is at its end."""
+    def page(self, limit: int) -> tuple[ReplayBatch, bool]:
+        """At most `limit` rows of history from where it stands, and whether that is all there is."""
+        found: list[pa.Table] = []
         for window in merged.windows(self.engine, self._parts(), self.window_rows):
             if not any(part.relation for part in window):
                 continue
-            schema = merged.schema_of(window)
-            rows = self.engine.fetch("replay", merged.statement(window, limit=limit))
-            if rows.num_rows:
-                whole = self._cast(rows, schema).combine_chunks().to_batches()[0]
-                return self._batch(whole, self.start)
-        return None
+            rows = self.engine.fetch("replay", merged.statement(window, limit=limit + 1))
+            found.append(self._cast(rows, merged.schema_of(window)))
+            if sum(each.num_rows for each in found) > limit:
+                break
+        rows = pa.concat_tables(found).combine_chunks() if found else None
+        if rows is None or not rows.num_rows:
+            return self._batch(_NO_ROWS, self.start), True
+        return self._batch(rows.to_batches()[0], self.start).slice(0, limit), rows.num_rows <= limit
 
     def batches(self, stop: threading.Event | None = None) -> Iterator[ReplayBatch]:
         """All batches from where it stands. With `follow` it ends only when `stop` is set; then batches may be empty."""
@@ -127,7 +131,6 @@ class Replay:
                         return
                     whole = self._cast(pa.Table.from_batches([batch]), schema).to_batches()
                     if whole:
-                        metrics.QUERY_ROWS.labels("replay").inc(batch.num_rows)
                         yield self._batch(whole[0], cursor)
             if not cursor.query.follow:
                 return
@@ -204,7 +207,6 @@ class Replay:
                 for batch in self.engine.stream("replay", merged.statement(parts), batch_rows=self.batch_rows):
                     for whole in self._cast(pa.Table.from_batches([batch]), schema).to_batches():
                         given = True
-                        metrics.QUERY_ROWS.labels("replay").inc(whole.num_rows)
                         yield self._batch(whole, step)
             cursor = replace(cursor, key=(), live={**before, **up_to}, up_to=None)
             if not given:

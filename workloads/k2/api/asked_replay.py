@@ -1,0 +1,110 @@
+"""What a replay can be asked for, by POST or over a WebSocket."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, StrictInt
+
+from k2.api.formats import Format
+from k2.api.params import TIME, Params
+from k2.model.errors import UserError
+from k2.model.topics import DataType
+from k2.query.cursor import Cursor, ReplayQuery
+from k2.query.pace import Pace
+from k2.query.questions import Questions
+from k2.query.requests import MOST_SYMBOLS, At, Window, check_symbol, exchange_code
+from k2.query.stream import Replay
+
+MOST_ROWS = 100_000
+MOST_FRAME_ROWS = 65_536
+
+
+class ReplayAsked(Params):
+    """Which events, from where: what the page and the stream of a replay share."""
+
+    tables: list[DataType] = Field(
+        default_factory=lambda: [DataType.QUOTES, DataType.TRADES],
+        min_length=1,
+        max_length=2,
+        description="quotes, trades, or both in one order.",
+        examples=[["quotes", "trades"]],
+    )
+    symbols: list[str] = Field(
+        default_factory=list, max_length=MOST_SYMBOLS, description="Any of these; none: all.", examples=[["BHP"]]
+    )
+    exchange: str | None = Field(default=None, description="Only this exchange.", examples=["ASX"])
+    start: str | StrictInt | None = Field(
+        default=None, description=f"First instant. {TIME}", examples=["2014-03-09T23:00:00Z"]
+    )
+    end: str | StrictInt | None = Field(
+        default=None, description=f"First instant no more. {TIME}", examples=["2014-03-10T06:00:00Z"]
+    )
+    as_of: str | StrictInt | None = Field(default=None, description=f"As was known at this time. {TIME}")
+    pin: str | None = Field(default=None, description="From the snapshots that this pin fixes.")
+    hybrid: bool | None = Field(default=None, description="Whether with what the topics hold beyond the tables.")
+    cursor: str | None = Field(
+        default=None, description="Goes on where a replay stood; says all of the above but the form."
+    )
+
+    def replay(self, questions: Questions, *, follow: bool = False) -> Replay:
+        """The replay that is asked for; raises as `Replay.begin` does, and `UserError`."""
+        if self.cursor is not None:
+            given = sorted(self.model_fields_set & _FIXED)
+            if given:
+                raise UserError(
+                    "A cursor is given with what it says itself", found=", ".join(given), expected="the cursor alone"
+                )
+            return questions.replay_from(Cursor.decode(self.cursor))
+        as_of = None if self.as_of is None else str(self.as_of)
+        at = At.parse(None, as_of, self.pin, self.hybrid)
+        if follow and (at.is_past or self.end is not None):
+            raise UserError("follow goes on with what comes in", found="as_of, pin or end", expected="none of them")
+        start, end = (None if each is None else str(each) for each in (self.start, self.end))
+        query = ReplayQuery(
+            tuple(dict.fromkeys(self.tables)),
+            tuple(dict.fromkeys(check_symbol(symbol) for symbol in self.symbols)),
+            exchange_code(self.exchange),
+            Window.parse(start, end),
+            dict.fromkeys(self.tables, at),
+            follow,
+        )
+        return questions.replay_merged(query)
+
+
+_FIXED = {"tables", "symbols", "exchange", "start", "end", "as_of", "pin", "hybrid", "follow"}
+
+
+class ReplayBody(ReplayAsked):
+    """Body of POST /v1/replay."""
+
+    limit: int = Field(default=10_000, ge=1, le=MOST_ROWS, description="Most rows of the page.", examples=[100])
+    format: Format | None = Field(default=None, description="Instead of the Accept header.", examples=["json"])
+
+
+class PaceAsked(Params):
+    """How fast."""
+
+    speed: float | None = Field(default=None, description="Times the events' own pace (2: twice as fast).")
+    rate: float | None = Field(default=None, description="Rows a second.")
+
+    @property
+    def pace(self) -> Pace:
+        """The pace; neither is as fast as can be."""
+        return Pace(self.speed, self.rate)
+
+
+class StreamStart(ReplayAsked, PaceAsked):
+    """First message of a client of /v1/stream, once it is known."""
+
+    type: Literal["start"] = "start"
+    follow: bool = Field(default=False, description="Go on with what comes in when history is at its end.")
+    format: Literal["json", "arrow"] = Field(default="json", description="Frames of JSON text or Arrow IPC streams.")
+    batch_rows: int | None = Field(default=None, ge=1, le=MOST_FRAME_ROWS, description="Most rows of a frame.")
+
+
+class StreamCommand(PaceAsked):
+    """What a client says later."""
+
+    type: Literal["pause", "resume", "seek", "speed", "stop"] = Field(description="What to do.")
+    time: str | StrictInt | None = Field(default=None, description=f"With seek: where to. {TIME}")
