@@ -73,6 +73,15 @@ def test_several_symbols_come_merged_with_the_chosen_fields_in_that_order(lake, 
     assert "kafka_offset" not in everything["data"][0]
 
 
+def test_each_of_several_symbols_must_be_of_one_exchange(lake, client):
+    append_ticks(lake, ticks(2) + ticks(1, symbol="CBA"))
+    append_ticks(lake, ticks(1, symbol="IBM", exchange="NYSE") + ticks(1, symbol="CBA", exchange="NYSE"))
+    assert client.get("/v1/trades?symbols=BHP,IBM").json()["count"] == 3
+    reply = problem(client.get("/v1/trades?symbols=BHP,CBA"), 409)
+    assert (reply["detail"].split(":")[0], reply["found"]) == ("CBA is traded on several exchanges", "ASX, NYSE")
+    assert client.get("/v1/trades?symbols=BHP,CBA&exchange=ASX").json()["count"] == 3
+
+
 def test_columns_that_are_not_asked_for_are_not_read(lake, client, monkeypatch):
     append_ticks(lake, ticks(3))
     said = []

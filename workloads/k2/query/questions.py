@@ -48,7 +48,7 @@ from k2.query.results import (
 from k2.query.sight import Sight
 from k2.query.stream import Replay
 from k2.query.summaries import summary_row
-from k2.query.venue import ambiguous, one_exchange
+from k2.query.venue import ambiguous, check_exchanges, one_exchange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 86_400_000_000
@@ -117,14 +117,16 @@ class Questions:
             which = replace(which, start_us=instant)
         which = replace(which, before=pinned.clipped(query.at))
         relation = self._planner.plan(pinned, query.symbols, query.exchange, window)
-        venues = {query.exchange}
-        if query.exchange is None:
-            venues = {one_exchange(self._directory, relation, symbol) for symbol in query.symbols}
+        venue = query.exchange
+        if venue is None and len(query.symbols) == 1:
+            venue = one_exchange(self._directory, relation, query.symbols[0])
+        elif venue is None:
+            check_exchanges(self._directory, relation, query.symbols)
         if query.since is not None:
             earlier = self._planner.pin(query.data_type, At(snapshot=query.since))
             relation, beyond = changes.added(earlier, pinned, relation)
             which = replace(which, beyond=beyond)
-        return pinned, relation, which, len(query.symbols) == 1 and venues != {None}
+        return pinned, relation, which, len(query.symbols) == 1 and venue is not None
 
     def is_hybrid(self, at: At) -> bool:
         """Whether answers hold more than a snapshot."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +28,26 @@ def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str) ->
     if len(found) > 1:
         raise ambiguous(symbol, found)
     return next(iter(found), None)
+
+
+def check_exchanges(directory: SymbolDirectory, relation: Relation, symbols: Collection[str]) -> None:
+    """Let several symbols pass, each of which files and tail have of one exchange only.
+
+    Raises:
+        AmbiguousSymbolError: they have one of them of several.
+    """
+    proven = {file.exchange for file in relation.files}
+    in_tail: set[tuple[str, str]] = set()
+    if relation.tail is not None:
+        pairs = relation.tail.select(["symbol", "exchange"]).group_by(["symbol", "exchange"]).aggregate([])
+        in_tail = {(str(row["symbol"]), str(row["exchange"])) for row in pairs.to_pylist()}
+    if len(proven) == 1 and None not in proven and {exchange for _, exchange in in_tail} <= proven:
+        return
+    found = directory.exchanges(relation, symbols)
+    for symbol in symbols:
+        exchanges = found.get(symbol, set()) | {exchange for name, exchange in in_tail if name == symbol}
+        if len(exchanges) > 1:
+            raise ambiguous(symbol, exchanges)
 
 
 def _in_tail(relation: Relation, symbol: str) -> set[str]:
