@@ -69,7 +69,7 @@ def _json_pieces(column: pa.Array) -> list[Any]:
     if column.null_count == 0:
         if pa.types.is_timestamp(kind):
             return ['"', _times(column), '"']
-        if _is_small_decimal(kind):
+        if _has_small_decimals(column):
             return ['"', *_decimal_pieces(column), '"']
         if pa.types.is_string(kind) and not _needs_escape(column):
             return ['"', column, '"']
@@ -113,16 +113,25 @@ def plain_text(column: pa.Array) -> pa.Array:
 
 def decimal_text(column: pa.Array) -> pa.Array:
     """Decimals in plain notation with all their places (Arrow's own cast writes 0.00000001 as 1E-8)."""
-    if not _is_small_decimal(column.type):
+    if not _has_small_decimals(column):
         return pa.array([None if value is None else f"{value:f}" for value in column.to_pylist()], pa.string())
     text = pc.binary_join_element_wise(*_decimal_pieces(column), "")
     # Under a null the buffer may hold anything.
     return pc.if_else(pc.is_valid(column), text, None) if column.null_count else text
 
 
-def _is_small_decimal(kind: pa.DataType) -> bool:
-    """At most 18 digits: then the low half of each 128-bit value is the whole of it."""
-    return pa.types.is_decimal128(kind) and kind.precision <= 18 and kind.scale > 0
+def _has_small_decimals(column: pa.Array) -> bool:
+    """Whether the low half of each 128-bit value is the whole of it: always so with at most 18 digits."""
+    kind = column.type
+    if not pa.types.is_decimal128(kind) or kind.scale <= 0:
+        return False
+    if kind.precision <= 18 or not len(column):
+        return kind.precision <= 18
+    words = np.frombuffer(column.buffers()[1], dtype=np.int64)
+    low, high = words[2 * column.offset : 2 * (column.offset + len(column))].reshape(-1, 2).T
+    fits = (high == low >> 63) & (low != np.iinfo(np.int64).min)
+    # Under a null the buffer may hold anything.
+    return bool((fits | ~column.is_valid().to_numpy(zero_copy_only=False)).all())
 
 
 def _decimal_pieces(column: pa.Array) -> list[Any]:
