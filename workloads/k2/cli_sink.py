@@ -75,6 +75,7 @@ def audit(
         k2 audit
         k2 audit market_data.trades --output json
     """
+    from k2.api.audits import audit as audit_body
     from k2.lake.catalog import open_catalog
 
     if output not in {"table", "json"}:
@@ -84,7 +85,7 @@ def audit(
     names = tables or [f"{namespace}.{name}" for namespace, name in catalog.list_tables(NAMESPACE)]
     audits = [audit_one(env, name, offline=offline) for name in sorted(names)]
     if output == "json":
-        print(json.dumps([_as_json(found) for found in audits], indent=2))
+        print(json.dumps([audit_body(found) for found in audits], indent=2))
     else:
         for found in audits:
             _print(found)
@@ -114,36 +115,6 @@ def audit_one(env: Settings, name: str, *, offline: bool) -> Audit:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"audit {name}", total=None)
         return audit_table(table, ends, lambda done, total: bar.update(task, completed=done, total=total))
-
-
-def _as_json(found: Audit) -> dict[str, object]:
-    return {
-        "table": found.table,
-        "snapshot_id": found.snapshot_id,
-        "ok": found.ok,
-        "rows_of_unknown_topics": found.strangers,
-        "partitions": [
-            {
-                "topic": part.topic,
-                "partition": part.partition,
-                "first": part.offsets.first,
-                "next": part.offsets.next,
-                "rows": part.rows,
-                "duplicates": part.offsets.duplicates,
-                "dead_letters": part.offsets.dead_letters,
-                "lost": part.offsets.lost,
-                "non_records": part.offsets.non_records,
-                "missing": part.missing,
-                "doubled": part.doubled,
-                "outside": part.outside,
-                "examples": list(part.examples),
-                "end": part.end,
-                "behind": part.behind,
-                "ok": part.ok,
-            }
-            for part in found.partitions
-        ],
-    }
 
 
 def _print(found: Audit) -> None:

@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from k2 import __version__
-from k2.api import problems, reference, routes_query, routes_replay, routes_snapshots
+from k2.api import problems, reference, routes_audit, routes_query, routes_replay, routes_snapshots
 from k2.api.access import AccessLog
 from k2.api.asking import Service
 from k2.api.auth import KeyRing
@@ -113,6 +113,7 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     app.include_router(aggregates_router)
     app.include_router(routes_snapshots.router)
     app.include_router(routes_replay.router)
+    app.include_router(routes_audit.router)
     app.include_router(stream_router(StreamLimits(config.max_streams, config.stall_seconds)))
     app.include_router(page_router(read_assets()))
     _add_operations(app, questions)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from k2.bus.admin import end_offsets_of, topic_ids
 from k2.bus.registry import Schemas
 from k2.lake.batch import Mask, OrderedBatch
 from k2.lake.dedup import KnownIds
@@ -130,6 +131,15 @@ class Tails:
             return False
         followed.used = time.monotonic()
         return followed.tail.wait(tail.view.reach.ends, timeout)
+
+    def ends(self, recorded: OffsetMap) -> tuple[Mapping[str, Mapping[int, int]], str | None]:
+        """Topic → partition → end offset now, of the topics that are still those recorded; and why some are not known."""
+        try:
+            there = topic_ids(self._kafka, recorded.topics)
+            same = [topic for topic, held in recorded.topics.items() if there.get(topic) == held.topic_id]
+            return end_offsets_of(self._kafka, same), None
+        except K2Error as error:
+            return {}, str(error)
 
     def close(self) -> None:
         """Stop following; the threads end by themselves within a second."""

@@ -21,9 +21,10 @@ from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.tally import count_rows
-from k2.query import changes, paging, pinning, replay, sql
+from k2.query import audits, changes, paging, pinning, replay, sql
 from k2.query.asof import Asof, asof_of
 from k2.query.asof_requests import AsofQuery
+from k2.query.audits import Audited
 from k2.query.bar_requests import BarsQuery
 from k2.query.bars import Bars, bars_of
 from k2.query.cursor import Cursor, ReplayQuery
@@ -335,6 +336,22 @@ class Questions:
             for batch in self._engine.stream("replay", statement, batch_rows=batch_rows):
                 count_rows("replay", batch.num_rows)
                 yield batch.cast(schema)
+
+    def audits(self, data_type: DataType | None = None) -> list[Audited]:
+        """The audit of a table, or of all that are there; raises as `audits.audit` does, and `ForbiddenError`."""
+        with _measured("audit"):
+            self._planner.sight.check_whole("The audit")
+            found: list[Audited] = []
+            for each in [data_type] if data_type is not None else self._planner.tables:
+                if data_type is None and not self._planner.sight.may_ask(each):
+                    continue
+                self._planner.sight.check(each)
+                try:
+                    found.append(audits.audit(self._planner.reader, self._planner.tables[each], self._planner.tails))
+                except TableMissingError:
+                    if data_type is not None:
+                        raise
+            return found
 
     def replay_merged(self, query: ReplayQuery) -> Replay:
         """Quotes and trades in one order of events, from the beginning; raises as `Replay.begin` does."""

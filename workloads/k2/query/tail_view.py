@@ -9,6 +9,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from k2.lake.offsets import OffsetMap
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
 from k2.lake.scan import SnapshotFiles
 from k2.model.topics import DataType
@@ -88,6 +89,10 @@ class TailSource(Protocol):
         self, state: TableState, snapshot: SnapshotInfo | None, files: SnapshotFiles, data_type: DataType
     ) -> Tail:
         """The tail after a snapshot. Never fails: see `Tail.problem`."""
+        ...
+
+    def ends(self, recorded: OffsetMap) -> tuple[Mapping[str, Mapping[int, int]], str | None]:
+        """Topic → partition → end offset now, of the topics that are still those recorded; and why some are not known."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,61 @@
+"""Audits as JSON objects, the same over REST and on the command line. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from k2.lake.audit import Audit, PartitionAudit
+from k2.query.audits import Audited
+
+
+def audited(found: Audited) -> dict[str, Any]:
+    """An audit with what was said beside it."""
+    return {
+        **audit(found.audit),
+        "ok": found.ok,
+        "commits_checked": found.commits,
+        "gaps": [
+            {
+                "snapshot_id": str(gap.snapshot_id),
+                "topic": gap.topic,
+                "partition": gap.partition,
+                "expected": gap.expected,
+                "found": gap.found,
+            }
+            for gap in found.gaps
+        ],
+        **({} if found.problem is None else {"topics_unknown": found.problem}),
+    }
+
+
+def audit(found: Audit) -> dict[str, Any]:
+    """An audit of a table's rows."""
+    return {
+        "table": found.table,
+        "snapshot_id": None if found.snapshot_id is None else str(found.snapshot_id),
+        "ok": found.ok,
+        "rows": sum(part.rows for part in found.partitions),
+        "rows_of_unknown_topics": found.strangers,
+        "partitions": [_partition(part) for part in found.partitions],
+    }
+
+
+def _partition(part: PartitionAudit) -> dict[str, Any]:
+    return {
+        "topic": part.topic,
+        "partition": part.partition,
+        "first": part.offsets.first,
+        "next": part.offsets.next,
+        "rows": part.rows,
+        "duplicates": part.offsets.duplicates,
+        "dead_letters": part.offsets.dead_letters,
+        "lost": part.offsets.lost,
+        "non_records": part.offsets.non_records,
+        "missing": part.missing,
+        "doubled": part.doubled,
+        "outside": part.outside,
+        "examples": list(part.examples),
+        "end": part.end,
+        "behind": part.behind,
+        "ok": part.ok,
+    }
