@@ -16,12 +16,12 @@ from k2.api.asking import Service
 from k2.api.formats import MEDIA_TYPES, Format, encode, negotiate
 from k2.api.params import PinnedParams
 from k2.api.selection import Selection
-from k2.api.streaming import encode_batches, peeked
+from k2.api.streaming import encode_batches
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 from k2.query.asof import Asof
 from k2.query.bars import Bars
-from k2.query.paging import EventStream
+from k2.query.paging import HEAD_ROWS, EventStream
 from k2.query.requests import At, SortKey
 from k2.query.results import Events, Provenance
 
@@ -42,7 +42,7 @@ def events(request: Request, service: Service, selection: Selection, asked: Form
         )
     if request.method == "GET" and (same := unchanged(request, service, query.data_type, query.at, asked)) is not None:
         return same
-    if query.limit > _STREAM_FROM_ROWS:
+    if query.limit > HEAD_ROWS:
         return _streamed(request, service, selection, form)
     found = service.questions.events(query)
     envelope = bodies.events_envelope(found) | _next_page(service, selection, found.provenance, found.last)
@@ -54,13 +54,12 @@ def _streamed(request: Request, service: Service, selection: Selection, form: Fo
     stream = service.questions.stream(selection.query, batch_rows=_BATCH_ROWS)
     batches = stream.batches()
     headers = _validators(request, service, selection, stream.provenance, form)
-    head, rest = peeked(batches, _STREAM_FROM_ROWS)
-    if rest is None:
-        rows = pa.Table.from_batches(head, stream.schema)
-        found = Events(rows, bool(stream.last), stream.provenance, None if rows.num_rows else stream.note, stream.last)
+    if stream.rest is None:
+        rows = pa.Table.from_batches(batches, stream.schema)
+        found = Events(rows, bool(stream.last), stream.provenance, stream.note, stream.last)
         envelope = bodies.events_envelope(found) | _next_page(service, selection, stream.provenance, stream.last)
         return rows_answer(rows, form, envelope, headers_of(found.provenance, found) | headers | _link(envelope))
-    pieces = encode_batches(stream.schema, rest, form, lambda: _ending(service, selection, stream))
+    pieces = encode_batches(stream.schema, batches, form, lambda: _ending(service, selection, stream))
     return StreamingResponse(
         _closing(pieces, batches), headers=headers_of(stream.provenance) | headers, media_type=MEDIA_TYPES[form]
     )

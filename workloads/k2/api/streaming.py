@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -127,20 +126,6 @@ class _Drained(io.RawIOBase):
 
 def _metadata(envelope: dict[str, Any]) -> dict[str, str]:
     return {METADATA + name: value if isinstance(value, str) else json.dumps(value) for name, value in envelope.items()}
-
-
-def peeked(
-    batches: Iterator[pa.RecordBatch], rows: int
-) -> tuple[list[pa.RecordBatch], Iterator[pa.RecordBatch] | None]:
-    """The first batches up to so many rows, and all of them again when there are more than that; None: these are all."""
-    head: list[pa.RecordBatch] = []
-    held = 0
-    for batch in batches:
-        head.append(batch)
-        held += batch.num_rows
-        if held > rows:
-            return [], chain(head, batches)
-    return head, None
 
 
 _ENCODERS: dict[Format, Callable[[pa.Schema, Iterator[pa.RecordBatch], Ending], Iterator[bytes | memoryview]]] = {

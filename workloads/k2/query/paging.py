@@ -6,7 +6,7 @@ move nor repeat others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -20,6 +20,9 @@ from k2.query.first_rows import first_rows
 from k2.query.relation import Relation
 from k2.query.requests import EventsQuery, SortKey
 from k2.query.results import Provenance, arrow_schema
+
+HEAD_ROWS = 20_000
+"""Rows that are read at once: an answer of no more is whole before its first byte is sent."""
 
 
 def fields_of(columns: Sequence[ColumnInfo], fields: Sequence[str]) -> tuple[str, ...]:
@@ -93,6 +96,12 @@ class EventStream:
     Attributes:
         schema: of every batch.
         provenance: what it is read from.
+        label: the kind of question.
+        limit: most rows.
+        order: the columns of the order.
+        head: the first rows, read already.
+        rest: what comes after these, with the columns of the order; None: there is no more.
+        note: why there is none.
         rows: how many were given so far.
         last: when the limit cut others off and the batches are at their end: where they ended in the order.
     """
@@ -102,15 +111,19 @@ class EventStream:
     label: str
     limit: int
     order: tuple[str, ...]
-    source: Iterable[pa.RecordBatch]
+    head: pa.Table
+    rest: Iterator[pa.RecordBatch] | None = None
     note: str | None = None
     rows: int = 0
     last: SortKey = field(default=())
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows. Closing the iterator stops the query."""
+        self.rows = self.head.num_rows
+        count(self.label, self.rows)
+        yield from self.head.to_batches()
         before: SortKey = ()
-        for batch in self.source:
+        for batch in self.rest or ():
             left = self.limit - self.rows
             if not left and batch.num_rows:
                 self.last = before
@@ -126,10 +139,18 @@ class EventStream:
                 return
 
 
+def after(relation: Relation, which: sql.Filter, last: SortKey) -> tuple[Relation, sql.Filter]:
+    """What comes after a row of that key, and the files that may hold it."""
+    instant = last[0][1]
+    assert isinstance(instant, int)
+    files = tuple(file for file in relation.files if file.end_us >= instant)
+    return replace(relation, files=files), replace(which, start_us=instant, after=last)
+
+
 def in_order(
     engine: Engine, relation: Relation, which: sql.Filter, query: EventsQuery, *, batch_rows: int
 ) -> Iterator[pa.RecordBatch]:
-    """All rows that match in the total order, with the columns of the order beside those asked for."""
+    """Rows that match in the total order, at most `query.limit` and one more of each window, with the columns of the order."""
     order = sql.order_of(relation)
     wanted = query.fields or arrow_schema(relation.columns).names
     names = tuple(dict.fromkeys((*wanted, *order)))

@@ -96,16 +96,28 @@ class Questions:
 
     def stream(self, query: EventsQuery, *, batch_rows: int = 65_536) -> EventStream:
         """The answer of `events` for any limit, read while it is taken; raises as `events` does, from its batches too."""
-        pinned, relation, which, _ = self._prepared(query)
-        return EventStream(
-            schema=arrow_schema(pinned.columns, names=query.fields),
-            provenance=pinned.provenance(relation.files, relation.tail),
-            label=query.data_type.value,
-            limit=query.limit,
-            order=sql.order_of(relation),
-            source=paging.in_order(self._engine, relation, which, query, batch_rows=batch_rows),
-            note=self._why_nothing(pinned, query) if not relation else None,
-        )
+        label = query.data_type.value
+        with _measured(label):
+            pinned, relation, which, one_series = self._prepared(query)
+            first = replace(query, limit=min(query.limit, paging.HEAD_ROWS))
+            head, last = paging.page(self._engine, label, relation, which, first, one_series=one_series)
+            rest = None
+            if last and query.limit > head.num_rows:
+                following = replace(query, limit=query.limit - head.num_rows)
+                rest = paging.in_order(
+                    self._engine, *paging.after(relation, which, last), following, batch_rows=batch_rows
+                )
+            return EventStream(
+                schema=head.schema,
+                provenance=pinned.provenance(relation.files, relation.tail),
+                label=label,
+                limit=query.limit,
+                order=sql.order_of(relation),
+                head=head,
+                rest=rest,
+                note=self._why_nothing(pinned, query) if not head.num_rows else None,
+                last=last if rest is None else (),
+            )
 
     def _prepared(self, query: EventsQuery) -> tuple[Pinned, Relation, sql.Filter, bool]:
         """Snapshot, files and condition of a question, and whether all that match are of one symbol of one exchange."""
