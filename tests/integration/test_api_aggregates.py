@@ -4,8 +4,10 @@ import csv
 import hashlib
 import io
 import json
+import re
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pyarrow as pa
@@ -255,6 +257,18 @@ def test_the_examples_of_the_reference_are_answered(client):
         params.pop("symbol", None)
         reply = client.get(path, params=params | ({"symbol": "BHP"} if path == "/v1/asof" else {}))
         assert reply.json()["data"], reply.text
+
+
+def test_the_examples_of_the_manual_are_answered(client):
+    text = (Path(__file__).parents[2] / "docs/queries.md").read_text()
+    text = text[text.index("## Bars") : text.index("## On the command line")]
+    paths = re.findall(r"'http://127\.0\.0\.1:8000(/v1/[^']+)'", text)
+    assert len(paths) == 2
+    for path in paths:
+        reply = client.get(path)
+        assert reply.json()["data"], (path, reply.text)
+    ((path, body),) = re.findall(r"http://127\.0\.0\.1:8000(/v1/\S+) \\\n\s+-d '([^']+)'", text)
+    assert {row["symbol"] for row in client.post(path, json=json.loads(body)).json()["data"]} == {"BHP", "DVN"}
 
 
 def test_remote_and_local_clients_give_the_same(client, tmp_path):
