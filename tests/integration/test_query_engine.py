@@ -1,6 +1,7 @@
 """The engine against a real catalog and real files, beside an independent calculation in Python."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -22,7 +23,7 @@ from k2.lake.reader import TableMissingError, TableReader
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.query import replay
-from k2.query.engine import Engine, Limits, Statement
+from k2.query.engine import LARGE_BYTES, Engine, Limits, Statement
 from k2.query.errors import (
     AmbiguousSymbolError,
     EngineBusyError,
@@ -363,6 +364,32 @@ def test_a_query_over_its_deadline_is_stopped_and_the_connection_is_well(tmp_pat
         engine.fetch("endless", Statement(ENDLESS, {}, (f"{tmp_path}/",)))
     for _ in range(3):
         assert engine.fetch("one", Statement("SELECT 1 AS x", {}, (f"{tmp_path}/",))).to_pylist() == [{"x": 1}]
+    engine.close()
+
+
+def test_large_queries_leave_connections_to_small_ones(tmp_path):
+    engine = Engine(Limits(connections=2, timeout_seconds=3.0))
+    roots, stopped = (f"{tmp_path}/",), []
+
+    def run_large():
+        try:
+            engine.fetch("large", Statement(ENDLESS, {}, roots, planned_bytes=LARGE_BYTES + 1))
+        except (QueryTimeoutError, EngineBusyError) as error:
+            stopped.append(str(error))
+
+    large = [threading.Thread(target=run_large) for _ in range(3)]
+    for thread in large:
+        thread.start()
+    until = time.monotonic() + 2
+    answered = 0
+    while time.monotonic() < until:
+        assert engine.fetch("one", Statement("SELECT 1 AS x", {}, roots)).to_pylist() == [{"x": 1}]
+        answered += 1
+    assert answered > 5
+    for thread in large:
+        thread.join(timeout=30)
+    assert len(stopped) == 3
+    assert any("Other large queries ran" in error for error in stopped)
     engine.close()
 
 

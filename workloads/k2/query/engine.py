@@ -30,6 +30,9 @@ from k2.query.store import attach_object_store, is_remote, local_path
 TAIL = "k2_tail"
 """Name under which a statement reads rows that no file has."""
 
+LARGE_BYTES = 256 * 1024 * 1024
+"""Statements over more than so many bytes of files get half of the connections at most: small ones must not wait for them."""
+
 # Nothing that a query could use to reach out of the tables' files or to change these limits.
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
@@ -55,6 +58,7 @@ class Statement:
         roots: directories that its files lie in, each with a slash at the end.
         tail: the rows that the text reads as `TAIL`.
         tails: further rows, by the names under which the text reads them.
+        planned_bytes: size of its files.
     """
 
     sql: str
@@ -62,6 +66,7 @@ class Statement:
     roots: tuple[str, ...] = ()
     tail: pa.Table | None = None
     tails: Mapping[str, pa.Table] = field(default_factory=dict[str, pa.Table])
+    planned_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,7 @@ class Engine:
         self._store = dict(store or {})
         self._lock = threading.Lock()
         self._database: _Database | None = None
+        self._large = threading.BoundedSemaphore(max(1, limits.connections // 2))
         self._spill = tempfile.TemporaryDirectory(prefix="k2-query-")
         self._watchdog = _Watchdog(limits.timeout_seconds)
         metrics.QUERY_CONNECTIONS.set(limits.connections)
@@ -169,6 +175,7 @@ class Engine:
             WorldError: a file could not be read.
         """
         with (
+            self._lane(label, statement),
             self._lease(label, statement.roots) as lease,
             self._watched(label, lease),
             _reading(lease.connection, statement),
@@ -195,6 +202,21 @@ class Engine:
 
     def _start(self, connection: duckdb.DuckDBPyConnection) -> _Lease:
         return _Lease(connection, time.monotonic() + self.limits.timeout_seconds)
+
+    @contextmanager
+    def _lane(self, label: str, statement: Statement) -> Generator[None, None, None]:
+        if statement.planned_bytes <= LARGE_BYTES:
+            yield
+            return
+        if not self._large.acquire(timeout=self.limits.timeout_seconds):
+            raise EngineBusyError(
+                f"Other large queries ran for {self.limits.timeout_seconds:g} s: the {label} query was not started. "
+                "Ask again later, or for a shorter time range"
+            )
+        try:
+            yield
+        finally:
+            self._large.release()
 
     @contextmanager
     def _lease(self, label: str, roots: tuple[str, ...]) -> Generator[_Lease, None, None]:

@@ -294,7 +294,8 @@ def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement
         whole = tuple(file for file in relation.files if not file.deletes)
     if whole:
         params = {**params, "files": "\n".join(local_path(file.path) for file in whole)}
-    return Statement(sql, params, relation.roots, relation.tail)
+    size = sum(file.bytes for file in relation.files)
+    return Statement(sql, params, relation.roots, relation.tail, planned_bytes=size)
 
 
 def _name(column: str) -> str:
