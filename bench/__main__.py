@@ -22,7 +22,7 @@ from rich.table import Table
 from bench import parts
 
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("codec", "producer", "loader", "sink", "peers", "latency", "queries", "history", "stores")
+NAMES = ("codec", "producer", "loader", "sink", "peers", "latency", "live", "queries", "history", "stores", "load")
 PEERS = {"peers", "stores"}
 
 
@@ -36,6 +36,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, under four minutes: to see that it works")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--json", type=Path, help="where the results go; default: bench/results/<date>.json")
+    parser.add_argument(
+        "--load-seconds", type=int, default=30, help="how long many clients ask at once (300 for proof)"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
     given = parser.parse_args()
     # As Ctrl-C: unwinds, so that what was started is stopped, and is not taken for a benchmark that failed.
@@ -43,7 +46,7 @@ def main() -> None:
     wanted = set(given.only or NAMES) - (set() if given.peers or given.only else PEERS)
     started = time.monotonic()
     facts = parts.machine()
-    found, figures, failed = run(wanted, quick=given.quick, keep=given.keep)
+    found, figures, failed = run(wanted, quick=given.quick, keep=given.keep, seconds=given.load_seconds)
     minutes = (time.monotonic() - started) / 60
     show(figures, facts, minutes)
     path = given.json or RESULTS / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.json"
@@ -61,7 +64,9 @@ def main() -> None:
         print(f"{len(missed)} of {sum(each.ok is not None for each in figures)} targets were missed")
 
 
-def run(wanted: set[str], *, quick: bool, keep: bool) -> tuple[dict, list[parts.Figure], dict[str, str]]:
+def run(
+    wanted: set[str], *, quick: bool, keep: bool, seconds: int = 30
+) -> tuple[dict, list[parts.Figure], dict[str, str]]:
     """Measure; a benchmark that fails is named and the others go on."""
     found: dict = {}
     figures: list[parts.Figure] = []
@@ -80,7 +85,7 @@ def run(wanted: set[str], *, quick: bool, keep: bool) -> tuple[dict, list[parts.
 
     step("codec", lambda: module("bench.codec", "--json", "--rows", 100_000 if quick else 500_000), codec_figures)
     with contextlib.ExitStack() as stack:
-        if wanted & {"producer", "loader", "sink", "peers", "latency"}:
+        if wanted & {"producer", "loader", "sink", "peers", "latency", "live"}:
             parts.say("starting Kafka and the registry")
             place = stack.enter_context(parts.ground(keep=keep))
             on_ground(place, step, found, quick=quick, wanted=wanted)
@@ -88,12 +93,13 @@ def run(wanted: set[str], *, quick: bool, keep: bool) -> tuple[dict, list[parts.
     sizes = (200_000, 100, 20) if quick else (2_500_000, 1_000, 100)
     step("history", lambda: in_folder("bench.history", quick=quick, sizes=sizes), history_figures)
     step("stores", lambda: in_folder("bench.stores", quick=quick), store_figures)
+    step("load", lambda: load(quick=quick, seconds=seconds), load_figures)
     return found, figures, failed
 
 
 def on_ground(place: parts.Ground, step, found: dict, *, quick: bool, wanted: set[str]) -> None:
     """What is measured on one broker, topic and disk."""
-    from bench import latency, loader, peers, sink
+    from bench import latency, live, loader, peers, sink
 
     rows = 1_000_000 if quick else 5_000_000
     rounds = 1 if quick else 3
@@ -127,6 +133,11 @@ def on_ground(place: parts.Ground, step, found: dict, *, quick: bool, wanted: se
         ),
         latency.figures,
     )
+    step(
+        "live",
+        lambda: live.measure(place, seconds=10 if quick else 60, rows=1_000_000 if quick else 6_000_000),
+        live.figures,
+    )
 
 
 def module(name: str, *arguments: object) -> dict:
@@ -145,6 +156,20 @@ def in_folder(name: str, *, quick: bool, sizes: tuple[int, int, int] | None = No
         path = Path(folder) / "figures.json"
         command = [sys.executable, "-m", name, "--rows", rows, "--days", days, "--rounds", rounds, "--json", path]
         subprocess.run([*map(str, command)], stdout=sys.stderr, timeout=1800, check=True, cwd=parts.REPOSITORY)
+        return json.loads(path.read_text())
+
+
+def load(*, quick: bool, seconds: int) -> dict:
+    """Many clients at once."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="k2-bench-") as folder:
+        path = Path(folder) / "figures.json"
+        rows = 2_000_000 if quick else 10_000_000
+        command = [sys.executable, "-m", "bench.load", "--rows", rows, "--seconds", seconds, "--json", path]
+        subprocess.run(
+            [*map(str, command)], stdout=sys.stderr, timeout=600 + 3 * seconds, check=True, cwd=parts.REPOSITORY
+        )
         return json.loads(path.read_text())
 
 
@@ -214,6 +239,36 @@ def history_figures(found: dict) -> list[parts.Figure]:
             most_times=1.5,
         )
         for question in ("summary", "trades")
+    ]
+
+
+def load_figures(found: dict) -> list[parts.Figure]:
+    clients, memory, lanes = f"{found['clients']} clients", found["rss_mib"], found["lanes"]
+    return [
+        parts.figure(
+            "load", f"{clients}, {found['seconds']:g} s: neither answer nor refusal", len(found["wrong"]), "", at_most=0
+        ),
+        parts.figure("load", f"{clients}, p50", found["p50_ms"], "ms"),
+        parts.figure("load", f"{clients}, p99", found["p99_ms"], "ms"),
+        parts.figure("load", "/health meanwhile, the worst", found["health_worst_ms"], "ms", at_most=1000),
+        parts.figure(
+            "load",
+            "memory at the end",
+            memory["last quarter"],
+            "MiB",
+            baseline=memory["after a quarter"],
+            of="after a quarter of the time",
+            most_times=1.2,
+        ),
+        parts.figure(
+            "load",
+            "summary beside a client that streams everything, p50",
+            lanes["beside a giant"]["p50_ms"],
+            "ms",
+            baseline=lanes["alone"]["p50_ms"],
+            of="alone",
+            most_times=2,
+        ),
     ]
 
 

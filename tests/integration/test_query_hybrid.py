@@ -1,5 +1,7 @@
 """Answers from a snapshot and its topic's tail, on a real broker, registry, catalog and real sinks."""
 
+import hashlib
+import json
 import signal
 import threading
 import time
@@ -8,17 +10,24 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from fastapi.testclient import TestClient
 from k2_testing.events import START_US, message_id
 from k2_testing.lake import TRADES, catalog_properties
 from k2_testing.sinks import SYMBOLS, Pipeline, eventually
 
+from k2.api.app import create_app
 from k2.bus.producer import EventProducer
 from k2.lake.catalog import load_table, open_named
 from k2.lake.reader import TableReader
+from k2.model.settings import Settings
 from k2.model.topics import DataType
+from k2.model.workload import QueryConfig
+from k2.query.cursor import Cursor, ReplayQuery
 from k2.query.engine import Engine, Limits
 from k2.query.hybrid import Tails
+from k2.query.pace import Pace
 from k2.query.planner import Planner
+from k2.query.player import Player
 from k2.query.questions import Questions
 from k2.query.requests import At, EventsQuery, SummaryQuery, to_datetime
 
@@ -227,3 +236,90 @@ def test_every_answer_is_whole_while_a_sink_commits_is_killed_and_comes_back(pip
     assert answers > 20
     assert len(sources) > 4, "the sinks did not commit meanwhile: nothing was proven"
     assert pipeline.audit().ok
+
+
+def test_over_rest_an_answer_says_from_where_each_part_came_and_pages_stay_whole(pipeline, tmp_path):
+    committed(pipeline, 400)
+    pipeline.produce(400, 800)
+    (tmp_path / "keys.json").write_text(json.dumps([{"name": "desk", "sha256": hashlib.sha256(b"secret").hexdigest()}]))
+    settings = Settings(
+        catalog_properties=catalog_properties(tmp_path),
+        data_dir=tmp_path,
+        kafka_bootstrap_servers=pipeline.kafka["bootstrap.servers"],
+        registry_url=pipeline.registry["url"],
+    )
+    config = QueryConfig(api_keys_file=tmp_path / "keys.json", tail_wait_seconds=30)
+    with TestClient(create_app(config, settings), headers={"X-API-Key": "secret"}) as client:
+        reply = client.get("/v1/trades", params={"symbol": "BHP", "limit": 70})
+        body = reply.json()
+        assert body["hybrid"] is True
+        iceberg, kafka = body["sources"]
+        assert (iceberg["kind"], kafka["kind"], kafka["topic"]) == ("iceberg", "kafka", pipeline.topic)
+        assert sum(to - start for start, to in kafka["offsets"].values()) == 400
+        assert body["tail_rows"] == 50
+        assert body["stale_seconds"] < 60
+        assert "incomplete" not in body
+        assert reply.headers["K2-Hybrid"] == "true"
+        assert "ETag" not in reply.headers
+        pipeline.finish()
+        pipeline.produce(800, 900)
+        second = client.get("/v1/trades", params={"page_token": body["next_page"], "limit": 70}).json()
+        ids = [row["message_id"] for row in (*body["data"], *second["data"])]
+        assert ids == [as_uuid(n) for n in range(800) if SYMBOLS[n % len(SYMBOLS)] == "BHP"]
+        alone = client.get("/v1/trades", params={"symbol": "BHP", "hybrid": "false"})
+        assert (alone.json()["count"], alone.json()["hybrid"]) == (100, False)
+        assert "ETag" in alone.headers
+        past = client.get("/v1/trades", params={"symbol": "BHP", "snapshot": alone.json()["snapshot_id"]})
+        assert past.json()["hybrid"] is False
+        wrong = client.get("/v1/trades", params={"symbol": "BHP", "as_of": "2030-01-01", "hybrid": "true"})
+        assert wrong.status_code == 400
+        (audited,) = client.get("/v1/audit", params={"table": "trades"}).json()["tables"]
+        assert audited["ok"]
+        assert sum(part["behind"] for part in audited["partitions"]) == 100
+
+
+def test_a_replay_goes_from_history_into_what_comes_in_without_a_seam(pipeline):
+    """Read while events flow and a sink commits; begun again from a cursor in the middle of what came in live."""
+    committed(pipeline, 500)
+    pipeline.produce(500, 700)
+    query = ReplayQuery((DataType.TRADES,), follow=True)
+    stop, sent = threading.Event(), []
+
+    def flow():
+        low = 700
+        while not stop.is_set():
+            pipeline.produce(low, low + 100, per_batch=100)
+            low += 100
+            time.sleep(0.1)
+        sent.append(low)
+
+    thread = threading.Thread(target=flow)
+    seen: list[str] = []
+    with asking(pipeline) as questions:
+        first = Player(questions.replay_merged(query), Pace())
+        thread.start()
+        pipeline.sink(interval=0.3)
+        before = pipeline.snapshots()
+
+        def take(player, until):
+            deadline = time.monotonic() + 90
+            while not until():
+                assert time.monotonic() < deadline
+                batch = player.take(0.5, 64)
+                if batch is not None:
+                    seen.extend(batch.rows["message_id"].to_pylist())
+
+        take(first, lambda: len(seen) > 1_500 and pipeline.snapshots() > before + 2)
+        assert seen[:500] == [as_uuid(n) for n in range(500)], "history is in the order of events"
+        token = first.cursor.encode()
+        first.close()
+    with asking(pipeline) as questions:  # another process, as far as anyone can tell
+        second = Player(questions.replay_from(Cursor.decode(token)), Pace())
+        more = len(seen) + 1_000
+        take(second, lambda: len(seen) > more)
+        stop.set()
+        thread.join()
+        (total,) = sent
+        take(second, lambda: len(seen) >= total)
+        second.close()
+    assert Counter(seen) == Counter(map(as_uuid, range(total)))

@@ -1,0 +1,108 @@
+"""/v1/audit and what each answer says of its completeness, on a real catalog with a real committer."""
+
+import hashlib
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+from k2_testing.events import START_US, message_id, trades, with_lineage
+from k2_testing.lake import TRADES, catalog_properties, make_lake
+
+from k2.api.app import create_app
+from k2.lake.batch import Batch, OrderedBatch
+from k2.lake.commit import Committer, Origin
+from k2.lake.offsets import OFFSETS
+from k2.lake.writer import write_files
+from k2.model.settings import Settings
+from k2.model.topics import DataType
+from k2.model.workload import QueryConfig
+
+ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
+KEYS = {"all": {}, "bhp": {"rules": {"symbols": ["BHP"]}}, "quotes": {"rules": {"tables": ["quotes"]}}}
+
+
+def batch(start, stop, partition=0):
+    offsets = range(start, stop)
+    events = trades(
+        [message_id(partition, offset) for offset in offsets],
+        symbols=["BHP"] * len(offsets),
+        times=[START_US + offset for offset in offsets],
+    )
+    return Batch(with_lineage(events, [partition] * len(offsets), offsets), {partition: (start, stop)}, {})
+
+
+@pytest.fixture
+def lake(tmp_path):
+    lake = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
+    committer = Committer(lake, TRADES, ORIGIN, DataType.TRADES)
+    committer.commit(batch(0, 10))
+    committer.commit(batch(10, 20))
+    committer.commit(batch(5, 9, partition=1))
+    return lake
+
+
+@pytest.fixture
+def client(lake, tmp_path):
+    entries = [{"name": key, "sha256": hashlib.sha256(key.encode()).hexdigest()} | more for key, more in KEYS.items()]
+    (tmp_path / "keys.json").write_text(json.dumps(entries))
+    settings = Settings(catalog_properties=catalog_properties(tmp_path), data_dir=tmp_path)
+    app = create_app(QueryConfig(api_keys_file=tmp_path / "keys.json"), settings)
+    with TestClient(app, raise_server_exceptions=False, headers={"X-API-Key": "all"}) as made:
+        yield made
+
+
+def test_a_table_that_holds_what_it_records_is_well(client):
+    body = client.get("/v1/audit").json()
+    assert body["ok"]
+    table = next(each for each in body["tables"] if each["table"] == TRADES)
+    assert (table["rows"], table["commits_checked"], table["gaps"]) == (24, 2, [])
+    parts = [
+        (part["partition"], part["first"], part["next"], part["rows"], part["end"]) for part in table["partitions"]
+    ]
+    assert parts == [(0, 0, 20, 20, None), (1, 5, 9, 4, None)]
+
+
+def test_rows_that_somebody_doubled_are_found_and_named(client, lake):
+    assert client.get("/v1/audit", params={"table": "trades"}).json()["ok"]
+    table = lake.load_table(TRADES)
+    rows = batch(3, 6).rows.append_column("kafka_topic_id", [["topic-1"] * 3])
+    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as append:
+        for file in write_files(table, rows, OrderedBatch(rows, DataType.TRADES).order):
+            append.append_data_file(file.data_file)
+    body = client.get("/v1/audit", params={"table": "trades"}).json()
+    assert not body["ok"]
+    part = body["tables"][0]["partitions"][0]
+    assert (part["doubled"], part["examples"]) == (3, [3, 4, 5])
+
+
+def test_a_commit_that_does_not_follow_the_one_before_is_a_gap(client, lake):
+    table = lake.load_table(TRADES)
+    offsets = json.loads(table.metadata.properties[OFFSETS])
+    offsets[ORIGIN.topic]["partitions"]["0"] = [0, 30, 50, 0, 0]  # fifty rows in ten offsets
+    text = json.dumps(offsets)
+    with table.transaction() as transaction:
+        transaction.set_properties({OFFSETS: text})
+        with transaction.update_snapshot(snapshot_properties={OFFSETS: text}).fast_append():
+            pass
+    (found,) = client.get("/v1/audit", params={"table": "trades"}).json()["tables"]
+    assert not found["ok"]
+    assert [(gap["partition"], gap["expected"], gap["found"]) for gap in found["gaps"]] == [(0, 20, 30)]
+
+
+@pytest.mark.parametrize("key", ["bhp", "quotes"])
+def test_a_key_that_sees_a_part_gets_no_audit_of_the_whole(client, key):
+    reply = client.get("/v1/audit", params={"table": "trades"}, headers={"X-API-Key": key})
+    assert reply.status_code == 403
+
+
+def test_answers_say_which_contiguous_offsets_they_come_from(client):
+    reply = client.get("/v1/trades", params={"symbol": "BHP"})
+    assert reply.headers["K2-Complete"] == "market.equities.trades.asx 0:0-20 1:5-9"
+    assert reply.headers["K2-Hybrid"] == "false"
+    assert float(reply.headers["K2-Stale-Seconds"]) < 600
+    body = reply.json()
+    assert body["hybrid"] is False
+    assert [each["kind"] for each in body["sources"]] == ["iceberg"]
+    hidden = client.get("/v1/trades", params={"symbol": "BHP"}, headers={"X-API-Key": "bhp"})
+    assert hidden.json()["count"] == 24
+    assert "K2-Complete" not in hidden.headers, "it would tell how many rows there are that one may not see"
