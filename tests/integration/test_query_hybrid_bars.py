@@ -1,0 +1,89 @@
+"""Bars and as-of joins of a snapshot and its topic's tail, on a real broker, registry and catalog: as if all were in files."""
+
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from k2_testing.events import START_US
+from k2_testing.lake import TRADES, catalog_properties, make_lake
+from k2_testing.sinks import SYMBOLS, Pipeline
+from k2_testing.ticks import append_ticks
+
+from k2.lake.catalog import load_table, open_named
+from k2.lake.reader import TableReader
+from k2.model.topics import DataType
+from k2.query.asof_requests import AsofQuery
+from k2.query.bar_requests import BarsQuery, Empty, Interval
+from k2.query.engine import Engine, Limits
+from k2.query.hybrid import Tails
+from k2.query.planner import Planner
+from k2.query.questions import Questions
+from k2.query.requests import At, Window, to_datetime
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+
+TABLES = {DataType.TRADES: TRADES, DataType.QUOTES: "market_data.quotes"}
+
+
+@contextmanager
+def asking(pipeline):
+    properties = catalog_properties(pipeline.folder)
+    reader = TableReader(lambda: open_named("k2", properties))
+    tails = Tails(
+        reader,
+        lambda identifier: load_table(open_named("k2", properties), identifier),
+        pipeline.kafka,
+        pipeline.registry,
+        wait_seconds=20.0,
+    )
+    engine = Engine(Limits(timeout_seconds=60))
+    questions = Questions(Planner(reader, TABLES, tails=tails), engine)
+    try:
+        yield questions
+    finally:
+        questions.close()
+        engine.close()
+
+
+def test_bars_and_joins_are_the_same_before_and_after_the_sink_commits(tmp_path, kafka, registry, free_topic):
+    pipeline = Pipeline(tmp_path, kafka, registry, free_topic())
+    catalog = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
+    quotes = [
+        {
+            "timestamp": to_datetime(START_US) + timedelta(milliseconds=step),
+            "symbol": "BHP",
+            "bid_price": Decimal("37.02") + Decimal(step % 7) / 100,
+            "ask_price": Decimal("37.04") + Decimal(step % 7) / 100,
+        }
+        for step in range(0, 1_500, 11)
+    ]
+    append_ticks(catalog, quotes, DataType.QUOTES)
+    queries = [
+        BarsQuery(("BHP",), Interval.MINUTE),
+        BarsQuery(SYMBOLS, Interval.HOUR, exchange="ASX"),
+        BarsQuery(("BHP",), Interval.DAY),
+        BarsQuery(("BHP",), Interval.MINUTE, period=Window(START_US - 300_000_000), empty=Empty.NULL),
+    ]
+    joins = [AsofQuery(("BHP",), limit=limit) for limit in (50, 10_000)]
+    try:
+        pipeline.produce(0, 900)
+        pipeline.finish()
+        pipeline.produce(900, 1_500)
+        with asking(pipeline) as questions:
+            bars, joined = [questions.bars(query) for query in queries], [questions.asof(join) for join in joins]
+            assert bars[1].provenance.tail_rows == 600
+            assert sum(bars[1].rows["trade_count"].to_pylist()) == 1_500
+            assert bars[1].provenance.complete_until_us == START_US + 1_499_000
+            alone = questions.bars(BarsQuery(SYMBOLS, Interval.HOUR, exchange="ASX", at=At(hybrid=False)))
+            assert sum(alone.rows["trade_count"].to_pylist()) == 900
+        pipeline.finish()
+        with asking(pipeline) as questions:
+            assert [questions.bars(query).rows for query in queries] == [found.rows for found in bars]
+            columns = ["message_id", "quote_timestamp", "bid_price", "mid", "effective_spread", "inferred_side"]
+            for join, found in zip(joins, joined, strict=True):
+                assert questions.asof(join).rows.select(columns) == found.rows.select(columns)
+                assert found.rows.num_rows == min(join.limit, len(range(0, 1_500, len(SYMBOLS))))
+            assert {"BUY", "SELL"} <= set(joined[1].rows["inferred_side"].to_pylist())
+    finally:
+        pipeline.close()
