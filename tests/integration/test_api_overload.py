@@ -22,7 +22,7 @@ from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2.query import sql
-from k2.query.engine import Statement
+from k2.query.engine import Engine, Statement
 
 OPEN = at("2014-03-09T23:00:00")
 ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"
@@ -121,6 +121,37 @@ def figure(name, **labels):
 
 def busy():
     return figure("k2_query_connections_busy")
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_stream_has_its_query_ended(serve, monkeypatch):
+    ended = []
+    honest = Engine.stream
+
+    def noted(self, *args, **kwargs):
+        try:
+            yield from honest(self, *args, **kwargs)
+        except GeneratorExit:
+            ended.append("by the client")
+            raise
+        ended.append("by itself")
+
+    monkeypatch.setattr(Engine, "stream", noted)
+    with serve() as service:
+        whole = service.open(f"{TRADES}&limit=1000000&format=arrow")
+        while whole.recv(1 << 16):
+            if ended:
+                break
+        whole.close()
+        assert ended == ["by itself"]
+        monkeypatch.setattr("k2.api.answers._BATCH_ROWS", 1_000)
+        leaving = service.open(f"{TRADES}&limit=1000000&format=ndjson", receive_buffer=65_536)
+        taken = 0
+        while taken < 12_000_000:  # past the head, of 26 MB
+            taken += len(leaving.recv(1 << 20))
+        leaving.close()
+        until(lambda: len(ended) == 2)
+        assert ended[1] == "by the client"
+        assert service.get(TRADES)[0] == 200
 
 
 def test_a_client_that_leaves_has_its_query_stopped(serve, endless):
