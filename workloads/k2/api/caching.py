@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from hashlib import sha256
 
 from fastapi import Request, Response
@@ -16,6 +17,7 @@ from k2.model.topics import DataType
 from k2.query.questions import Questions
 from k2.query.requests import At
 from k2.query.results import Provenance
+from k2.query.sight import Sight
 
 VARY = "Accept, X-API-Key"
 REVALIDATE, CLOSED = "private, no-cache", "private, max-age=86400"
@@ -56,6 +58,12 @@ def _is_closed(at: At) -> bool:
 
 def _etag(request: Request, questions: Questions, snapshot: SnapshotInfo, form: Format) -> str:
     query = "&".join(sorted(request.url.query.split("&")))
-    parts = (__version__, request.url.path, query, form.value, str(snapshot.id), repr(questions.sight))
+    parts = (__version__, request.url.path, query, form.value, str(snapshot.id), _described(questions.sight))
     # Weak: compression changes the bytes, not the answer.
     return f'W/"{sha256(chr(10).join(parts).encode()).hexdigest()[:32]}"'
+
+
+def _described(sight: Sight) -> str:
+    """The same text in every process: sets have no order."""
+    parts = (getattr(sight, each.name) for each in fields(sight))
+    return repr([sorted(part) if isinstance(part, frozenset) else part for part in parts])

@@ -75,7 +75,9 @@ class SelectionParams(Params):
     )
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MOST_ROWS, description=_LIMIT)
     fields: list[str] | None = Field(
-        default=None, description=f"{_FIELDS} Repeated, or with commas.", examples=[["timestamp,symbol,source_sequence"]]
+        default=None,
+        description=f"{_FIELDS} Repeated, or with commas.",
+        examples=[["timestamp,symbol,source_sequence"]],
     )
     page_token: str | None = Field(default=None, description=_PAGE_TOKEN)
 
