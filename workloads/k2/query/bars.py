@@ -45,7 +45,7 @@ class Bars:
 
     Attributes:
         rows: the bars.
-        time_zones: exchange → its time zone.
+        time_zones: exchange → its time zone, of those that have bars.
         more: the limit cut off others.
         provenance: what they were read from.
         note: why there are none.
@@ -84,7 +84,7 @@ def bars_of(engine: Engine, planner: Planner, directory: SymbolDirectory, pinned
         rows = rows.sort_by([(name, "ascending") for name in ("start", "exchange", "symbol")])
     return Bars(
         rows.slice(0, query.limit),
-        {code: exchange_of(code).time_zone for code in sorted(markets)},
+        {code: exchange_of(code).time_zone for code in sorted(rows["exchange"].unique().to_pylist())},
         rows.num_rows > query.limit,
         pinned.provenance(list(files.values()), pa.concat_tables(tails) if tails else None),
     )
