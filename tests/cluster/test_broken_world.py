@@ -75,10 +75,25 @@ def store(tmp_path):
     running.stop()
 
 
-def narrow(cluster, namespace, folder, platform):
-    """An operator of one namespace, with a platform of its own. None other is at work."""
+@pytest.fixture
+def with_store(cluster, namespace, platform, store, tmp_path):
+    """An operator of one namespace, whose catalog's store has another password. None other is at work."""
     grant(cluster, namespace, ["k2-registry"], watched=[namespace])
-    return Operator(cluster, folder, namespace, platform, K2_OPERATOR_NAMESPACES=f'["{namespace}"]')
+    properties = {
+        "type": "sql",
+        "uri": f"sqlite:///{tmp_path / 'catalog.db'}",
+        "warehouse": "s3://lake/warehouse",
+        "s3.endpoint": store.endpoint,
+        "s3.region": "us-east-1",
+        "s3.access-key-id": "k2-lake",
+        "s3.secret-access-key": "second-password",
+    }
+    own = platform | {"catalog": {"properties": properties}}
+    running = Operator(cluster, tmp_path / "operator", namespace, own, K2_OPERATOR_NAMESPACES=f'["{namespace}"]')
+    running.start()
+    yield running
+    remove_all(cluster, namespace)
+    assert running.stop() == 0
 
 
 def condition(cluster, namespace, name, which, kind="MarketFeed"):
@@ -91,19 +106,8 @@ def errors(operator, kind="MarketFeed"):
 
 
 def test_credentials_that_the_store_does_not_take_are_said_and_it_goes_on_when_it_does(
-    cluster, namespace, platform, store, tmp_path
+    cluster, namespace, store, with_store
 ):
-    properties = {
-        "type": "sql",
-        "uri": f"sqlite:///{tmp_path / 'catalog.db'}",
-        "warehouse": "s3://lake/warehouse",
-        "s3.endpoint": store.endpoint,
-        "s3.region": "us-east-1",
-        "s3.access-key-id": "k2-lake",
-        "s3.secret-access-key": "second-password",
-    }
-    operator = narrow(cluster, namespace, tmp_path / "operator", platform | {"catalog": {"properties": properties}})
-    operator.start()
     cluster.apply(table(namespace))
     cluster.apply(feed(namespace))
     status, _, message = cluster.until_condition("IcebergTable", namespace, "trades", "StoreUnreachable", seconds=90)
@@ -119,15 +123,13 @@ def test_credentials_that_the_store_does_not_take_are_said_and_it_goes_on_when_i
     )
     assert condition(cluster, namespace, "sim", "Ready")["reason"] == "TableNotReady"
     since = condition(cluster, namespace, "trades", "Ready", "IcebergTable")["lastTransitionTime"]
-    tried = errors(operator, "IcebergTable")
-    until(lambda: errors(operator, "IcebergTable") > tried, "it is not tried again", 60)
+    tried = errors(with_store, "IcebergTable")
+    until(lambda: errors(with_store, "IcebergTable") > tried, "it is not tried again", 60)
     assert condition(cluster, namespace, "trades", "Ready", "IcebergTable")["lastTransitionTime"] == since
     store.stop()
     store.start("second-password")
     cluster.until_condition("IcebergTable", namespace, "trades", "TableExists", seconds=120)
     cluster.until_condition("MarketFeed", namespace, "sim", "SinkNotAvailable")
-    remove_all(cluster, namespace)
-    assert operator.stop() == 0
 
 
 def send(kafka, topic, count=1):
