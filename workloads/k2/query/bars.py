@@ -176,7 +176,8 @@ def _folded(engine: Engine, relation: Relation, question: _Question, deadline: f
     which = sql.Filter(question.symbols, None if proven else question.market.code, wanted.start_us, wanted.end_us)
     held = nothing_folded()
     cut = Stretches(relation, which)
-    budget = STRETCH_ROWS
+    # Of several symbols more rows match, and each brings its symbol along.
+    budget = least = STRETCH_ROWS if len(question.symbols) == 1 else STRETCH_ROWS // 4
     while stretch := cut.take(budget):
         if time.monotonic() > deadline:
             raise QueryTimeoutError(
@@ -184,9 +185,7 @@ def _folded(engine: Engine, relation: Relation, question: _Question, deadline: f
                 "fewer symbols"
             )
         part = _fold(engine, stretch.relation, stretch.which, question)
-        budget = min(
-            MOST_STRETCH_ROWS, max(STRETCH_ROWS, stretch.rows * _STRETCH_TICKS // max(int(part.count.sum()), 1))
-        )
+        budget = min(MOST_STRETCH_ROWS, max(least, stretch.rows * _STRETCH_TICKS // max(int(part.count.sum()), 1)))
         held = joined([held, part])
         if stretch.which.end_us is not None and len(held) > limit:
             whole = _whole(held, question, stretch.which.end_us)
