@@ -96,8 +96,8 @@ class DiffParams(SelectionParams):
 
     @property
     def at(self) -> At:
-        """The later snapshot."""
-        return At.parse(self.to, None)
+        """The later snapshot: what is not in the table yet was not added to it."""
+        return At.parse(self.to, None, None, hybrid=False)
 
     @property
     def since(self) -> int | None:

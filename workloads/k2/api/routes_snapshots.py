@@ -28,7 +28,7 @@ def diff(request: Request, service: Asked, params: Annotated[DiffParams, Query()
 def make_pin(service: Asked, body: Annotated[PinBody, Body()]) -> Response:
     """One token for the snapshots of several tables: any question takes it as `pin`, and they are kept until it lapses."""
     as_of = None if body.as_of is None else str(body.as_of)
-    at = {table: At.parse(body.snapshots.get(table), as_of) for table in body.tables}
+    at = {table: At.parse(body.snapshots.get(table), as_of, None, hybrid=False) for table in body.tables}
     pin = service.questions.make_pin(body.tables, at, timedelta(seconds=body.ttl_seconds))
     return JSONResponse(bodies.pin(pin), 201, {"Location": f"/v1/pins/{pin.id}"})
 

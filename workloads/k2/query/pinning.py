@@ -13,10 +13,12 @@ from k2.model.errors import K2Error, UserError
 from k2.model.topics import DataType
 from k2.query.errors import NotFoundError
 from k2.query.planner import Planner
-from k2.query.requests import CURRENT, At, micros
+from k2.query.requests import At, micros
 
 MOST_PINS = 100
 """Pins of one table at a time: each keeps a snapshot and its files."""
+
+_CURRENT = At(hybrid=False)
 
 SHORTEST, LONGEST = timedelta(minutes=1), timedelta(days=30)
 
@@ -59,7 +61,7 @@ def make_pin(
     until = (now + lasts).replace(microsecond=(now + lasts).microsecond // 1000 * 1000)
     chosen: list[PinnedTable] = []
     for data_type in dict.fromkeys(data_types):
-        pinned = planner.pin(data_type, at.get(data_type, CURRENT))
+        pinned = planner.pin(data_type, at.get(data_type, _CURRENT))
         held = [name for name in pinned.state.tags if name.startswith(PIN_TAG)]
         if len(held) >= MOST_PINS:
             raise UserError(
