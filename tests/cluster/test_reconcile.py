@@ -1,6 +1,7 @@
 """The operator on a real API server, with real Kafka, registry and catalog. There are no nodes: the tests say when pods run."""
 
 import statistics
+import sys
 import time
 
 import pytest
@@ -237,7 +238,11 @@ def test_a_finite_source_is_read_once_and_never_again(cluster, operator, namespa
     assert names_of(cluster, namespace, "Job") != [job]
 
 
-def test_all_objects_are_there_within_a_second(cluster, operator, namespace):
+def test_all_objects_are_there_within_a_second(cluster, operator, namespace, capsys):
+    def are_there(name):
+        services = cluster.list("Service", namespace, f"k2.dev/feed={name}")
+        return len(owned(cluster, namespace, name)) == 6 and len(services) == 3
+
     for name in ("trades", "quotes"):
         cluster.apply(table(namespace, name))
         cluster.until_condition("IcebergTable", namespace, name, "TableExists")
@@ -249,7 +254,9 @@ def test_all_objects_are_there_within_a_second(cluster, operator, namespace):
         manifest = feed(namespace, name, ("trades", "quotes"), LIVE, exchange, assetClass="fx")
         started = time.monotonic()
         cluster.apply(manifest)
-        until(lambda name=name: len(owned(cluster, namespace, name)) == 6, "objects", 20, pause=0.02)
+        until(lambda name=name: are_there(name), "objects", 20, pause=0.02)
         took.append(time.monotonic() - started)
     p95 = statistics.quantiles(took, n=20)[-1]
+    with capsys.disabled():
+        sys.stdout.write(f"\nseconds from apply to nine objects: median {statistics.median(took):.2f}, p95 {p95:.2f}\n")
     assert p95 < 2, took  # the target is one second; the machine may be busy with other tests
