@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from k2_testing import browser
 from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.sinks import Pipeline
 from k2_testing.ticks import append_ticks, at
 from playwright.sync_api import expect, sync_playwright
 
@@ -82,11 +83,18 @@ def entry(key, **more):
     return {"name": key, "sha256": hashlib.sha256(key.encode()).hexdigest()} | more
 
 
+@pytest.fixture
+def pipeline(tmp_path, kafka, registry, free_topic):
+    made = Pipeline(tmp_path, kafka, registry, free_topic())
+    yield made
+    made.close()
+
+
 @contextmanager
-def serving(folder, port=0):
+def serving(folder, port=0, **platform):
     keys = folder / "keys.json"
     keys.write_text(json.dumps([entry(KEY), *(entry(key, **more) for key, more in OTHER_KEYS.items())]))
-    settings = Settings(catalog_properties=catalog_properties(folder), data_dir=folder)
+    settings = Settings(catalog_properties=catalog_properties(folder), data_dir=folder, **platform)
     app = create_app(QueryConfig(api_keys_file=keys), settings)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None))
     thread = threading.Thread(target=server.run)
@@ -94,9 +102,11 @@ def serving(folder, port=0):
     while not server.started:
         thread.join(0.05)
         assert thread.is_alive()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 class Tab:
@@ -265,7 +275,7 @@ def test_bars_are_read_from_the_chart_by_keyboard(week, tab):
     rows = mine.rows()
     page.locator("#chart").focus()
     page.keyboard.press("Home")
-    expect(page.get_by_role("status")).to_contain_text(f"{rows[0][0]}: open {rows[0][1]}")
+    expect(page.locator("#status")).to_contain_text(f"{rows[0][0]}: open {rows[0][1]}")
     page.keyboard.press("ArrowRight")
     expect(page.locator("#legend [data-of=close]")).to_have_text(rows[1][4])
     for pressed in ("+", "+", "-", "0", "End"):
@@ -311,6 +321,29 @@ def test_a_commit_is_shown_by_itself_and_a_new_day_is_followed(own, lake, tab):
     assert mine.complaints == []
 
 
+@pytest.mark.timeout(400)
+def test_what_kafka_holds_is_shown_before_it_is_committed_and_counted_once(pipeline, tab):
+    pipeline.produce(0, 1_000)
+    pipeline.finish()
+    platform = {
+        "kafka_bootstrap_servers": pipeline.kafka["bootstrap.servers"],
+        "registry_url": pipeline.registry["url"],
+    }
+    with serving(pipeline.folder, **platform) as url:
+        page = tab(url).open("?symbol=BHP&bucket=1d")
+        trades = page.locator("#bars td:last-child")
+        expect(trades).to_have_text("125")
+        pipeline.produce(1_000, 1_800)
+        expect(trades).to_have_text("225")
+        expect(page.locator("#badge")).to_have_text(re.compile(r"Live\s+· complete until .*, \d+ s behind"))
+        commits = page.get_by_role("slider").get_attribute("max")
+        pipeline.finish()
+        expect(page.get_by_role("slider")).not_to_have_attribute("max", commits)
+        page.get_by_role("button", name="Audit").click()
+        expect(page.locator("#audited")).to_have_text("Every offset once: 1,800 rows")
+        expect(trades).to_have_text("225")
+
+
 def test_a_table_without_data_says_so_and_begins_by_itself(own, lake, tab):
     mine = tab(own)
     page = mine.open()
@@ -353,6 +386,8 @@ def test_a_key_sees_on_the_page_what_its_rules_let_it_see(week, tab):
     page.keyboard.press("/")
     expect(page.get_by_role("option")).to_have_text([re.compile("^RIO")])
     page.keyboard.press("Escape")
+    page.get_by_role("button", name="Audit").click()
+    expect(page.locator("#audited")).to_contain_text("this key sees a part of them")
     page.get_by_role("slider").press("ArrowLeft")
     expect(page.locator("#snapshot")).to_have_text(re.compile(r"^3 of 3: as of [-\d]+ [:\d]+$"))
 

@@ -54,7 +54,7 @@ async function problemOf(reply) {
   } catch {
     // A proxy in between answers in its own way.
   }
-  const detail = [body.detail ?? `The service answered ${reply.status}.`, body.remedy].filter(Boolean).join(" ");
+  const detail = body.detail ?? `The service answered ${reply.status}.`;
   return new ApiError(reply.status, body.title ?? reply.statusText, detail, {
     retryAfter: secondsOf(reply.headers.get("Retry-After")),
     correlationId: body.correlation_id ?? reply.headers.get("X-Correlation-ID") ?? "",

@@ -50,6 +50,8 @@ export class PriceChart {
       timeScale: { borderVisible: false, rightOffset: 2 },
       localization: { locale: "en-GB" },
     });
+    // To a screen reader the canvases are an empty table: it gets the legend, what is read out, and the page's table.
+    this.#chart.chartElement().setAttribute("aria-hidden", "true");
     this.#volume = this.#chart.addSeries(HistogramSeries, {
       priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false,
     });

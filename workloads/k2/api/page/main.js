@@ -206,6 +206,16 @@ function sessionTold() {
   return at("regular").checked ? "regular" : "all";
 }
 
+async function audit() {
+  at("audited").textContent = "…";
+  try {
+    at("audited").textContent = await market.audit(running.signal);
+  } catch (error) {
+    // Not for everyone: a key that may see some rows only cannot ask for it.
+    at("audited").textContent = error.name === "AbortError" ? "" : error.message;
+  }
+}
+
 function chooseDay(day) {
   chosen.following = false;
   chosen.day = day;
@@ -287,6 +297,7 @@ function listen() {
   at("day-before").addEventListener("click", () => stepDay(-1));
   at("day-after").addEventListener("click", () => stepDay(1));
   at("regular").addEventListener("change", () => { chosen.session = sessionTold(); load(); });
+  at("audit").addEventListener("click", audit);
   at("key").addEventListener("click", () => askForKey(""));
   at("key-dialog").addEventListener("close", takeKey);
   at("theme").addEventListener("click", switchTheme);

@@ -18,6 +18,16 @@ export async function snapshots(signal) {
   return body.data.reverse();
 }
 
+/** Whether every offset of the newest snapshot is in the table once, in a few words. */
+export async function audit(signal) {
+  const { body } = await ask("audit", { table: "trades" }, { signal });
+  const [{ ok, rows, partitions }] = body.tables;
+  const count = `${rows.toLocaleString("en")} rows`;
+  if (ok) return partitions.length ? `Every offset once: ${count}` : `No offsets recorded: ${count}`;
+  const sum = (name) => partitions.reduce((total, each) => total + each[name], 0);
+  return `Not whole: ${sum("missing")} offsets missing, ${sum("doubled")} doubled`;
+}
+
 /** First of the days that bars of this length are shown for. */
 export function firstDay(bucket, day) {
   return dayPlus(day, 1 - DAYS[bucket]);
