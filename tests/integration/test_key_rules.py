@@ -305,10 +305,41 @@ def test_a_table_is_read_as_often_for_the_bounds_of_a_sight_as_it_changes(place,
     assert ask_service(ask)[0] == 200
 
 
+@pytest.mark.parametrize("start", [{}, {"symbols": ["ZZTOP", "BHP"]}, {"exchange": "NYSE"}, {"start": "2014-02-01"}])
+def test_a_stream_plays_visible_rows_alone(streams, start):
+    seen, ruled = streams
+    found = played(*ruled, start)
+    assert not hidden_in((0, found, {})), found[:500]
+    if "exchange" not in start:
+        assert "SEEN-BHP-0" in found
+    assert hidden_in((0, played(*seen, start), {}))  # the control
+
+
+@pytest.fixture
+def streams(place, tmp_path):
+    folder, _ = place
+    now = datetime.now(UTC)
+    keys = [new_key("seeing", now=now), new_key("ruled", now=now, rules=RULES)]
+    write_keys(tmp_path / "keys.json", [entry for _, entry in keys])
+    settings = Settings(catalog_properties=catalog_properties(folder), data_dir=tmp_path)
+    with TestClient(create_app(QueryConfig(api_keys_file=tmp_path / "keys.json"), settings)) as client:
+        yield [(client, key) for key, _ in keys]
+
+
+def played(client, key, start):
+    """All that /v1/stream says, as text."""
+    said = []
+    with client.websocket_connect("/v1/stream", headers={"X-API-Key": key}) as talk:
+        talk.send_json({"type": "start"} | start)
+        while not said or json.loads(said[-1])["type"] not in ("end", "error"):
+            said.append(talk.receive_text())
+    return "\n".join(said)
+
+
 def test_websockets_are_asked_too(clients):
-    """OpenAPI does not list them: each has to be named here, with the test that looks at its rules."""
+    """OpenAPI does not list them: each has to be named here, and its rules looked at as above."""
     app, _ = clients
-    assert set(websockets(app)) <= {"/v1/stream"}
+    assert set(websockets(app)) == {"/v1/stream"}
 
 
 def websockets(app):
