@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -10,6 +11,9 @@ from k2.query import replay, sql
 from k2.query.engine import Engine
 from k2.query.relation import Relation
 from k2.query.results import arrow_schema, has_ties
+
+_FEW_OF = 20
+"""A search for rows that are fewer than one in so many of those at hand begins with their times."""
 
 
 def first_rows(
@@ -31,13 +35,27 @@ def first_rows(
     names = tuple(dict.fromkeys((*fields, *sql.order_of(relation, by)))) if fields else ()
     schema = arrow_schema(relation.columns, lineage=not one_series, names=names)
     parts = [schema.empty_table()]
-    for stretch in replay.with_tail(relation, replay.stretches(relation.files)):
+    enough = None if one_series else _FEW_OF * limit
+    for stretch in replay.with_tail(relation, replay.stretches(relation.files, enough)):
         rows = _read(engine, label, stretch, which, limit, by, names)
         parts.append(rows.cast(schema))
         limit -= rows.num_rows
         if limit <= 0:
             break
     return pa.concat_tables(parts)
+
+
+def _narrowed(engine: Engine, label: str, stretch: Relation, which: sql.Filter, limit: int) -> sql.Filter:
+    """The condition, up to the time of the last row that is wanted.
+
+    To pick few of many rows by the whole order DuckDB holds on to all their columns (measured: 20,000 of 4.8 M rows, 2 GB
+    and 2 s of CPU); to find their times it reads one.
+    """
+    found = engine.fetch(label, sql.instant_of(stretch, which, limit)).to_pylist()
+    if not found:
+        return which
+    end_us = found[0]["us"] + 1
+    return replace(which, end_us=end_us if which.end_us is None else min(which.end_us, end_us))
 
 
 def _read(
@@ -50,6 +68,8 @@ def _read(
     names: Sequence[str],
 ) -> pa.Table:
     lineage = by is sql.ORDER
+    if lineage and sum(file.rows for file in stretch.files) > _FEW_OF * limit:
+        which = _narrowed(engine, label, stretch, which, limit)
     rows = engine.fetch(label, sql.events(stretch, which, limit=limit, lineage=lineage, by=by, fields=names))
     if by is sql.SHORT_ORDER and has_ties(rows):
         return engine.fetch(label, sql.events(stretch, which, limit=limit, by=sql.ORDER, fields=names))

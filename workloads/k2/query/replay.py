@@ -47,18 +47,19 @@ def clusters(files: Sequence[DataFileRef]) -> Iterator[tuple[DataFileRef, ...]]:
         yield tuple(group)
 
 
-def stretches(files: Sequence[DataFileRef]) -> Iterator[tuple[DataFileRef, ...]]:
+def stretches(files: Sequence[DataFileRef], enough_rows: int | None = None) -> Iterator[tuple[DataFileRef, ...]]:
     """Clusters joined so that a search for the first rows reads little, and one that finds few ends in few steps.
 
     The first stretch has at least `FIRST_FILES` files, each next one twice as many: a query costs more than another file.
+    Where most rows match, files with `enough_rows` rows are enough for the first.
     """
     joined: list[DataFileRef] = []
     target = FIRST_FILES
     for cluster in clusters(files):
         joined += cluster
-        if len(joined) >= target:
+        if len(joined) >= target or (enough_rows is not None and sum(file.rows for file in joined) >= enough_rows):
             yield tuple(joined)
-            joined = []
+            joined, enough_rows = [], None
             target *= 2
     if joined:
         yield tuple(joined)

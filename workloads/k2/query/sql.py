@@ -109,6 +109,19 @@ def events(
     return statement(sql, params, relation)
 
 
+def instant_of(relation: Relation, which: Filter, number: int) -> Statement:
+    """Time (`us`: µs since 1970 UTC) of row `number`, counted from one, by time; no row when there are fewer."""
+    condition, params = where(relation, which)
+    time = _name(time_of(relation))
+    lineage = LINEAGE if which.beyond or which.before or which.after else ()
+    read = {*_TIMES, "symbol", "exchange", *lineage, *(name for name, _ in which.after)}
+    sql = (
+        f"SELECT epoch_us({time}) AS us FROM {source(relation, names=read)}{condition} "
+        f"ORDER BY {time} LIMIT 1 OFFSET {int(number) - 1}"
+    )
+    return statement(sql, params, relation)
+
+
 def order_of(relation: Relation, by: Sequence[str] = ORDER) -> tuple[str, ...]:
     """The columns of the order as this table has them."""
     known = {column.name for column in relation.columns}
