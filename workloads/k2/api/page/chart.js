@@ -110,7 +110,7 @@ export class PriceChart {
   fit() {
     this.#isFitted = true;
     const count = this.#drawn.length;
-    const room = Math.max(2, (40 - count) / 2);
+    const room = Math.max(2, count * 0.05, (40 - count) / 2);
     this.#chart.timeScale().setVisibleLogicalRange({ from: -room, to: count - 1 + room });
   }
 
