@@ -35,8 +35,9 @@ def members(found: Provenance) -> dict[str, Any]:
             for each in tail.topics
         ]
     rows = {} if found.tail_rows is None else {"tail_rows": found.tail_rows}
-    problem = {} if tail.problem is None else {"incomplete": tail.problem}
-    return {"hybrid": True, "sources": [iceberg, *kafka], **rows, "stale_seconds": _staleness(found), **problem}
+    problem = _problem(found)
+    said = {} if problem is None else {"incomplete": problem}
+    return {"hybrid": True, "sources": [iceberg, *kafka], **rows, "stale_seconds": _staleness(found), **said}
 
 
 def headers(found: Provenance) -> dict[str, str]:
@@ -46,8 +47,9 @@ def headers(found: Provenance) -> dict[str, str]:
     stale = _staleness(found)
     if stale is not None:
         said["K2-Stale-Seconds"] = f"{stale:.3f}"
-    if tail is not None and tail.problem is not None:
-        said["K2-Incomplete"] = tail.problem.encode("ascii", "replace").decode().replace("\n", " ")[:_LONGEST_HEADER]
+    problem = _problem(found)
+    if problem is not None:
+        said["K2-Incomplete"] = problem.encode("ascii", "replace").decode().replace("\n", " ")[:_LONGEST_HEADER]
     if tail is not None and found.tail_rows is not None:
         said["K2-Tail-Rows"] = str(found.tail_rows)
     if not found.is_partial and (complete := completeness(found)):
@@ -72,6 +74,13 @@ def completeness(found: Provenance) -> str:
         topics.append(f"{topic} {parts}")
     text = "; ".join(topics)
     return text if len(text) <= _LONGEST_HEADER else f"{len(topics)} topics: ask /v1/stats"
+
+
+def _problem(found: Provenance) -> str | None:
+    """Why the tail is not whole. A topic's name is its exchange's: who sees a part of the table is not told which it is."""
+    if found.tail is None or found.tail.problem is None:
+        return None
+    return "A part of the tail is not at hand" if found.is_partial else found.tail.problem
 
 
 def _staleness(found: Provenance) -> float | None:
