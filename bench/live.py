@@ -1,7 +1,7 @@
 """Live answers and replay: `python -m bench.live [--seconds N] [--rows N]`.
 
 Event to answer: 50,000 trades a second flow into a topic, a sink commits them every few seconds, and a client asks the
-service over HTTP for one symbol's last seconds, again and again. `ingestion_timestamp` is the moment before the send; an event
+service over HTTP for one symbol's last ten seconds, again and again. `ingestion_timestamp` is the moment before the send; an event
 is answered when the first answer that holds it is read. So the time from one question to the next is in the figure.
 
 Replay: quotes and trades of one table each, as the sink leaves them, merged in the order of events: through the generator in
@@ -47,6 +47,7 @@ from k2.query.player import Player
 RATE = 50_000
 COMMIT_SECONDS = 5.0
 WARM_SECONDS = 5
+WINDOW_SECONDS = 10
 PACED_ROWS = 20_000
 
 
@@ -91,6 +92,7 @@ def event_to_answer(place: parts.Ground, *, seconds: float) -> dict:
         with service(folder, parts.catalog_properties(folder), **kafka) as (port, measured):
             latency.steady(place, topic, 1_000, 2)  # the table learns of its topic with the first commit
             _until(lambda: _snapshots(folder) > 0)
+            parts.say("live: the first commit is there")
             command, total = [sys.executable, "-m", "bench.live"], seconds + WARM_SECONDS
             sender = subprocess.Popen(
                 [*command, "--send", topic, "--ground", str(place.write()), "--seconds", str(total)],
@@ -112,9 +114,13 @@ def _ask(port: int, seconds: float, flows) -> dict:
     latencies: list[float] = []
     took: list[float] = []
     tail_rows: list[int] = []
+    incomplete: list[str] = []
+    stale: list[float] = []
     first = time.time() + WARM_SECONDS
+    while not flows():
+        time.sleep(0.01)
     while time.time() < first + seconds and flows():
-        since = (datetime.now(UTC) - timedelta(seconds=3)).isoformat().replace("+00:00", "Z")
+        since = (datetime.now(UTC) - timedelta(seconds=WINDOW_SECONDS)).isoformat().replace("+00:00", "Z")
         path = (
             f"/v1/trades?symbol={symbol}&start={since}&limit=20000&format=arrow&fields=message_id,ingestion_timestamp"
         )
@@ -126,7 +132,7 @@ def _ask(port: int, seconds: float, flows) -> dict:
         if reply.status != 200:
             raise SystemExit(f"{reply.status}: {content[:500]!r}")
         if reply.headers.get("K2-Incomplete") and now > first:
-            raise SystemExit(f"the tail is not whole: {reply.headers['K2-Incomplete']}")
+            incomplete.append(reply.headers["K2-Incomplete"])
         rows = pa.ipc.open_stream(content).read_all()
         sent = rows["ingestion_timestamp"].cast(pa.int64()).to_numpy() / 1e6
         for each, at in zip(rows["message_id"].to_pylist(), sent.tolist(), strict=True):
@@ -137,9 +143,12 @@ def _ask(port: int, seconds: float, flows) -> dict:
         if now > first:
             took.append(time.perf_counter() - began)
             tail_rows.append(int(reply.headers.get("K2-Tail-Rows", 0)))
+            stale.append(float(reply.headers.get("K2-Stale-Seconds", "nan")))
     connection.close()
     if len(latencies) < 100:
-        raise SystemExit(f"only {len(latencies)} events were answered")
+        raise SystemExit(
+            f"only {len(latencies)} events were answered by {len(took)} questions; {len(seen)} in all; {set(incomplete)}"
+        )
     return {
         "events": len(latencies),
         "p50": float(np.quantile(latencies, 0.5)),
@@ -148,6 +157,10 @@ def _ask(port: int, seconds: float, flows) -> dict:
         "questions": len(took),
         "question_p50_ms": statistics.median(took) * 1000,
         "question_p99_ms": float(np.quantile(took, 0.99)) * 1000,
+        "incomplete": len(incomplete),
+        "incomplete_because": sorted(set(incomplete))[:3],
+        "stale_p50": statistics.median(stale),
+        "stale_p99": float(np.quantile(stale, 0.99)),
         "tail_rows_p50": statistics.median(tail_rows),
     }
 
@@ -279,7 +292,7 @@ def measure(place: parts.Ground, *, seconds: float, rows: int) -> dict:
 
 def figures(found: dict) -> list[parts.Figure]:
     live, replay = found["live"], found["replay"]
-    note = f"{live['events']:,} events, a question every {live['question_p50_ms']:.0f} ms"
+    note = f"{live['events']:,} events, a question every {live['question_p50_ms']:.0f} ms, {live['incomplete']} said to be incomplete"
     return [
         parts.figure("live", f"event → answer, {RATE:,} a second, p50", live["p50"], "s", note=note),
         parts.figure("live", "event → answer, p99", live["p99"], "s", at_most=1.0),

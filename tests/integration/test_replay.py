@@ -184,10 +184,16 @@ def test_row_rules_hold_in_a_replay_and_after_its_cursor(questions, ticks):
 
 def test_pages_are_the_replay_in_pieces(questions, ticks):
     start, rows = replay(questions).start, []
-    while (page := replay(questions, start).first(333)) is not None:
+    done = False
+    while not done:
+        page, done = replay(questions, start).page(333)
+        assert page.rows.num_rows == 333 or done
         rows += given([page])
         start = Cursor.decode(page.cursor.encode())
     assert rows == expected(ticks)
+    empty, done = replay(questions, start).page(333)
+    assert done
+    assert not empty.rows.num_rows
 
 
 def drain(player, most_rows=1_000_000):

@@ -195,12 +195,21 @@ def replay(
     end: _End = None,
     snapshot: _Snapshot = None,
     as_of: _AsOf = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Quotes and trades, in one order of events.")] = False,
+    speed: Annotated[float | None, typer.Option(help="Times the events' own pace; default: as fast as can be.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Events a second.")] = None,
+    cursor: Annotated[
+        str | None, typer.Option(help="Go on where another replay stood (it says so at its end).")
+    ] = None,
     output: Annotated[Lines, typer.Option("--output", "-o", help="csv, or json (one object a line).")] = Lines.CSV,
 ) -> None:
     """All events in event order, as a stream: memory does not grow with their number. Reads the catalog itself."""
     from k2.api.client import Local
 
     params = {"symbol": symbol, "exchange": exchange, "start": start, "end": end, "snapshot": snapshot, "as_of": as_of}
+    if merged or cursor is not None or speed is not None or rate is not None:
+        _play([DataType.QUOTES, DataType.TRADES] if merged else [table], params, speed, rate, cursor, output)
+        return
     started, rows = time.monotonic(), 0
     with Local(settings()) as client:
         for batch in client.replay(table, params):
@@ -208,6 +217,32 @@ def replay(
             rows += batch.num_rows
     seconds = max(time.monotonic() - started, 1e-9)
     _say(f"{rows:,} events in {seconds:.1f} s ({rows / seconds:,.0f} a second)")
+
+
+def _play(
+    data_types: list[DataType],
+    params: dict[str, Any],
+    speed: float | None,
+    rate: float | None,
+    cursor: str | None,
+    output: Lines,
+) -> None:
+    """Print events when they are due; in the end, however it comes, say where another replay goes on."""
+    from k2.api.client import Local
+    from k2.query.pace import Pace
+
+    rows = 0
+    with Local(settings()) as client:
+        player = client.play(data_types, params, Pace(speed, rate), cursor)
+        try:
+            while not player.ended:
+                batch = player.take(1.0, 65_536)
+                if batch is not None:
+                    _write_batch(batch.rows, output, header=rows == 0)
+                    rows += batch.rows.num_rows
+        finally:
+            player.close()
+            _say(f"{rows:,} events; to go on after the last: --cursor {player.cursor.encode()}")
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ Rows are Arrow tables, everything else the JSON objects of the API (`bodies.py`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
@@ -22,6 +22,9 @@ from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
+from k2.query.cursor import Cursor, ReplayQuery
+from k2.query.pace import Pace
+from k2.query.player import Player
 from k2.query.requests import At, EventsQuery, SummaryQuery, Window, check_symbol, exchange_code, parse_date
 
 _TIMEOUT_SECONDS = 120.0
@@ -181,6 +184,20 @@ class Local:
         """Retained snapshots of a table."""
         table = DataType.parse(_text(params, "table") or "trades")
         return bodies.snapshots(self._questions.snapshots(table), int(params.get("limit") or 100))
+
+    def play(self, data_types: Sequence[DataType], params: Params, pace: Pace, cursor: str | None) -> Player:
+        """Quotes and trades in one order of events, given out when they are due; `cursor` goes on where one stood."""
+        if cursor is not None:
+            return Player(self._questions.replay_from(Cursor.decode(cursor)), pace)
+        symbol = _text(params, "symbol")
+        query = ReplayQuery(
+            tuple(data_types),
+            () if symbol is None else (symbol,),
+            exchange_code(_text(params, "exchange")),
+            Window.parse(_text(params, "start"), _text(params, "end")),
+            dict.fromkeys(data_types, _at(params)),
+        )
+        return Player(self._questions.replay_merged(query), pace)
 
     def replay(self, data_type: DataType, params: Params) -> Iterator[pa.RecordBatch]:
         """All events that match, in event order, in batches; memory does not grow with their number."""

@@ -42,6 +42,8 @@ class PartitionsReader:
         self._starts = dict(starts)
         self._address = kafka_config.get("bootstrap.servers", "")
         self._heard: float | None = None
+        self._looked = 0.0
+        self._partitions = frozenset(starts)
         self._ends: dict[int, int] = {}
         config: dict[str, Any] = {
             **kafka_config,
@@ -55,6 +57,7 @@ class PartitionsReader:
             "queued.min.messages": 100_000,
             "queued.max.messages.kbytes": queue_kbytes,
             "reconnect.backoff.max.ms": 1_000,
+            "topic.metadata.refresh.interval.ms": 10_000,
             "statistics.interval.ms": STATISTICS_MS,
             "stats_cb": self._on_statistics,
             "error_cb": self._on_error,
@@ -94,9 +97,13 @@ class PartitionsReader:
         """Per partition the last stable offset as the broker said last; a partition of which it said none is absent."""
         return dict(self._ends)
 
-    def heard_at(self) -> float | None:
-        """When a broker that holds the partitions answered last (`time.monotonic`); None: never."""
-        return self._heard
+    def partitions(self) -> frozenset[int]:
+        """The partitions that the topic has, as the client learnt last: also those that are not read."""
+        return self._partitions
+
+    def silence(self) -> float | None:
+        """Seconds for which a broker that holds partitions has not answered, as of the last statistics; None: it never did."""
+        return None if self._heard is None else self._looked - self._heard
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -104,7 +111,9 @@ class PartitionsReader:
 
     def _on_statistics(self, text: str) -> None:
         said: dict[str, Any] = json.loads(text)
+        self._looked = time.monotonic()
         partitions: dict[str, Any] = said.get("topics", {}).get(self.topic, {}).get("partitions", {})
+        self._partitions |= {int(number) for number in partitions if int(number) >= 0}  # -1 is the client's own
         leaders = {part["leader"] for number, part in partitions.items() if int(number) in self._starts}
         idle = [
             max(0, broker["rxidle"]) / 1e6
@@ -113,7 +122,7 @@ class PartitionsReader:
         ]
         # One leader that is silent leaves its partitions behind: the answer is as old as the oldest of them.
         if leaders and len(idle) == len(leaders):
-            self._heard = time.monotonic() - max(idle)
+            self._heard = self._looked - max(idle)
         for number, part in partitions.items():
             if int(number) in self._starts and part["ls_offset"] >= 0:
                 self._ends[int(number)] = part["ls_offset"]

@@ -39,7 +39,7 @@ SILENT_SECONDS = 3.0
 _RETRY_SECONDS = 2.0
 _FULL_SECONDS = 0.05
 _ENDS_SECONDS = 2.0
-_PARTITIONS_SECONDS = 10.0
+_LOOK_SECONDS = 2.0
 _FAR_BEHIND = 100_000
 
 
@@ -126,7 +126,7 @@ class Follower:
         looked = time.monotonic()
         try:
             while not self._stop.is_set():
-                if time.monotonic() - looked > _PARTITIONS_SECONDS:
+                if time.monotonic() - looked > _LOOK_SECONDS:
                     looked = time.monotonic()
                     if self._must_begin_anew(reader):
                         return
@@ -170,7 +170,7 @@ class Follower:
 
     def _must_begin_anew(self, reader: PartitionsReader) -> bool:
         """Whether there are new partitions, or the table's snapshots have gone far ahead of what was read."""
-        if set(end_offsets(self._kafka, self.origin.topic)) != set(self.places):
+        if reader.partitions() - set(self.places):
             return True
         positions = reader.positions()
         return any(
@@ -209,16 +209,16 @@ class Follower:
     def _look(self, reader: PartitionsReader, *, drained: bool) -> None:
         """Note how far the tail has come."""
         self.stable_ends = reader.stable_ends() or self.stable_ends
-        heard = reader.heard_at()
+        silence = reader.silence()
         now = time.monotonic()
         held = {partition: self._tail.next_of(place) for partition, place in self.places.items()}
         if not self.ready.is_set() and all(held[partition] >= end for partition, end in self._targets.items()):
             self.ready.set()
             self._complete_at = now
             self.problem = None
-        if heard is None or now - heard > SILENT_SECONDS:
-            if self.ready.is_set() and (heard is not None):
-                self.problem = f"Kafka has not answered for {now - heard:.0f} s"
+        if silence is None or silence > SILENT_SECONDS:
+            if self.ready.is_set() and silence is not None:
+                self.problem = f"Kafka has not answered for {silence:.0f} s"
             return
         if drained and all(held[partition] >= end for partition, end in self.stable_ends.items() if partition in held):
             self._complete_at = now

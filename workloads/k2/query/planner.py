@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableReader, TableState
 from k2.lake.scan import DataFileRef, SnapshotFiles
@@ -85,7 +84,7 @@ class Pinned:
         if self.tail is not None and in_tail is not None and self.sight.is_partial:
             wanted = Wanted(tuple(sorted(self.sight.symbols or ())), None, self.sight.oldest_us)
             rows = self.tail.rows(wanted, self.sight, self.columns)
-            in_tail = None if rows is None else pc.max(rows["timestamp"].cast(pa.int64())).as_py()
+            in_tail = None if rows is None else int(rows["timestamp"].cast(pa.int64()).to_numpy().max())
         if in_tail is None:
             return self.files.newest_us
         return in_tail if self.files.newest_us is None else max(in_tail, self.files.newest_us)

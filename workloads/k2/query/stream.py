@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -78,7 +78,7 @@ class Replay:
     lineage: bool = False
 
     @classmethod
-    def begin(cls, planner: Planner, engine: Engine, query: ReplayQuery, **options: int) -> Replay:
+    def begin(cls, planner: Planner, engine: Engine, query: ReplayQuery) -> Replay:
         """A replay from its beginning: fixes the snapshots, and the ends of their tails.
 
         Raises:
@@ -94,7 +94,7 @@ class Replay:
         pinned = {each: planner.pin(each, (query.at or {}).get(each, CURRENT)) for each in query.data_types}
         snapshots = {each: None if found.snapshot is None else found.snapshot.id for each, found in pinned.items()}
         ends = {each: found.tail.ends for each, found in pinned.items() if found.tail is not None}
-        return cls(planner, engine, Cursor(query, snapshots, ends), **options)
+        return cls(planner, engine, Cursor(query, snapshots, ends))
 
     def from_time(self, start_us: int) -> Replay:
         """The same replay of the same rows, from that time on."""
@@ -118,7 +118,7 @@ class Replay:
             return self._batch(_NO_ROWS, self.start), True
         return self._batch(rows.to_batches()[0], self.start).slice(0, limit), rows.num_rows <= limit
 
-    def batches(self, stop: threading.Event | None = None) -> Iterator[ReplayBatch]:
+    def batches(self, stop: threading.Event | None = None) -> Generator[ReplayBatch]:
         """All batches from where it stands. With `follow` it ends only when `stop` is set; then batches may be empty."""
         cursor = self.start
         if cursor.live is None:
