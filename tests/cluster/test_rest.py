@@ -39,7 +39,8 @@ def feeds(cluster, looking, namespace):
     cluster.apply(feed(namespace, "load", source=FINITE, assetClass="futures", **round_the_clock))
     cluster.apply(feed(namespace, "off", assetClass="options", suspend=True, **round_the_clock))
     cluster.apply(feed(namespace, "wrong", exchange="NOWHERE"))
-    cluster.apply(feed(namespace, "waits", ("reference_data",), **round_the_clock))
+    nowhere = {"dataType": "trades", "tableRef": {"name": "not-there"}}
+    cluster.apply(feed(namespace, "waits", [nowhere], **round_the_clock))
     for name in ("live", "external"):
         make_ready(cluster, namespace, name)
     for name, reason in (("wrong", "InvalidSpec"), ("waits", "TableNotFound"), ("off", "Suspended")):
