@@ -138,6 +138,7 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
                 "K2-Next-Page",
                 "ETag",
                 "K2-Hybrid",
+                "K2-Sources",
                 "K2-Stale-Seconds",
                 "K2-Incomplete",
                 "K2-Complete",

@@ -5,6 +5,7 @@ Rows are Arrow tables, everything else the JSON objects of the API (`bodies.py`)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
@@ -98,6 +99,7 @@ class Remote:
             "snapshot_id": reply.headers.get("K2-Snapshot-Id"),
             "snapshot_time": reply.headers.get("K2-Snapshot-Time"),
             "complete_until": reply.headers.get("K2-Complete-Until"),
+            **json.loads(reply.headers.get("K2-Sources", "{}")),
         }
         note = reply.headers.get("K2-Note")
         return Rows(rows, envelope | ({"note": note} if note else {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -21,8 +22,8 @@ def members(found: Provenance) -> dict[str, Any]:
         "snapshot_id": None if snapshot is None else str(snapshot.id),
         "files": found.files_scanned,
     }
-    if tail is None:
-        return {"hybrid": False, "sources": [iceberg], "stale_seconds": _age(found)}
+    if tail is None:  # how old it is, snapshot_time says: this body may be kept by a client for as long as it holds
+        return {"hybrid": False, "sources": [iceberg]}
     kafka: list[dict[str, Any]] = []
     if not found.is_partial:  # offsets tell how many rows there are that one may not see
         kafka = [
@@ -44,6 +45,9 @@ def headers(found: Provenance) -> dict[str, str]:
     """The same for answers that are rows alone."""
     tail = found.tail
     said = {"K2-Hybrid": "false" if tail is None else "true"}
+    sources = json.dumps(members(found), separators=(",", ":"))
+    if len(sources) <= _LONGEST_HEADER:
+        said["K2-Sources"] = sources
     stale = _staleness(found)
     if stale is not None:
         said["K2-Stale-Seconds"] = f"{stale:.3f}"
