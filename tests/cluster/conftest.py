@@ -131,8 +131,8 @@ def make_secret(cluster, namespace):
 
 
 def keep_off_nodes(cluster, namespace):
-    """No node has a thousand cores: a pod that asks for nothing else is never started, so a test may say that it runs."""
-    limit = {"type": "Container", "defaultRequest": {"cpu": "1000"}}
+    """No node has a disk of a pebibyte: a pod that asks for it is never started, so a test may say that it runs."""
+    limit = {"type": "Container", "defaultRequest": {"ephemeral-storage": "1Pi"}}
     metadata = {"name": "off-nodes", "namespace": namespace}
     cluster.apply({"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": [limit]}})
 
