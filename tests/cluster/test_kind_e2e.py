@@ -170,7 +170,8 @@ def test_a_feed_is_scaled_as_a_deployment_is(kind, key, applied):
 
 
 def test_sinks_killed_in_the_middle_of_a_load_lose_and_double_nothing(kind, key, applied, measured):
-    change = {"spec": {"source": {"synthetic": {"start": "2026-03-09"}}}}  # two other dates
+    # Two other dates, in 25 seconds: unpaced they would be there before anything can be killed.
+    change = {"spec": {"source": {"synthetic": {"start": "2026-03-09", "eventsPerSecond": 8000}}}}
     kind.kubectl("patch", "marketfeed", "sim", "--type=merge", "-p", json.dumps(change))
 
     def begun():
