@@ -37,7 +37,7 @@ def test_copies_are_as_many_as_the_brokers_allow(helm, brokers, copies, in_sync)
 
 def test_a_users_password_is_in_the_secret_that_platform_yaml_names(kafka):
     users = {user["metadata"]["name"]: user["spec"] for user in charts.kind(kafka, "KafkaUser")}
-    assert set(users) == {"k2-kafka-user", "k2-kafka-query-user", "k2-kafka-registry-user"}
+    assert set(users) == {f"k2-kafka-{role}-user" for role in ("operator", "producer", "sink", "query", "registry")}
     for name, spec in users.items():
         reference = spec["authentication"]["password"]["valueFrom"]["secretKeyRef"]
         secret = charts.one(kafka, "Secret", reference["name"])

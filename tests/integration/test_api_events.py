@@ -8,15 +8,19 @@ import threading
 from datetime import timedelta
 from decimal import Decimal
 
+import httpx
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from k2_testing.lake import make_lake
+from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.service import problem, serving
 from k2_testing.ticks import append_ticks, at
 
+from k2.api.client import Local, Remote
+from k2.model.errors import UserError
+from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.query.engine import Engine
 
@@ -337,6 +341,33 @@ def test_large_answers_are_whole_in_every_form_and_say_how_they_ended(large, cli
         token = last[b"k2.next_page"].decode()
         rest = client.get("/v1/trades", params={"page_token": token, "limit": 20_000}).json()
         assert [row["trade_id"] for row in rest["data"]] == [f"T{n}" for n in range(30_000, 50_000)]
+
+
+def test_both_clients_mean_the_same_by_their_parameters(large, lake, client, tmp_path):
+    append_ticks(lake, ticks(3, symbol="RIO"))
+
+    def send(request):
+        reply = client.request(request.method, request.url.raw_path.decode())
+        return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
+
+    settings = Settings(catalog_properties=catalog_properties(tmp_path), data_dir=tmp_path, api_url="http://k2")
+    with Remote(settings, transport=httpx.MockTransport(send)) as remote, Local(settings) as local:
+        for params in (
+            {"symbol": "BHP", "limit": 30_000, "fields": "trade_id"},  # long: what stands after the rows says "more"
+            {"symbol": "BHP", "limit": 100_000, "fields": "trade_id"},
+            {"symbols": "BHP,RIO", "limit": 5, "fields": "symbol,price"},
+            {"symbol": "BHP", "snapshot": str(large), "limit": 2},
+            {"symbol": "RIO"},
+        ):
+            there, here = (each.events(DataType.TRADES, params) for each in (remote, local))
+            assert there.rows == here.rows
+            names = ("count", "more", "snapshot_id", "complete_until")
+            assert [there.envelope[name] for name in names] == [here.envelope[name] for name in names]
+            assert here.envelope["more"] == (params.get("limit", 1000) < 50_000 and "RIO" not in params.values())
+        for wrong in ({"symbol": "BHP", "limt": 1}, {"limit": 1}, {"symbol": "BHP", "pin": "none"}):
+            for each in (remote, local):
+                with pytest.raises(UserError):
+                    each.events(DataType.TRADES, wrong)
 
 
 def test_parquet_says_in_its_footer_how_it_ended(large, client):

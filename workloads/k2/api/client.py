@@ -17,8 +17,10 @@ from pydantic import BaseModel, ValidationError
 
 from k2.api import bodies
 from k2.api.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
-from k2.api.params import SummaryParams
+from k2.api.params import EventsParams, SnapshotsParams, StatsParams, SummaryParams, SymbolsParams
 from k2.api.params_aggregates import AsofParams, BarsParams
+from k2.api.selection import asked_for
+from k2.api.streaming import ending_of
 from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
@@ -91,8 +93,7 @@ class Remote:
 
     def _rows(self, path: str, params: Params) -> Rows:
         reply = self._get(path, {**params, "format": "arrow"})
-        with pa_ipc.open_stream(reply.content) as reader:
-            rows = reader.read_all()
+        rows, ending = _arrow(reply.content)
         envelope = {
             "count": rows.num_rows,
             "more": reply.headers.get("K2-More") == "true",
@@ -102,7 +103,7 @@ class Remote:
             **json.loads(reply.headers.get("K2-Sources", "{}")),
         }
         note = reply.headers.get("K2-Note")
-        return Rows(rows, envelope | ({"note": note} if note else {}))
+        return Rows(rows, envelope | ({"note": note} if note else {}) | ending | {"count": rows.num_rows})
 
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
         """OHLCV and VWAP of a trading date."""
@@ -151,14 +152,17 @@ class Local:
 
     def events(self, data_type: DataType, params: Params) -> Rows:
         """Trades or quotes."""
-        found = self._questions.events(_events_query(data_type, params))
+        query = _events_query(data_type, params)
+        if not query.symbols:
+            raise UserError("symbol is missing", expected="one or more symbols")
+        found = self._questions.events(query)
         return Rows(found.rows, bodies.events_envelope(found))
 
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
         """OHLCV and VWAP of a trading date."""
-        session = _checked(SummaryParams, params).session
-        exchange = exchange_code(_text(params, "exchange"))
-        query = SummaryQuery(symbol, parse_date(date, "date"), exchange, _at(params), session)
+        given = _checked(SummaryParams, params)
+        exchange = exchange_code(given.exchange)
+        query = SummaryQuery(symbol, parse_date(date, "date"), exchange, given.at, given.session)
         return bodies.summary(self._questions.summary(query))
 
     def bars(self, symbol: str, params: Params) -> Rows:
@@ -174,18 +178,19 @@ class Local:
 
     def symbols(self, params: Params) -> dict[str, Any]:
         """Every symbol of a table."""
-        table = DataType.parse(_text(params, "table") or "trades")
-        found = self._questions.symbols(table, _at(params), exchange_code(_text(params, "exchange")))
+        given = _checked(SymbolsParams, params)
+        found = self._questions.symbols(given.table, given.at, exchange_code(given.exchange))
         return {"data": [bodies.symbol(info) for info in found.symbols], **bodies.provenance(found.provenance)}
 
     def stats(self, params: Params) -> dict[str, Any]:
         """Size and reach of the tables."""
-        return {"tables": [bodies.stats(table) for table in self._questions.all_stats(_at(params))]}
+        at = At.parse(None, _checked(StatsParams, params).as_of)
+        return {"tables": [bodies.stats(table) for table in self._questions.all_stats(at)]}
 
     def snapshots(self, params: Params) -> dict[str, Any]:
         """Retained snapshots of a table."""
-        table = DataType.parse(_text(params, "table") or "trades")
-        return bodies.snapshots(self._questions.snapshots(table), int(params.get("limit") or 100))
+        given = _checked(SnapshotsParams, params)
+        return bodies.snapshots(self._questions.snapshots(given.table), given.limit)
 
     def play(self, data_types: Sequence[DataType], params: Params, pace: Pace, cursor: str | None) -> Player:
         """Quotes and trades in one order of events, given out when they are due; `cursor` goes on where one stood."""
@@ -206,16 +211,25 @@ class Local:
         return self._questions.replay(_events_query(data_type, params))
 
 
+def _arrow(content: bytes) -> tuple[pa.Table, dict[str, Any]]:
+    """The rows of a stream, and what stands after them: a long answer knows only then whether there was more."""
+    batches: list[pa.RecordBatch] = []
+    ending: dict[str, Any] = {}
+    with pa_ipc.open_stream(content) as reader:
+        while True:
+            try:
+                batch, said = reader.read_next_batch_with_custom_metadata()
+            except StopIteration:
+                return pa.Table.from_batches(batches, reader.schema), ending
+            batches.append(batch)
+            ending |= ending_of(said)
+
+
 def _events_query(data_type: DataType, params: Params) -> EventsQuery:
-    symbol = _text(params, "symbol")
-    return EventsQuery(
-        data_type,
-        () if symbol is None else (symbol,),
-        exchange_code(_text(params, "exchange")),
-        Window.parse(_text(params, "start"), _text(params, "end")),
-        int(params.get("limit") or 1),
-        _at(params),
-    )
+    given = _checked(EventsParams, params)
+    if given.page_token is not None:
+        raise UserError("page_token is of a query service", expected="start, at the time of the last row")
+    return asked_for(data_type, given)
 
 
 def _checked(model: type[P], params: Params) -> P:

@@ -38,11 +38,16 @@ def of_params(data_type: DataType, params: EventsParams, tokens: PageTokens) -> 
         UserError: one of them cannot be used, or the token is of another question.
         RequestValidationError: no symbol is named.
     """
-    given = params.model_fields_set
-    symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
-    if not symbols and params.page_token is None:
+    asked = asked_for(data_type, params)
+    if not asked.symbols and params.page_token is None:
         raise _missing("symbol")
-    return _selection(data_type, symbols, _listed(params.fields), params, given | {"from_"}, tokens)
+    return _resumed(asked, params, params.model_fields_set | {"from_"}, tokens)
+
+
+def asked_for(data_type: DataType, params: EventsParams) -> EventsQuery:
+    """What the parameters alone ask for; a `UserError` when one of them cannot be used."""
+    symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
+    return _query(data_type, symbols, _listed(params.fields), params, params.at)
 
 
 def of_diff(params: DiffParams, tokens: PageTokens) -> Selection:
@@ -50,7 +55,8 @@ def of_diff(params: DiffParams, tokens: PageTokens) -> Selection:
     if params.from_ is None and params.page_token is None:
         raise _missing("from")
     symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
-    found = _selection(params.table, symbols, _listed(params.fields), params, params.model_fields_set, tokens)
+    asked = _query(params.table, symbols, _listed(params.fields), params, params.at)
+    found = _resumed(asked, params, params.model_fields_set, tokens)
     if found.query.since is None:
         raise UserError("page_token is of another question", expected="one of /v1/snapshots/diff")
     return found
@@ -59,28 +65,30 @@ def of_diff(params: DiffParams, tokens: PageTokens) -> Selection:
 def of_body(data_type: DataType, body: QueryBody | SnapshotBody, tokens: PageTokens, at: At | None = None) -> Selection:
     """From the body of a POST; `at` is from the path. Raises as `of_params` does."""
     given = body.model_fields_set | {"from_"} | (set() if at is None else {"snapshot"})
-    return _selection(data_type, tuple(body.symbols), tuple(body.fields), body, given, tokens, at)
+    asked = _query(data_type, tuple(body.symbols), tuple(body.fields), body, body.at if at is None else at)
+    return _resumed(asked, body, given, tokens)
 
 
-def _selection(
-    data_type: DataType,
-    symbols: tuple[str, ...],
-    fields: tuple[str, ...],
-    params: EventsParams | DiffParams | QueryBody | SnapshotBody,
-    given: set[str],
-    tokens: PageTokens,
-    at: At | None = None,
-) -> Selection:
-    asked = EventsQuery(
+_Asking = EventsParams | DiffParams | QueryBody | SnapshotBody
+
+
+def _query(
+    data_type: DataType, symbols: tuple[str, ...], fields: tuple[str, ...], params: _Asking, at: At
+) -> EventsQuery:
+    return EventsQuery(
         data_type,
         tuple(dict.fromkeys(symbols)),
         exchange_code(params.exchange),
         Window.parse(_text(params.start), _text(params.end)),
         params.limit,
-        params.at if at is None else at,
+        at,
         tuple(dict.fromkeys(fields)),
         since=params.since if isinstance(params, DiffParams) else None,
     )
+
+
+def _resumed(asked: EventsQuery, params: _Asking, given: set[str], tokens: PageTokens) -> Selection:
+    """The question, or the page of it that the token names; `given`: the parameters that the request has."""
     if params.page_token is None:
         return Selection(asked, asked)
     parts = {part for part, names in _PARTS.items() if not given.isdisjoint(names)}

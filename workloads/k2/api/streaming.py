@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -122,6 +122,23 @@ class _Drained(io.RawIOBase):
         taken = b"".join(self._pieces)
         self._pieces.clear()
         return taken
+
+
+def ending_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """The envelope's members that a batch's metadata hold (see `METADATA`)."""
+    said = {name.decode(): value.decode() for name, value in (metadata or {}).items()}
+    found = {name.removeprefix(METADATA): text for name, text in said.items() if name.startswith(METADATA)}
+    return {name: _parsed(text) for name, text in found.items()}
+
+
+def _parsed(text: str) -> Any:
+    """Texts are written as they are, all else as JSON; an id of digits is a text."""
+    if text.isdigit() or not text:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _metadata(envelope: dict[str, Any]) -> dict[str, str]:
