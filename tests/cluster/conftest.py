@@ -72,21 +72,21 @@ def cluster(provided) -> Cluster:
     return with_definitions(provided.kubeconfig)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka(tmp_path_factory):
-    """A broker of the cluster's own: hundreds of feeds make topics that other tests would take for theirs."""
+    """A broker of the file's own: feeds of many tests want the same few exchanges' topics."""
     with running_kafka(tmp_path_factory.mktemp("cluster-kafka")) as broker:
         yield broker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """A registry of the cluster's own, for the same reason."""
+    """A registry of the file's own, for the same reason."""
     with running_registry(tmp_path_factory.mktemp("cluster-registry")) as service:
         yield service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def platform(kafka, registry, tmp_path_factory) -> dict:
     """platform.yaml of the tests: real Kafka, real registry, a catalog in SQLite."""
     folder = tmp_path_factory.mktemp("lake")
