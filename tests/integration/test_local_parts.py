@@ -242,6 +242,30 @@ def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(tmp_path):
     assert read_records(tmp_path / "run") == []
 
 
+def test_a_line_is_found_however_much_was_written_after_it(tmp_path):
+    code = (
+        "import time; print('x' * 100_000); print('it has started'); print('y' * 300_000, flush=True); time.sleep(60)"
+    )
+    process = child(tmp_path, code)
+    eventually(lambda: process.log.stat().st_size > 400_000)
+    assert "it has started" not in process.tail(lines=2000)
+    assert not process.said("it has ended")
+    process.stop(grace=1)
+    slow = child(
+        tmp_path, "import time\nfor c in 'it has started': print(c, end='', flush=True); time.sleep(0.01)", "slow"
+    )
+    eventually(lambda: slow.said("it has started"))
+    slow.stop(grace=1)
+    again = child(tmp_path, "print('another', flush=True)", "slow")
+    eventually(lambda: again.said("another"))
+    assert not again.said("it has started"), "an earlier run said it"
+    again.stop(grace=1)
+    process = child(tmp_path, code, "first")
+    eventually(lambda: process.log.stat().st_size > 400_000)
+    assert process.said("it has started")
+    process.stop(grace=1)
+
+
 def test_children_end_when_their_supervisor_is_killed(tmp_path):
     code = (
         "import os, sys, time, pathlib\n"

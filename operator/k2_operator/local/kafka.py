@@ -135,7 +135,7 @@ class LocalKafka(JvmPart):
 
     def _is_ready(self) -> bool:
         process = self._process
-        if process is None or STARTED_LINE not in process.tail(lines=2000):
+        if process is None or not process.said(STARTED_LINE):
             return False
         try:
             socket.create_connection((ports.LOOPBACK, self._port), timeout=1).close()

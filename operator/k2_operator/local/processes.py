@@ -90,6 +90,7 @@ class Supervised:
         self._run_dir = run_dir
         self._asked = False
         self._log_start = log.stat().st_size if log.exists() else 0
+        self._looked_at = self._log_start
         leashed = [sys.executable, "-IS", str(LEASH), str(os.getpid()), *command]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -149,6 +150,23 @@ class Supervised:
     def tail(self, lines: int = 20) -> str:
         """The last lines that this run wrote to its log."""
         return tail(self.log, lines, self._log_start)
+
+    def said(self, text: str) -> bool:
+        """Whether the log holds the text in what was written since the last look that found nothing.
+
+        Not only its end is looked at: with hundreds of topics a broker writes more in a moment than a tail holds.
+        """
+        try:
+            with self.log.open("rb") as handle:
+                handle.seek(self._looked_at)
+                written = handle.read()
+        except OSError:
+            return False
+        if text.encode() in written:
+            return True
+        # The text may be cut by the end of what is there now.
+        self._looked_at += max(0, len(written) - len(text))
+        return False
 
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
