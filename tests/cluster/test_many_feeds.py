@@ -96,7 +96,8 @@ def test_three_hundred_feeds(cluster, operator, namespace, measured, kafka):
     applied = time.monotonic() - started
     until(lambda: len(done(cluster, namespace)) == FEEDS, "not all have converged", 400, pause=1)
     converged = time.monotonic() - started
-    until(lambda: quiet(operator), "it does not come to rest", 60)
+    # Rest is when the Deployments' own controller has come to rest too.
+    until(lambda: quiet(operator), "it does not come to rest", 120)
     memory = psutil.Process(operator.pid).memory_info().rss / 2**20
     each = (requests(operator) - asked) / FEEDS
     counts = partition_counts({"bootstrap.servers": kafka.bootstrap_servers}, topics())

@@ -144,6 +144,9 @@ class ControlPlane:
         self.write_kubeconfig(self.kubeconfig, "admin-token")
         manager = self._run(
             "kube-controller-manager",
+            # Its own 20 requests a second would keep hundreds of new Deployments changing for minutes.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
             f"--kubeconfig={self.kubeconfig}",
             f"--authentication-kubeconfig={self.kubeconfig}",
             f"--authorization-kubeconfig={self.kubeconfig}",
