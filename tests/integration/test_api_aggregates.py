@@ -1,10 +1,10 @@
 """Bars and as-of joins over REST and by the client, on a real catalog: forms, parameters, and each error with its text."""
 
 import csv
-import hashlib
 import io
 import json
 import re
+from contextlib import ExitStack
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,19 +13,16 @@ import httpx
 import pyarrow as pa
 import pyarrow.ipc
 import pytest
-from fastapi.testclient import TestClient
 from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.service import KEY, serving
 from k2_testing.ticks import append_ticks, at
 
-from k2.api.app import create_app
 from k2.api.client import Local, Remote
 from k2.model.errors import UserError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
-from k2.model.workload import QueryConfig
 
 OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
-KEY = "secret-key"
 DAY = {"date": "2014-03-10"}
 
 
@@ -52,20 +49,8 @@ def lake(tmp_path):
 
 @pytest.fixture
 def serve(lake, tmp_path):
-    keys = tmp_path / "keys.json"
-    keys.write_text(json.dumps([{"name": "desk", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]))
-    clients = []
-
-    def start(**config):
-        settings = Settings(catalog_properties=catalog_properties(tmp_path), data_dir=tmp_path)
-        app = create_app(QueryConfig(**{"api_keys_file": keys} | config), settings)
-        client = TestClient(app, raise_server_exceptions=False, headers={"X-API-Key": KEY})
-        clients.append(client)
-        return client.__enter__()
-
-    yield start
-    for client in clients:
-        client.__exit__(None, None, None)
+    with ExitStack() as started:
+        yield lambda **config: started.enter_context(serving(tmp_path, **config))
 
 
 @pytest.fixture

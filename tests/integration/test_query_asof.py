@@ -1,45 +1,28 @@
 """Trades with the quotes that prevailed, on real tables, beside a search in Python."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import count
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.asking import questions_of
+from k2_testing.lake import make_lake
 from k2_testing.ticks import append_ticks, at
 
-from k2.lake.catalog import open_named
-from k2.lake.reader import TableReader
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 from k2.query import asof as asof_module
 from k2.query.asof_requests import AsofQuery, parse_lookback
-from k2.query.engine import Engine, Limits
 from k2.query.errors import AmbiguousSymbolError
-from k2.query.planner import Planner
-from k2.query.questions import Questions
 from k2.query.requests import At, Window, micros
 from k2.query.sight import Sight
 
-TABLES = {DataType.TRADES: "market_data.trades", DataType.QUOTES: "market_data.quotes"}
 OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
 ZONE = ZoneInfo("Australia/Sydney")
-
-
-@contextmanager
-def questions_of(folder: Path) -> Iterator[Questions]:
-    engine = Engine(Limits(timeout_seconds=20))
-    try:
-        yield Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(folder))), TABLES), engine)
-    finally:
-        engine.close()
 
 
 @pytest.fixture

@@ -1,45 +1,27 @@
 """Bars of real tables beside an independent calculation in Python's fractions, and beside the summary."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import count, product
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from k2_testing.asking import questions_of
 from k2_testing.bars import TICK, ZONE, independent_bars
-from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.lake import make_lake
 from k2_testing.ticks import append_ticks, at
 
-from k2.lake.catalog import open_named
-from k2.lake.reader import TableReader
 from k2.model.errors import UserError
 from k2.model.exchanges import EXCHANGES, Session
-from k2.model.topics import DataType
 from k2.query import bars as bars_module
 from k2.query.bar_requests import BarsQuery, Dates, Empty, Interval
-from k2.query.engine import Engine, Limits
 from k2.query.errors import AmbiguousSymbolError, NotFoundError
-from k2.query.planner import Planner
-from k2.query.questions import Questions
 from k2.query.requests import At, SummaryQuery, Window, micros
 from k2.query.sight import Sight
 
-TABLES = {DataType.TRADES: "market_data.trades", DataType.QUOTES: "market_data.quotes"}
 DAY = date(2014, 3, 10)
 OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
-
-
-@contextmanager
-def questions_of(folder: Path) -> Iterator[Questions]:
-    engine = Engine(Limits(timeout_seconds=20))
-    try:
-        yield Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(folder))), TABLES), engine)
-    finally:
-        engine.close()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -14,12 +12,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.asking import questions_of
+from k2_testing.lake import make_lake
 from k2_testing.ticks import append_ticks, at
 from pyiceberg.types import StringType
 
-from k2.lake.catalog import open_named
-from k2.lake.reader import TableMissingError, TableReader
+from k2.lake.reader import TableMissingError
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.query import replay
@@ -31,22 +29,10 @@ from k2.query.errors import (
     QueryTimeoutError,
     SnapshotGoneError,
 )
-from k2.query.planner import Planner
-from k2.query.questions import Questions
 from k2.query.requests import At, EventsQuery, SummaryQuery, Window
 
-TABLES = {DataType.TRADES: "market_data.trades", DataType.QUOTES: "market_data.quotes"}
 DAY = date(2014, 3, 10)
 OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
-
-
-@contextmanager
-def questions_of(folder: Path) -> Iterator[Questions]:
-    engine = Engine(Limits(timeout_seconds=20))
-    try:
-        yield Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(folder))), TABLES), engine)
-    finally:
-        engine.close()
 
 
 @pytest.fixture

@@ -2,42 +2,27 @@
 
 import random
 import time
-from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.asking import questions_of
+from k2_testing.lake import make_lake
 from k2_testing.ticks import append_ticks, at
 
-from k2.lake.catalog import open_named
-from k2.lake.reader import TableReader
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 from k2.query.cursor import Cursor, ReplayQuery
-from k2.query.engine import Engine, Limits
 from k2.query.errors import SnapshotGoneError
 from k2.query.pace import Pace
-from k2.query.planner import Planner
 from k2.query.player import Player
-from k2.query.questions import Questions
 from k2.query.requests import At, Window, micros
 from k2.query.sight import Sight
 from k2.query.stream import Replay
 
-TABLES = {DataType.TRADES: "market_data.trades", DataType.QUOTES: "market_data.quotes"}
 START = at("2014-03-09T23:00:00")
 KINDS = {"trade": DataType.TRADES, "quote": DataType.QUOTES}
-
-
-@contextmanager
-def questions_of(folder):
-    engine = Engine(Limits(timeout_seconds=60))
-    try:
-        yield Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(folder))), TABLES), engine)
-    finally:
-        engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +59,7 @@ def ticks(folder):
 
 @pytest.fixture
 def questions(ticks, folder):
-    with questions_of(folder) as found:
+    with questions_of(folder, 60) as found:
         yield found
 
 
@@ -146,7 +131,7 @@ def test_it_goes_on_from_the_cursor_of_any_row(questions, ticks):
 def test_a_cursor_stays_with_its_snapshots(tmp_path):
     lake = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
     append_ticks(lake, [{"timestamp": START + timedelta(seconds=n)} for n in range(10)])
-    with questions_of(tmp_path) as questions:
+    with questions_of(tmp_path, 60) as questions:
         first = next(replay(questions).batches())
         append_ticks(lake, [{"timestamp": START + timedelta(seconds=n)} for n in range(10)])
         rest = given(replay(questions, first.slice(0, 4).cursor).batches())
@@ -157,7 +142,7 @@ def test_a_cursor_whose_snapshot_is_gone_says_so(tmp_path):
     lake = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
     gone = append_ticks(lake, [{"timestamp": START}])
     append_ticks(lake, [{"timestamp": START}])
-    with questions_of(tmp_path) as questions:
+    with questions_of(tmp_path, 60) as questions:
         start = replay(questions, at={DataType.TRADES: At(snapshot=gone)}).start
         lake.load_table("market_data.trades").maintenance.expire_snapshots().by_ids([gone]).commit()
         with pytest.raises(SnapshotGoneError):
@@ -207,7 +192,7 @@ def drain(player, most_rows=1_000_000):
 def test_a_paced_replay_keeps_time(tmp_path):
     lake = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
     append_ticks(lake, [{"timestamp": START + timedelta(milliseconds=100 * n)} for n in range(50)])
-    with questions_of(tmp_path) as questions:
+    with questions_of(tmp_path, 60) as questions:
         player = Player(replay(questions), Pace(factor=5))
         batches = drain(player)
         began = batches[0][0]

@@ -1,0 +1,27 @@
+"""Questions about a test's own lake, asked in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from k2.lake.catalog import open_named
+from k2.lake.reader import TableReader
+from k2.model.topics import DataType
+from k2.query.engine import Engine, Limits
+from k2.query.planner import Planner
+from k2.query.questions import Questions
+from k2_testing.lake import catalog_properties
+
+TABLES = {DataType.TRADES: "market_data.trades", DataType.QUOTES: "market_data.quotes"}
+
+
+@contextmanager
+def questions_of(folder: Path, timeout_seconds: float = 20) -> Iterator[Questions]:
+    """The questions of the lake in that folder, with an engine of their own."""
+    engine = Engine(Limits(timeout_seconds=timeout_seconds))
+    try:
+        yield Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(folder))), TABLES), engine)
+    finally:
+        engine.close()
