@@ -1,7 +1,8 @@
 """What the watches have seen: trimmed objects by reference, and the resources among them parsed once.
 
 Answers of our own writes are put in at once, so that the next reconcile never decides on what it has just changed; a watch
-event that is older than what is here changes nothing.
+event that is older than what is here changes nothing. What a watch has seen go stays gone: the answer of the write that made
+it may come later than that.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from k2_operator.resources import KINDS, IcebergTable, MarketFeed
 from k2_operator.validate import ResourceError, parse
 
 FEED, TABLE = "MarketFeed", "IcebergTable"
+
+# Of so many objects we remember that they are gone: far more than there are writes under way.
+_GONE = 4096
 
 
 class Change(Enum):
@@ -44,10 +48,13 @@ class Cache:
     _parsed: dict[Ref, Parsed] = field(default_factory=dict[Ref, Parsed])
     _owned: dict[Ref, set[Ref]] = field(default_factory=dict[Ref, set[Ref]])
     _exchanges: dict[str, set[Ref]] = field(default_factory=dict[str, set[Ref]])
+    _gone: dict[str, None] = field(default_factory=dict[str, None])
 
     def put(self, obj: Object) -> Change:
         """Take in an object as the API server has shown it."""
         new, where = objects.trimmed(obj), objects.ref(obj)
+        if new["metadata"].get("uid") in self._gone:
+            return Change.NONE
         old = self._objects.get(where)
         if old is not None:
             same = old["metadata"].get("uid") == new["metadata"].get("uid")
@@ -61,12 +68,17 @@ class Cache:
         return Change.STATUS
 
     def remove(self, where: Ref, uid: str | None = None) -> bool:
-        """Forget an object; False when it is not here, or is another one of the same name."""
+        """Forget an object, for good where its `uid` is given; False when another one of the same name is here."""
         old = self._objects.get(where)
-        if old is None or (uid is not None and old["metadata"].get("uid") != uid):
-            return False
-        self._unindex(where)
-        del self._objects[where]
+        if uid is not None:
+            self._gone[uid] = None
+            if len(self._gone) > _GONE:
+                del self._gone[next(iter(self._gone))]
+            if old is not None and old["metadata"].get("uid") != uid:
+                return False
+        if old is not None:
+            self._unindex(where)
+            del self._objects[where]
         return True
 
     def get(self, where: Ref) -> dict[str, Any] | None:

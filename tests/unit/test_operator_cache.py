@@ -58,6 +58,16 @@ def test_another_object_of_the_same_name_is_taken_although_its_version_is_what_i
     assert cache.remove(Ref("Deployment", "m", "d"), uid="another")
 
 
+def test_what_has_gone_is_not_brought_back_by_the_late_answer_of_its_making():
+    cache, where = Cache(), Ref("Deployment", "m", "d")
+    assert cache.remove(where, uid="d"), "whoever it belongs to is to be woken"
+    assert cache.put(deployment(7)) is Change.NONE
+    assert cache.get(where) is None
+    again = deployment(9)
+    again["metadata"]["uid"] = "another"
+    assert cache.put(again) is Change.SPEC
+
+
 def test_what_belongs_to_a_feed_follows_its_label():
     cache = Cache()
     cache.put(deployment(1))

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.ipc as pa_ipc
-from anyio import CapacityLimiter
+from anyio import CancelScope, CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ValidationError
@@ -142,7 +142,9 @@ async def _play(talk: _Talk, questions: Questions) -> None:
         player.close()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Shielded: who is cancelled once more while it waits would end with the cancellation of its tasks, not its own.
+        with CancelScope(shield=True):
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
