@@ -18,7 +18,6 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from k2.lake.audit import Audit, audit_table
 from k2.lake.offsets import OFFSETS, OffsetMap, summary_of
@@ -149,9 +148,9 @@ class TableReader:
         try:
             if self._catalog is None:
                 self._catalog = self._open()
-            if loaded is not None and self._is_fresh(self._catalog, loaded):
+            if loaded is not None and self._is_fresh(loaded):
                 return loaded
-            loaded = _Loaded(self._catalog.load_table(identifier))
+            loaded = _Loaded(self._catalog, self._catalog.load_table(identifier))
         except (NoSuchTableError, NoSuchNamespaceError) as error:
             self._loaded.pop(identifier, None)
             raise TableMissingError(
@@ -164,32 +163,54 @@ class TableReader:
         self._loaded[identifier] = loaded
         return loaded
 
-    def _is_fresh(self, catalog: Catalog, loaded: _Loaded) -> bool:
-        if isinstance(catalog, SqlCatalog):
-            return _metadata_location(catalog, loaded.table) == loaded.table.metadata_location
+    def _is_fresh(self, loaded: _Loaded) -> bool:
+        if loaded.pointer is not None:
+            return loaded.pointer.location() == loaded.table.metadata_location
         return time.monotonic() - loaded.at < self._max_age
 
 
 class _Loaded:
-    """A loaded table, its state, and when it was loaded."""
+    """A loaded table, its state, when it was loaded, and what tells whether it has changed (an SQL catalog's)."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, catalog: Catalog, table: Table) -> None:
         self.table = table
         self.at = time.monotonic()
+        self.pointer = _Pointer(catalog, table) if isinstance(catalog, SqlCatalog) else None
         self.state = _state(table)
 
 
-def _metadata_location(catalog: SqlCatalog, table: Table) -> str | None:
-    """The catalog's pointer alone: 0.2 ms where loading 300 snapshots takes 3 ms."""
-    *namespace, name = table.name()
-    query = (
-        select(IcebergTables.metadata_location)
-        .where(IcebergTables.catalog_name == catalog.name)
-        .where(IcebergTables.table_namespace == ".".join(namespace))
-        .where(IcebergTables.table_name == name)
-    )
-    with Session(catalog.engine) as session:
-        return session.scalar(query)
+class _Pointer:
+    """A table's entry in an SQL catalog, asked of the driver itself.
+
+    Every question asks for it. Loading 300 snapshots takes 3 ms, and SQLAlchemy's own way 0.6 ms between two queries that
+    have used up the processor's caches; this takes a tenth.
+    """
+
+    def __init__(self, catalog: SqlCatalog, table: Table) -> None:
+        *namespace, name = table.name()
+        query = (
+            select(IcebergTables.metadata_location)
+            .where(IcebergTables.catalog_name == catalog.name)
+            .where(IcebergTables.table_namespace == ".".join(namespace))
+            .where(IcebergTables.table_name == name)
+        )
+        compiled = query.compile(dialect=catalog.engine.dialect)
+        values = compiled.params
+        self._engine = catalog.engine
+        self._sql = compiled.string
+        self._values = tuple(values[name] for name in compiled.positiontup) if compiled.positiontup else values
+
+    def location(self) -> str | None:
+        """Where the table's metadata lies now."""
+        connection = self._engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(self._sql, self._values)
+            row = cursor.fetchone()
+            cursor.close()
+            return None if row is None else str(row[0])
+        finally:
+            connection.close()  # back to the pool, which ends its transaction
 
 
 def _state(table: Table) -> TableState:
