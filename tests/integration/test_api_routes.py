@@ -268,6 +268,17 @@ def test_without_a_key_or_with_a_wrong_one_nothing_opens(client):
     problem(client.get("/v1/stats", headers={"X-API-Key": digest}), 401)  # what is at rest opens nothing
 
 
+def test_no_route_of_the_interface_opens_without_a_key(client):
+    routes = client.get("/openapi.json").json()["paths"]
+    del client.headers["X-API-Key"]
+    asked = [(method, path) for path, methods in routes.items() if path.startswith("/v1/") for method in methods]
+    assert len(asked) > 15
+    for method, path in asked:
+        assert routes[path][method]["security"] == [{"APIKeyHeader": []}]
+        body = {"json": {}} if method in ("post", "put", "patch") else {}
+        problem(client.request(method, path, **body), 401)
+
+
 def test_a_changed_key_file_is_in_force_at_once_and_a_broken_one_changes_nothing(client, key_file):
     key_file.write_text(json.dumps([entry("new")]))
     assert client.get("/v1/stats").status_code == 401

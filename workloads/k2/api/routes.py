@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from k2.api import bodies
 from k2.api.answers import events, listed, single, unchanged, validators
-from k2.api.asking import Asked, require_key
+from k2.api.asking import Asked
 from k2.api.params import (
     DateRangeParams,
     EventsParams,
@@ -22,7 +22,7 @@ from k2.api.selection import of_params
 from k2.model.topics import DataType
 from k2.query.requests import At, SummaryQuery, check_symbol, exchange_code, parse_date
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
+router = APIRouter(prefix="/v1")
 
 
 @router.get("/trades", tags=["events"], summary="Trades of a symbol, oldest first")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from k2.api import caching
 from k2.api.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
 from k2.api.answers import headers_of, rows_answer
-from k2.api.asking import Asked, Service, require_key
+from k2.api.asking import Asked, Service
 from k2.api.formats import Format, negotiate
 from k2.api.params_aggregates import AggregationsBody, AsofParams, BarsParams
 from k2.model.topics import DataType
 from k2.query.bar_requests import BarsQuery
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
+router = APIRouter(prefix="/v1")
 _NOT_KEPT = {"Vary": caching.VARY, "Cache-Control": "private, no-store"}
 
 

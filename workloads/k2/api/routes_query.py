@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Path, Request, Response
+from fastapi import APIRouter, Body, Path, Request, Response
 
 from k2.api.answers import events
-from k2.api.asking import Asked, require_key
+from k2.api.asking import Asked
 from k2.api.params import QueryBody, SnapshotBody
 from k2.api.selection import of_body
 from k2.model.topics import DataType
 from k2.query.requests import At
 
-router = APIRouter(prefix="/v1", dependencies=[Depends(require_key)])
+router = APIRouter(prefix="/v1")
 
 
 @router.post("/trades/query", tags=["events"], summary="Trades of several symbols, chosen fields")

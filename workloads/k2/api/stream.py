@@ -12,13 +12,13 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.ipc as pa_ipc
 from anyio import CancelScope, CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ValidationError
 
 from k2.api import problems
@@ -80,7 +80,8 @@ def stream_router(limits: StreamLimits) -> APIRouter:
     open_streams: set[object] = set()
 
     @router.websocket("/stream")
-    async def stream(websocket: WebSocket, service: Annotated[Service, Depends(service_of)]) -> None:
+    async def stream(websocket: WebSocket) -> None:
+        service = service_of(websocket)
         offered = websocket.scope.get("subprotocols", [])
         await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         token = object()
