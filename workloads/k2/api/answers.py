@@ -141,7 +141,7 @@ def single(request: Request, asked: Format | None, body: dict[str, Any], provena
 
 def rows_answer(rows: pa.Table, form: Format, envelope: dict[str, Any], headers: dict[str, str]) -> Response:
     """Rows in any form; many of them are sent while they are encoded."""
-    pieces: Iterator[bytes] = encode(rows, form, envelope)
+    pieces = encode(rows, form, envelope)
     if rows.num_rows < _STREAM_FROM_ROWS:
         return Response(b"".join(pieces), headers=headers, media_type=MEDIA_TYPES[form])
     # The first piece is made here, so that what cannot be encoded is still an error with a status.

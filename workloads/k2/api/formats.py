@@ -16,7 +16,7 @@ import pyarrow.compute
 import pyarrow.ipc as pa_ipc
 import pyarrow.parquet as pq
 
-from k2.api.texts import joined, json_rows, plain_text
+from k2.api.texts import json_rows, lines, plain_text
 from k2.model.errors import UserError
 
 # pyarrow makes its compute functions at import: no type checker sees them.
@@ -85,7 +85,7 @@ def _quality(part: str) -> tuple[str, float]:
     return media.lower(), 1.0
 
 
-def encode(rows: pa.Table, form: Format, envelope: dict[str, Any]) -> Iterator[bytes]:
+def encode(rows: pa.Table, form: Format, envelope: dict[str, Any]) -> Iterator[bytes | memoryview]:
     """The answer's bytes, in pieces.
 
     Args:
@@ -96,26 +96,25 @@ def encode(rows: pa.Table, form: Format, envelope: dict[str, Any]) -> Iterator[b
     return _ENCODERS[form](rows, envelope)
 
 
-def _json(rows: pa.Table, envelope: dict[str, Any]) -> Iterator[bytes]:
+def _json(rows: pa.Table, envelope: dict[str, Any]) -> Iterator[bytes | memoryview]:
     yield b'{"data":['
-    separator = b""
-    for part in _slices(rows):
-        yield separator + joined(json_rows(part), ",")
-        separator = b","
+    for number, part in enumerate(_slices(rows)):
+        if number:
+            yield b","
+        yield json_rows(part, ",")[:-1]
     rest = json.dumps(envelope, ensure_ascii=False)[1:]
     yield ("]," + rest if envelope else "]" + rest).encode()
 
 
-def _ndjson(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes]:
+def _ndjson(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes | memoryview]:
     for part in _slices(rows):
-        yield joined(json_rows(part), "\n") + b"\n"
+        yield json_rows(part, "\n")
 
 
-def _csv(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes]:
+def _csv(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes | memoryview]:
     yield (",".join(rows.column_names) + "\n").encode()
     for part in _slices(rows):
-        cells = [_csv_cell(plain_text(column)) for column in part.columns]
-        yield joined(pc.binary_join_element_wise(*cells, ","), "\n") + b"\n"
+        yield lines([_csv_cell(plain_text(column)) for column in part.columns])
 
 
 def _csv_cell(text: pa.Array) -> pa.Array:
@@ -124,13 +123,13 @@ def _csv_cell(text: pa.Array) -> pa.Array:
     return pc.fill_null(pc.if_else(pc.match_substring_regex(text, _NEEDS_QUOTES), quoted, text), "")
 
 
-def _parquet(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes]:
+def _parquet(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes | memoryview]:
     sink = io.BytesIO()
     pq.write_table(rows, sink, compression="zstd")
     yield sink.getvalue()
 
 
-def _arrow(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes]:
+def _arrow(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes | memoryview]:
     sink = io.BytesIO()
     with pa_ipc.new_stream(sink, rows.schema) as writer:
         for part in rows.to_batches(max_chunksize=_SLICE_ROWS):
@@ -141,7 +140,7 @@ def _arrow(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes]:
     yield sink.getvalue()
 
 
-_ENCODERS: dict[Format, Callable[[pa.Table, dict[str, Any]], Iterator[bytes]]] = {
+_ENCODERS: dict[Format, Callable[[pa.Table, dict[str, Any]], Iterator[bytes | memoryview]]] = {
     Format.JSON: _json,
     Format.NDJSON: _ndjson,
     Format.CSV: _csv,

@@ -25,7 +25,7 @@ from k2.api import problems
 from k2.api.asked_replay import StreamCommand, StreamStart
 from k2.api.asking import Service, known_key, service_of, take_turn
 from k2.api.problems import UnauthorizedError
-from k2.api.texts import joined, json_rows
+from k2.api.texts import json_rows
 from k2.model.errors import K2Error, UserError
 from k2.obs.logging import get_logger
 from k2.obs.tally import count_rows
@@ -305,7 +305,7 @@ def _described(error: K2Error) -> tuple[int, dict[str, Any]]:
 
 
 def _json(batch: ReplayBatch) -> str:
-    rows = joined(json_rows(batch.rows), ",").decode()
+    rows = str(json_rows(batch.rows, ",")[:-1], "utf-8")
     return f'{{"type":"batch","count":{batch.rows.num_rows},"cursor":"{batch.cursor.encode()}","rows":[{rows}]}}'
 
 

@@ -16,7 +16,7 @@ import pyarrow.ipc as pa_ipc
 import pyarrow.parquet as pq
 
 from k2.api.formats import Format, encode
-from k2.api.texts import joined, json_rows
+from k2.api.texts import json_rows
 
 Ending = Callable[[], dict[str, Any]]
 """What stands beside the rows, asked for when all of them are sent."""
@@ -35,17 +35,17 @@ def encode_batches(
     return _ENCODERS[form](schema, batches, ending)
 
 
-def _json(_: pa.Schema, batches: Iterator[pa.RecordBatch], ending: Ending) -> Iterator[bytes]:
+def _json(_: pa.Schema, batches: Iterator[pa.RecordBatch], ending: Ending) -> Iterator[bytes | memoryview]:
     yield b'{"data":['
-    separator = b""
-    for batch in batches:
-        yield separator + joined(json_rows(batch), ",")
-        separator = b","
+    for number, batch in enumerate(batches):
+        if number:
+            yield b","
+        yield json_rows(batch, ",")[:-1]
     yield ("]," + json.dumps(ending(), ensure_ascii=False)[1:]).encode()
 
 
-def _text(form: Format) -> Callable[[pa.Schema, Iterator[pa.RecordBatch], Ending], Iterator[bytes]]:
-    def pieces(schema: pa.Schema, batches: Iterator[pa.RecordBatch], _: Ending) -> Iterator[bytes]:
+def _text(form: Format) -> Callable[[pa.Schema, Iterator[pa.RecordBatch], Ending], Iterator[bytes | memoryview]]:
+    def pieces(schema: pa.Schema, batches: Iterator[pa.RecordBatch], _: Ending) -> Iterator[bytes | memoryview]:
         if form is Format.CSV:
             yield from encode(schema.empty_table(), form, {})  # the header, once
         for batch in batches:

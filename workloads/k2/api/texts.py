@@ -31,8 +31,8 @@ def _digits(places: int) -> npt.NDArray[np.uint8]:
 _TWO, _THREE, _FOUR = _digits(2), _digits(3), _digits(4)
 
 
-def json_rows(rows: pa.RecordBatch) -> pa.Array:
-    """Each row as the text of a JSON object."""
+def json_rows(rows: pa.RecordBatch, after: str) -> memoryview:
+    """Each row as the text of a JSON object, with `after` behind it."""
     pieces: list[Any] = []
     literal = "{"
     for number, (name, column) in enumerate(zip(rows.schema.names, rows.columns, strict=True)):
@@ -45,9 +45,25 @@ def json_rows(rows: pa.RecordBatch) -> pa.Array:
         parts = [literal + parts[0], *parts[1:]] if isinstance(parts[0], str) else [literal, *parts]
         literal = parts.pop() if isinstance(parts[-1], str) else ""
         pieces += parts
+    literal += "}" + after
     if not pieces:  # the same text in every row
-        return pa.array([literal + "}"] * rows.num_rows, pa.string())
-    return pc.binary_join_element_wise(*pieces, literal + "}", "")
+        return memoryview((literal * rows.num_rows).encode())
+    return _content(pc.binary_join_element_wise(*pieces, literal, ""))
+
+
+def lines(cells: list[pa.Array]) -> memoryview:
+    """Rows of cells, none of them null: with commas between, each row a line."""
+    *others, last = cells
+    return _content(pc.binary_join_element_wise(*others, pc.binary_join_element_wise(last, "\n", ""), ","))
+
+
+def _content(texts: pa.Array) -> memoryview:
+    """All texts, one after the other."""
+    offsets, data = texts.buffers()[1:]
+    if data is None:
+        return memoryview(b"")
+    first, last = np.frombuffer(offsets, dtype=np.int32)[[texts.offset, texts.offset + len(texts)]]
+    return memoryview(data)[first:last]
 
 
 def _constant_json(column: pa.Array) -> str | None:
@@ -206,8 +222,3 @@ def _enclosed(column: pa.Array, before: str, items: pa.ListArray, after: str) ->
 
 def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def joined(texts: pa.Array, separator: str) -> bytes:
-    """All texts with the separator between them."""
-    return separator.join(texts.to_pylist()).encode()
