@@ -1,5 +1,6 @@
 """Bars of real tables beside an independent calculation in Python's fractions, and beside the summary."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import count, product
@@ -15,6 +16,7 @@ from k2_testing.ticks import append_ticks, at
 from k2.model.errors import UserError
 from k2.model.exchanges import EXCHANGES, Session
 from k2.query import bars as bars_module
+from k2.query import stretches, summaries
 from k2.query.bar_requests import BarsQuery, Dates, Empty, Interval
 from k2.query.errors import AmbiguousSymbolError, NotFoundError
 from k2.query.requests import At, SummaryQuery, Window, micros
@@ -116,19 +118,26 @@ def test_a_days_bar_is_the_fold_of_its_minutes_and_equals_the_summary(crowded, a
 @given(APPENDS)
 def test_however_time_is_cut_the_bars_are_the_same(crowded, appends):
     questions, append = crowded
-    symbol, _ = append(appends)
+    symbol, ticks = append(appends)
+    days = [SummaryQuery(symbol, day) for day in {tick["timestamp"].astimezone(ZONE).date() for tick in ticks}]
     queries = [
         BarsQuery((symbol,), interval, limit=limit)
         for interval in (Interval.MINUTE, Interval.HOUR, Interval.DAY)
         for limit in (2, 10_000)
     ]
     whole = [questions.bars(query) for query in queries]
+    summaries_whole = [questions.summary(day) for day in days]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(bars_module, "STRETCH_ROWS", 2)
-        patched.setattr(bars_module, "MOST_STRETCH_ROWS", 4)
+        patched.setattr(stretches, "MOST_STRETCH_ROWS", 4)
+        patched.setattr(summaries, "STRETCH_ROWS", 2)
         cut = [questions.bars(query) for query in queries]
+        summaries_cut = [questions.summary(day) for day in days]
     assert [found.rows for found in cut] == [found.rows for found in whole]
     assert [found.more for found in cut] == [found.more for found in whole]
+    assert [replace(day, provenance=None) for day in summaries_cut] == [
+        replace(day, provenance=None) for day in summaries_whole
+    ]
 
 
 # --- buckets and sessions ----------------------------------------------------------------------------------------------

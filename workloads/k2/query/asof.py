@@ -29,15 +29,12 @@ from k2.query.planner import Pinned, Planner
 from k2.query.relation import Relation
 from k2.query.requests import MAX_US, MIN_US, Window
 from k2.query.results import Provenance, arrow_schema
-from k2.query.stretches import Stretches
+from k2.query.stretches import STRETCH_ROWS, Stretches
 from k2.query.ticks import Ticks, last_before, read_ticks
 from k2.query.venue import one_exchange
 
 # pyarrow makes its compute functions at import: no type checker sees them.
 pc: Any = pyarrow.compute
-
-STRETCH_ROWS = 4_000_000
-"""Rows of quotes that the files of a stretch hold about."""
 
 NEAR_US = 60_000_000
 """So far before the first trade quotes are looked for at first: most often one of them prevails."""

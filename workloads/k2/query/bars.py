@@ -28,15 +28,9 @@ from k2.query.relation import Relation
 from k2.query.requests import MIN_US, Window
 from k2.query.results import Provenance
 from k2.query.rows_of_bars import bar_rows, bar_schema
-from k2.query.stretches import Stretches
+from k2.query.stretches import STRETCH_ROWS, Stretches, following
 from k2.query.ticks import read_ticks
 from k2.query.venue import one_exchange
-
-STRETCH_ROWS = 4_000_000
-"""Rows that the files of a stretch hold about, to begin with; more when few of them are of the symbols asked for."""
-
-MOST_STRETCH_ROWS = 256_000_000
-_STRETCH_TICKS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +179,7 @@ def _folded(engine: Engine, relation: Relation, question: _Question, deadline: f
                 "fewer symbols"
             )
         part = _fold(engine, stretch.relation, stretch.which, question)
-        budget = min(MOST_STRETCH_ROWS, max(least, stretch.rows * _STRETCH_TICKS // max(int(part.count.sum()), 1)))
+        budget = following(stretch, int(part.count.sum()), least)
         held = joined([held, part])
         if stretch.which.end_us is not None and len(held) > limit:
             whole = _whole(held, question, stretch.which.end_us)

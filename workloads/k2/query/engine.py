@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from k2.model.errors import K2Error, WorldError
+from k2.model.errors import WorldError
 from k2.obs import metrics
 from k2.obs.tally import tally
 from k2.query.caller import CALLER
@@ -42,10 +42,6 @@ _LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "python_scan_all_frames": False,
 }
-
-
-class OverflowingError(K2Error):
-    """A decimal sum did not fit the type its query computes in. The caller has a wider query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +167,6 @@ class Engine:
             QueryTimeoutError: it ran over its deadline; it was stopped and the connection is well.
             EngineBusyError: no connection came free before the deadline.
             TooLargeError: it needed more memory than the limit.
-            OverflowingError: a decimal overflowed.
             WorldError: a file could not be read.
         """
         with (
@@ -264,8 +259,6 @@ class Engine:
                 expected=f"at most {self.limits.memory_limit}",
                 remedy="Ask for a shorter time range or fewer rows",
             ) from error
-        except duckdb.OutOfRangeException as error:
-            raise OverflowingError(str(error)) from error
         except duckdb.Error as error:
             raise WorldError(f"The {label} query could not read the table's files: {error}") from error
         finally:

@@ -69,7 +69,7 @@ def quotients(numerators: Wide, denominators: Wide) -> Wide:
 
 def wide(values: Any) -> Wide:
     """As Python integers."""
-    return np.asarray(values).astype(object)
+    return np.asarray(values, dtype=object)  # without the type, integers beyond 63 bits among others become doubles
 
 
 def _block_sums(left: Ints, right: Ints, starts: Ints) -> Wide:

@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 import pyarrow as pa
 
@@ -44,11 +43,10 @@ from k2.query.results import (
     TableStats,
     TopicProgress,
     arrow_schema,
-    vwap,
 )
 from k2.query.sight import Sight
 from k2.query.stream import Replay
-from k2.query.summaries import summary_row
+from k2.query.summaries import summary_of
 from k2.query.venue import ambiguous, check_exchanges, one_exchange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -175,28 +173,11 @@ class Questions:
             # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
             proven = relation.tail is None and all(file.exchange == market.code for file in relation.files)
             which = sql.Filter((query.symbol,), None if proven else market.code, start, end)
-            row = summary_row(self._engine, relation, which)
-            if not row["trade_count"]:
+            provenance = pinned.provenance(relation.files, relation.tail)
+            found = summary_of(self._engine, relation, which, query, market, provenance)
+            if found is None:
                 raise self._no_trades(pinned, query, f" on {market.code}")
-            notional: Decimal = row["notional"] + row["notional_fraction"]
-            return Summary(
-                symbol=query.symbol,
-                exchange=market.code,
-                day=query.day,
-                time_zone=market.time_zone,
-                currency=row["currency"],
-                open=row["open"],
-                high=row["high"],
-                low=row["low"],
-                close=row["close"],
-                volume=row["volume"],
-                vwap=vwap(notional, row["volume"]),
-                trade_count=row["trade_count"],
-                first_us=micros(min(row["first_times"])),
-                last_us=micros(max(row["last_times"])),
-                provenance=pinned.provenance(relation.files, relation.tail),
-                session=query.session,
-            )
+            return found
 
     def bars(self, query: BarsQuery) -> Bars:
         """Bars of trades for each bucket of time: OHLCV, VWAP and TWAP, exact.

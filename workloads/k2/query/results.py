@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import ROUND_HALF_EVEN, Context, Decimal
-from fractions import Fraction
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -144,18 +143,6 @@ def has_ties(rows: pa.Table) -> bool:
     times = rows["timestamp"].cast(pa.int64()).to_numpy()
     sequence = rows["source_sequence"].fill_null(2**63 - 1).to_numpy()
     return bool(np.any((times[1:] == times[:-1]) & (sequence[1:] == sequence[:-1])))
-
-
-def vwap(notional: Decimal, volume: Decimal) -> Decimal | None:
-    """Exact quotient, rounded once to 8 places, half to even; None where the volume is zero."""
-    if not volume:
-        return None
-    return _decimal(Fraction(notional) / Fraction(volume))
-
-
-def _decimal(value: Fraction) -> Decimal:
-    scaled = round(value * 10**PLACES)  # Fraction rounds half to even, exactly
-    return Decimal(scaled).scaleb(-PLACES, Context(prec=60, rounding=ROUND_HALF_EVEN))
 
 
 def arrow_schema(columns: Sequence[ColumnInfo], *, lineage: bool = False, names: Sequence[str] = ()) -> pa.Schema:

@@ -35,9 +35,6 @@ ORDER = (
 _TIMES = ("timestamp", "effective_timestamp")
 # Decides within one symbol of one exchange unless two rows tie: most often they do not, and lineage need not be read.
 SHORT_ORDER = ("timestamp", "source_sequence")
-_SUMMARY = {"symbol", "exchange", "timestamp", "price", "quantity", "currency"}
-# A summary is of one symbol of one exchange, an edge of one instant.
-_SAME_AT_EDGE = ("timestamp", "exchange", "symbol")
 LINEAGE = ("kafka_topic_id", "kafka_partition", "kafka_offset")
 
 _TYPES = {
@@ -134,41 +131,6 @@ def time_of(relation: Relation) -> str:
     """The column of the event's time."""
     known = {column.name for column in relation.columns}
     return next((name for name in _TIMES if name in known), _TIMES[0])
-
-
-def summary(relation: Relation, which: Filter, *, wide: bool = False) -> Statement:
-    """High, low, volume, notional, count and the edges of trades: one row, exact.
-
-    `open` and `close` hold where `first_times` and `last_times` (the two earliest and latest) differ; where they do not,
-    `edge` decides by the total order. Asking for the whole order here costs a third more than everything else together.
-    The notional is a sum of DECIMAL(38, 16), which holds 10^22 units of currency; `wide` splits each product and holds
-    10^30.
-    """
-    notional = "sum(price::DECIMAL(28, 8) * quantity) AS notional, 0::DECIMAL(38, 16) AS notional_fraction"
-    if wide:
-        notional = (
-            "sum(price::DECIMAL(28, 8) * trunc(quantity)::DECIMAL(10, 0)) AS notional, "
-            "sum(price::DECIMAL(27, 8) * (quantity - trunc(quantity))::DECIMAL(9, 8)) AS notional_fraction"
-        )
-    condition, params = where(relation, which)
-    sql = (
-        'SELECT count(*) AS trade_count, arg_min(price, "timestamp") AS open, max(price) AS high, min(price) AS low, '
-        f'arg_max(price, "timestamp") AS close, sum(quantity) AS volume, {notional}, '
-        'min("timestamp", 2) AS first_times, max("timestamp", 2) AS last_times, min(currency) AS currency '
-        f"FROM {source(relation, names=_SUMMARY)}{condition}"
-    )
-    return statement(sql, params, relation)
-
-
-def edge(relation: Relation, which: Filter, *, last: bool) -> Statement:
-    """Price of the first (or last) trade in the total order; `which` is the one instant that it lies in."""
-    known = {column.name for column in relation.columns}
-    # Nulls compare as the greatest inside a row value: they come last, as the total order says.
-    key = f"({', '.join(_name(name) for name in ORDER if name in known and name not in _SAME_AT_EDGE)})"
-    condition, params = where(relation, which)
-    function = "arg_max" if last else "arg_min"
-    sql = f"SELECT {function}(price, {key}) AS price FROM {source(relation, names=_SUMMARY | set(ORDER))}{condition}"
-    return statement(sql, params, relation)
 
 
 def listing(relation: Relation, *, visible: bool = False) -> Statement:

@@ -12,6 +12,14 @@ from k2.query.relation import Relation
 from k2.query.requests import MAX_US, MIN_US
 from k2.query.sql import Filter
 
+STRETCH_ROWS = 4_000_000
+"""Rows that the files of a stretch hold about, where nothing is known of how many of them are asked for."""
+
+MOST_STRETCH_ROWS = 256_000_000
+"""A stretch grows to this, when few of its rows are asked for."""
+
+_MOST_FOUND = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -26,6 +34,11 @@ class Stretch:
     relation: Relation
     which: Filter
     rows: int
+
+
+def following(stretch: Stretch, found: int, least: int) -> int:
+    """The budget of the next stretch, when `found` rows of this one were asked for: so that a million are found or so."""
+    return min(MOST_STRETCH_ROWS, max(least, stretch.rows * _MOST_FOUND // max(found, 1)))
 
 
 class Stretches:
