@@ -24,7 +24,8 @@ from k2.lake.tables import ensure_tables
 from k2.model.exchanges import EXCHANGES
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
-from k2.query.engine import Engine, Limits
+from k2.query.database import Limits
+from k2.query.engine import Engine
 from k2.query.planner import Planner
 from k2.query.questions import Questions
 from k2.query.requests import EventsQuery, SummaryQuery, Window, micros

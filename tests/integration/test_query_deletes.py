@@ -13,7 +13,8 @@ from pyiceberg.types import StringType
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.model.topics import DataType
-from k2.query.engine import Engine, Limits
+from k2.query.database import Limits
+from k2.query.engine import Engine
 from k2.query.errors import UnreadableError
 from k2.query.planner import Planner
 from k2.query.questions import Questions

@@ -21,7 +21,8 @@ from k2.lake.reader import TableMissingError
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.query import replay
-from k2.query.engine import LARGE_BYTES, Engine, Limits, Statement
+from k2.query.database import Limits
+from k2.query.engine import LARGE_BYTES, Engine, Statement
 from k2.query.errors import (
     AmbiguousSymbolError,
     EngineBusyError,

@@ -23,7 +23,8 @@ from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2.query.cursor import Cursor, ReplayQuery
-from k2.query.engine import Engine, Limits
+from k2.query.database import Limits
+from k2.query.engine import Engine
 from k2.query.hybrid import Tails
 from k2.query.pace import Pace
 from k2.query.planner import Planner

@@ -15,7 +15,8 @@ from k2.lake.reader import TableReader
 from k2.model.topics import DataType
 from k2.query.asof_requests import AsofQuery
 from k2.query.bar_requests import BarsQuery, Empty, Interval
-from k2.query.engine import Engine, Limits
+from k2.query.database import Limits
+from k2.query.engine import Engine
 from k2.query.hybrid import Tails
 from k2.query.planner import Planner
 from k2.query.questions import Questions

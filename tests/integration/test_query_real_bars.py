@@ -22,7 +22,8 @@ from k2.model.exchanges import EXCHANGES, Session
 from k2.model.topics import DataType
 from k2.query.asof_requests import AsofQuery
 from k2.query.bar_requests import BarsQuery, Dates, Interval
-from k2.query.engine import Engine, Limits
+from k2.query.database import Limits
+from k2.query.engine import Engine
 from k2.query.planner import Planner
 from k2.query.questions import Questions
 from k2.query.requests import SummaryQuery

@@ -351,7 +351,7 @@ def _cell(value: object, is_decimal: bool) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _write(data: bytes) -> None:
+def _write(data: bytes | memoryview) -> None:
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

@@ -9,7 +9,8 @@ from pathlib import Path
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.model.topics import DataType
-from k2.query.engine import Engine, Limits
+from k2.query.database import Limits
+from k2.query.engine import Engine
 from k2.query.planner import Planner
 from k2.query.questions import Questions
 from k2_testing.lake import catalog_properties

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 from fastapi import Request, Response
-from fastapi.concurrency import iterate_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from k2.api import bodies, caching, sources
@@ -20,6 +19,7 @@ from k2.api.streaming import encode_batches
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 from k2.query.asof import Asof
+from k2.query.background import Background
 from k2.query.bars import Bars
 from k2.query.paging import HEAD_ROWS, EventStream
 from k2.query.requests import At, SortKey
@@ -61,14 +61,18 @@ def _streamed(request: Request, service: Service, selection: Selection, form: Fo
         return rows_answer(rows, form, envelope, headers_of(found.provenance, found) | headers | _link(envelope))
     pieces = encode_batches(stream.schema, batches, form, lambda: _ending(service, selection, stream))
     return StreamingResponse(
-        _closing(pieces, batches), headers=headers_of(stream.provenance) | headers, media_type=MEDIA_TYPES[form]
+        _closing(service.questions.background, pieces, batches),
+        headers=headers_of(stream.provenance) | headers,
+        media_type=MEDIA_TYPES[form],
     )
 
 
-async def _closing(pieces: Iterator[bytes | memoryview], batches: Iterator[Any]) -> AsyncIterator[bytes | memoryview]:
-    """The pieces, made in a thread; the query is stopped when nobody takes them any more."""
+async def _closing(
+    background: Background, pieces: Iterator[bytes | memoryview], batches: Iterator[Any]
+) -> AsyncIterator[bytes | memoryview]:
+    """The pieces, made in the background; the query is stopped when nobody takes them any more."""
     try:
-        async for piece in iterate_in_threadpool(pieces):
+        async for piece in background.iterate(pieces):
             yield piece
     finally:
         for each in (pieces, batches):

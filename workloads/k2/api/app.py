@@ -37,7 +37,8 @@ from k2.model.errors import K2Error
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
-from k2.query.engine import Engine, Limits
+from k2.query.database import Limits
+from k2.query.engine import Engine
 from k2.query.planner import Planner
 from k2.query.questions import Questions
 from k2.query.tail_view import TailSource

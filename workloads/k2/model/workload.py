@@ -101,7 +101,9 @@ class QueryConfig(_Config):
     )
     connections: int = Field(default=4, ge=1, description="DuckDB connections, one query each at a time.")
     threads: int = Field(default=2, ge=1, description="Threads of each query.")
-    memory_limit: str = Field(default="2GB", description="Memory of all queries together.")
+    memory_limit: str = Field(
+        default="2GB", description="Memory of all queries together: half is for long ones (streams, large statements)."
+    )
     timeout_seconds: float = Field(default=30.0, gt=0, description="A query that runs longer is stopped.")
     max_rows: int = Field(default=1_000_000, ge=1, description="Most rows one answer may hold.")
     max_running: int = Field(default=16, ge=1, description="Requests that are worked on at a time; others wait.")

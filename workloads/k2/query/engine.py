@@ -1,8 +1,6 @@
-"""A pool of DuckDB connections that can read the tables' files and nothing else, each query with a deadline.
+"""Queries over the tables' files: a pool of DuckDB connections for short ones, a database beside it for long ones, and deadlines.
 
-One in-memory database holds all connections, so memory, threads and the cache of file data are limited for the service as
-a whole. Its configuration is locked once the directories are known; a new directory means a new database. No SQL comes
-from users: the texts are built from constants (`sql.py`), values are bound.
+No SQL comes from users: the texts are built from constants (`sql.py`), values are bound.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +21,17 @@ import pyarrow as pa
 from k2.model.errors import WorldError
 from k2.obs import metrics
 from k2.obs.tally import tally
+from k2.query.background import Background
 from k2.query.caller import CALLER
+from k2.query.database import Database, Limits, half
 from k2.query.errors import AbandonedError, EngineBusyError, QueryTimeoutError, TooLargeError
-from k2.query.store import attach_object_store, is_remote, local_path
+from k2.query.store import local_path
 
 TAIL = "k2_tail"
 """Name under which a statement reads rows that no file has."""
 
 LARGE_BYTES = 256 * 1024 * 1024
-"""Statements over more than so many bytes of files get half of the connections at most: small ones must not wait for them."""
-
-# Nothing that a query could use to reach out of the tables' files or to change these limits.
-_LOCKED: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_community_extensions": False,
-    "allow_unsigned_extensions": False,
-    "python_enable_replacements": False,
-    "python_scan_all_frames": False,
-}
+"""Statements over more than so many bytes of files are long: half as many of them run at a time as there are connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +53,6 @@ class Statement:
     tail: pa.Table | None = None
     tails: Mapping[str, pa.Table] = field(default_factory=dict[str, pa.Table])
     planned_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What queries may take: connections (one query each), threads and memory of all together, seconds of each."""
-
-    connections: int = 4
-    threads: int = 2
-    memory_limit: str = "2GB"
-    timeout_seconds: float = 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -139,13 +119,18 @@ class _Watchdog:
 
 
 class Engine:
-    """Runs SQL over Parquet files. Threads share it; at most `limits.connections` queries run at a time."""
+    """Runs SQL over Parquet files. Threads share it; at most `limits.connections` short queries run at a time.
+
+    What is long (a stream, a statement over `LARGE_BYTES`) has a database of its own, whose threads give way to the others.
+    """
 
     def __init__(self, limits: Limits, *, store: Mapping[str, str] | None = None) -> None:
         self.limits = limits
+        self.background = Background(limits.connections)
         self._store = dict(store or {})
         self._lock = threading.Lock()
-        self._database: _Database | None = None
+        self._short: Database | None = None
+        self._long: Database | None = None
         self._large = threading.BoundedSemaphore(max(1, limits.connections // 2))
         self._spill = tempfile.TemporaryDirectory(prefix="k2-query-")
         self._watchdog = _Watchdog(limits.timeout_seconds)
@@ -154,10 +139,12 @@ class Engine:
     def close(self) -> None:
         """Close the connections and delete what was spilled to disk. Queries under way are stopped."""
         self._watchdog.close()
+        self.background.close()
         with self._lock:
-            if self._database is not None:
-                self._database.close()
-                self._database = None
+            for database in (self._short, self._long):
+                if database is not None:
+                    database.close()
+            self._short = self._long = None
         self._spill.cleanup()
 
     def fetch(self, label: str, statement: Statement) -> pa.Table:
@@ -169,13 +156,11 @@ class Engine:
             TooLargeError: it needed more memory than the limit.
             WorldError: a file could not be read.
         """
-        with (
-            self._lane(label, statement),
-            self._lease(label, statement.roots) as lease,
-            self._watched(label, lease),
-            _reading(lease.connection, statement),
-        ):
-            return lease.connection.execute(statement.sql, dict(statement.params)).to_arrow_table()
+        if statement.planned_bytes > LARGE_BYTES:
+            with self._lane(label):
+                return self.background.run(lambda: self._fetch_long(label, statement))
+        with self._lease(label, statement.roots) as lease, self._watched(label, lease):
+            return _rows(lease.connection, statement)
 
     def stream(self, label: str, statement: Statement, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Run a statement and give its rows in batches; each has the deadline anew, so a slow reader costs nothing.
@@ -183,7 +168,7 @@ class Engine:
         The stream has a connection of its own, outside the pool: a replay of days does not keep questions waiting.
         Raises as `fetch` does.
         """
-        with self._open(statement.roots).dedicated() as connection, _reading(connection, statement):
+        with self._open_long(statement.roots).dedicated() as connection, _reading(connection, statement):
             lease = self._start(connection)
             with self._watched(label, lease):
                 reader = connection.execute(statement.sql, dict(statement.params)).to_arrow_reader(batch_rows)
@@ -195,14 +180,15 @@ class Engine:
                     return
                 yield batch
 
-    def _start(self, connection: duckdb.DuckDBPyConnection) -> _Lease:
-        return _Lease(connection, time.monotonic() + self.limits.timeout_seconds)
+    def _fetch_long(self, label: str, statement: Statement) -> pa.Table:
+        with (
+            self._open_long(statement.roots).dedicated() as connection,
+            self._watched(label, self._start(connection)),
+        ):
+            return _rows(connection, statement)
 
     @contextmanager
-    def _lane(self, label: str, statement: Statement) -> Generator[None, None, None]:
-        if statement.planned_bytes <= LARGE_BYTES:
-            yield
-            return
+    def _lane(self, label: str) -> Generator[None, None, None]:
         if not self._large.acquire(timeout=self.limits.timeout_seconds):
             raise EngineBusyError(
                 f"Other large queries ran for {self.limits.timeout_seconds:g} s: the {label} query was not started. "
@@ -212,6 +198,9 @@ class Engine:
             yield
         finally:
             self._large.release()
+
+    def _start(self, connection: duckdb.DuckDBPyConnection) -> _Lease:
+        return _Lease(connection, time.monotonic() + self.limits.timeout_seconds)
 
     @contextmanager
     def _lease(self, label: str, roots: tuple[str, ...]) -> Generator[_Lease, None, None]:
@@ -256,7 +245,7 @@ class Engine:
         except duckdb.OutOfMemoryException as error:
             raise TooLargeError(
                 f"The {label} query needs more memory than a query may take",
-                expected=f"at most {self.limits.memory_limit}",
+                expected=f"at most {half(self.limits.memory_limit)}",
                 remedy="Ask for a shorter time range or fewer rows",
             ) from error
         except duckdb.Error as error:
@@ -268,15 +257,36 @@ class Engine:
             metrics.QUERY_SCAN_DURATION.labels(label).observe(took)
             tally().scan_seconds += took
 
-    def _open(self, roots: tuple[str, ...]) -> _Database:
+    def _open(self, roots: tuple[str, ...]) -> Database:
         with self._lock:
-            wanted = frozenset(local_path(root) for root in roots)
-            if self._database is not None and wanted <= self._database.roots:
-                return self._database
-            known = self._database.roots if self._database is not None else frozenset[str]()
-            # Queries under way keep the old database until they end; its connections die with it.
-            self._database = _Database(self.limits, wanted | known, Path(self._spill.name), self._store)
-            return self._database
+            self._short = self._with(self._short, roots, self.limits.connections)
+            return self._short
+
+    def _open_long(self, roots: tuple[str, ...]) -> Database:
+        def open_here() -> Database:
+            with self._lock:
+                self._long = self._with(self._long, roots, 0)
+                return self._long
+
+        with self._lock:
+            known = self._long
+        if known is not None and known.reads(roots):
+            return known
+        # DuckDB's threads have the priority of the one that opened it.
+        return self.background.run(open_here)
+
+    def _with(self, database: Database | None, roots: tuple[str, ...], connections: int) -> Database:
+        if database is not None and database.reads(roots):
+            return database
+        # Queries under way keep the old database until they end; its connections die with it.
+        known = frozenset[str]() if database is None else database.roots
+        limits = replace(self.limits, connections=connections)
+        return Database(limits, known.union(map(local_path, roots)), Path(self._spill.name), self._store)
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, statement: Statement) -> pa.Table:
+    with _reading(connection, statement):
+        return connection.execute(statement.sql, dict(statement.params)).to_arrow_table()
 
 
 @contextmanager
@@ -290,48 +300,3 @@ def _reading(connection: duckdb.DuckDBPyConnection, statement: Statement) -> Gen
     finally:
         for name in tails:
             connection.unregister(name)
-
-
-class _Database:
-    """One DuckDB instance, locked down to its roots, and its idle connections."""
-
-    def __init__(self, limits: Limits, roots: frozenset[str], spill: Path, store: Mapping[str, str]) -> None:
-        self.roots = roots
-        self.idle: queue.LifoQueue[duckdb.DuckDBPyConnection] = queue.LifoQueue()
-        root = duckdb.connect(
-            ":memory:",
-            config={
-                **_LOCKED,
-                "threads": limits.threads,
-                "memory_limit": limits.memory_limit,
-                "temp_directory": str(spill),
-            },
-        )
-        if any(is_remote(path) for path in roots):
-            attach_object_store(root, store)
-        root.execute("SET GLOBAL TimeZone = 'UTC'")
-        # Footers of data files never change: reading each once is most of a small query's time.
-        root.execute("SET GLOBAL parquet_metadata_cache = true")
-        root.execute("SET allowed_directories = $roots", {"roots": sorted(roots)})
-        root.execute("SET enable_external_access = false")
-        root.execute("SET lock_configuration = true")
-        self._root = root
-        self._all = [root.cursor() for _ in range(limits.connections)]
-        for connection in self._all:
-            self.idle.put(connection)
-
-    @contextmanager
-    def dedicated(self) -> Generator[duckdb.DuckDBPyConnection, None, None]:
-        """A connection outside the pool, closed at the end."""
-        connection = self._root.cursor()
-        try:
-            yield connection
-        finally:
-            connection.close()
-
-    def close(self) -> None:
-        """Stop what runs, close everything."""
-        for connection in self._all:
-            connection.interrupt()
-            connection.close()
-        self._root.close()

@@ -24,6 +24,7 @@ from k2.query import audits, changes, paging, pinning, replay, sql
 from k2.query.asof import Asof, asof_of
 from k2.query.asof_requests import AsofQuery
 from k2.query.audits import Audited
+from k2.query.background import Background
 from k2.query.bar_requests import BarsQuery
 from k2.query.bars import Bars, bars_of
 from k2.query.cursor import Cursor, ReplayQuery
@@ -68,6 +69,11 @@ class Questions:
         self._planner = planner
         self._engine = engine
         self._directory = directory or SymbolDirectory(engine)
+
+    @property
+    def background(self) -> Background:
+        """Where long answers are to be made."""
+        return self._engine.background
 
     def seen_by(self, sight: Sight) -> Questions:
         """The same questions asked by one who may see no more than `sight`."""
