@@ -17,7 +17,8 @@ from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.service import KEY, serving
 from k2_testing.ticks import append_ticks, at
 
-from k2.api.client import Local, Remote
+from k2.client.local import Local
+from k2.client.remote import Remote
 from k2.model.errors import UserError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
@@ -258,7 +259,9 @@ def test_the_examples_of_the_manual_are_answered(client):
 
 def test_remote_and_local_clients_give_the_same(client, tmp_path):
     def send(request):
-        reply = client.request(request.method, str(request.url.raw_path.decode()), headers={"X-API-Key": KEY})
+        headers = {"Content-Type": "application/json", "X-API-Key": KEY}
+        path = request.url.raw_path.decode()
+        reply = client.request(request.method, path, headers=headers, content=request.content)
         return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
 
     settings = Settings(
@@ -267,13 +270,13 @@ def test_remote_and_local_clients_give_the_same(client, tmp_path):
     asked = {"date": "2014-03-10", "interval": "1h", "session": "regular", "empty": "carry", "exchange": None}
     joined = {"symbol": "BHP", "fields": "price,inferred_side", "lookback": "1h", "limit": 3}
     with Remote(settings, transport=httpx.MockTransport(send)) as remote, Local(settings) as local:
-        for ask in (lambda each: each.bars("BHP", asked), lambda each: each.asof(joined)):
+        for ask in (lambda each: each.bars(("BHP",), asked), lambda each: each.asof(joined)):
             there, here = ask(remote), ask(local)
-            assert there.rows == here.rows
-            assert there.rows.num_rows
+            assert there.arrow() == here.arrow()
+            assert there.arrow().num_rows
             for name, value in there.envelope.items():
                 assert here.envelope[name] == value
         assert remote.summary("BHP", "2014-03-10", {"session": "regular"})["high"] == "13.00000000"
         assert local.summary("BHP", "2014-03-10", {"session": "regular"})["high"] == "13.00000000"
         with pytest.raises(UserError, match="interval cannot be used"):
-            local.bars("BHP", {"interval": "2m"})
+            local.bars(("BHP",), {"interval": "2m"})

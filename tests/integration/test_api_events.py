@@ -18,7 +18,8 @@ from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.service import problem, serving
 from k2_testing.ticks import append_ticks, at
 
-from k2.api.client import Local, Remote
+from k2.client.local import Local
+from k2.client.remote import Remote
 from k2.model.errors import UserError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
@@ -347,7 +348,9 @@ def test_both_clients_mean_the_same_by_their_parameters(large, lake, client, tmp
     append_ticks(lake, ticks(3, symbol="RIO"))
 
     def send(request):
-        reply = client.request(request.method, request.url.raw_path.decode())
+        headers = {"Content-Type": "application/json"}
+        path = request.url.raw_path.decode()
+        reply = client.request(request.method, path, headers=headers, content=request.content)
         return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
 
     settings = Settings(catalog_properties=catalog_properties(tmp_path), data_dir=tmp_path, api_url="http://k2")
@@ -360,11 +363,11 @@ def test_both_clients_mean_the_same_by_their_parameters(large, lake, client, tmp
             {"symbol": "RIO"},
         ):
             there, here = (each.events(DataType.TRADES, params) for each in (remote, local))
-            assert there.rows == here.rows
+            assert there.arrow() == here.arrow()
             names = ("count", "more", "snapshot_id", "complete_until")
             assert [there.envelope[name] for name in names] == [here.envelope[name] for name in names]
             assert here.envelope["more"] == (params.get("limit", 1000) < 50_000 and "RIO" not in params.values())
-        for wrong in ({"symbol": "BHP", "limt": 1}, {"limit": 1}, {"symbol": "BHP", "pin": "none"}):
+        for wrong in ({"symbol": "BHP", "limt": 1}, {"symbol": "BHP", "limit": 0}, {"symbol": "BHP", "pin": "none"}):
             for each in (remote, local):
                 with pytest.raises(UserError):
                     each.events(DataType.TRADES, wrong)

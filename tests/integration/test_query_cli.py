@@ -64,7 +64,7 @@ def test_a_replay_streams_lines_and_reports_on_stderr(env):
     done = run(env, "replay", "trades", "--symbol", "BHP", "-o", "json")
     assert [json.loads(line)["trade_id"] for line in done.stdout.splitlines()] == ["T0", "T1", "T2"]
     assert done.stderr.startswith("3 events in ")
-    assert run(env, "replay", "trades").stdout.splitlines()[0].startswith("message_id,trade_id,")
+    assert run(env, "replay", "trades").stdout.splitlines()[0].startswith("type,message_id,trade_id,")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +18,7 @@ from k2.model.settings import settings
 from k2.model.topics import DataType
 
 if TYPE_CHECKING:
-    from k2.api.client import Local, Remote
+    from k2.client.protocol import Client
 
 _USER_ERROR, _WORLD_ERROR, _INTERRUPTED = 2, 1, 130
 _TABLE_COLUMNS = {
@@ -204,45 +203,31 @@ def replay(
     output: Annotated[Lines, typer.Option("--output", "-o", help="csv, or json (one object a line).")] = Lines.CSV,
 ) -> None:
     """All events in event order, as a stream: memory does not grow with their number. Reads the catalog itself."""
-    from k2.api.client import Local
-
-    params = {"symbol": symbol, "exchange": exchange, "start": start, "end": end, "snapshot": snapshot, "as_of": as_of}
-    if merged or cursor is not None or speed is not None or rate is not None:
-        _play([DataType.QUOTES, DataType.TRADES] if merged else [table], params, speed, rate, cursor, output)
-        return
+    asked: dict[str, Any] = {
+        "tables": [DataType.QUOTES, DataType.TRADES] if merged else [table],
+        "symbols": [] if symbol is None else [symbol],
+        "exchange": exchange,
+        "start": start,
+        "end": end,
+        "snapshots": None if snapshot is None else {table: snapshot},
+        "as_of": as_of,
+        "speed": speed,
+        "rate": rate,
+    }
+    if cursor is not None:
+        asked = {"cursor": cursor, "speed": speed, "rate": rate}
     started, rows = time.monotonic(), 0
-    with Local(settings()) as client:
-        for batch in client.replay(table, params):
-            _write_batch(batch, output, header=rows == 0)
-            rows += batch.num_rows
-    seconds = max(time.monotonic() - started, 1e-9)
-    _say(f"{rows:,} events in {seconds:.1f} s ({rows / seconds:,.0f} a second)")
+    from k2.client.local import Local
 
-
-def _play(
-    data_types: list[DataType],
-    params: dict[str, Any],
-    speed: float | None,
-    rate: float | None,
-    cursor: str | None,
-    output: Lines,
-) -> None:
-    """Print events when they are due; in the end, however it comes, say where another replay goes on."""
-    from k2.api.client import Local
-    from k2.query.pace import Pace
-
-    rows = 0
-    with Local(settings()) as client:
-        player = client.play(data_types, params, Pace(speed, rate), cursor)
+    with Local(settings()) as client, client.replay(asked) as playback:
         try:
-            while not player.ended:
-                batch = player.take(1.0, 65_536)
-                if batch is not None:
-                    _write_batch(batch.rows, output, header=rows == 0)
-                    rows += batch.rows.num_rows
+            for batch in playback:
+                _write_batch(batch, output, header=rows == 0)
+                rows += batch.num_rows
         finally:
-            player.close()
-            _say(f"{rows:,} events; to go on after the last: --cursor {player.cursor.encode()}")
+            seconds = max(time.monotonic() - started, 1e-9)
+            _say(f"{rows:,} events in {seconds:.1f} s ({rows / seconds:,.0f} a second)")
+            _say(f"to go on after the last: --cursor {playback.cursor}")
 
 
 def main() -> None:
@@ -259,13 +244,17 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
 
 
-def _client(local: bool, url: str | None) -> AbstractContextManager[Local | Remote]:
-    from k2.api.client import Local, Remote
-
+def _client(local: bool, url: str | None) -> Client:
     found = settings()
     if local and url:
         raise UserError("Both --local and --url are given", expected="one of them")
-    return Local(found) if local else Remote(found.model_copy(update={"api_url": url}) if url else found)
+    if local:
+        from k2.client.local import Local
+
+        return Local(found)
+    from k2.client.remote import Remote
+
+    return Remote(found.model_copy(update={"api_url": url}) if url else found)
 
 
 def _events(data_type: DataType, params: dict[str, Any], output: Output, local: bool, url: str | None) -> None:
@@ -274,19 +263,20 @@ def _events(data_type: DataType, params: dict[str, Any], output: Output, local: 
 
     with _client(local, url) as client:
         found = client.events(data_type, params)
+        rows = found.arrow()
     if output is Output.TABLE:
-        names = [name for name in _TABLE_COLUMNS[data_type] if name in found.rows.column_names]
-        columns = [plain_text(found.rows[name].combine_chunks()).to_pylist() for name in names]
-        _print_table(names, zip(*columns, strict=True), decimals=_decimal_columns(found.rows, names))
+        names = [name for name in _TABLE_COLUMNS[data_type] if name in rows.column_names]
+        columns = [plain_text(rows[name].combine_chunks()).to_pylist() for name in names]
+        _print_table(names, zip(*columns, strict=True), decimals=_decimal_columns(rows, names))
     else:
-        for piece in encode(found.rows, Format(output.value), found.envelope):
+        for piece in encode(rows, Format(output.value), found.envelope):
             _write(piece)
         if output is Output.JSON:
             _write(b"\n")
     if found.envelope.get("note"):
         _say(str(found.envelope["note"]))
     elif found.envelope["more"]:
-        _say(f"the first {found.rows.num_rows:,} only: there are more (--limit)")
+        _say(f"the first {rows.num_rows:,} only: there are more (--limit)")
 
 
 def _records(

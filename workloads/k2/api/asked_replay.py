@@ -40,6 +40,9 @@ class ReplayAsked(Params):
     end: str | StrictInt | None = Field(
         default=None, description=f"First instant no more. {TIME}", examples=["2014-03-10T06:00:00Z"]
     )
+    snapshots: dict[DataType, str] = Field(
+        default_factory=dict, description="Snapshots by table, where they are not the current ones."
+    )
     as_of: str | StrictInt | None = Field(default=None, description=f"As was known at this time. {TIME}")
     pin: str | None = Field(default=None, description="From the snapshots that this pin fixes.")
     hybrid: bool | None = Field(default=None, description="Whether with what the topics hold beyond the tables.")
@@ -57,22 +60,27 @@ class ReplayAsked(Params):
                 )
             return questions.replay_from(Cursor.decode(self.cursor))
         as_of = None if self.as_of is None else str(self.as_of)
-        at = At.parse(None, as_of, self.pin, self.hybrid)
-        if follow and (at.is_past or self.end is not None):
-            raise UserError("follow goes on with what comes in", found="as_of, pin or end", expected="none of them")
+        strangers = sorted(self.snapshots.keys() - set(self.tables))
+        if strangers:
+            raise UserError("snapshots is of other tables", found=", ".join(strangers), expected=", ".join(self.tables))
+        at = {each: At.parse(self.snapshots.get(each), as_of, self.pin, self.hybrid) for each in self.tables}
+        if follow and (self.end is not None or any(each.is_past for each in at.values())):
+            raise UserError(
+                "follow goes on with what comes in", found="snapshots, as_of, pin or end", expected="none of them"
+            )
         start, end = (None if each is None else str(each) for each in (self.start, self.end))
         query = ReplayQuery(
             tuple(dict.fromkeys(self.tables)),
             tuple(dict.fromkeys(check_symbol(symbol) for symbol in self.symbols)),
             exchange_code(self.exchange),
             Window.parse(start, end),
-            dict.fromkeys(self.tables, at),
+            at,
             follow,
         )
         return questions.replay_merged(query)
 
 
-_FIXED = {"tables", "symbols", "exchange", "start", "end", "as_of", "pin", "hybrid", "follow"}
+_FIXED = {"tables", "symbols", "exchange", "start", "end", "snapshots", "as_of", "pin", "hybrid", "follow"}
 
 
 class ReplayBody(ReplayAsked):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from k2.lake.audit import Audit, PartitionAudit
 from k2.query.audits import Audited
+
+
+def all_audited(found: Sequence[Audited]) -> dict[str, Any]:
+    """The audits of several tables."""
+    return {"ok": all(each.ok for each in found), "tables": [audited(each) for each in found]}
 
 
 def audited(found: Audited) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The command line prints the same objects. Pure.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -114,6 +115,11 @@ def pin(found: Pin) -> dict[str, Any]:
             for held in found.tables
         },
     }
+
+
+def pins(found: Iterable[Pin]) -> dict[str, Any]:
+    """All pins."""
+    return {"data": [pin(each) for each in found]}
 
 
 def _snapshot(found: SnapshotInfo, state: TableState) -> dict[str, Any]:

@@ -9,13 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from k2.api.formats import Format
 from k2.model.exchanges import Session
 from k2.model.topics import DataType
-from k2.query.requests import CURRENT, DEFAULT_LIMIT, MOST_SYMBOLS, At
+from k2.query.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At
 
 EventTable = Literal[DataType.TRADES, DataType.QUOTES]
 """The tables that hold events of symbols."""
-
-MOST_ROWS = 1_000_000_000
-"""Rows of one streamed answer; a JSON object holds fewer (`max_rows`)."""
 
 _LIMIT = "Most rows. More than the service's max_rows only in NDJSON, CSV, Parquet or as an Arrow stream."
 _FIELDS = "Columns of the answer, in this order; default: all of the event."
@@ -175,6 +172,12 @@ class PinBody(Params):
         description="After so long the pin lapses: 1 minute to 30 days.",
         examples=[600],
     )
+
+    @property
+    def at(self) -> dict[DataType, At]:
+        """Which snapshot of each table."""
+        as_of = None if self.as_of is None else str(self.as_of)
+        return {table: At.parse(self.snapshots.get(table), as_of, None, hybrid=False) for table in self.tables}
 
 
 class SummaryParams(LiveParams):

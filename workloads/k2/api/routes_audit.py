@@ -30,5 +30,4 @@ def audit(service: Asked, params: Annotated[AuditParams, Query()]) -> JSONRespon
 
     Reads three columns of the whole table once per snapshot: seconds for millions of rows. One at a time.
     """
-    found = service.questions.audits(params.table)
-    return JSONResponse({"ok": all(each.ok for each in found), "tables": [audits.audited(each) for each in found]})
+    return JSONResponse(audits.all_audited(service.questions.audits(params.table)))

@@ -13,7 +13,6 @@ from k2.api.answers import events
 from k2.api.asking import Asked
 from k2.api.params import DiffParams, PinBody
 from k2.api.selection import of_diff
-from k2.query.requests import At
 
 router = APIRouter(prefix="/v1", tags=["time travel"])
 
@@ -27,16 +26,14 @@ def diff(request: Request, service: Asked, params: Annotated[DiffParams, Query()
 @router.post("/pins", status_code=201, summary="Fix the snapshots of several tables")
 def make_pin(service: Asked, body: Annotated[PinBody, Body()]) -> Response:
     """One token for the snapshots of several tables: any question takes it as `pin`, and they are kept until it lapses."""
-    as_of = None if body.as_of is None else str(body.as_of)
-    at = {table: At.parse(body.snapshots.get(table), as_of, None, hybrid=False) for table in body.tables}
-    pin = service.questions.make_pin(body.tables, at, timedelta(seconds=body.ttl_seconds))
+    pin = service.questions.make_pin(body.tables, body.at, timedelta(seconds=body.ttl_seconds))
     return JSONResponse(bodies.pin(pin), 201, {"Location": f"/v1/pins/{pin.id}"})
 
 
 @router.get("/pins", summary="Pins that have not lapsed, the first to lapse first")
 def pins(service: Asked) -> Response:
     """Whoever made them."""
-    return JSONResponse({"data": [bodies.pin(pin) for pin in service.questions.pins()]})
+    return JSONResponse(bodies.pins(service.questions.pins()))
 
 
 @router.delete("/pins/{pin}", status_code=204, summary="Let go of a pin")

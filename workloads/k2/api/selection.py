@@ -54,12 +54,16 @@ def of_diff(params: DiffParams, tokens: PageTokens) -> Selection:
     """What a table got between two snapshots. Raises as `of_params` does."""
     if params.from_ is None and params.page_token is None:
         raise _missing("from")
-    symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
-    asked = _query(params.table, symbols, _listed(params.fields), params, params.at)
-    found = _resumed(asked, params, params.model_fields_set, tokens)
+    found = _resumed(diff_asked_for(params), params, params.model_fields_set, tokens)
     if found.query.since is None:
         raise UserError("page_token is of another question", expected="one of /v1/snapshots/diff")
     return found
+
+
+def diff_asked_for(params: DiffParams) -> EventsQuery:
+    """What the parameters alone ask for; a `UserError` when one of them cannot be used."""
+    symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
+    return _query(params.table, symbols, _listed(params.fields), params, params.at)
 
 
 def of_body(data_type: DataType, body: QueryBody | SnapshotBody, tokens: PageTokens, at: At | None = None) -> Selection:

@@ -26,6 +26,7 @@ from k2.api.asked_replay import StreamCommand, StreamStart
 from k2.api.asking import Service, known_key, service_of, take_turn
 from k2.api.problems import UnauthorizedError
 from k2.api.texts import json_rows
+from k2.api.wire import BAD_MESSAGE, CURSOR, NORMAL, SUBPROTOCOL, TOO_MANY, TOO_SLOW
 from k2.model.errors import K2Error, UserError
 from k2.obs.logging import get_logger
 from k2.obs.tally import count_rows
@@ -35,13 +36,6 @@ from k2.query.requests import iso, parse_time
 from k2.query.stream import ReplayBatch
 
 _log = get_logger(__name__)
-
-SUBPROTOCOL = "k2.v1"
-NORMAL, BAD_MESSAGE, UNAUTHORIZED, TOO_SLOW, TOO_MANY, FAILED = 1000, 4400, 4401, 4408, 4429, 4500
-"""Close codes. 44xx and 45xx are the HTTP statuses of the same errors, with a 4 before their last two digits."""
-
-CURSOR = b"k2.cursor"
-"""Key of the schema's metadata under which an Arrow frame says where to go on after it."""
 
 _HELLO_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 10.0
@@ -128,10 +122,11 @@ async def _play(talk: _Talk, questions: Questions) -> None:
     snapshots = {each.value: None if found is None else str(found) for each, found in replay.start.snapshots.items()}
     await talk.say({"type": "started", "snapshots": snapshots, "cursor": replay.start.encode()})
     frames: asyncio.Queue[_Frame | None] = asyncio.Queue(_FRAMES_AHEAD)
+    place = _Place(replay.start.encode())
     tasks = [
         asyncio.create_task(_make(talk, player, asked, frames)),
-        asyncio.create_task(_send(talk, player, frames)),
-        asyncio.create_task(_obey(talk, player)),
+        asyncio.create_task(_send(talk, player, frames, place)),
+        asyncio.create_task(_obey(talk, player, place)),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -155,11 +150,19 @@ class _Frame:
     turn: int
     content: bytes | str
     rows: int
+    cursor: str
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where to go on after the last frame that was sent. The player is ahead of it by the frames that were not."""
+
+    cursor: str
 
 
 async def _make(talk: _Talk, player: Player, asked: StreamStart, frames: asyncio.Queue[_Frame | None]) -> None:
     """Take what is due and make frames of it, a frame or two ahead of the sending."""
-    encode: Callable[[ReplayBatch], bytes | str] = _arrow if asked.format == "arrow" else _json
+    encode: Callable[[ReplayBatch, str], bytes | str] = _arrow if asked.format == "arrow" else _json
     most = asked.batch_rows or _FRAME_ROWS[asked.format]
 
     def take() -> _Frame | None:
@@ -167,7 +170,8 @@ async def _make(talk: _Talk, player: Player, asked: StreamStart, frames: asyncio
         if batch is None:
             return None
         count_rows("replay", batch.rows.num_rows)
-        return _Frame(batch.turn, encode(batch), batch.rows.num_rows)
+        cursor = batch.cursor.encode()
+        return _Frame(batch.turn, encode(batch, cursor), batch.rows.num_rows, cursor)
 
     while not player.ended:
         made = await talk.in_thread(take)
@@ -176,7 +180,7 @@ async def _make(talk: _Talk, player: Player, asked: StreamStart, frames: asyncio
     await frames.put(None)
 
 
-async def _send(talk: _Talk, player: Player, frames: asyncio.Queue[_Frame | None]) -> None:
+async def _send(talk: _Talk, player: Player, frames: asyncio.Queue[_Frame | None], place: _Place) -> None:
     """Send the frames, and a heartbeat where there is none for a while."""
     rows = 0
     while True:
@@ -185,7 +189,7 @@ async def _send(talk: _Talk, player: Player, frames: asyncio.Queue[_Frame | None
                 frame = await frames.get()
         except TimeoutError:
             now = iso(time.time_ns() // 1000)
-            await talk.say({"type": "heartbeat", "time": now, "cursor": player.cursor.encode(), "rows": rows})
+            await talk.say({"type": "heartbeat", "time": now, "cursor": place.cursor, "rows": rows})
             continue
         if frame is None:
             await talk.say({"type": "end", "rows": rows, "cursor": player.cursor.encode()})
@@ -194,9 +198,11 @@ async def _send(talk: _Talk, player: Player, frames: asyncio.Queue[_Frame | None
         if frame.turn == player.turn:
             await talk.send(frame.content)
             rows += frame.rows
+            if frame.turn == player.turn:  # else it was sought elsewhere meanwhile
+                place.cursor = frame.cursor
 
 
-async def _obey(talk: _Talk, player: Player) -> None:
+async def _obey(talk: _Talk, player: Player, place: _Place) -> None:
     """Do what the client says, until it leaves or says stop."""
     while True:
         command = _parsed(StreamCommand, await talk.receive(None))
@@ -211,8 +217,9 @@ async def _obey(talk: _Talk, player: Player) -> None:
             if command.time is None:
                 raise UserError("seek has no time", expected='{"type": "seek", "time": …}')
             player.seek(parse_time(str(command.time), "time"))
+            place.cursor = player.cursor.encode()
         else:
-            await talk.say(answer | {"cursor": player.cursor.encode()})
+            await talk.say(answer | {"cursor": place.cursor})
             await talk.end(NORMAL, "stopped as asked")
             return
         await talk.say(answer)
@@ -304,13 +311,13 @@ def _described(error: K2Error) -> tuple[int, dict[str, Any]]:
     return answer.status_code, {"problem": said.pop("type"), **said}
 
 
-def _json(batch: ReplayBatch) -> str:
+def _json(batch: ReplayBatch, cursor: str) -> str:
     rows = str(json_rows(batch.rows, ",")[:-1], "utf-8")
-    return f'{{"type":"batch","count":{batch.rows.num_rows},"cursor":"{batch.cursor.encode()}","rows":[{rows}]}}'
+    return f'{{"type":"batch","count":{batch.rows.num_rows},"cursor":"{cursor}","rows":[{rows}]}}'
 
 
-def _arrow(batch: ReplayBatch) -> bytes:
-    schema = batch.rows.schema.with_metadata({CURSOR: batch.cursor.encode().encode()})
+def _arrow(batch: ReplayBatch, cursor: str) -> bytes:
+    schema = batch.rows.schema.with_metadata({CURSOR: cursor})
     sink = pa.BufferOutputStream()
     with pa_ipc.new_stream(sink, schema) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays(batch.rows.columns, schema=schema))

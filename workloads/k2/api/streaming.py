@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -17,12 +17,10 @@ import pyarrow.parquet as pq
 
 from k2.api.formats import Format, encode
 from k2.api.texts import json_rows
+from k2.api.wire import metadata_of
 
 Ending = Callable[[], dict[str, Any]]
 """What stands beside the rows, asked for when all of them are sent."""
-
-METADATA = "k2."
-"""Prefix of the envelope's members in the metadata of Arrow and Parquet."""
 
 _ROW_GROUP = 131_072
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -70,7 +68,7 @@ def _last_batch(schema: pa.Schema, envelope: dict[str, Any]) -> bytes:
     sink = io.BytesIO()
     empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
     with pa_ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(empty, custom_metadata=_metadata(envelope))
+        writer.write_batch(empty, custom_metadata=metadata_of(envelope))
         tail = sink.tell()
     return sink.getvalue()[schema.serialize().size : tail]
 
@@ -81,7 +79,7 @@ def _parquet(schema: pa.Schema, batches: Iterator[pa.RecordBatch], ending: Endin
         for group in _groups(batches):
             writer.write_table(group)
             yield sink.drain()
-        writer.add_key_value_metadata(_metadata(ending()))
+        writer.add_key_value_metadata(metadata_of(ending()))
     yield sink.drain()
 
 
@@ -122,27 +120,6 @@ class _Drained(io.RawIOBase):
         taken = b"".join(self._pieces)
         self._pieces.clear()
         return taken
-
-
-def ending_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
-    """The envelope's members that a batch's metadata hold (see `METADATA`)."""
-    said = {name.decode(): value.decode() for name, value in (metadata or {}).items()}
-    found = {name.removeprefix(METADATA): text for name, text in said.items() if name.startswith(METADATA)}
-    return {name: _parsed(text) for name, text in found.items()}
-
-
-def _parsed(text: str) -> Any:
-    """Texts are written as they are, all else as JSON; an id of digits is a text."""
-    if text.isdigit() or not text:
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _metadata(envelope: dict[str, Any]) -> dict[str, str]:
-    return {METADATA + name: value if isinstance(value, str) else json.dumps(value) for name, value in envelope.items()}
 
 
 _ENCODERS: dict[Format, Callable[[pa.Schema, Iterator[pa.RecordBatch], Ending], Iterator[bytes | memoryview]]] = {

@@ -11,6 +11,8 @@ from k2.model.exchanges import Session
 from k2.model.topics import DataType
 
 DEFAULT_LIMIT = 1_000
+MOST_ROWS = 1_000_000_000
+"""Rows of one streamed answer; a JSON object holds fewer (`max_rows`)."""
 MOST_SYMBOLS = 500
 """Symbols of one question: more of them would make its page tokens too long for a URL."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

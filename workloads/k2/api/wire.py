@@ -1,0 +1,43 @@
+"""What both ends of a connection know: how an Arrow or Parquet answer says what stands beside its rows, and how a stream does.
+
+Pure, and without the service: clients import it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+METADATA = "k2."
+"""Prefix of the envelope's members in the metadata of Arrow and Parquet."""
+
+SUBPROTOCOL = "k2.v1"
+"""Of the WebSocket /v1/stream."""
+
+CURSOR = b"k2.cursor"
+"""Key of the schema's metadata under which an Arrow frame of a stream says where to go on after it."""
+
+NORMAL, BAD_MESSAGE, UNAUTHORIZED, TOO_SLOW, TOO_MANY, FAILED = 1000, 4400, 4401, 4408, 4429, 4500
+"""Close codes of a stream. 44xx and 45xx are the HTTP statuses of the same errors, with a 4 before their last two digits."""
+
+
+def metadata_of(envelope: Mapping[str, Any]) -> dict[str, str]:
+    """The envelope's members as metadata: texts as they are, all else as JSON."""
+    return {METADATA + name: value if isinstance(value, str) else json.dumps(value) for name, value in envelope.items()}
+
+
+def ending_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """The envelope's members that a batch's metadata hold: the inverse of `metadata_of`."""
+    said = {name.decode(): value.decode() for name, value in (metadata or {}).items()}
+    return {name.removeprefix(METADATA): _parsed(text) for name, text in said.items() if name.startswith(METADATA)}
+
+
+def _parsed(text: str) -> Any:
+    """Texts are written as they are, all else as JSON; an id of digits is a text."""
+    if text.isdigit() or not text:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

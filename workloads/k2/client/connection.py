@@ -1,0 +1,455 @@
+"""`k2.connect`: the questions as a quant asks them from Python. The same against a running service and against a catalog."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+from pydantic import SecretStr
+
+from k2.client.answer import Answer
+from k2.client.protocol import Client, Playback
+from k2.client.summary import DaySummary
+from k2.model.errors import UserError
+from k2.model.settings import Settings, settings
+from k2.model.topics import DataType
+from k2.query.requests import MOST_ROWS
+
+Time = str | int | date | datetime
+"""ISO 8601 or a datetime (UTC where it has no offset), a date (its midnight, UTC), or nanoseconds since 1970."""
+
+Symbols = str | Sequence[str]
+Events = Literal["trades", "quotes"]
+Tables = Literal["trades", "quotes", "reference_data"]
+Interval = Literal["1m", "5m", "15m", "1h", "1d"]
+Session = Literal["all", "regular"]
+Empty = Literal["skip", "null", "carry"]
+
+# What one answer of a service holds unless it is set up otherwise: it is joined as a whole, not streamed.
+_MOST_JOINED = 1_000_000
+_ARROW_TIME = pa.timestamp("us", "UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Snapshots of several tables that are kept until the pin lapses. A context manager: its end lets go of them.
+
+    Attributes:
+        id: what every question takes as `pin`.
+        until: when it lapses, UTC.
+        snapshots: the snapshot's id by table.
+    """
+
+    id: str
+    until: datetime
+    snapshots: Mapping[str, str]
+    _client: Client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the snapshots: they may be expired from now on."""
+        self._client.delete_pin(self.id)
+
+    @classmethod
+    def read(cls, said: dict[str, Any], client: Client) -> Self:
+        """From the API's object."""
+        held = {table: str(each["snapshot_id"]) for table, each in said["tables"].items()}
+        return cls(said["pin"], datetime.fromisoformat(said["until"]), held, client)
+
+
+class Connection:
+    """Questions about market data. Made by `k2.connect`; close it, or use it as a context manager. Threads may share it.
+
+    Which rows answer is chosen alike everywhere: `snapshot` (an id), `as_of` (as was known at a time) or `pin` (see `pin`);
+    without them the current snapshot, and with `hybrid` also what is in the topics beyond it (a service's default where it
+    knows of Kafka). `exchange` is needed where a symbol is traded on several.
+
+    Every method raises `UserError` (what was found, what was expected, how to mend it) and `WorldError` (nobody answers).
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection, or of the engine."""
+        self._client.__exit__()
+
+    def trades(
+        self,
+        symbols: Symbols = (),
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        exchange: str | None = None,
+        fields: Sequence[str] = (),
+        limit: int | None = None,
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+    ) -> Answer:
+        """Trades of the symbols (none: of all) from `start` to before `end`, oldest first; no `limit`: all of them."""
+        asked = _events(symbols, start, end, exchange, fields, limit)
+        return self._client.events(DataType.TRADES, asked | _at(snapshot, as_of, pin, hybrid))
+
+    def quotes(
+        self,
+        symbols: Symbols = (),
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        exchange: str | None = None,
+        fields: Sequence[str] = (),
+        limit: int | None = None,
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+    ) -> Answer:
+        """Quotes of the symbols (none: of all) from `start` to before `end`, oldest first; no `limit`: all of them."""
+        asked = _events(symbols, start, end, exchange, fields, limit)
+        return self._client.events(DataType.QUOTES, asked | _at(snapshot, as_of, pin, hybrid))
+
+    def bars(
+        self,
+        symbols: Symbols,
+        *,
+        interval: Interval = "1m",
+        date: str | date | None = None,
+        last_date: str | date | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        exchange: str | None = None,
+        session: Session = "all",
+        empty: Empty = "skip",
+        limit: int | None = None,
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+    ) -> Answer:
+        """OHLCV, VWAP and TWAP of each bucket: of trading dates (`date` to `last_date`) or between two instants."""
+        asked = {
+            "interval": interval,
+            "date": _text(date),
+            "last_date": _text(last_date),
+            "start": _text(start),
+            "end": _text(end),
+            "exchange": exchange,
+            "session": session,
+            "empty": empty,
+            "limit": limit,
+        }
+        found = self._client.bars(tuple(_listed(symbols)), asked | _at(snapshot, as_of, pin, hybrid))
+        found.warn = limit is None
+        return found
+
+    def asof(
+        self,
+        symbols: Symbols,
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        exchange: str | None = None,
+        lookback: str | None = None,
+        fields: Sequence[str] = (),
+        limit: int | None = None,
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+    ) -> Answer:
+        """Trades, each with the quote that prevailed: the last strictly before it, not older than `lookback` ("30m", "day").
+
+        With spreads and the side that began each trade (Lee and Ready, 1991).
+        """
+        asked = _events(symbols, start, end, exchange, fields, limit) | {"lookback": lookback}
+        asked["limit"] = _MOST_JOINED if limit is None else limit
+        found = self._client.asof(asked | _at(snapshot, as_of, pin, hybrid))
+        found.warn = limit is None
+        return found
+
+    def summary(
+        self,
+        symbol: str,
+        date: str | date,
+        *,
+        exchange: str | None = None,
+        session: Session = "all",
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+    ) -> DaySummary:
+        """OHLCV and VWAP of a trading date in the exchange's own time zone; an error where there is no trade."""
+        asked = {"exchange": exchange, "session": session} | _at(snapshot, as_of, pin, hybrid)
+        day = _text(date)
+        assert day is not None
+        return DaySummary.read(self._client.summary(symbol, day, asked))
+
+    def symbols(
+        self,
+        table: Events = "trades",
+        *,
+        exchange: str | None = None,
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+    ) -> Answer:
+        """Every symbol of a table with its exchange, number of rows, first and last time."""
+        asked = {"table": table, "exchange": exchange} | _at(snapshot, as_of, pin, None)
+        said = self._client.symbols({name: value for name, value in asked.items() if name != "hybrid"})
+        return _records(said, _SYMBOLS)
+
+    def snapshots(self, table: Tables = "trades", *, limit: int = 100) -> Answer:
+        """Retained snapshots of a table, newest first: what each added, and the totals after it."""
+        said = self._client.snapshots({"table": table, "limit": limit})
+        return _records(said, _SNAPSHOTS)
+
+    def diff(
+        self,
+        table: Events,
+        since: str | int,
+        to: str | int | None = None,
+        *,
+        symbols: Symbols = (),
+        start: Time | None = None,
+        end: Time | None = None,
+        exchange: str | None = None,
+        fields: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> Answer:
+        """Events that a table got between two snapshots (`to`: the current one), whatever compaction did in between."""
+        asked = _events(symbols, start, end, exchange, fields, limit)
+        return self._client.diff(asked | {"table": table, "from": str(since), "to": None if to is None else str(to)})
+
+    def stats(self, *, as_of: Time | None = None) -> dict[str, Any]:
+        """Size and reach of the tables, and how far they have taken their topics: the API's object."""
+        return self._client.stats({"as_of": _text(as_of)})
+
+    def audit(self, table: Tables | None = None) -> dict[str, Any]:
+        """Whether every offset that the tables record is in them once: the API's object; `ok` sums it up."""
+        return self._client.audit({"table": table})
+
+    def pin(
+        self,
+        *,
+        tables: Sequence[Tables] = ("trades", "quotes"),
+        as_of: Time | None = None,
+        snapshots: Mapping[Tables, str | int] | None = None,
+        ttl: timedelta = timedelta(days=1),
+    ) -> Pin:
+        """Fix the snapshots of several tables at one moment, and keep them for `ttl` (1 minute to 30 days)."""
+        body = {
+            "tables": list(tables),
+            "as_of": _text(as_of),
+            "snapshots": {name: str(each) for name, each in (snapshots or {}).items()},
+            "ttl_seconds": round(ttl.total_seconds()),
+        }
+        return Pin.read(self._client.make_pin(body), self._client)
+
+    def pins(self) -> list[Pin]:
+        """Pins that have not lapsed, the first to lapse first; whoever made them."""
+        return [Pin.read(said, self._client) for said in self._client.pins()["data"]]
+
+    def replay(
+        self,
+        symbols: Symbols = (),
+        *,
+        tables: Sequence[Events] = ("quotes", "trades"),
+        start: Time | None = None,
+        end: Time | None = None,
+        exchange: str | None = None,
+        speed: float | None = None,
+        rate: float | None = None,
+        follow: bool = False,
+        batch_rows: int | None = None,
+        snapshots: Mapping[Events, str | int] | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+        cursor: str | None = None,
+    ) -> Playback:
+        """Quotes and trades in one order of events, in batches, each when it is due.
+
+        Args:
+            symbols: any of these; none: all.
+            tables: quotes, trades, or both in one order.
+            start: first instant.
+            end: first instant no more.
+            exchange: only this one.
+            speed: times the events' own pace; neither it nor `rate`: as fast as can be.
+            rate: events a second.
+            follow: go on with what comes in when history is at its end.
+            batch_rows: most rows of a batch.
+            snapshots: answer from these, by table.
+            as_of: answer as was known at this time.
+            pin: answer from what this pin fixes.
+            hybrid: with what is in the topics beyond the tables.
+            cursor: go on where another replay stood (`Playback.cursor`); it says all but speed, rate and batch_rows.
+        """
+        paced = {"speed": speed, "rate": rate, "batch_rows": batch_rows}
+        if cursor is not None:
+            return self._client.replay(paced | {"cursor": cursor})
+        asked = {
+            "symbols": _listed(symbols),
+            "tables": list(tables),
+            "start": _text(start),
+            "end": _text(end),
+            "exchange": exchange,
+            "snapshots": {name: str(each) for name, each in (snapshots or {}).items()} or None,
+            "as_of": _text(as_of),
+            "pin": _pin(pin),
+            "hybrid": hybrid,
+            "follow": follow,
+        }
+        return self._client.replay(asked | paced)
+
+
+def connect(
+    url: str | None = None,
+    *,
+    key: str | None = None,
+    catalog: Mapping[str, str] | None = None,
+    local: bool = False,
+    live: bool = False,
+) -> Connection:
+    """Connect to a query service, or open a catalog in this process. Nothing is asked before the first question.
+
+    What is not given comes from the environment (`K2_API_URL`, `K2_API_KEY`, `K2_CATALOG_PROPERTIES`, …) and from what
+    `k2 up` left in the data directory.
+
+    Args:
+        url: of a service, such as "http://127.0.0.1:8000".
+        key: its API key.
+        catalog: PyIceberg's properties of a catalog that is to be read here, instead of a service.
+        local: read the settings' catalog here.
+        live: of a catalog: answers hold what is in the topics (the settings' Kafka and registry) beyond the tables.
+
+    Raises:
+        UserError: there is neither an address nor a catalog, or both are given.
+    """
+    here = local or live or catalog is not None
+    if here and (url is not None or key is not None):
+        raise UserError("Both a service and a catalog are given", expected="url and key, or catalog, local and live")
+    found = settings()
+    if here:
+        return Connection(_opened(found, catalog, live=live))
+    if url is None and found.api_url is None and found.catalog_properties:
+        return Connection(_opened(found, None, live=False))
+    from k2.client.remote import Remote
+
+    update: dict[str, Any] = {} if url is None else {"api_url": url}
+    return Connection(Remote(found.model_copy(update=update | ({} if key is None else {"api_key": SecretStr(key)}))))
+
+
+def _opened(found: Settings, catalog: Mapping[str, str] | None, *, live: bool) -> Client:
+    try:
+        from k2.client.local import Local
+    except ImportError as error:
+        raise UserError(
+            f"A catalog cannot be read here: {error.name} is not installed",
+            remedy="pip install 'k2-market-data[lake,query]', or connect to a service by its URL",
+        ) from error
+    return Local(
+        found if catalog is None else found.model_copy(update={"catalog_properties": dict(catalog)}), live=live
+    )
+
+
+_SYMBOLS = pa.schema(
+    [
+        ("symbol", pa.string()),
+        ("exchange", pa.string()),
+        ("rows", pa.int64()),
+        ("first_time", _ARROW_TIME),
+        ("last_time", _ARROW_TIME),
+    ]
+)
+_SNAPSHOTS = pa.schema(
+    [
+        ("snapshot_id", pa.string()),
+        ("parent_id", pa.string()),
+        ("time", _ARROW_TIME),
+        ("current", pa.bool_()),
+        ("operation", pa.string()),
+        ("rows_added", pa.int64()),
+        ("files_added", pa.int64()),
+        ("total_rows", pa.int64()),
+        ("total_files", pa.int64()),
+        ("total_bytes", pa.int64()),
+        ("tags", pa.list_(pa.string())),
+        ("k2", pa.string()),
+    ]
+)
+
+
+def _records(said: dict[str, Any], schema: pa.Schema) -> Answer:
+    """Objects of the API as rows; what is nested is JSON text."""
+    rows = [
+        {name: _value(record.get(name), schema.field(name).type) for name in schema.names} for record in said["data"]
+    ]
+    beside = {name: value for name, value in said.items() if name != "data"}
+    table = pa.Table.from_pylist(rows, schema)
+    return Answer(schema, iter(table.to_batches()), beside | {"count": len(rows), "more": False})
+
+
+def _value(value: Any, kind: pa.DataType) -> Any:
+    if value is not None and pa.types.is_timestamp(kind):
+        return datetime.fromisoformat(value)
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _events(
+    symbols: Symbols,
+    start: Time | None,
+    end: Time | None,
+    exchange: str | None,
+    fields: Sequence[str],
+    limit: int | None,
+) -> dict[str, Any]:
+    return {
+        "symbols": _listed(symbols) or None,
+        "start": _text(start),
+        "end": _text(end),
+        "exchange": exchange,
+        "fields": list(fields) or None,
+        "limit": MOST_ROWS if limit is None else limit,
+    }
+
+
+def _at(snapshot: str | int | None, as_of: Time | None, pin: Pin | str | None, hybrid: bool | None) -> dict[str, Any]:
+    return {
+        "snapshot": None if snapshot is None else str(snapshot),
+        "as_of": _text(as_of),
+        "pin": _pin(pin),
+        "hybrid": hybrid,
+    }
+
+
+def _pin(pin: Pin | str | None) -> str | None:
+    return pin.id if isinstance(pin, Pin) else pin
+
+
+def _listed(symbols: Symbols) -> list[str]:
+    return [symbols] if isinstance(symbols, str) else list(symbols)
+
+
+def _text(time: Time | None) -> str | None:
+    if time is None:
+        return None
+    return time.isoformat() if isinstance(time, date) else str(time)

@@ -1,0 +1,207 @@
+"""The questions answered in this process, from the catalog of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+import pyarrow as pa
+from pydantic import BaseModel, ValidationError
+
+from k2.api import audits, bodies
+from k2.api.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
+from k2.api.app import open_questions
+from k2.api.asked_replay import StreamStart
+from k2.api.params import (
+    DiffParams,
+    EventsParams,
+    PinBody,
+    SnapshotsParams,
+    StatsParams,
+    SummaryParams,
+    SymbolsParams,
+)
+from k2.api.params_aggregates import AggregationsBody, AsofParams
+from k2.api.routes_audit import AuditParams
+from k2.api.selection import asked_for, diff_asked_for
+from k2.client.answer import Answer
+from k2.client.protocol import Params
+from k2.model.errors import UserError
+from k2.model.settings import Settings
+from k2.model.topics import DataType
+from k2.model.workload import QueryConfig
+from k2.query.pace import Pace
+from k2.query.player import Player
+from k2.query.requests import At, EventsQuery, SummaryQuery, exchange_code, parse_date, parse_time
+
+_BATCH_ROWS = 65_536
+_TAKE_SECONDS = 1.0
+_LISTS = ("symbols", "fields")
+
+P = TypeVar("P", bound=BaseModel)
+
+
+class Local:
+    """The service's questions without the service. Close it, or use it as a context manager. Threads may share it.
+
+    Args:
+        settings: the catalog's; with `live` also Kafka's and the registry's.
+        live: answers hold what is in the topics beyond the tables, as the service's do.
+    """
+
+    def __init__(self, settings: Settings, *, live: bool = False) -> None:
+        if live:
+            settings.kafka_config()
+            settings.registry_config()
+        self._questions, self._engine = open_questions(QueryConfig(), settings, live=live)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._questions.close()
+        self._engine.close()
+
+    def events(self, data_type: DataType, params: Params) -> Answer:
+        """Trades or quotes, oldest first; without a symbol: of all."""
+        return self._streamed(asked_for(data_type, _checked(EventsParams, _unpaged(params))))
+
+    def diff(self, params: Params) -> Answer:
+        """What a table got between two snapshots."""
+        return self._streamed(diff_asked_for(_checked(DiffParams, _unpaged(params))))
+
+    def bars(self, symbols: tuple[str, ...], params: Params) -> Answer:
+        """OHLCV, VWAP and TWAP of each bucket of time."""
+        given = _checked(AggregationsBody, {**params, "symbols": list(symbols)})
+        query = bars_query(symbols, given, QueryConfig().max_rows)
+        found = self._questions.bars(query)
+        return _whole(found.rows, bars_envelope(found, query))
+
+    def asof(self, params: Params) -> Answer:
+        """Trades with the quotes that prevailed."""
+        found = self._questions.asof(asof_query(_checked(AsofParams, params), QueryConfig().max_rows))
+        return _whole(found.rows, asof_envelope(found))
+
+    def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
+        """OHLCV and VWAP of a trading date."""
+        given = _checked(SummaryParams, params)
+        exchange = exchange_code(given.exchange)
+        query = SummaryQuery(symbol, parse_date(date, "date"), exchange, given.at, given.session)
+        return bodies.summary(self._questions.summary(query))
+
+    def symbols(self, params: Params) -> dict[str, Any]:
+        """Every symbol of a table."""
+        given = _checked(SymbolsParams, params)
+        found = self._questions.symbols(given.table, given.at, exchange_code(given.exchange))
+        return {"data": [bodies.symbol(info) for info in found.symbols], **bodies.provenance(found.provenance)}
+
+    def stats(self, params: Params) -> dict[str, Any]:
+        """Size and reach of the tables."""
+        at = At.parse(None, _checked(StatsParams, params).as_of)
+        return {"tables": [bodies.stats(table) for table in self._questions.all_stats(at)]}
+
+    def snapshots(self, params: Params) -> dict[str, Any]:
+        """Retained snapshots of a table."""
+        given = _checked(SnapshotsParams, params)
+        return bodies.snapshots(self._questions.snapshots(given.table), given.limit)
+
+    def audit(self, params: Params) -> dict[str, Any]:
+        """Whether every offset that a table records is in it once."""
+        return audits.all_audited(self._questions.audits(_checked(AuditParams, params).table))
+
+    def make_pin(self, body: Params) -> dict[str, Any]:
+        """Fix the snapshots of several tables."""
+        given = _checked(PinBody, body)
+        return bodies.pin(self._questions.make_pin(given.tables, given.at, timedelta(seconds=given.ttl_seconds)))
+
+    def pins(self) -> dict[str, Any]:
+        """Pins that have not lapsed."""
+        return bodies.pins(self._questions.pins())
+
+    def delete_pin(self, pin: str) -> None:
+        """Let go of a pin."""
+        self._questions.delete_pin(pin)
+
+    def replay(self, asked: Params) -> LocalPlayback:
+        """Quotes and trades in one order of events, played in this process."""
+        given = _checked(StreamStart, asked)
+        replay = given.replay(self._questions, follow=given.follow)
+        return LocalPlayback(Player(replay, given.pace), given.batch_rows or _BATCH_ROWS)
+
+    def _streamed(self, query: EventsQuery) -> Answer:
+        stream = self._questions.stream(query, batch_rows=_BATCH_ROWS)
+        said = bodies.provenance(stream.provenance) | ({} if stream.note is None else {"note": stream.note})
+        return Answer(stream.schema, stream.batches(), said, lambda: {"count": stream.rows, "more": bool(stream.last)})
+
+
+class LocalPlayback:
+    """A replay that is played in this process; see `Playback`."""
+
+    def __init__(self, player: Player, most_rows: int) -> None:
+        self._player = player
+        self._most_rows = most_rows
+
+    @property
+    def cursor(self) -> str:
+        """Where another replay goes on after the last batch that was taken."""
+        return self._player.cursor.encode()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        while not self._player.ended:
+            batch = self._player.take(_TAKE_SECONDS, self._most_rows)
+            if batch is not None:
+                return batch.rows
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def pause(self) -> None:
+        """Give nothing until `resume`."""
+        self._player.pause()
+
+    def resume(self) -> None:
+        """Go on; the time of the pause does not count."""
+        self._player.resume()
+
+    def seek(self, time: str) -> None:
+        """Go on from another time, in the same snapshots."""
+        self._player.seek(parse_time(time, "time"))
+
+    def change_pace(self, *, speed: float | None = None, rate: float | None = None) -> None:
+        """Go on at another pace from where it stands."""
+        self._player.change_pace(Pace(speed, rate))
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._player.close()
+
+
+def _whole(rows: pa.Table, envelope: dict[str, Any]) -> Answer:
+    return Answer(rows.schema, iter(rows.to_batches()), envelope)
+
+
+def _unpaged(params: Params) -> Params:
+    if params.get("page_token") is not None:
+        raise UserError("page_token is of a query service", expected="start, at the time of the last row")
+    return params
+
+
+def _checked(model: type[P], params: Params) -> P:
+    """The parameters as the service checks them, or a `UserError`; what may be given several times may have commas."""
+    given: dict[str, Any] = {name: value for name, value in params.items() if value is not None}
+    listed: Mapping[str, list[str]] = {name: [given[name]] for name in _LISTS if isinstance(given.get(name), str)}
+    try:
+        return model.model_validate({**given, **listed})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"{'.'.join(map(str, first['loc']))} cannot be used", found=first["input"], expected=first["msg"]
+        ) from None

@@ -1,0 +1,221 @@
+"""The questions asked of a running service. Needs neither a catalog nor an engine here: HTTP, WebSocket and Arrow."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, Self
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.ipc as pa_ipc
+
+from k2.api.wire import ending_of
+from k2.client.answer import Answer
+from k2.client.protocol import Params
+from k2.client.remote_replay import RemotePlayback
+from k2.model.errors import K2Error, UserError, WorldError
+from k2.model.settings import Settings
+from k2.model.topics import DataType
+from k2.query.requests import check_symbol, parse_date
+
+try:
+    import httpx
+except ImportError as _missing:
+    raise UserError(
+        "The client of the query service is not installed", remedy="pip install 'k2-market-data[client]'"
+    ) from _missing
+
+_TIMEOUT_SECONDS = 120.0
+_PIECE_BYTES = 1 << 20
+
+
+class Remote:
+    """A client of the service at `settings.api_url`. Close it, or use it as a context manager. Threads may share it."""
+
+    def __init__(self, settings: Settings, *, transport: httpx.BaseTransport | None = None) -> None:
+        if not settings.api_url:
+            raise UserError(
+                "The query service's address is not known",
+                expected="--url, K2_API_URL, or platform.yaml",
+                remedy="Start a platform with `k2 up`, or ask the catalog itself with --local",
+            )
+        self._url = settings.api_url.rstrip("/")
+        self._key = settings.api_key.get_secret_value() if settings.api_key else None
+        headers = {"X-API-Key": self._key} if self._key else {}
+        try:
+            self._http = httpx.Client(
+                base_url=self._url, headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise UserError("Not an address", found=self._url, expected=f"http://host:port ({error})") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def events(self, data_type: DataType, params: Params) -> Answer:
+        """Trades or quotes, oldest first; without a symbol: of all."""
+        if params.get("symbol") is None and not params.get("symbols"):
+            return self._rows(self._post(f"/v1/{data_type.value}/query", {**params, "format": "arrow"}))
+        return self._rows(self._get(f"/v1/{data_type.value}", {**params, "format": "arrow"}))
+
+    def diff(self, params: Params) -> Answer:
+        """What a table got between two snapshots."""
+        return self._rows(self._get("/v1/snapshots/diff", {**params, "format": "arrow"}))
+
+    def bars(self, symbols: tuple[str, ...], params: Params) -> Answer:
+        """OHLCV, VWAP and TWAP of each bucket of time."""
+        body = {**params, "symbols": [check_symbol(symbol) for symbol in symbols], "format": "arrow"}
+        return self._rows(self._post("/v1/aggregations", body))
+
+    def asof(self, params: Params) -> Answer:
+        """Trades with the quotes that prevailed."""
+        return self._rows(self._get("/v1/asof", {**params, "format": "arrow"}))
+
+    def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
+        """OHLCV and VWAP of a trading date."""
+        path = f"/v1/summary/{quote(check_symbol(symbol), safe='')}/{parse_date(date, 'date').isoformat()}"
+        return self._said(self._get(path, params))
+
+    def symbols(self, params: Params) -> dict[str, Any]:
+        """Every symbol of a table."""
+        return self._said(self._get("/v1/symbols", params))
+
+    def stats(self, params: Params) -> dict[str, Any]:
+        """Size and reach of the tables."""
+        return self._said(self._get("/v1/stats", params))
+
+    def snapshots(self, params: Params) -> dict[str, Any]:
+        """Retained snapshots of a table."""
+        return self._said(self._get("/v1/snapshots", params))
+
+    def audit(self, params: Params) -> dict[str, Any]:
+        """Whether every offset that a table records is in it once."""
+        return self._said(self._get("/v1/audit", params))
+
+    def make_pin(self, body: Params) -> dict[str, Any]:
+        """Fix the snapshots of several tables."""
+        return self._said(self._post("/v1/pins", body))
+
+    def pins(self) -> dict[str, Any]:
+        """Pins that have not lapsed."""
+        return self._said(self._get("/v1/pins", {}))
+
+    def delete_pin(self, pin: str) -> None:
+        """Let go of a pin."""
+        self._send(self._http.build_request("DELETE", f"/v1/pins/{quote(pin, safe='')}")).close()
+
+    def replay(self, asked: Params) -> RemotePlayback:
+        """Quotes and trades in one order of events, over the WebSocket /v1/stream."""
+        return RemotePlayback(self._url, self._key, {name: value for name, value in asked.items() if value is not None})
+
+    def _get(self, path: str, params: Params) -> httpx.Response:
+        given = {name: value for name, value in params.items() if value is not None}
+        return self._send(self._http.build_request("GET", path, params=given))
+
+    def _post(self, path: str, body: Params) -> httpx.Response:
+        given = {name: value for name, value in body.items() if value is not None}
+        return self._send(self._http.build_request("POST", path, json=given))
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        """The reply, whose body is to be read and closed."""
+        try:
+            reply = self._http.send(request, stream=True)
+            if reply.is_success:
+                return reply
+            reply.read()
+        except httpx.HTTPError as error:
+            raise WorldError(
+                f"The query service at {self._url} does not answer: {error}. Start it with `k2 up`, or ask the catalog "
+                "itself with --local"
+            ) from error
+        raise _error(reply)
+
+    def _said(self, reply: httpx.Response) -> dict[str, Any]:
+        try:
+            return json.loads(reply.read())
+        except httpx.HTTPError as error:
+            raise self._broken(error) from error
+        except ValueError:
+            raise WorldError(f"What answers at {self._url} is no query service: the answer is not JSON") from None
+        finally:
+            reply.close()
+
+    def _rows(self, reply: httpx.Response) -> Answer:
+        envelope: dict[str, Any] = {
+            "more": reply.headers.get("K2-More") == "true",
+            "snapshot_id": reply.headers.get("K2-Snapshot-Id"),
+            "snapshot_time": reply.headers.get("K2-Snapshot-Time"),
+            "complete_until": reply.headers.get("K2-Complete-Until"),
+            **json.loads(reply.headers.get("K2-Sources", "{}")),
+        }
+        note = reply.headers.get("K2-Note")
+        try:
+            reader = pa_ipc.open_stream(pa.PythonFile(io.BufferedReader(_Body(reply), _PIECE_BYTES), "r"))
+        except httpx.HTTPError as error:
+            reply.close()
+            raise self._broken(error) from error
+        except pa.ArrowInvalid:
+            reply.close()
+            raise WorldError(f"What answers at {self._url} is no query service: the answer is not Arrow") from None
+        ending: dict[str, Any] = {}
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            rows = 0
+            try:
+                while True:
+                    # A long answer knows only at its end whether there was more.
+                    batch, said = reader.read_next_batch_with_custom_metadata()
+                    ending.update(ending_of(said))
+                    rows += batch.num_rows
+                    yield batch
+            except StopIteration:
+                ending["count"] = rows
+            except (httpx.HTTPError, pa.ArrowInvalid, OSError) as error:
+                raise self._broken(error, rows) from error
+
+        return Answer(
+            reader.schema, batches(), envelope | ({"note": note} if note else {}), lambda: ending, close=reply.close
+        )
+
+    def _broken(self, error: Exception, rows: int = 0) -> WorldError:
+        return WorldError(f"The answer of the query service at {self._url} broke off after {rows:,} rows: {error}")
+
+
+class _Body(io.RawIOBase):
+    """The body of a reply as a file, read while it comes."""
+
+    def __init__(self, reply: httpx.Response) -> None:
+        super().__init__()
+        self._pieces = reply.iter_bytes()
+        self._piece = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while not self._piece:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._piece = memoryview(piece)
+        taken = min(len(buffer), len(self._piece))
+        buffer[:taken] = self._piece[:taken]
+        self._piece = self._piece[taken:]
+        return taken
+
+
+def _error(reply: httpx.Response) -> K2Error:
+    try:
+        detail = str(reply.json()["detail"]).rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        detail = f"The query service answered {reply.status_code} {reply.reason_phrase}"
+    if reply.status_code == 401:
+        return UserError(detail, remedy="Set K2_API_KEY; `k2 up` leaves one in the data directory")
+    if reply.is_client_error:
+        return UserError(detail)
+    return WorldError(f"{detail} (correlation id {reply.headers.get('X-Correlation-ID')})")
