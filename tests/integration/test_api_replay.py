@@ -3,10 +3,6 @@
 import hashlib
 import io
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -17,7 +13,8 @@ import pyarrow.ipc
 import pytest
 from fastapi.testclient import TestClient
 from k2_testing.lake import catalog_properties, make_lake
-from k2_testing.sinks import eventually, ready
+from k2_testing.query_process import query_process
+from k2_testing.sinks import eventually
 from k2_testing.ticks import append_ticks, at
 from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
@@ -260,32 +257,6 @@ def test_no_more_streams_than_the_service_serves(client):
 # --- a real server ---------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def service(folder, **config):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    path = folder / "query.json"
-    path.write_text(json.dumps({"api_keys_file": str(folder / "keys.json")} | config))
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("K2_")} | {
-        "K2_CATALOG_PROPERTIES": json.dumps(catalog_properties(folder)),
-        "K2_CONFIG_FILE": str(path),
-        "K2_DATA_DIR": str(folder),
-        "K2_HTTP_PORT": str(port),
-    }
-    log = (folder / "query.log").open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "k2", "run", "query"], env=environment, stdout=log, stderr=subprocess.STDOUT
-    )
-    try:
-        eventually(lambda: ready(port), "the service is ready")
-        yield port
-    finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
-
-
 def rows_until_closed(talk):
     rows = 0
     try:
@@ -302,7 +273,7 @@ def test_a_client_that_takes_nothing_is_dropped_and_the_service_is_well(tmp_path
     ticks = [{"timestamp": START + timedelta(seconds=n), "trade_conditions": conditions} for n in range(30_000)]
     append_ticks(lake, ticks)
     (tmp_path / "keys.json").write_text(json.dumps([{"name": "desk", "sha256": digest(KEY)}]))
-    with service(tmp_path, stall_seconds=1.0) as port:
+    with query_process(tmp_path, stall_seconds=1.0) as port:
         url = f"ws://127.0.0.1:{port}/v1/stream"
         headers = {"X-API-Key": KEY}
         with connect(url, additional_headers=headers, max_size=None, max_queue=1, compression=None) as slow:
@@ -320,8 +291,40 @@ def test_a_client_that_takes_nothing_is_dropped_and_the_service_is_well(tmp_path
 
 
 @pytest.mark.real
+def test_what_was_read_ahead_when_a_client_stops_is_in_its_next_replay(tmp_path):
+    lake = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
+    conditions = ["X" * 1_000]
+    append_ticks(
+        lake, [{"timestamp": START + timedelta(seconds=n), "trade_conditions": conditions} for n in range(30_000)]
+    )
+    (tmp_path / "keys.json").write_text(json.dumps([{"name": "desk", "sha256": digest(KEY)}]))
+    with query_process(tmp_path) as port:
+        url = f"ws://127.0.0.1:{port}/v1/stream"
+        headers = {"X-API-Key": KEY}
+        found = []
+
+        def take(first, stop_after):
+            with connect(url, additional_headers=headers, max_size=None, max_queue=1, compression=None) as talk:
+                talk.send(json.dumps({"type": "start", **first}))
+                while True:
+                    message = json.loads(talk.recv())
+                    if message["type"] == "batch":
+                        found.extend(row["trade_id"] for row in message["rows"])
+                        if len(found) == stop_after:
+                            time.sleep(1)  # frames are made ahead, and the connection is full
+                            talk.send(json.dumps({"type": "stop"}))
+                    elif message["type"] in ("done", "end"):
+                        return message["cursor"]
+
+        cursor = take({}, 1_000)
+        assert len(found) < 30_000
+        take({"cursor": cursor}, None)
+    assert found == [f"T{n}" for n in range(30_000)]
+
+
+@pytest.mark.real
 def test_a_client_that_leaves_ends_its_replay(folder):
-    with service(folder, max_streams=1) as port:
+    with query_process(folder, max_streams=1) as port:
         for _ in range(3):
             url = f"ws://127.0.0.1:{port}/v1/stream"
             done = threading.Event()

@@ -155,7 +155,7 @@ class _Frame:
 
 @dataclass(slots=True)
 class _Place:
-    """Where to go on after the last frame that was sent. The player is ahead of it by the frames that were not."""
+    """Where to go on after the last frame that was sent, or is about to be. The player is ahead of it by the frames that were not."""
 
     cursor: str
 
@@ -196,10 +196,9 @@ async def _send(talk: _Talk, player: Player, frames: asyncio.Queue[_Frame | None
             await talk.end(NORMAL, "the replay is at its end")
             return
         if frame.turn == player.turn:
+            place.cursor = frame.cursor  # before it is sent: what is said later comes after it
             await talk.send(frame.content)
             rows += frame.rows
-            if frame.turn == player.turn:  # else it was sought elsewhere meanwhile
-                place.cursor = frame.cursor
 
 
 async def _obey(talk: _Talk, player: Player, place: _Place) -> None:
