@@ -23,7 +23,7 @@ except ImportError as _missing:
         "The client of the query service is not installed", remedy="pip install 'k2-market-data[client]'"
     ) from _missing
 
-_OPEN_SECONDS = 10.0
+_OPEN_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
 # The service says something at least every 10 s: a connection that is silent for so long is dead.
 _SILENCE_SECONDS = 30.0
 _MOST_FRAME_BYTES = 64 << 20
@@ -55,6 +55,7 @@ class RemotePlayback:
         self._paused = False
         self._sought: str | None = None
         self._seeks = 0
+        self._kept = contextlib.ExitStack()
         self._connection = self._opened()
 
     @property
@@ -113,7 +114,7 @@ class RemotePlayback:
     def close(self) -> None:
         """Stop reading."""
         self._closed.set()
-        self._connection.close()
+        self._kept.close()
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -151,7 +152,7 @@ class RemotePlayback:
             self.close()
             raise UserError(said.reason)
         deadline, pause = time.monotonic() + self._patience, _FIRST_PAUSE
-        self._connection.close()
+        self._kept.close()
         while not self._closed.wait(pause):
             try:
                 with self._changed:
@@ -174,28 +175,34 @@ class RemotePlayback:
 
     def _opened(self) -> ClientConnection:
         """A connection on which the replay has started."""
-        try:
-            connection = connect(
-                self._address,
-                additional_headers=self._headers,
-                subprotocols=[SUBPROTOCOL],  # pyright: ignore[reportArgumentType]
-                open_timeout=_OPEN_SECONDS,
-                max_size=_MOST_FRAME_BYTES,
-                compression=None,
-                # The service's heartbeats tell; pings would be lost among frames that nobody takes yet.
-                ping_interval=None,
-            )
-            connection.send(json.dumps(self._first()))
-            said = json.loads(connection.recv(timeout=_SILENCE_SECONDS))
-        except InvalidURI:
-            raise UserError("Not an address", found=self._url, expected="http://host:port") from None
-        except (WebSocketException, OSError, TimeoutError, ValueError) as error:
-            raise WorldError(
-                f"The query service at {self._url} does not stream: {error}. Start it with `k2 up`"
-            ) from error
-        if said["type"] == "error":
-            connection.close()
-            raise _error(said)
+        with contextlib.ExitStack() as opened:
+            try:
+                connection = opened.enter_context(
+                    connect(
+                        self._address,
+                        additional_headers=self._headers,
+                        subprotocols=[SUBPROTOCOL],  # pyright: ignore[reportArgumentType]
+                        open_timeout=_OPEN_SECONDS,
+                        close_timeout=_CLOSE_SECONDS,
+                        max_size=_MOST_FRAME_BYTES,
+                        compression=None,
+                        # The service's heartbeats tell; pings would be lost among frames that nobody takes yet.
+                        ping_interval=None,
+                    )
+                )
+                # One that is refused may be closed already; what was said before that is received all the same.
+                with contextlib.suppress(ConnectionClosed):
+                    connection.send(json.dumps(self._first()))
+                said = json.loads(connection.recv(timeout=_SILENCE_SECONDS))
+            except InvalidURI:
+                raise UserError("Not an address", found=self._url, expected="http://host:port") from None
+            except (WebSocketException, OSError, TimeoutError, ValueError) as error:
+                raise WorldError(
+                    f"The query service at {self._url} does not stream: {error}. Start it with `k2 up`"
+                ) from error
+            if said["type"] == "error":
+                raise _error(said)
+            self._kept = opened.pop_all()
         self._cursor = self._cursor or said["cursor"]
         return connection
 
