@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 import warnings
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -302,6 +304,16 @@ def test_asyncio_has_all_of_it(kind, url, folder):
     tables, rows, count, replayed, quotes = asyncio.run(ask())
     assert [table["symbol"].to_pylist() for table in tables] == [["BHP"] * 10, ["CBA"] * 10]
     assert (rows, count, replayed, quotes) == (ROWS + 1, ROWS // 2, [1], 2)
+
+
+def test_the_examples_of_the_manual_run(db):
+    text = (Path(__file__).parents[2] / "docs/python.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines() if line.startswith("db.")]
+    asked = [line for line in lines if "…" not in line]
+    assert len(asked) >= 7
+    for line in asked:
+        eval(line, {"db": db})
 
 
 def test_what_a_remote_client_needs_is_little(url):
