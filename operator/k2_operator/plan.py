@@ -33,6 +33,7 @@ from k2_operator.resources import (
     IcebergTableSpec,
     MarketFeed,
     Metadata,
+    SequencePolicy,
     Stream,
 )
 from k2_operator.source import producer_plan, source_errors
@@ -346,6 +347,7 @@ def _milliseconds(duration: str | None) -> int | None:
 
 def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan:
     sink = feed.spec.sink
+    numbered = feed.spec.sequence_policy is SequencePolicy.PER_SYMBOL and topic.data_type is not DataType.REFERENCE_DATA
     config = SinkConfig(
         topic=str(topic),
         table=table.table.identifier,
@@ -354,6 +356,7 @@ def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan
         commit_interval_seconds=seconds(sink.commit_interval),
         commit_bytes=size_in_bytes(sink.commit_bytes),
         duplicates="drop" if feed.spec.duplicate_policy is DuplicatePolicy.DROP else "keep",
+        sequences="per_symbol" if numbered else "ignore",
     )
     # Reference data has one partition whatever the feed's other topics have.
     if topic.data_type is DataType.REFERENCE_DATA:

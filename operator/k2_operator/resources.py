@@ -213,6 +213,13 @@ class DuplicatePolicy(StrEnum):
     KEEP = "Keep"
 
 
+class SequencePolicy(StrEnum):
+    """What a source's own numbers are taken for."""
+
+    IGNORE = "Ignore"
+    PER_SYMBOL = "PerSymbol"
+
+
 class MarketFeedSpec(_Model):
     """What a market's feed should be."""
 
@@ -230,6 +237,11 @@ class MarketFeedSpec(_Model):
     schema_version: Literal[2] = Field(default=2, description="Version of the Avro schemas.")
     duplicate_policy: DuplicatePolicy = Field(
         default=DuplicatePolicy.DROP, description="What happens to an event whose id the table already has."
+    )
+    sequence_policy: SequencePolicy = Field(
+        default=SequencePolicy.IGNORE,
+        description="PerSymbol: the source numbers each symbol's trades and quotes without holes; sinks count what is missing. "
+        "Ignore: its numbers are an order and no more, as lines of files are, or a count of all symbols together.",
     )
     drain_timeout: Duration = Field(
         default="5m",

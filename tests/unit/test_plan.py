@@ -60,6 +60,20 @@ def test_a_feed_becomes_topics_sinks_and_defaults_of_its_exchange():
     assert made.producer is None
 
 
+def test_sinks_count_what_a_sources_numbers_miss_where_the_feed_says_that_it_numbers_each_symbols_events():
+    names = {"trades": "trades", "quotes": "quotes", "reference_data": "reference-data"}
+    streams = [{"dataType": kind, "tableRef": {"name": name}} for kind, name in names.items()]
+    tables = [table(name, kind) for kind, name in names.items()]
+    (numbered,) = plan([*tables, feed(streams=streams, sequencePolicy="PerSymbol")], PLATFORM).feeds
+    assert {sink.config.data_type.value: sink.config.sequences for sink in numbered.sinks} == {
+        "trades": "per_symbol",
+        "quotes": "per_symbol",
+        "reference_data": "ignore",
+    }
+    (unsaid,) = plan([*tables, feed(streams=streams)], PLATFORM).feeds
+    assert {sink.config.sequences for sink in unsaid.sinks} == {"ignore"}
+
+
 def test_a_synthetic_feed_with_days_is_finite_and_its_job_is_named_by_what_it_sends():
     source = {"synthetic": {"start": date(2026, 3, 2), "seed": 7}}  # YAML gives a date where no quotes stand
     first = plan([table(), feed(source=source)], PLATFORM).feeds[0].producer

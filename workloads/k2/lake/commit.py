@@ -25,7 +25,7 @@ from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AddSnapshotUpdate, TableRequirement, TableUpdate
 
-from k2.lake.batch import Batch, Mask, OrderedBatch
+from k2.lake.batch import Batch, Ints, Mask, OrderedBatch
 from k2.lake.catalog import load_table
 from k2.lake.dedup import KnownIds
 from k2.lake.offsets import (
@@ -67,7 +67,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a commit did. `metadata` is the table after it; `attempts` counts builds (more than 1: there was contention)."""
+    """What a commit did. `metadata` is the table after it; `attempts` counts builds (more than 1: there was contention).
+
+    `repeated` are the places of the duplicates among the batch's rows.
+    """
 
     snapshot_id: int
     offsets: Mapping[int, int]
@@ -77,6 +80,7 @@ class Committed:
     bytes: int
     attempts: int
     metadata: TableMetadata
+    repeated: Ints
 
 
 class LandedIsSuccess:
@@ -340,6 +344,7 @@ class _Attempt:
             bytes=sum(file.data_file.file_size_in_bytes for file in files),
             attempts=self.number,
             metadata=metadata,
+            repeated=self.ordered.order[self.duplicate],
         )
 
 

@@ -82,6 +82,11 @@ class SinkConfig(_Config):
     duplicates: Literal["drop", "keep"] = Field(
         default="drop", description="What happens to an event whose id the table has."
     )
+    sequences: Literal["per_symbol", "ignore"] = Field(
+        default="ignore",
+        description="per_symbol: the source numbers each symbol's events without holes, and what is missing is counted; "
+        "ignore: its numbers are an order and no more (lines of a file, a count of all symbols).",
+    )
     max_snapshots: int = Field(default=300, ge=10, description="Untagged snapshots kept before the oldest are expired.")
     until_end: bool = Field(
         default=False, description="Stop when the offsets that were the ends at the start are committed."

@@ -15,13 +15,6 @@ _ROWS = (0, 100, 1_000, 10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_
 # --- feeds: from a source to events ---------------------------------------------------------------------------------
 FEED_EVENTS = Counter("k2_feed_events_total", "Events that a source gave.", ("exchange", "data_type"))
 FEED_REJECTED = Counter("k2_feed_rejected_rows_total", "Rows of a source that are no event.", ("exchange", "data_type"))
-SEQUENCE_GAPS = Counter(
-    "k2_sequence_gaps_detected_total", "Times that a source's sequence jumped ahead.", ("exchange", "data_type")
-)
-SEQUENCE_RESETS = Counter("k2_sequence_resets_total", "Times that a source's sequence began anew.", ("exchange",))
-OUT_OF_ORDER = Counter(
-    "k2_out_of_order_events_total", "Events older than the one before, of their symbol.", ("exchange",)
-)
 
 # --- bus: Kafka -----------------------------------------------------------------------------------------------------
 PRODUCED = Counter("k2_kafka_messages_produced_total", "Messages that the brokers acknowledged.", ("topic",))
@@ -61,6 +54,20 @@ SNAPSHOTS_EXPIRED = Counter("k2_iceberg_snapshots_expired_total", "Snapshots dro
 SINK_FENCED = Counter("k2_sink_fenced_total", "Batches dropped because another sink owns the partitions.", ("table",))
 SINK_BATCH_ROWS = Histogram("k2_sink_batch_rows", "Rows of a batch.", ("table",), buckets=_ROWS)
 SINK_BUFFERED = Gauge("k2_sink_buffered_bytes", "Payload bytes held and not yet committed.", ("table",))
+SEQUENCE_GAPS = Counter(
+    "k2_sequence_gaps_detected_total", "Times that a symbol's sequence jumped ahead.", ("exchange", "data_type")
+)
+SEQUENCE_MISSING = Counter(
+    "k2_sequence_missing_total", "Numbers that symbols' sequences skipped.", ("exchange", "data_type")
+)
+SEQUENCE_RESETS = Counter(
+    "k2_sequence_resets_total", "Times that a symbol's sequence began anew.", ("exchange", "data_type")
+)
+OUT_OF_ORDER = Counter(
+    "k2_out_of_order_events_total",
+    "Events whose sequence number was not above all before it, of their symbol.",
+    ("exchange", "data_type"),
+)
 SINK_LAG = Gauge("k2_sink_lag_messages", "Messages between the table's offsets and the topic's ends.", ("topic",))
 SINK_LAST_COMMIT = Gauge(
     "k2_sink_last_commit_timestamp_seconds", "When the last commit was made, Unix time.", ("table",)

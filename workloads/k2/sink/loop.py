@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -17,9 +17,11 @@ import structlog
 from k2.lake.commit import FencedError
 from k2.lake.payloads import PausedError
 from k2.model.commit_note import CommitNote
-from k2.model.errors import RefusedError, WorldError
+from k2.model.errors import K2Error, RefusedError, WorldError
+from k2.model.topics import TopicName
 from k2.obs import metrics
 from k2.sink.held import Holding, Polled
+from k2.sink.sequences import Sequences
 from k2.sink.writing import Writing, Written
 
 log = structlog.get_logger(__name__)
@@ -101,6 +103,8 @@ class Sink:
         stop: set by a signal: what is held is committed, then the loop ends.
         ends: for `--until-end`: the offsets at which to stop once the table holds them. None: run for ever.
         settled: for `--until-end`: what the table records now, of all partitions.
+        notes: partition → the group's offset and what the last sink left beside it, where the source's numbers are looked
+            at. None: they are not.
     """
 
     holding: Holding
@@ -113,6 +117,7 @@ class Sink:
     stop: threading.Event
     ends: Mapping[int, int] | None = None
     settled: Callable[[], dict[int, int]] | None = None
+    notes: Callable[[], Mapping[int, tuple[int, str]]] | None = None
     reader: Reader | None = None
     state: str = "waiting for partitions"
     _oldest: float | None = field(default=None, init=False)
@@ -120,6 +125,7 @@ class Sink:
     _ended: bool = field(default=False, init=False)
     _in_table: dict[int, int] = field(default_factory=dict[int, int], init=False)
     _gauged: float = field(default=0.0, init=False)
+    _gaps: dict[int, int] = field(default_factory=dict[int, int], init=False)
 
     # --- called by the reader while it polls -------------------------------------------------------------------------
 
@@ -129,6 +135,8 @@ class Sink:
         for partition, offset in starts.items():
             self.holding.begin(partition, offset)
         self._in_table.update(starts)
+        if self.notes is not None:
+            self._gaps.update(self._gaps_so_far(self.notes, partitions))
         metrics.REBALANCES.labels(self.topic, "assigned").inc()
         log.info("sink.assigned", topic=self.topic, table=self.table, starts=starts)
         self.state = "running"
@@ -155,6 +163,17 @@ class Sink:
         self.holding.drop(partitions)
         for partition in partitions:
             self._in_table.pop(partition, None)
+            self._gaps.pop(partition, None)
+
+    def _gaps_so_far(self, notes: Callable[[], Mapping[int, tuple[int, str]]], partitions: set[int]) -> dict[int, int]:
+        """Gaps that the partitions' former sinks have counted: whoever has them next counts on."""
+        try:
+            told = notes()
+        except K2Error as error:  # a count for people to see is no reason to stop
+            log.warning("sink.gaps_unknown", topic=self.topic, error=str(error))
+            told = {}
+        found = {partition: CommitNote.from_json(told.get(partition, (0, ""))[1]) for partition in partitions}
+        return {partition: 0 if note is None else note.gaps or 0 for partition, note in found.items()}
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -166,6 +185,8 @@ class Sink:
             WorldError: Kafka, the registry, the catalog or the store failed for too long.
         """
         self.reader = reader
+        if self.notes is not None:
+            self._count(Sequences())  # a counter that begins with its first gap shows Prometheus no increase
         try:
             while not self.stop.is_set() and not self._at_end():
                 try:
@@ -294,8 +315,35 @@ class Sink:
         )
         mine = {partition: offset for partition, offset in done.offsets.items() if partition in self.holding.next}
         self._in_table.update(mine)
-        if mine:
-            self.reader.commit_group_offsets(mine, note.to_json())
+        for gaps, offsets in self._by_gaps(mine, written.sequences).items():
+            self.reader.commit_group_offsets(offsets, replace(note, gaps=gaps).to_json())
+
+    def _by_gaps(self, mine: Mapping[int, int], seen: Sequences | None) -> dict[int | None, dict[int, int]]:
+        """The offsets by what is said of their partitions: how many gaps there were so far (None: nobody counts)."""
+        if seen is not None:
+            self._count(seen)
+            self._gaps |= {number: self._gaps.get(number, 0) + seen.gaps.get(number, 0) for number in mine}
+        parts: dict[int | None, dict[int, int]] = {}
+        for number, offset in mine.items():
+            parts.setdefault(None if seen is None else self._gaps[number], {})[number] = offset
+        return parts
+
+    def _count(self, seen: Sequences) -> None:
+        gaps = sum(seen.gaps.values())
+        labels = sequence_labels(self.topic)
+        metrics.SEQUENCE_GAPS.labels(*labels).inc(gaps)
+        metrics.SEQUENCE_MISSING.labels(*labels).inc(seen.missing)
+        metrics.SEQUENCE_RESETS.labels(*labels).inc(seen.resets)
+        metrics.OUT_OF_ORDER.labels(*labels).inc(seen.late)
+        if gaps:
+            log.warning(
+                "sink.sequence_gaps",
+                topic=self.topic,
+                table=self.table,
+                gaps=gaps,
+                missing=seen.missing,
+                some=[f"{each.exchange} {each.symbol}: {each.after + 1} to {each.before - 1}" for each in seen.named],
+            )
 
     def _at_end(self) -> bool:
         if self.ends is None or self.settled is None or self.writing.busy or self.holding.has_news:
@@ -306,6 +354,12 @@ class Sink:
         self._checked = now
         recorded = self.settled()
         return all(recorded.get(partition, 0) >= end for partition, end in self.ends.items() if end > 0)
+
+
+def sequence_labels(topic: str) -> tuple[str, str]:
+    """Exchange and data type, as the metrics of sequences are labelled."""
+    name = TopicName.parse(topic)
+    return name.exchange.upper(), str(name.data_type)
 
 
 def _utc(microseconds: int) -> datetime:

@@ -8,7 +8,7 @@ import threading
 import pyarrow as pa
 import structlog
 
-from k2.bus.admin import beginning_offsets, cluster_id, end_offsets, topic_ids
+from k2.bus.admin import beginning_offsets, cluster_id, committed_with_metadata, end_offsets, topic_ids
 from k2.bus.consumer import TopicReader
 from k2.bus.dead_letters import DeadLetter, DeadLetters
 from k2.bus.registry import Schemas
@@ -17,15 +17,17 @@ from k2.lake.commit import Committer, Origin
 from k2.lake.offsets import recorded_offsets
 from k2.lake.payloads import PayloadDecoder
 from k2.model.errors import K2Error, RefusedError
-from k2.model.events import arrow_schema
+from k2.model.events import EVENT_TIME, arrow_schema
 from k2.model.settings import Settings
 from k2.model.tables import OFFSET, PARTITION
 from k2.model.topics import DataType, TopicName
+from k2.model.trading_days import known_exchange
 from k2.model.workload import SinkConfig
 from k2.obs.http import serve_health
 from k2.obs.stopping import stop_on_signals
 from k2.sink.held import Holding, Poison
 from k2.sink.loop import Sink, Starts
+from k2.sink.sequences import SequenceTracker
 from k2.sink.writing import Writing
 
 log = structlog.get_logger(__name__)
@@ -79,9 +81,10 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     if config.until_end:
         earliest = beginning_offsets(kafka, config.topic)
         ends = {p: end for p, end in end_offsets(kafka, config.topic).items() if end > earliest[p]}
+    follows = config.sequences == "per_symbol"
     sink = Sink(
         holding=Holding(read, _empty(config.data_type)),
-        writing=Writing(committer, bury, config.max_snapshots, stop),
+        writing=Writing(committer, bury, config.max_snapshots, stop, _tracker(config) if follows else None),
         starts=Starts(recorded, lambda: beginning_offsets(kafka, config.topic), config.topic, config.table),
         topic=config.topic,
         table=config.table,
@@ -90,6 +93,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         stop=stop,
         ends=ends,
         settled=recorded,
+        notes=(lambda: committed_with_metadata(kafka, config.group_id, config.topic)) if follows else None,
     )
     status.sink = sink
     reader = TopicReader(
@@ -109,6 +113,10 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         letters.close()
         schemas.close()
     log.info("sink.stopped", topic=config.topic, table=config.table)
+
+
+def _tracker(config: SinkConfig) -> SequenceTracker:
+    return SequenceTracker(known_exchange(TopicName.parse(config.topic).exchange), EVENT_TIME[config.data_type])
 
 
 def _letter(poison: Poison, config: SinkConfig) -> DeadLetter:

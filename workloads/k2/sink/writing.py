@@ -13,14 +13,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
 import structlog
 
+from k2.lake.batch import Batch
 from k2.lake.commit import Committed, Committer, FencedError
 from k2.lake.snapshots import trim_snapshots
 from k2.model.events import EVENT_TIME
 from k2.obs import metrics
 from k2.sink.held import HeldBatch, Poison
+from k2.sink.sequences import Sequences, SequenceTracker
 
 log = structlog.get_logger(__name__)
 
@@ -33,11 +36,19 @@ TRIM_EVERY = 10
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A batch that is in the table, with the time of its newest event (microseconds UTC; None when it had no row)."""
+    """A batch that is in the table.
+
+    Attributes:
+        committed: what the commit did.
+        newest_event_us: time of its newest event (microseconds UTC); None when it had no row.
+        seconds: from the batch to its snapshot.
+        sequences: what the source's numbers showed; None where they are not looked at.
+    """
 
     committed: Committed
     newest_event_us: int | None
     seconds: float
+    sequences: Sequences | None = None
 
 
 class Writing:
@@ -48,6 +59,7 @@ class Writing:
         send_dead_letters: see `SendDeadLetters`; called before the commit that moves past them.
         max_snapshots: untagged snapshots kept.
         stop: set when the sink must end; waiting for the world then ends soon.
+        tracker: sees every batch that was committed; None: the source's numbers are not looked at.
     """
 
     def __init__(
@@ -56,11 +68,13 @@ class Writing:
         send_dead_letters: SendDeadLetters,
         max_snapshots: int,
         stop: threading.Event,
+        tracker: SequenceTracker | None = None,
     ) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="k2-writing")
         self._send = send_dead_letters
         self._max_snapshots = max_snapshots
         self._stop = stop
+        self._tracker = tracker
         self._commits = 0
         self._make_committer = make_committer
         self._committer: Committer | None = None
@@ -113,7 +127,16 @@ class Writing:
         _count(table, done, seconds)
         self._trim(committer)
         times = held.batch.rows.column(EVENT_TIME[committer.data_type]).cast(pa.int64()).to_numpy()
-        return Written(done, int(times.max()) if len(times) else None, seconds)
+        return Written(done, int(times.max()) if len(times) else None, seconds, self._followed(held.batch, done))
+
+    def _followed(self, batch: Batch, done: Committed) -> Sequences | None:
+        """What the batch's numbers show, once it is in the table: one that is fenced off is somebody else's to judge."""
+        if self._tracker is None:
+            return None
+        rows = batch.rows
+        if len(done.repeated):  # what is sent again from the middle of a day would look like a new beginning
+            rows = rows.take(np.delete(np.arange(len(rows)), done.repeated))
+        return self._tracker.see(rows, batch.ranges)
 
     def _trim(self, committer: Committer) -> None:
         self._commits += 1
