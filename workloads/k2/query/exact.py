@@ -6,6 +6,7 @@ of Python integers: one for each group, never one for each row.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,6 +36,9 @@ def decimals(
     digits: Ints | Wide, precision: int, scale: int = 8, *, valid: NDArray[np.bool_] | None = None
 ) -> pa.Array:
     """Decimals of these digits, which must fit the precision; null where not `valid`."""
+    if digits.dtype != np.int64:
+        with suppress(OverflowError):  # most often they are not that large
+            digits = digits.astype(np.int64)
     words = np.empty((len(digits), 2), np.uint64)
     if digits.dtype == np.int64:
         words[:, 0] = digits.view(np.uint64)

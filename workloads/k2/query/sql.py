@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from k2.lake.reader import ColumnInfo
@@ -160,8 +161,13 @@ def histogram(relation: Relation, which: Filter, bin_us: int) -> Statement:
 
 def duck_type(column: ColumnInfo) -> str | None:
     """DuckDB's type of a column; None for a type that events never have (it cannot be asked for)."""
-    decimal = _DECIMAL.fullmatch(column.type)
-    return f"DECIMAL({decimal[1]}, {decimal[2]})" if decimal else _TYPES.get(column.type)
+    return _duck_type(column.type)
+
+
+@cache
+def _duck_type(kind: str) -> str | None:
+    decimal = _DECIMAL.fullmatch(kind)
+    return f"DECIMAL({decimal[1]}, {decimal[2]})" if decimal else _TYPES.get(kind)
 
 
 def source(relation: Relation, options: str = "", names: Collection[str] | None = None) -> str:
