@@ -60,6 +60,12 @@ def test_csv_and_json_are_data_alone(env):
     assert json.loads(run(env, "snapshots", "--local", "-o", "json").stdout)["data"][0]["rows_added"] == 3
 
 
+def test_the_catalog_answers_where_no_service_is_known(env):
+    here = run(env, "trades", "BHP", "-o", "json")
+    assert (here.returncode, here.stdout) == (0, run(env, "trades", "BHP", "-o", "json", "--local").stdout)
+    assert json.loads(here.stdout)["count"] == 3
+
+
 def test_a_replay_streams_lines_and_reports_on_stderr(env):
     done = run(env, "replay", "trades", "--symbol", "BHP", "-o", "json")
     assert [json.loads(line)["trade_id"] for line in done.stdout.splitlines()] == ["T0", "T1", "T2"]
@@ -91,6 +97,8 @@ def test_a_replay_streams_lines_and_reports_on_stderr(env):
     ],
 )  # fmt: skip
 def test_errors_are_one_line_with_an_exit_code(env, arguments, code, message):
+    if "--local" not in arguments:  # else the catalog answers where no service is known
+        env = {name: value for name, value in env.items() if name != "K2_CATALOG_PROPERTIES"}
     done = run(env, *arguments)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (code, "", message)
 

@@ -1,0 +1,125 @@
+"""Commands that add trades up: bars and daily summaries."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from k2.cli_query.options import (
+    As,
+    AsOf,
+    End,
+    Exchange,
+    Hybrid,
+    Local,
+    NeededSymbols,
+    Output,
+    Pin,
+    Session,
+    Snapshot,
+    Start,
+    Symbol,
+    Url,
+    at,
+    examples,
+    opened,
+)
+from k2.cli_query.printing import coloured, print_records, print_rows, remarks, write
+from k2.cli_query.waiting import Waiting
+from k2.model.errors import UserError
+from k2.model.exchanges import Session as SessionName
+from k2.query.bar_requests import MOST_BARS, Empty, Interval
+
+_BAR = ("start", "symbol", "exchange", "open", "high", "low", "close", "volume", "vwap", "twap", "trade_count")
+_SUMMARY = ("symbol", "exchange", "date", "open", "high", "low", "close", "volume", "vwap", "trade_count", "currency")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog=examples(
+            "k2-query bars BHP --interval 5m --date 2014-03-10 --session regular --chart",
+            "k2-query bars BHP DVN --interval 1h --date 2014-03-10 --last-date 2014-03-14 --empty carry --output csv",
+            "k2-query bars BHP --start 2014-03-09T23:00Z --end 2014-03-10T00:00Z",
+        )
+    )(bars)
+    app.command(
+        epilog=examples("k2-query summary BHP 2014-03-10", "k2-query summary BHP 2014-03-10 --session regular -o json")
+    )(summary)
+
+
+def bars(
+    symbols: NeededSymbols,
+    interval: Annotated[Interval, typer.Option("--interval", "-i", help="Length of a bucket.")] = Interval.MINUTE,
+    date: Annotated[str | None, typer.Option(help="Trading date, YYYY-MM-DD, in the exchange's own time zone.")] = None,
+    last_date: Annotated[str | None, typer.Option(help="With --date: the last of several trading dates.")] = None,
+    start: Start = None,
+    end: End = None,
+    session: Session = SessionName.ALL,
+    empty: Annotated[
+        Empty, typer.Option(help="Buckets without trades: left out, null, or at the last price of the date.")
+    ] = Empty.SKIP,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", "-n", min=1, help=f"Most bars (default: {MOST_BARS:,}).", show_default=False),
+    ] = None,
+    chart: Annotated[
+        bool, typer.Option("--chart", help="Draw candlesticks and volume, as wide and high as the terminal is.")
+    ] = False,
+    exchange: Exchange = None,
+    snapshot: Snapshot = None,
+    as_of: AsOf = None,
+    pin: Pin = None,
+    hybrid: Hybrid = None,
+    output: As = Output.TABLE,
+    local: Local = False,
+    url: Url = None,
+) -> None:
+    """Open, high, low, close, volume, VWAP and TWAP of each bucket of time."""
+    if chart and output is not Output.TABLE:
+        raise UserError("--chart is a picture", found=f"--output {output.value}", expected="one of them")
+    asked = {
+        "interval": interval.value,
+        "date": date,
+        "last_date": last_date,
+        "start": start,
+        "end": end,
+        "session": session.value,
+        "empty": empty.value,
+        "limit": limit,
+        "exchange": exchange,
+        **at(snapshot, as_of, pin, hybrid),
+    }
+    with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
+        found = client.bars(tuple(symbols), asked)
+        if not chart:
+            print_rows(found, output, waiting, _BAR)
+            return
+        rows = found.arrow()
+    from k2.cli_query.candles import charts
+
+    for text in charts(rows, interval, colour=coloured()):
+        write(text.encode())
+    remarks(found.envelope)
+
+
+def summary(
+    symbol: Symbol,
+    date: Annotated[str, typer.Argument(help="Trading date, YYYY-MM-DD, in the exchange's own time zone.")],
+    session: Session = SessionName.ALL,
+    exchange: Exchange = None,
+    snapshot: Snapshot = None,
+    as_of: AsOf = None,
+    pin: Pin = None,
+    hybrid: Hybrid = None,
+    output: As = Output.TABLE,
+    local: Local = False,
+    url: Url = None,
+) -> None:
+    """Open, high, low, close, volume and VWAP of a trading date."""
+    asked = {"exchange": exchange, "session": session.value} | at(snapshot, as_of, pin, hybrid)
+    with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting():
+        found = client.summary(symbol, date, asked)
+    print_records([found], output, whole=found, columns=_SUMMARY)
+    remarks(found)

@@ -1,0 +1,48 @@
+"""All commands of the queries under one name, and what their errors become."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from k2.cli_query import aggregates, events, pins, replays, tables
+from k2.cli_query.options import examples
+from k2.cli_query.printing import say
+from k2.model.errors import K2Error, UserError
+
+_USER_ERROR, _WORLD_ERROR, _INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="k2-query",
+    help="Ask the tables: events, bars, joins, summaries; what there is, what is whole, what changed; replay.",
+    epilog=examples(
+        "k2-query trades BHP --start 2014-03-09T23:00Z --limit 20",
+        "k2-query bars BHP --interval 5m --date 2014-03-10 --session regular --chart",
+        "k2-query summary BHP 2014-03-10 --output json",
+        "k2-query quotes BHP --all --output csv > quotes.csv",
+        "k2-query audit",
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for part in (events, aggregates, tables, pins, replays):
+    part.register(app)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the commands as `k2 query …`."""
+    parent.add_typer(app, name="query")
+
+
+def main() -> None:
+    """Entry point of `k2-query`: exit code 2 for what the user can mend, 1 for what the world did."""
+    try:
+        app()
+    except K2Error as error:
+        say(f"error: {error}")
+        sys.exit(_USER_ERROR if isinstance(error, UserError) else _WORLD_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

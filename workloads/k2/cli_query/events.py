@@ -1,0 +1,166 @@
+"""Commands that list events: trades, quotes, trades with their quotes, and what a table got between two snapshots."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from k2.cli_query.options import (
+    All,
+    As,
+    AsOf,
+    End,
+    Events,
+    Exchange,
+    Fields,
+    Hybrid,
+    Limit,
+    Local,
+    NeededSymbols,
+    Output,
+    Pin,
+    Snapshot,
+    Start,
+    Symbols,
+    Url,
+    at,
+    examples,
+    listed,
+    opened,
+    rows_asked,
+)
+from k2.cli_query.printing import print_rows
+from k2.cli_query.waiting import Waiting
+from k2.model.topics import DataType
+
+_COMMON = ("timestamp", "symbol", "exchange")
+_SHOWN = {
+    DataType.TRADES: (*_COMMON, "price", "quantity", "currency", "side", "trade_conditions"),
+    DataType.QUOTES: (*_COMMON, "bid_quantity", "bid_price", "ask_price", "ask_quantity", "currency"),
+}
+_JOINED = (*_COMMON, "price", "quantity", "bid_price", "ask_price", "mid", "effective_spread", "inferred_side")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog=examples(
+            "k2-query trades BHP --start 2014-03-09T23:00Z --end 2014-03-09T23:30Z -n 20",
+            "k2-query trades BHP DVN --fields timestamp,symbol,price --all --output csv | tail -5",
+            'k2-query trades BHP --as-of "$(date -u +%FT%TZ)" --output json',
+        )
+    )(trades)
+    app.command(epilog=examples("k2-query quotes BHP -n 5 --output csv", "k2-query quotes BHP DVN --no-hybrid"))(quotes)
+    app.command(
+        epilog=examples(
+            "k2-query asof BHP --start 2014-03-10T00:00Z -n 20",
+            "k2-query asof BHP --lookback 30s --fields timestamp,price,mid,inferred_side --output csv",
+        )
+    )(asof)
+    app.command(
+        epilog=examples(
+            "k2-query diff --from $(k2-query snapshots --output csv | tail -1 | cut -d, -f1) -n 20",
+        )
+    )(diff)
+
+
+def trades(
+    symbols: Symbols = None,
+    exchange: Exchange = None,
+    start: Start = None,
+    end: End = None,
+    limit: Limit = None,
+    everything: All = False,
+    fields: Fields = None,
+    snapshot: Snapshot = None,
+    as_of: AsOf = None,
+    pin: Pin = None,
+    hybrid: Hybrid = None,
+    output: As = Output.TABLE,
+    local: Local = False,
+    url: Url = None,
+) -> None:
+    """Trades, oldest first."""
+    asked = _chosen(symbols, exchange, start, end, fields) | {"limit": rows_asked(limit, everything)}
+    _events(DataType.TRADES, asked | at(snapshot, as_of, pin, hybrid), output, local, url)
+
+
+def quotes(
+    symbols: Symbols = None,
+    exchange: Exchange = None,
+    start: Start = None,
+    end: End = None,
+    limit: Limit = None,
+    everything: All = False,
+    fields: Fields = None,
+    snapshot: Snapshot = None,
+    as_of: AsOf = None,
+    pin: Pin = None,
+    hybrid: Hybrid = None,
+    output: As = Output.TABLE,
+    local: Local = False,
+    url: Url = None,
+) -> None:
+    """Quotes, oldest first."""
+    asked = _chosen(symbols, exchange, start, end, fields) | {"limit": rows_asked(limit, everything)}
+    _events(DataType.QUOTES, asked | at(snapshot, as_of, pin, hybrid), output, local, url)
+
+
+def asof(
+    symbols: NeededSymbols,
+    exchange: Exchange = None,
+    start: Start = None,
+    end: End = None,
+    lookback: Annotated[
+        str | None,
+        typer.Option(help="How old a quote may be: 500ms, 30s, 5m, 2h, 1d; or `day` (default), the trade's own date."),
+    ] = None,
+    limit: Limit = None,
+    fields: Fields = None,
+    snapshot: Snapshot = None,
+    as_of: AsOf = None,
+    pin: Pin = None,
+    hybrid: Hybrid = None,
+    output: As = Output.TABLE,
+    local: Local = False,
+    url: Url = None,
+) -> None:
+    """Trades with the quote that prevailed: the last one strictly before it; with spread, and the side that began it."""
+    asked = _chosen(symbols, exchange, start, end, fields) | at(snapshot, as_of, pin, hybrid)
+    asked |= {"limit": rows_asked(limit, everything=False), "lookback": lookback}
+    with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
+        print_rows(client.asof(asked), output, waiting, asked["fields"] or _JOINED)
+
+
+def diff(
+    since: Annotated[str, typer.Option("--from", help="The earlier snapshot (see `snapshots`).")],
+    symbols: Symbols = None,
+    table: Annotated[Events, typer.Option(help="Which table.")] = Events.TRADES,
+    to: Annotated[str | None, typer.Option(help="The later snapshot (default: the current one).")] = None,
+    exchange: Exchange = None,
+    start: Start = None,
+    end: End = None,
+    limit: Limit = None,
+    everything: All = False,
+    fields: Fields = None,
+    output: As = Output.TABLE,
+    local: Local = False,
+    url: Url = None,
+) -> None:
+    """Events that a table got between two snapshots, whatever compaction did in between."""
+    between: dict[str, Any] = {"table": table.value, "from": since, "to": to, "limit": rows_asked(limit, everything)}
+    asked = _chosen(symbols, exchange, start, end, fields) | between
+    with opened(local=local, url=url) as client, Waiting() as waiting:
+        print_rows(client.diff(asked), output, waiting, asked["fields"] or _SHOWN[DataType(table.value)])
+
+
+def _chosen(
+    symbols: list[str] | None, exchange: str | None, start: str | None, end: str | None, fields: list[str] | None
+) -> dict[str, Any]:
+    return {"symbols": symbols or None, "exchange": exchange, "start": start, "end": end, "fields": listed(fields)}
+
+
+def _events(data_type: DataType, asked: dict[str, Any], output: Output, local: bool, url: str | None) -> None:
+    with opened(local=local, url=url, live=bool(asked["hybrid"])) as client, Waiting() as waiting:
+        print_rows(client.events(data_type, asked), output, waiting, asked["fields"] or _SHOWN[data_type])

@@ -1,0 +1,150 @@
+"""What a person may type: the options that commands share, the parameters that they become, and whom to ask.
+
+Nothing heavy is imported here: `--help` and completion wait for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from importlib.abc import MetaPathFinder
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from k2.model.errors import UserError
+from k2.model.exchanges import Session as SessionName
+from k2.model.topics import DataType
+
+if TYPE_CHECKING:
+    from k2.client.protocol import Client
+
+_SOURCE, _TRAVEL = "From where", "As of when"
+_DEFAULT_ROWS = 100
+
+
+class Output(StrEnum):
+    """How answers are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+class Events(StrEnum):
+    """The tables that hold events."""
+
+    TRADES = DataType.TRADES.value
+    QUOTES = DataType.QUOTES.value
+
+
+As = Annotated[Output, typer.Option("--output", "-o", help="table, json or csv; decimals are exact in all of them.")]
+Local = Annotated[
+    bool, typer.Option("--local", help="Ask the catalog itself, without a service.", rich_help_panel=_SOURCE)
+]
+Url = Annotated[
+    str | None,
+    typer.Option(help="The query service (default: K2_API_URL, or `k2 up`'s).", rich_help_panel=_SOURCE),
+]
+Symbol = Annotated[str, typer.Argument(help="Symbol on its exchange, such as BHP.")]
+Symbols = Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", help="Symbols on their exchanges; none: all.")]
+NeededSymbols = Annotated[list[str], typer.Argument(metavar="SYMBOL", help="Symbols on their exchanges.")]
+Exchange = Annotated[str | None, typer.Option(help="Needed where a symbol is traded on several.")]
+Start = Annotated[
+    str | None, typer.Option(help="First instant: ISO 8601 (UTC when it has no offset) or nanoseconds since 1970.")
+]
+End = Annotated[str | None, typer.Option(help="First instant no more.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", "-n", min=1, help=f"Most rows (default: {_DEFAULT_ROWS}).", show_default=False)
+]
+All = Annotated[bool, typer.Option("--all", help="All rows: they are printed while they come, whatever their number.")]
+Fields = Annotated[
+    list[str] | None, typer.Option(metavar="A,B,…", help="Columns, in this order (repeatable, or with commas).")
+]
+Session = Annotated[
+    SessionName, typer.Option(help="All prints of a trading date, or those of the exchange's regular session.")
+]
+Snapshot = Annotated[
+    str | None, typer.Option(help="Answer from this snapshot (see `snapshots`).", rich_help_panel=_TRAVEL)
+]
+AsOf = Annotated[str | None, typer.Option(help="Answer as was known at this time.", rich_help_panel=_TRAVEL)]
+Pin = Annotated[
+    str | None, typer.Option(help="Answer from the snapshots that this pin fixes (see `pin`).", rich_help_panel=_TRAVEL)
+]
+Hybrid = Annotated[
+    bool | None,
+    typer.Option(
+        "--hybrid/--no-hybrid",
+        help="With, or without, what the topics hold beyond the table (default: with it, where the service knows of "
+        "Kafka; with --local: without).",
+        rich_help_panel=_TRAVEL,
+        show_default=False,
+    ),
+]
+
+
+def examples(*commands: str) -> str:
+    """The end of a help text. Every command in it is run by the tests."""
+    heading = "Example:" if len(commands) == 1 else "Examples:"
+    return "\n\n".join([heading, *(f"    {command}" for command in commands)])
+
+
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas with its first array, where it is installed: a third of a second, and nothing here needs it."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Nothing is found elsewhere once pandas is asked for."""
+        del path, target
+        if fullname == "pandas":
+            raise ModuleNotFoundError("No module named 'pandas'", name=fullname)
+
+
+def opened(*, local: bool, url: str | None, live: bool = False) -> Client:
+    """The service, where one is known; else the catalog, where that is known. To be closed.
+
+    Args:
+        local: the catalog in any case.
+        url: this service, and no other.
+        live: a catalog's answers hold what is in the topics too.
+
+    Raises:
+        UserError: neither is known, or both are asked for.
+    """
+    if local and url:
+        raise UserError("Both --local and --url are given", expected="one of them")
+    sys.meta_path.insert(0, _WithoutPandas())
+    from k2.model.settings import settings
+
+    found = settings()
+    if local or (url is None and found.api_url is None and found.catalog_properties):
+        try:
+            from k2.client.local import Local as Catalog
+        except ImportError as error:
+            raise UserError(
+                f"A catalog cannot be read here: {error.name} is not installed",
+                remedy="pip install 'k2-market-data[lake,query]', or ask a service with --url",
+            ) from error
+        return Catalog(found, live=live)
+    from k2.client.remote import Remote
+
+    return Remote(found.model_copy(update={"api_url": url}) if url else found)
+
+
+def listed(texts: Sequence[str] | None) -> list[str] | None:
+    """What was given several times, or with commas; None where it was not given."""
+    return [name for text in texts or () for name in text.split(",") if name] or None
+
+
+def rows_asked(limit: int | None, everything: bool) -> int:
+    """How many rows are asked for at most."""
+    from k2.query.requests import MOST_ROWS
+
+    if everything and limit is not None:
+        raise UserError("Both --limit and --all are given", expected="one of them")
+    return MOST_ROWS if everything else limit or _DEFAULT_ROWS
+
+
+def at(snapshot: str | None, as_of: str | None, pin: str | None, hybrid: bool | None = None) -> dict[str, Any]:
+    """The parameters that choose which rows answer."""
+    return {"snapshot": snapshot, "as_of": as_of, "pin": pin, "hybrid": hybrid}

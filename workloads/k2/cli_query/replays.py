@@ -1,0 +1,117 @@
+"""The command that plays events: quotes and trades in one order, as fast as can be or paced, resumable."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from k2.cli_query.options import AsOf, End, Events, Hybrid, Local, Pin, Snapshot, Start, Url, examples, opened
+from k2.cli_query.printing import say, write
+from k2.cli_query.waiting import Waiting
+from k2.model.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Lines(StrEnum):
+    """How a replay is printed."""
+
+    CSV = "csv"
+    JSON = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog=examples(
+            "k2-query replay trades --symbol BHP --start 2014-03-09T23:00Z --output json > bhp.ndjson",
+            "k2-query replay --merged --symbol BHP --symbol DVN --rate 5000 | head -20",
+            "k2-query replay quotes --end 2014-03-09T23:30Z --speed 1e9",
+        )
+    )(replay)
+
+
+def replay(
+    table: Annotated[Events | None, typer.Argument(help="trades (default) or quotes.", show_default=False)] = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Quotes and trades, in one order of events.")] = False,
+    symbol: Annotated[list[str] | None, typer.Option(help="Only this symbol (repeatable; default: all).")] = None,
+    exchange: Annotated[str | None, typer.Option(help="Only this exchange.")] = None,
+    start: Start = None,
+    end: End = None,
+    speed: Annotated[float | None, typer.Option(help="Times the events' own pace; default: as fast as can be.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Events a second.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what comes in when history is at its end, until Ctrl-C.")
+    ] = False,
+    cursor: Annotated[
+        str | None,
+        typer.Option(help="Go on where another replay stood (it says so at its end); says all but the pace."),
+    ] = None,
+    snapshot: Snapshot = None,
+    as_of: AsOf = None,
+    pin: Pin = None,
+    hybrid: Hybrid = None,
+    output: Annotated[Lines, typer.Option("--output", "-o", help="csv, or json (one object a line).")] = Lines.CSV,
+    local: Local = False,
+    url: Url = None,
+) -> None:
+    """All events in event order, as a stream: memory does not grow with their number."""
+    if merged and table is not None:
+        raise UserError("--merged is of both tables", found=table.value, expected="one of them")
+    tables = [Events.QUOTES.value, Events.TRADES.value] if merged else [(table or Events.TRADES).value]
+    if snapshot is not None and merged:
+        raise UserError("--snapshot is of one table", expected="--pin or --as-of with --merged")
+    asked: dict[str, Any] = {
+        "symbols": symbol or None,
+        "exchange": exchange,
+        "start": start,
+        "end": end,
+        "snapshots": None if snapshot is None else {tables[0]: snapshot},
+        "as_of": as_of,
+        "pin": pin,
+        "hybrid": hybrid,
+        "follow": follow or None,
+    }
+    pace = {"speed": speed, "rate": rate}
+    if cursor is None:
+        _play({"tables": tables, **asked, **pace}, output, local, url, live=follow or bool(hybrid))
+        return
+    given = [name for name, value in asked.items() if value is not None] + (["tables"] if merged or table else [])
+    if given:
+        raise UserError(
+            "A cursor is given with what it says itself", found=", ".join(given), expected="--speed or --rate at most"
+        )
+    _play({"cursor": cursor, **pace}, output, local, url, live=False)
+
+
+def _play(asked: dict[str, Any], output: Lines, local: bool, url: str | None, *, live: bool) -> None:
+    rows = 0
+    with (
+        opened(local=local, url=url, live=live) as client,
+        Waiting("waiting for events") as waiting,
+        client.replay(asked) as playback,
+    ):
+        try:
+            for batch in playback:
+                waiting.will_write()
+                _write_batch(batch, output, header=rows == 0)
+                rows += batch.num_rows
+                waiting.came(batch.num_rows)
+        finally:
+            waiting.end()
+            say(f"{rows:,} events in {waiting.seconds:.1f} s ({rows / waiting.seconds:,.0f} a second)")
+            say(f"to go on after the last: --cursor {playback.cursor}")
+
+
+def _write_batch(batch: pa.RecordBatch, output: Lines, *, header: bool) -> None:
+    import pyarrow as pa
+
+    from k2.api.formats import Format, encode
+
+    pieces = encode(pa.Table.from_batches([batch]), Format.CSV if output is Lines.CSV else Format.NDJSON, {})
+    for number, piece in enumerate(pieces):
+        if output is Lines.JSON or header or number:
+            write(piece)
