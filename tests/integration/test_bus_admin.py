@@ -1,7 +1,9 @@
 """Topics, offsets and schemas against a real broker and registry."""
 
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import Producer
@@ -188,6 +190,20 @@ def test_a_new_field_with_a_default_is_taken(registry_config, free_topic):
     changed = avro_schema(DataType.TRADES)
     changed["fields"].append({"name": "venue", "type": ["null", "string"], "default": None})
     assert schemas.register(subject_of(topic), json.dumps(changed)) != before
+
+
+def test_processes_that_register_the_same_new_subject_at_once_all_get_its_id(registry_config, free_topic):
+    schema = json.dumps(avro_schema(DataType.TRADES))
+    for number in range(20):
+        begin = threading.Barrier(6)
+
+        def register(subject=f"{free_topic}-{number}-value", begin=begin):
+            schemas = Schemas(registry_config)
+            begin.wait()
+            return schemas.register(subject, schema)
+
+        with ThreadPoolExecutor(6) as pool:
+            assert len({found.result() for found in [pool.submit(register) for _ in range(6)]}) == 1
 
 
 def test_a_registry_that_cannot_be_reached_is_named():

@@ -91,7 +91,11 @@ class Schemas:
                 schema_id = self._client.register_schema(subject, offered)
             except SchemaRegistryError as error:
                 if error.http_status_code == _CONFLICT:
-                    raise self._incompatible(subject, offered, error) from error
+                    # Another process may have registered the very same at this moment.
+                    known = self._id_of(subject, offered)
+                    if known is None:
+                        raise self._incompatible(subject, offered, error) from error
+                    return known
                 if error.http_status_code == _UNPROCESSABLE:
                     raise UserError(
                         f"The schema offered for subject {subject} is no Avro schema", found=str(error.error_message)
@@ -118,13 +122,31 @@ class Schemas:
         self._client.close()
 
     def _set_backward(self, subject: str) -> None:
+        if self._is_backward(subject):
+            return
         try:
-            if self._client.get_compatibility(subject) == COMPATIBILITY:
-                return
+            self._client.set_compatibility(subject, COMPATIBILITY)
+        except SchemaRegistryError as error:
+            # Another process may have set it between the two calls.
+            if error.http_status_code != _CONFLICT or not self._is_backward(subject):
+                raise
+
+    def _is_backward(self, subject: str) -> bool:
+        try:
+            return self._client.get_compatibility(subject) == COMPATIBILITY
         except SchemaRegistryError as error:
             if error.http_status_code != _NOT_FOUND:
                 raise
-        self._client.set_compatibility(subject, COMPATIBILITY)
+            return False
+
+    def _id_of(self, subject: str, offered: Schema) -> int | None:
+        """The id under which a subject holds just this schema."""
+        try:
+            return self._client.lookup_schema(subject, offered).schema_id
+        except SchemaRegistryError as error:
+            if error.http_status_code != _NOT_FOUND:
+                raise
+            return None
 
     def _incompatible(self, subject: str, offered: Schema, error: SchemaRegistryError) -> UserError:
         return UserError(
