@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from k2.api.keys import ApiKey, digest_of, read_keys, write_keys
 from k2.model.errors import UserError
 from k2.model.platform import ApiPlatform, CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2_operator.local.kafka import LocalKafka
@@ -151,16 +150,20 @@ class Parts:
 
 
 def ensure_api_key(data_dir: Path) -> Path:
-    """The file that the query service's keys are read from; at the first call a key is made and kept beside it (0600)."""
+    """The file that the query service's keys are read from; at the first call a key is made and kept beside it (0600).
+
+    Keys that a user made before stay, and those that a user took away later stay away.
+    """
     key_file = data_dir / API_KEY_FILE
-    if not key_file.exists():
+    is_new = not key_file.exists()
+    if is_new:
         _write_private(key_file, secrets.token_urlsafe(24) + "\n")
-    digest = hashlib.sha256(key_file.read_text().strip().encode()).hexdigest()
     folder = private_dir(data_dir / "secrets" / API_KEYS_SECRET, "the API keys")
     folder.chmod(0o700)
     keys = folder / "keys.json"
-    if not keys.exists():  # a user may have added keys
-        _write_private(keys, json.dumps([{"name": "local", "sha256": digest}], indent=1) + "\n")
+    if is_new or not keys.exists():
+        local = ApiKey(name="local", sha256=digest_of(key_file.read_text().strip()))
+        write_keys(keys, [*read_keys(keys), local])
     return keys
 
 
