@@ -89,9 +89,35 @@ def test_a_commit_that_does_not_follow_the_one_before_is_a_gap(client, lake):
     assert [(gap["partition"], gap["expected"], gap["found"]) for gap in found["gaps"]] == [(0, 20, 30)]
 
 
+def test_what_the_source_left_out_is_shown_when_asked_for_and_is_no_fault_of_the_table(client, lake):
+    committer = Committer(lake, TRADES, ORIGIN, DataType.TRADES)
+    rows = batch(20, 22).rows
+    at = rows.schema.get_field_index("source_sequence")
+    committer.commit(Batch(rows.set_column(at, rows.schema.field(at), [[12, 15]]), {0: (20, 22)}, {}))
+    body = client.get("/v1/audit", params={"table": "trades", "sequences": "symbol"}).json()
+    assert body["ok"]
+    found = body["tables"][0]["sequences"]
+    assert (found["scope"], found["rows"], found["unnumbered"], found["groups"]) == ("symbol", 26, 0, 1)
+    assert found["days"] == [
+        {
+            "exchange": "ASX",
+            "symbol": "BHP",
+            "day": "2014-03-10",
+            "first": 0,
+            "last": 15,
+            "distinct": 12,
+            "missing": 4,
+            "duplicated": 14,
+        }
+    ]
+    assert "sequences" not in client.get("/v1/audit", params={"table": "trades"}).json()["tables"][0]
+    assert client.get("/v1/audit", params={"sequences": "channel"}).status_code == 422
+
+
+@pytest.mark.parametrize("asked", [{}, {"sequences": "symbol"}])
 @pytest.mark.parametrize("key", ["bhp", "quotes"])
-def test_a_key_that_sees_a_part_gets_no_audit_of_the_whole(client, key):
-    reply = client.get("/v1/audit", params={"table": "trades"}, headers={"X-API-Key": key})
+def test_a_key_that_sees_a_part_gets_no_audit_of_the_whole(client, key, asked):
+    reply = client.get("/v1/audit", params={"table": "trades", **asked}, headers={"X-API-Key": key})
     assert reply.status_code == 403
 
 

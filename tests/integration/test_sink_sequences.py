@@ -9,6 +9,7 @@ from k2_testing.sinks import Pipeline, eventually
 
 from k2.bus.admin import committed_with_metadata
 from k2.bus.producer import EventProducer
+from k2.lake.sequence_audit import SequenceScope, audit_sequences
 from k2.model.commit_note import CommitNote
 from k2.model.topics import DataType, sink_group_id
 from k2_operator.local import ports
@@ -86,6 +87,11 @@ def test_numbers_that_are_left_out_are_in_the_note_the_metrics_the_log_and_the_a
     eventually(lambda: gaps(pipeline) == 3, "three gaps beside the offsets")
     some = [each for line in logged(pipeline) for each in line["some"]]
     assert sorted(some) == ["ASX BHP: 200 to 202", "ASX BHP: 210 to 219", "ASX TLS: 8 to 8"]
+    found = audit_sequences(pipeline.catalog.load_table(pipeline.table), SequenceScope.SYMBOL)
+    missing = {day.symbol: (day.first, day.last, day.missing, day.duplicated) for day in found.days}
+    assert missing == {"BHP": (100, 229, 13, 0), "CBA": (500, 601, 0, 0), "TLS": (7, 9, 1, 0)}
+    assert (found.rows, found.unnumbered) == (221, 1)
+    assert pipeline.audit().ok
 
 
 def test_whoever_has_a_partition_next_counts_on_and_claims_nothing_of_what_it_did_not_see(pipeline):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -12,12 +14,16 @@ from rich.progress import Progress
 from rich.table import Table as Grid
 
 from k2.lake.audit import Audit
+from k2.lake.sequence_audit import SequenceAudit, SequenceScope, worst
 from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings, settings
 from k2.model.tables import NAMESPACE
 
 FOUND = 1
 """Exit code of `k2 audit` when anything is missing or doubled."""
+
+MOST_DAYS = 20
+"""Days with missing or doubled numbers that are printed."""
 
 
 def register(app: typer.Typer) -> None:
@@ -68,14 +74,25 @@ def audit(
     tables: Annotated[list[str] | None, typer.Argument(help="Tables; default: trades, quotes, reference_data.")] = None,
     output: Annotated[str, typer.Option(help="table or json.")] = "table",
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask Kafka for the topics' ends.")] = False,
+    sequences: Annotated[
+        SequenceScope | None,
+        typer.Option(
+            help="Also show which numbers of the source's own sequence are missing or there twice, by trading day. symbol: each "
+            "symbol's events are numbered for themselves; exchange: those of all symbols together."
+        ),
+    ] = None,
 ) -> None:
     """Prove that tables hold every offset they say, once: missing or doubled rows end with exit code 1.
+
+    What the source itself left out (--sequences) is shown, and is no fault of the table: it leaves the exit code alone.
 
     Examples:
         k2 audit
         k2 audit market_data.trades --output json
+        k2 audit market_data.trades --sequences symbol
     """
     from k2.api.audits import audit as audit_body
+    from k2.api.audits import sequences as sequences_body
     from k2.lake.catalog import open_catalog
 
     if output not in {"table", "json"}:
@@ -84,11 +101,18 @@ def audit(
     catalog = open_catalog(env)
     names = tables or [f"{namespace}.{name}" for namespace, name in catalog.list_tables(NAMESPACE)]
     audits = [audit_one(env, name, offline=offline) for name in sorted(names)]
+    numbers = [None if sequences is None else sequences_one(env, name, sequences) for name in sorted(names)]
+    pairs = list(zip(audits, numbers, strict=True))
     if output == "json":
-        print(json.dumps([audit_body(found) for found in audits], indent=2))
+        bodies = [
+            audit_body(found) | ({} if each is None else {"sequences": sequences_body(each)}) for found, each in pairs
+        ]
+        print(json.dumps(bodies, indent=2))
     else:
-        for found in audits:
+        for found, each in pairs:
             _print(found)
+            if each is not None:
+                _print_sequences(found.table, each)
     if not all(found.ok for found in audits):
         raise typer.Exit(FOUND)
 
@@ -112,14 +136,58 @@ def audit_one(env: Settings, name: str, *, offline: bool) -> Audit:
             ends = {topic: end_offsets(env.kafka_config(), topic) for topic in same}
         except WorldError as error:
             raise WorldError(f"{error}. To audit the table alone: k2 audit --offline") from error
+    with _progress(f"audit {name}") as told:
+        return audit_table(table, ends, told)
+
+
+def sequences_one(env: Settings, name: str, scope: SequenceScope) -> SequenceAudit:
+    """Look at the source's numbers in one table, with a progress bar on stderr."""
+    from k2.lake.catalog import load_table, open_catalog
+    from k2.lake.sequence_audit import audit_sequences
+
+    with _progress(f"sequences of {name}") as told:
+        return audit_sequences(load_table(open_catalog(env), name), scope, told)
+
+
+@contextmanager
+def _progress(what: str) -> Generator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"audit {name}", total=None)
-        return audit_table(table, ends, lambda done, total: bar.update(task, completed=done, total=total))
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _console() -> Console:
+    # As wide as it wants to be: a number cut to fit a narrow terminal would be another number.
+    return Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+
+
+def _print_sequences(table: str, found: SequenceAudit) -> None:
+    console = _console()
+    days = list(worst(found))
+    if days:
+        grid = Grid(box=None, pad_edge=False)
+        grid.add_column("sequence of", no_wrap=True)
+        grid.add_column("trading day", no_wrap=True)
+        for name in ("first", "last", "distinct", "missing", "duplicated"):
+            grid.add_column(name, justify="right", no_wrap=True)
+        for each in days[:MOST_DAYS]:
+            numbers = (each.first, each.last, each.distinct, each.missing, each.duplicated)
+            who = each.exchange if each.symbol is None else f"{each.exchange} {each.symbol}"
+            grid.add_row(who, each.day.isoformat(), *(f"{number:,}" for number in numbers))
+        console.print(grid)
+    if len(days) > MOST_DAYS:
+        console.print(f"… and {len(days) - MOST_DAYS:,} more with fewer missing; --output json lists them.")
+    each = "symbol and trading day" if found.scope is SequenceScope.SYMBOL else "exchange and trading day"
+    said = (
+        f"{found.rows:,} numbers of the source's own, by {each}: {found.missing:,} missing, "
+        f"{found.duplicated:,} there more than once"
+    )
+    without = f"; {found.unnumbered:,} rows have none" if found.unnumbered else ""
+    console.print(f"{table}: {said}{without}. What the source left out never reached K2.\n")
 
 
 def _print(found: Audit) -> None:
-    # As wide as it wants to be: a number cut to fit a narrow terminal would be another number.
-    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+    console = _console()
     grid = Grid(box=None, pad_edge=False)
     grid.add_column("topic/partition", no_wrap=True)
     columns = (

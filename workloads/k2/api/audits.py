@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from k2.lake.audit import Audit, PartitionAudit
+from k2.lake.sequence_audit import SequenceAudit
 from k2.query.audits import Audited
 
 
@@ -31,6 +32,32 @@ def audited(found: Audited) -> dict[str, Any]:
             for gap in found.gaps
         ],
         **({} if found.problem is None else {"topics_unknown": found.problem}),
+        **({} if found.sequences is None else {"sequences": sequences(found.sequences)}),
+    }
+
+
+def sequences(found: SequenceAudit) -> dict[str, Any]:
+    """What the source's own numbers show."""
+    return {
+        "scope": str(found.scope),
+        "rows": found.rows,
+        "unnumbered": found.unnumbered,
+        "missing": found.missing,
+        "duplicated": found.duplicated,
+        "groups": found.groups,
+        "days": [
+            {
+                "exchange": each.exchange,
+                "symbol": each.symbol,
+                "day": each.day.isoformat(),
+                "first": each.first,
+                "last": each.last,
+                "distinct": each.distinct,
+                "missing": each.missing,
+                "duplicated": each.duplicated,
+            }
+            for each in found.days
+        ],
     }
 
 

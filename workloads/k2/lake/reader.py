@@ -22,6 +22,7 @@ from sqlalchemy import select
 from k2.lake.audit import Audit, audit_table
 from k2.lake.offsets import OFFSETS, OffsetMap, summary_of
 from k2.lake.scan import SnapshotFiles, cached_files, snapshot_files
+from k2.lake.sequence_audit import SequenceAudit, SequenceScope, audit_sequences
 from k2.model.errors import K2Error, WorldError
 from k2.obs import metrics
 
@@ -137,11 +138,20 @@ class TableReader:
 
     def audit(self, identifier: str) -> Audit:
         """Count the rows of the current snapshot (see `audit_table`); the topics are not asked."""
+        return audit_table(self._another(identifier), {})
+
+    def audit_sequences(self, identifier: str, scope: SequenceScope) -> tuple[int | None, SequenceAudit]:
+        """The current snapshot, and the source's numbers in it (see `k2.lake.sequence_audit`)."""
+        table = self._another(identifier)
+        snapshot = table.current_snapshot()
+        return None if snapshot is None else snapshot.snapshot_id, audit_sequences(table, scope)
+
+    def _another(self, identifier: str) -> Table:
+        """The table loaded for the caller's thread alone: what it does with it takes long."""
         with self._lock:
             self._load(identifier)
             assert self._catalog is not None
-            table = self._catalog.load_table(identifier)  # of this thread alone: the count takes long
-        return audit_table(table, {})
+            return self._catalog.load_table(identifier)
 
     def _load(self, identifier: str) -> _Loaded:
         loaded = self._loaded.get(identifier)

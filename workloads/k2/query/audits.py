@@ -6,7 +6,8 @@ The rows of a snapshot never change, so they are counted once; how far the topic
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -14,10 +15,12 @@ from k2.lake.audit import Audit, PartitionAudit
 from k2.lake.offsets import OffsetMap
 from k2.lake.reader import SnapshotInfo, TableReader, TableState
 from k2.lake.scan import Lru
+from k2.lake.sequence_audit import SequenceAudit, SequenceScope
 from k2.query.errors import EngineBusyError
 from k2.query.tail_view import TailSource
 
 _audits: Lru[tuple[str, int | None], Audit] = Lru(64)
+_sequences: Lru[tuple[str, int | None, SequenceScope], SequenceAudit] = Lru(64)
 _working = threading.Lock()
 
 Ends = Mapping[str, Mapping[int, int]]
@@ -44,12 +47,15 @@ class Audited:
         commits: retained snapshots whose offsets were compared with those of the one before.
         gaps: where they do not follow each other.
         problem: why the topics' ends are not known; None when they are, or nobody knows of Kafka.
+        sequences: what the source's own numbers show, where it was asked for. What a source left out is not a fault of the
+            table: it does not enter `ok`.
     """
 
     audit: Audit
     commits: int
     gaps: Sequence[Gap]
     problem: str | None
+    sequences: SequenceAudit | None = None
 
     @property
     def ok(self) -> bool:
@@ -57,8 +63,16 @@ class Audited:
         return self.audit.ok and not self.gaps
 
 
-def audit(reader: TableReader, identifier: str, tails: TailSource | None) -> Audited:
+def audit(
+    reader: TableReader, identifier: str, tails: TailSource | None, sequences: SequenceScope | None = None
+) -> Audited:
     """Audit a table at its current snapshot.
+
+    Args:
+        reader: of the catalog.
+        identifier: the table.
+        tails: knows the topics' ends; None: nobody does.
+        sequences: look at the source's numbers too, counted together as this says.
 
     Raises:
         EngineBusyError: another table is being counted: one at a time.
@@ -68,13 +82,10 @@ def audit(reader: TableReader, identifier: str, tails: TailSource | None) -> Aud
     state = reader.state(identifier)
     found = _audits.get((state.uuid, state.current_id))
     if found is None:
-        if not _working.acquire(blocking=False):
-            raise EngineBusyError("An audit is under way, and there is one at a time. Ask again later")
-        try:
+        with _one_at_a_time():
             found = reader.audit(identifier)
-        finally:
-            _working.release()
         _audits.put((state.uuid, found.snapshot_id), found)
+    numbers = None if sequences is None else _numbers(reader, state, sequences)
     ends: Ends = {}
     problem: str | None = None
     if tails is not None:
@@ -83,7 +94,26 @@ def audit(reader: TableReader, identifier: str, tails: TailSource | None) -> Aud
     parts = tuple(_with_end(part, ends) for part in found.partitions)
     pairs = list(_pairs(state))
     gaps = [gap for before, after in pairs for gap in _gaps(before, after)]
-    return Audited(replace(found, partitions=parts), len(pairs), gaps, problem)
+    return Audited(replace(found, partitions=parts), len(pairs), gaps, problem, numbers)
+
+
+def _numbers(reader: TableReader, state: TableState, scope: SequenceScope) -> SequenceAudit:
+    found = _sequences.get((state.uuid, state.current_id, scope))
+    if found is None:
+        with _one_at_a_time():
+            snapshot_id, found = reader.audit_sequences(state.identifier, scope)
+        _sequences.put((state.uuid, snapshot_id, scope), found)
+    return found
+
+
+@contextmanager
+def _one_at_a_time() -> Generator[None]:
+    if not _working.acquire(blocking=False):
+        raise EngineBusyError("An audit is under way, and there is one at a time. Ask again later")
+    try:
+        yield
+    finally:
+        _working.release()
 
 
 def _with_end(part: PartitionAudit, ends: Ends) -> PartitionAudit:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from k2.lake.offsets import OffsetMap
 from k2.lake.reader import SnapshotInfo, TableMissingError, TableState
+from k2.lake.sequence_audit import SequenceScope
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
@@ -336,7 +337,7 @@ class Questions:
                 count_rows("replay", batch.num_rows)
                 yield batch.cast(schema)
 
-    def audits(self, data_type: DataType | None = None) -> list[Audited]:
+    def audits(self, data_type: DataType | None = None, sequences: SequenceScope | None = None) -> list[Audited]:
         """The audit of a table, or of all that are there; raises as `audits.audit` does, and `ForbiddenError`."""
         with _measured("audit"):
             self._planner.sight.check_whole("The audit")
@@ -346,7 +347,8 @@ class Questions:
                     continue
                 self._planner.sight.check(each)
                 try:
-                    found.append(audits.audit(self._planner.reader, self._planner.tables[each], self._planner.tails))
+                    identifier, tails = self._planner.tables[each], self._planner.tails
+                    found.append(audits.audit(self._planner.reader, identifier, tails, sequences))
                 except TableMissingError:
                     if data_type is not None:
                         raise

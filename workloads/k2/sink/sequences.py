@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from k2.lake.runs import Ints, Places, running_max, shifted, starts_of
 from k2.model.exchanges import Exchange
 from k2.model.tables import PARTITION
 from k2.model.trading_days import day_starts
 
-Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 MOST_NAMED = 5
@@ -37,8 +37,6 @@ FAR = 100
 
 SLACK_US = 60_000_000
 """An event this little before the newest day still counts for it: numbers and clocks of a venue differ around midnight."""
-
-_LOWEST = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +84,14 @@ class _Rows:
         firsts: positions of each symbol's first.
     """
 
-    codes: npt.NDArray[np.int64]
+    codes: Ints
     numbers: Ints
-    at: npt.NDArray[np.intp]
-    firsts: npt.NDArray[np.intp]
+    at: Places
+    firsts: Places
 
     def only(self, kept: Mask) -> _Rows:
         codes = self.codes[kept]
-        return _Rows(codes, self.numbers[kept], self.at[kept], _starts(codes))
+        return _Rows(codes, self.numbers[kept], self.at[kept], starts_of(codes))
 
 
 class SequenceTracker:
@@ -129,16 +127,16 @@ class SequenceTracker:
         """
         self._batches += 1
         self._go_on(ranges)
-        numbers = rows.column("source_sequence")
-        if numbers.null_count:
-            rows = rows.filter(numbers.is_valid())
+        for name in ("source_sequence", "symbol"):
+            if rows.column(name).null_count:
+                rows = rows.filter(rows.column(name).is_valid())
         if not len(rows):
             return Sequences()
         names = _Names(rows)
         order = names.order()
         codes = names.codes[order]
         times = rows.column(self._time).cast(pa.int64()).to_numpy()[order]
-        found = _Rows(codes, rows.column("source_sequence").to_numpy()[order], order, _starts(codes))
+        found = _Rows(codes, rows.column("source_sequence").to_numpy()[order], order, starts_of(codes))
         slots = self._slots_of(names, found)
         begun, newest = self._days(times, found, slots)
         stale = times < newest - SLACK_US
@@ -159,7 +157,7 @@ class SequenceTracker:
         days = day_starts(times, self._exchange)
         reached = days.copy()
         reached[found.firsts] = np.where(known, np.maximum(before, days[found.firsts]), days[found.firsts])
-        newest = _running_max(reached, found.firsts)
+        newest = running_max(reached, found.firsts)
         begun[1:] = days[1:] > newest[:-1]
         begun[found.firsts] = known & (days[found.firsts] > before)
         return begun, newest
@@ -172,7 +170,7 @@ class SequenceTracker:
         numbers, firsts, known = found.numbers, found.firsts, self._known[slots]
         high = self._high[slots]
         if numbers.min() <= 1:
-            former_number = _shifted(numbers)
+            former_number = shifted(numbers)
             former_number[firsts] = np.where(known, self._last[slots], numbers[firsts])
             begun |= (numbers <= 1) & (former_number > np.minimum(numbers, 1) + FAR)
         # A numbering goes on from what is known of it, unless it begins anew with this very event.
@@ -181,8 +179,8 @@ class SequenceTracker:
         if behind.any():
             levels = numbers.copy()
             levels[firsts[behind]] = high[behind]
-        top = _running_max(levels, np.union1d(firsts, np.flatnonzero(begun)))
-        before = _shifted(top)
+        top = running_max(levels, np.union1d(firsts, np.flatnonzero(begun)))
+        before = shifted(top)
         before[firsts] = np.where(known, high, numbers[firsts])
         jumps = np.flatnonzero((numbers > before) & (numbers - 1 != before))
         low = numbers <= before
@@ -263,7 +261,7 @@ class _Names:
         exchange, symbol = divmod(code, len(self._symbols))
         return self._exchanges[exchange], self._symbols[symbol]
 
-    def order(self) -> npt.NDArray[np.intp]:
+    def order(self) -> Places:
         """Rows by code, those of one code as they came."""
         few = len(self._symbols) * len(self._exchanges) <= 2**16
         # A stable sort of small integers is a radix sort.
@@ -274,33 +272,3 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     whole = encoded.unify_dictionaries().combine_chunks()
     return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-
-
-def _starts(codes: Ints) -> npt.NDArray[np.intp]:
-    """Where a run of equal codes begins."""
-    return np.concatenate([np.zeros(min(1, len(codes)), dtype=np.intp), np.flatnonzero(codes[1:] != codes[:-1]) + 1])
-
-
-def _shifted(values: Ints) -> Ints:
-    """Each row's value of the row before it; the first row has nothing to be looked at."""
-    shifted = np.empty_like(values)
-    shifted[0] = _LOWEST
-    shifted[1:] = values[:-1]
-    return shifted
-
-
-def _running_max(values: Ints, starts: npt.NDArray[np.intp]) -> Ints:
-    """The highest value so far, of each piece that begins at one of `starts` (the first is 0)."""
-    falls = values[1:] < values[:-1]
-    falls[starts[1:] - 1] = False
-    if not falls.any():
-        return values
-    pieces = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(values))))
-    lowest = int(values.min())
-    span = int(values.max()) - lowest + 1
-    if span * len(starts) < 2**62:
-        raised = pieces * span
-        return np.maximum.accumulate(values - lowest + raised) - raised + lowest
-    ranks, inverse = np.unique(values, return_inverse=True)  # numbers so far apart do not fit: their order does
-    raised = pieces * len(ranks)
-    return ranks[np.maximum.accumulate(inverse + raised) - raised]
