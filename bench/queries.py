@@ -249,50 +249,48 @@ def on_cpu(function):
     return value, wall, (time.process_time() - started) * 1000
 
 
-def ask_summary(connection, hand, symbol, venue, day):
-    start, end = EXCHANGES[venue].trading_day(day)
-    body, api = timed(lambda: get(connection, f"/v1/summary/{symbol}/{day.isoformat()}"))
-    rows, by_hand, cpu = on_cpu(lambda: hand.run(BY_HAND_SUMMARY, symbol, start, end))
-    _, ordered = timed(lambda: hand.run(BY_HAND_ORDERED, symbol, start, end))
-    compare_summary(json.loads(body), rows.to_pylist()[0])
-    return {"api": api, "by hand": by_hand, "by hand, first/last": ordered, "cpu by hand": cpu}
-
-
-def ask_trades(connection, hand, symbol, venue, day):
+def afternoon(venue, day):
+    """The two hours that trades are asked for."""
     start = EXCHANGES[venue].trading_day(day)[0] + timedelta(hours=11)
-    end = start + timedelta(hours=2)
-    window = f"start={quote(start.isoformat())}&end={quote(end.isoformat())}"
-    body, api = timed(lambda: get(connection, f"/v1/trades?symbol={symbol}&limit=1000&{window}"))
-    rows, by_hand, cpu = on_cpu(lambda: hand.run(BY_HAND_TRADES, symbol, start, end))
-    if [row["message_id"] for row in json.loads(body)["data"]] != rows["message_id"].to_pylist():
-        raise SystemExit(f"different trades: {symbol} {day}")
-    return {"api": api, "by hand": by_hand, "cpu by hand": cpu}
+    return start, start + timedelta(hours=2)
 
 
-def ask_bars(connection, hand, symbol, venue, day):
-    start, end = EXCHANGES[venue].trading_day(day)
-    body, api = timed(lambda: get(connection, f"/v1/bars/{symbol}?interval=1m&date={day.isoformat()}"))
-    rows, by_hand, cpu = on_cpu(lambda: hand.run(BY_HAND_BARS, symbol, start, end))
-    for bar, row in zip(json.loads(body)["data"], rows.to_pylist(), strict=True):
-        compare_summary(bar, row)
-    return {"api": api, "by hand": by_hand, "cpu by hand": cpu}
+def path_of(question, symbol, venue, day):
+    start, end = afternoon(venue, day)
+    window = f"symbol={symbol}&limit=1000&start={quote(start.isoformat())}&end={quote(end.isoformat())}"
+    return {
+        "summary": f"/v1/summary/{symbol}/{day.isoformat()}?",
+        "trades": f"/v1/trades?{window}",
+        "bars": f"/v1/bars/{symbol}?interval=1m&date={day.isoformat()}",
+        "asof": f"/v1/asof?{window}",
+    }[question]
 
 
-def ask_asof(connection, hand, symbol, venue, day):
-    opened = EXCHANGES[venue].trading_day(day)[0]
-    start = opened + timedelta(hours=11)
-    end = start + timedelta(hours=2)
-    window = f"start={quote(start.isoformat())}&end={quote(end.isoformat())}"
-    body, api = timed(lambda: get(connection, f"/v1/asof?symbol={symbol}&limit=1000&{window}"))
-    rows, by_hand, cpu = on_cpu(lambda: hand.asof(symbol, opened, start, end))
-    for name in ("bid_price", "ask_price"):
-        given = [None if row[name] is None else Decimal(row[name]) for row in json.loads(body)["data"]]
-        if given != rows[name].to_pylist():
-            raise SystemExit(f"different {name}: {symbol} {day}")
-    return {"api": api, "by hand": by_hand, "cpu by hand": cpu}
+def by_hand(question, hand, symbol, venue, day):
+    whole, window = EXCHANGES[venue].trading_day(day), afternoon(venue, day)
+    return {
+        "summary": lambda: hand.run(BY_HAND_SUMMARY, symbol, *whole),
+        "trades": lambda: hand.run(BY_HAND_TRADES, symbol, *window),
+        "bars": lambda: hand.run(BY_HAND_BARS, symbol, *whole),
+        "asof": lambda: hand.asof(symbol, whole[0], *window),
+    }[question]
 
 
-ASKS = {"summary": ask_summary, "trades": ask_trades, "bars": ask_bars, "asof": ask_asof}
+def compare(question, body, rows):
+    said = json.loads(body)
+    if question == "summary":
+        compare_summary(said, rows.to_pylist()[0])
+    elif question == "bars":
+        for bar, row in zip(said["data"], rows.to_pylist(), strict=True):
+            compare_summary(bar, row)
+    elif question == "trades":
+        if [row["message_id"] for row in said["data"]] != rows["message_id"].to_pylist():
+            raise SystemExit("different trades")
+    else:
+        for name in ("bid_price", "ask_price"):
+            given = [None if row[name] is None else Decimal(row[name]) for row in said["data"]]
+            if given != rows[name].to_pylist():
+                raise SystemExit(f"different {name}")
 
 
 def measure(port, process, hand, days, with_real, rounds):
@@ -301,19 +299,38 @@ def measure(port, process, hand, days, with_real, rounds):
     took = {}
     server = psutil.Process(process.pid)
     chance = random.Random(7)
+
+    def some(question):
+        if question.endswith("BHP"):
+            return "BHP", "ASX", date(2014, 3, 10 + chance.randrange(5))
+        return chance.choice(SYMBOLS), "SIM", FIRST_DAY + timedelta(days=chance.randrange(days))
+
+    def ask(path):
+        before = sum(server.cpu_times()[:2])
+        body, milliseconds = timed(lambda: get(connection, path))
+        return body, milliseconds, (sum(server.cpu_times()[:2]) - before) * 1000
+
     questions = ["summary", "trades", "bars"]
     questions += ["summary BHP", "trades BHP", "bars BHP", "asof BHP"] if with_real else []
     for number in range(rounds + 10):
         for question in questions:
-            symbol, venue, day = chance.choice(SYMBOLS), "SIM", FIRST_DAY + timedelta(days=chance.randrange(days))
-            if question.endswith("BHP"):
-                symbol, venue, day = "BHP", "ASX", date(2014, 3, 10 + chance.randrange(5))
-            ask = ASKS[question.partition(" ")[0]]
-            before = sum(server.cpu_times()[:2])
-            ways = ask(connection, hand, symbol, venue, day)
-            ways["cpu of the service"] = (sum(server.cpu_times()[:2]) - before) * 1000
+            kind, what, ways = question.partition(" ")[0], some(question), {}
+            # Who asks second finds the files' bytes in the processor's cache: they take turns.
+            for way in ("api", "by hand") if number % 2 else ("by hand", "api"):
+                if way == "api":
+                    body, ways["api"], ways["cpu of the service"] = ask(path_of(kind, *what))
+                else:
+                    rows, ways["by hand"], ways["cpu by hand"] = on_cpu(by_hand(kind, hand, *what))
+            compare(kind, body, rows)
+            if kind == "summary":
+                start, end = EXCHANGES[what[1]].trading_day(what[2])
+                _, ways["by hand, first/last"] = timed(
+                    lambda what=what, start=start, end=end: hand.run(BY_HAND_ORDERED, what[0], start, end)
+                )
+            else:
+                _, ways["api, Arrow"], _ = ask(path_of(kind, *some(question)) + "&format=arrow")
+            _, ways["round trip (/health)"], _ = ask("/health")
             if number >= 10:  # warm
-                _, ways["round trip (/health)"] = timed(lambda: get(connection, "/health"))
                 for way, milliseconds in ways.items():
                     took.setdefault(question, {}).setdefault(way, []).append(milliseconds)
     return took
