@@ -2,7 +2,8 @@
 
 from k2.client.answer import Answer, TruncatedWarning
 from k2.client.asynchronous import AsyncAnswer, AsyncConnection, AsyncPlayback, connect_async
-from k2.client.connection import Connection, Pin, connect
+from k2.client.connection import Connection, connect
+from k2.client.pin import Pin
 from k2.client.protocol import Playback
 from k2.client.summary import DaySummary
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 import pyarrow as pa
 
 from k2.client.answer import Answer
-from k2.client.connection import Connection, Pin, connect
+from k2.client.connection import Connection, connect
+from k2.client.pin import Pin
 from k2.client.protocol import Playback
 
 if TYPE_CHECKING:

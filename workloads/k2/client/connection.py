@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal, Self
 
-import pyarrow as pa
 from pydantic import SecretStr
 
 from k2.client.answer import Answer
+from k2.client.pin import Pin
 from k2.client.protocol import Client, Playback
+from k2.client.records import SNAPSHOTS, SYMBOLS, records
 from k2.client.summary import DaySummary
 from k2.model.errors import UserError
 from k2.model.settings import Settings, settings
@@ -31,39 +30,6 @@ Empty = Literal["skip", "null", "carry"]
 
 # What one answer of a service holds unless it is set up otherwise: it is joined as a whole, not streamed.
 _MOST_JOINED = 1_000_000
-_ARROW_TIME = pa.timestamp("us", "UTC")
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """Snapshots of several tables that are kept until the pin lapses. A context manager: its end lets go of them.
-
-    Attributes:
-        id: what every question takes as `pin`.
-        until: when it lapses, UTC.
-        snapshots: the snapshot's id by table.
-    """
-
-    id: str
-    until: datetime
-    snapshots: Mapping[str, str]
-    _client: Client
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        """Let go of the snapshots: they may be expired from now on."""
-        self._client.delete_pin(self.id)
-
-    @classmethod
-    def read(cls, said: dict[str, Any], client: Client) -> Self:
-        """From the API's object."""
-        held = {table: str(each["snapshot_id"]) for table, each in said["tables"].items()}
-        return cls(said["pin"], datetime.fromisoformat(said["until"]), held, client)
 
 
 class Connection:
@@ -214,12 +180,12 @@ class Connection:
         """Every symbol of a table with its exchange, number of rows, first and last time."""
         asked = {"table": table, "exchange": exchange} | _at(snapshot, as_of, pin, None)
         said = self._client.symbols({name: value for name, value in asked.items() if name != "hybrid"})
-        return _records(said, _SYMBOLS)
+        return records(said, SYMBOLS)
 
     def snapshots(self, table: Tables = "trades", *, limit: int = 100) -> Answer:
         """Retained snapshots of a table, newest first: what each added, and the totals after it."""
         said = self._client.snapshots({"table": table, "limit": limit})
-        return _records(said, _SNAPSHOTS)
+        return records(said, SNAPSHOTS)
 
     def diff(
         self,
@@ -369,49 +335,6 @@ def _opened(found: Settings, catalog: Mapping[str, str] | None, *, live: bool) -
     return Local(
         found if catalog is None else found.model_copy(update={"catalog_properties": dict(catalog)}), live=live
     )
-
-
-_SYMBOLS = pa.schema(
-    [
-        ("symbol", pa.string()),
-        ("exchange", pa.string()),
-        ("rows", pa.int64()),
-        ("first_time", _ARROW_TIME),
-        ("last_time", _ARROW_TIME),
-    ]
-)
-_SNAPSHOTS = pa.schema(
-    [
-        ("snapshot_id", pa.string()),
-        ("parent_id", pa.string()),
-        ("time", _ARROW_TIME),
-        ("current", pa.bool_()),
-        ("operation", pa.string()),
-        ("rows_added", pa.int64()),
-        ("files_added", pa.int64()),
-        ("total_rows", pa.int64()),
-        ("total_files", pa.int64()),
-        ("total_bytes", pa.int64()),
-        ("tags", pa.list_(pa.string())),
-        ("k2", pa.string()),
-    ]
-)
-
-
-def _records(said: dict[str, Any], schema: pa.Schema) -> Answer:
-    """Objects of the API as rows; what is nested is JSON text."""
-    rows = [
-        {name: _value(record.get(name), schema.field(name).type) for name in schema.names} for record in said["data"]
-    ]
-    beside = {name: value for name, value in said.items() if name != "data"}
-    table = pa.Table.from_pylist(rows, schema)
-    return Answer(schema, iter(table.to_batches()), beside | {"count": len(rows), "more": False})
-
-
-def _value(value: Any, kind: pa.DataType) -> Any:
-    if value is not None and pa.types.is_timestamp(kind):
-        return datetime.fromisoformat(value)
-    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def _events(

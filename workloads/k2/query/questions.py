@@ -5,9 +5,7 @@ Threads share one `Questions`. Every answer says which snapshot it was read from
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +17,6 @@ from k2.lake.sequence_audit import SequenceScope
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
-from k2.obs import metrics
 from k2.obs.tally import count_rows
 from k2.query import audits, changes, paging, pinning, replay, sql
 from k2.query.asof import Asof, asof_of
@@ -31,7 +28,8 @@ from k2.query.bars import Bars, bars_of
 from k2.query.cursor import Cursor, ReplayQuery
 from k2.query.directory import SymbolDirectory
 from k2.query.engine import Engine
-from k2.query.errors import AbandonedError, EngineBusyError, NotFoundError, QueryTimeoutError
+from k2.query.errors import NotFoundError
+from k2.query.measuring import measured
 from k2.query.paging import EventStream
 from k2.query.pinning import Pin
 from k2.query.planner import Pinned, Planner
@@ -92,7 +90,7 @@ class Questions:
             QueryTimeoutError, EngineBusyError, TooLargeError: see `Engine.fetch`.
         """
         label = query.data_type.value
-        with _measured(label):
+        with measured(label):
             pinned, relation, which, one_series = self._prepared(query)
             rows, last = paging.page(self._engine, label, relation, which, query, one_series=one_series)
             note = self._why_nothing(pinned, query) if not rows.num_rows else None
@@ -102,7 +100,7 @@ class Questions:
     def stream(self, query: EventsQuery, *, batch_rows: int = 65_536) -> EventStream:
         """The answer of `events` for any limit, read while it is taken; raises as `events` does, from its batches too."""
         label = query.data_type.value
-        with _measured(label):
+        with measured(label):
             pinned, relation, which, one_series = self._prepared(query)
             first = replace(query, limit=min(query.limit, paging.HEAD_ROWS))
             head, last = paging.page(self._engine, label, relation, which, first, one_series=one_series)
@@ -164,7 +162,7 @@ class Questions:
             SnapshotGoneError: the snapshot or time is not retained.
             QueryTimeoutError, EngineBusyError, TooLargeError: see `Engine.fetch`.
         """
-        with _measured("summary"):
+        with measured("summary"):
             pinned = self._planner.pin(DataType.TRADES, query.at)
             code = query.exchange
             if code is None:
@@ -194,7 +192,7 @@ class Questions:
             SnapshotGoneError: the snapshot or time is not retained.
             QueryTimeoutError, EngineBusyError, TooLargeError: see `Engine.fetch`.
         """
-        with _measured("bars"):
+        with measured("bars"):
             pinned = self._planner.pin(DataType.TRADES, query.at)
             found = bars_of(self._engine, self._planner, self._directory, pinned, query)
             count_rows("bars", found.rows.num_rows)
@@ -208,7 +206,7 @@ class Questions:
 
         At a snapshot, which is one of trades, the quotes are as they were at its time. Raises as `events` does.
         """
-        with _measured("asof"):
+        with measured("asof"):
             trades = self._planner.pin(DataType.TRADES, query.at)
             at = query.at
             if at.snapshot is not None and trades.snapshot is not None:
@@ -223,7 +221,7 @@ class Questions:
 
     def symbols(self, data_type: DataType, at: At = CURRENT, exchange: str | None = None) -> Symbols:
         """Every symbol of a table with its exchange, number of rows, first and last time."""
-        with _measured("symbols"):
+        with measured("symbols"):
             pinned = self._planner.pin(data_type, at.in_files())
             relation = self._planner.plan(pinned, (), exchange, Window())
             found = self._directory.symbols(relation)
@@ -232,7 +230,7 @@ class Questions:
 
     def date_range(self, data_type: DataType, symbol: str, exchange: str | None = None, at: At = CURRENT) -> SymbolInfo:
         """First and last event of a symbol; `NotFoundError` when there is none, `AmbiguousSymbolError` as for events."""
-        with _measured("date_range"):
+        with measured("date_range"):
             pinned = self._planner.pin(data_type, at.in_files())
             relation = self._planner.plan(pinned, (symbol,), exchange, Window())
             found = [
@@ -262,7 +260,7 @@ class Questions:
 
     def stats(self, data_type: DataType, at: At = CURRENT) -> TableStats:
         """Size and reach of a table, from its metadata alone; of the visible rows where the sight leaves some out."""
-        with _measured("stats"):
+        with measured("stats"):
             pinned = self._planner.pin(data_type, at.in_files())
             if pinned.sight.is_partial:
                 return self._partial_stats(pinned)
@@ -293,7 +291,7 @@ class Questions:
 
     def snapshots(self, data_type: DataType) -> TableState:
         """The table's retained snapshots, oldest first, and which one is current; totals only where all may be seen."""
-        with _measured("snapshots"):
+        with measured("snapshots"):
             return self._planner.sight.redacted(self._planner.state(data_type))
 
     def snapshot(self, data_type: DataType, at: At = CURRENT) -> SnapshotInfo | None:
@@ -307,17 +305,17 @@ class Questions:
 
     def make_pin(self, data_types: Sequence[DataType], at: Mapping[DataType, At], lasts: timedelta) -> Pin:
         """See `pinning.make_pin`."""
-        with _measured("pins"):
+        with measured("pins"):
             return pinning.make_pin(self._planner, data_types, at, lasts, datetime.now(UTC))
 
     def pins(self) -> list[Pin]:
         """See `pinning.all_pins`."""
-        with _measured("pins"):
+        with measured("pins"):
             return pinning.all_pins(self._planner, datetime.now(UTC))
 
     def delete_pin(self, pin: str) -> None:
         """See `pinning.delete_pin`."""
-        with _measured("pins"):
+        with measured("pins"):
             pinning.delete_pin(self._planner, pin, datetime.now(UTC))
 
     def replay(
@@ -339,7 +337,7 @@ class Questions:
 
     def audits(self, data_type: DataType | None = None, sequences: SequenceScope | None = None) -> list[Audited]:
         """The audit of a table, or of all that are there; raises as `audits.audit` does, and `ForbiddenError`."""
-        with _measured("audit"):
+        with measured("audit"):
             self._planner.sight.check_whole("The audit")
             found: list[Audited] = []
             for each in [data_type] if data_type is not None else self._planner.tables:
@@ -393,27 +391,3 @@ def _unknown_symbol(pinned: Pinned, symbol: str, exchange: str | None) -> NotFou
     return NotFoundError(
         f"{pinned.state.identifier} has nothing of {symbol}{where}", remedy="The list of symbols says what there is"
     )
-
-
-@contextmanager
-def _measured(label: str) -> Generator[None, None, None]:
-    started = time.perf_counter()
-    outcome = "error"
-    try:
-        yield
-        outcome = "ok"
-    except UserError:
-        outcome = "user_error"
-        raise
-    except QueryTimeoutError:
-        outcome = "timeout"
-        raise
-    except EngineBusyError:
-        outcome = "busy"
-        raise
-    except AbandonedError:
-        outcome = "abandoned"
-        raise
-    finally:
-        metrics.QUERY_EXECUTIONS.labels(label, outcome).inc()
-        metrics.QUERY_DURATION.labels(label).observe(time.perf_counter() - started)
