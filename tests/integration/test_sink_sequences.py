@@ -110,6 +110,44 @@ def test_whoever_has_a_partition_next_counts_on_and_claims_nothing_of_what_it_di
     assert [line["some"] for line in logged(pipeline)] == [["ASX BHP: 11 to 12"]]
 
 
+def test_partitions_that_move_between_sinks_make_no_gaps_where_there_are_none(pipeline):
+    """Sinks join, are killed and stop while every symbol's numbers go on without a hole."""
+    symbols = ("BHP", "CBA", "CSL", "WOW", "TLS", "ANZ", "NAB", "RIO")
+    sent = 0
+
+    def go_on(rounds):
+        nonlocal sent
+        for _ in range(rounds):
+            send(pipeline, **{symbol: range(1000 + sent, 1020 + sent) for symbol in symbols})
+            sent += 20
+
+    first = pipeline.sink(sequences="per_symbol", interval=0.1)
+    go_on(5)
+    in_table(pipeline, sent * len(symbols))
+    second = pipeline.sink(sequences="per_symbol", interval=0.1)
+    eventually(
+        lambda: "sink.revoked" in pipeline.log(0) and "sink.assigned" in pipeline.log(1), "partitions shared out"
+    )
+    go_on(5)
+    in_table(pipeline, sent * len(symbols))
+    second.terminate()
+    second.wait(30)
+    go_on(5)
+    in_table(
+        pipeline, sent * len(symbols)
+    )  # the first has all of them again, some of which the second has read a part of
+    first.kill()
+    first.wait(30)
+    pipeline.sink(sequences="per_symbol", interval=0.1)
+    go_on(5)
+    in_table(pipeline, sent * len(symbols))
+    assert [logged(pipeline, number) for number in range(3)] == [[], [], []]
+    eventually(lambda: {note.gaps for note in notes(pipeline).values()} == {0}, "no gap beside any offset")
+    found = audit_sequences(pipeline.catalog.load_table(pipeline.table), SequenceScope.SYMBOL)
+    assert {(day.first, day.last, day.missing) for day in found.days} == {(1000, 999 + sent, 0)}
+    assert len(found.days) == len(symbols)
+
+
 def test_what_is_sent_again_from_the_beginning_is_neither_a_new_beginning_nor_a_gap(pipeline):
     port = ports.choose(None, None, what="a sink", option="")
     pipeline.sink(port=port, sequences="per_symbol")
