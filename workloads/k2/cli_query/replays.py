@@ -94,16 +94,19 @@ def _play(asked: dict[str, Any], output: Lines, local: bool, url: str | None, *,
         Waiting("waiting for events") as waiting,
         client.replay(asked) as playback,
     ):
+        cursor = playback.cursor
         try:
             for batch in playback:
                 waiting.will_write()
                 _write_batch(batch, output, header=rows == 0)
+                # Only now: of what Ctrl-C kept from being written, nothing may be left out by who goes on.
+                cursor = playback.cursor
                 rows += batch.num_rows
                 waiting.came(batch.num_rows)
         finally:
             waiting.end()
             say(f"{rows:,} events in {waiting.seconds:.1f} s ({rows / waiting.seconds:,.0f} a second)")
-            say(f"to go on after the last: --cursor {playback.cursor}")
+            say(f"to go on after the last: --cursor {cursor}")
 
 
 def _write_batch(batch: pa.RecordBatch, output: Lines, *, header: bool) -> None:
