@@ -34,7 +34,7 @@ def price_axis(low: Decimal, high: Decimal, lines: int) -> tuple[Decimal, Decima
     """What an axis reaches from and to, and the round prices on it, about three lines apart."""
     if low == high:  # one price: a step of its last place around it
         step = Decimal(1).scaleb(min(_exponent(low), 0))
-        return low - step, high + step, _ticks(low, high, step)
+        return low - step, high + step, _ticks(low - step, high + step, step)
     wanted = (high - low) / max(1, lines // _LINES_BETWEEN)
     unit = Decimal(1).scaleb(wanted.adjusted())
     step = next(factor * unit for factor in _ROUND if factor * unit >= wanted)
@@ -74,19 +74,21 @@ def time_labels(starts: Sequence[datetime], days: Sequence[date], step: int, *, 
 
 
 def _times(starts: Sequence[datetime], days: Sequence[date], step: int) -> list[str]:
-    """A time where a new multiple of the finest interval begins whose labels do not touch."""
-    width = len("00:00") + _SPACE
-    texts: list[str] = []
+    """The first time of each date, and times where a new multiple of the finest interval begins that leaves them room."""
+    width = -(-(len("00:00") + _SPACE) // step)
+    opens = [n for n in range(len(days)) if not n or days[n] != days[n - 1]]
+    closing = [
+        opened for opened, n in zip([*opens[1:], len(days) + width], opens, strict=True) for _ in range(n, opened)
+    ]
+    inner: list[int] = []
     for minutes in _MINUTES:
         numbers = [(day, (start.hour * 60 + start.minute) // minutes) for start, day in zip(starts, days, strict=True)]
-        at = [n for n, number in enumerate(numbers) if not n or number != numbers[n - 1]]
-        texts = [""] * len(starts)
-        for n in at:
-            texts[n] = f"{starts[n]:%H:%M}"
-        inner = [n for n in at[1:] if days[n] == days[n - 1]]
-        if all((b - a) * step >= width for a, b in pairwise(inner)):
+        begun = [n for n in range(1, len(days)) if numbers[n] != numbers[n - 1] and days[n] == days[n - 1]]
+        inner = [n for n in begun if closing[n] - n >= width]
+        if all(b - a >= width for a, b in pairwise(sorted((*inner, *opens))) if b in inner):
             break
-    return texts
+    shown = {*opens, *inner}
+    return [f"{start:%H:%M}" if n in shown else "" for n, start in enumerate(starts)]
 
 
 def _placed(texts: Sequence[str], step: int) -> Labels:

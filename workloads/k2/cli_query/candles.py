@@ -63,8 +63,8 @@ def charts(rows: pa.Table, interval: Interval, *, colour: bool) -> Iterator[str]
         candles = [_candle(row, zone) for row in found if row["open"] is not None]
         if candles:
             title = f"{symbol} {exchange}  {interval.value}"
-            # The prompt and the line before it stay in sight.
-            height = min(max(lines - 2, _LEAST_LINES), _MOST_LINES)
+            # The prompt stays in sight.
+            height = min(max(lines - 1, _LEAST_LINES), _MOST_LINES)
             yield draw(candles, title, interval, width=width, height=height, colour=colour)
 
 
@@ -79,7 +79,7 @@ def draw(candles: Sequence[Candle], title: str, interval: Interval, *, width: in
         height: lines.
         colour: with ANSI colours.
     """
-    below = height - 4  # title, figures, and two lines of time
+    below = height - 5  # title, figures, and three lines of time
     volume_lines = max(2, below // 5)
     price_lines = below - volume_lines - 1
     first, last = candles[0], candles[-1]
