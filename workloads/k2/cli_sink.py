@@ -163,7 +163,7 @@ def _console() -> Console:
 
 def _print_sequences(table: str, found: SequenceAudit) -> None:
     console = _console()
-    days = list(worst(found))
+    days = worst(found)
     if days:
         grid = Grid(box=None, pad_edge=False)
         grid.add_column("sequence of", no_wrap=True)

@@ -6,7 +6,7 @@ few bytes for each interval of the days under way, whatever a table holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -320,7 +320,7 @@ def _all_of(done: Sequence[_Done]) -> _Done:
     )
 
 
-def worst(found: SequenceAudit) -> Iterator[SequenceDay]:
+def worst(found: SequenceAudit) -> list[SequenceDay]:
     """Days with something to say, those with the most missing first."""
     said = (each for each in found.days if each.missing or each.duplicated)
-    return iter(sorted(said, key=lambda each: (-each.missing, -each.duplicated)))
+    return sorted(said, key=lambda each: (-each.missing, -each.duplicated))

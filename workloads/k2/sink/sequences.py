@@ -13,7 +13,7 @@ The rules, for the events of one symbol of an exchange in the order in which the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +144,11 @@ class SequenceTracker:
         if former:
             found, begun, newest = found.only(~stale), begun[~stale], newest[~stale]
             slots = self._slots_of(names, found)
-        return self._judge(found, slots, begun, newest, former, names, rows.column(PARTITION).to_numpy())
+            if not len(slots):
+                return Sequences(late=former)
+        judged = self._judge(found, slots, begun, newest, names, rows.column(PARTITION).to_numpy())
+        self._forget_silent()
+        return replace(judged, late=judged.late + former)
 
     def _days(self, times: Ints, found: _Rows, slots: Ints) -> tuple[Mask, Ints]:
         """Which events are the first of a new trading day of their symbol, and the newest day there was by then."""
@@ -163,10 +167,9 @@ class SequenceTracker:
         return begun, newest
 
     def _judge(
-        self, found: _Rows, slots: Ints, begun: Mask, newest: Ints, former: int, names: _Names, partitions: Ints
+        self, found: _Rows, slots: Ints, begun: Mask, newest: Ints, names: _Names, partitions: Ints
     ) -> Sequences:
-        if not len(slots):
-            return Sequences(late=former)
+        """Compare each number with the highest before it, and remember where each symbol ended."""
         numbers, firsts, known = found.numbers, found.firsts, self._known[slots]
         high = self._high[slots]
         if numbers.min() <= 1:
@@ -189,14 +192,13 @@ class SequenceTracker:
         lasts = np.append(firsts[1:], len(numbers)) - 1
         self._high[slots], self._last[slots], self._day[slots] = top[lasts], numbers[lasts], newest[lasts]
         self._partition[slots], self._seen[slots], self._known[slots] = partitions[found.at[lasts]], self._batches, True
-        self._forget_silent()
         skipped = numbers[jumps].astype(np.uint64) - before[jumps].astype(np.uint64) - np.uint64(1)
         of_partition, counts = np.unique(partitions[found.at[jumps]], return_counts=True)
         return Sequences(
             gaps=dict(zip(of_partition.tolist(), counts.tolist(), strict=True)),
             missing=sum(skipped.tolist()),
             resets=resets,
-            late=int(np.count_nonzero(low)) - resets + former,
+            late=int(np.count_nonzero(low)) - resets,
             named=tuple(
                 SequenceGap(*names.of(int(found.codes[jump])), int(before[jump]), int(numbers[jump]))
                 for jump in jumps[:MOST_NAMED]
