@@ -110,6 +110,8 @@ def test_a_service_and_its_catalog_give_the_same(remote, local):
     assert there["diff"].arrow().to_pylist() == [{"trade_id": "late"}]
     assert remote.summary("BHP", DAY) == local.summary("BHP", DAY)
     assert remote.audit("trades")["tables"][0]["ok"] == local.audit("trades")["tables"][0]["ok"]
+    sequences = [db.audit("trades", sequences="exchange")["tables"][0]["sequences"] for db in (remote, local)]
+    assert sequences[0] == sequences[1]
     assert remote.stats()["tables"][0]["rows"] == ROWS + 1
 
 

@@ -208,9 +208,15 @@ class Connection:
         """Size and reach of the tables, and how far they have taken their topics: the API's object."""
         return self._client.stats({"as_of": _text(as_of)})
 
-    def audit(self, table: Tables | None = None) -> dict[str, Any]:
-        """Whether every offset that the tables record is in them once: the API's object; `ok` sums it up."""
-        return self._client.audit({"table": table})
+    def audit(
+        self, table: Tables | None = None, *, sequences: Literal["symbol", "exchange"] | None = None
+    ) -> dict[str, Any]:
+        """Whether every offset that the tables record is in them once: the API's object; `ok` sums it up.
+
+        `sequences`: also which numbers of the source's own sequence are missing or there twice, by trading day; it says
+        which events the source numbers together.
+        """
+        return self._client.audit({"table": table, "sequences": sequences})
 
     def pin(
         self,

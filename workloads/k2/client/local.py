@@ -108,7 +108,8 @@ class Local:
 
     def audit(self, params: Params) -> dict[str, Any]:
         """Whether every offset that a table records is in it once."""
-        return audits.all_audited(self._questions.audits(_checked(AuditParams, params).table))
+        given = _checked(AuditParams, params)
+        return audits.all_audited(self._questions.audits(given.table, given.sequences))
 
     def make_pin(self, body: Params) -> dict[str, Any]:
         """Fix the snapshots of several tables."""
