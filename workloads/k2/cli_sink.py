@@ -6,18 +6,19 @@ import json
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table as Grid
 
-from k2.lake.audit import Audit
-from k2.lake.sequence_audit import SequenceAudit, SequenceScope, worst
 from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings, settings
-from k2.model.tables import NAMESPACE
+
+if TYPE_CHECKING:
+    from k2.lake.audit import Audit
+    from k2.lake.sequence_audit import SequenceAudit, SequenceScope
 
 FOUND = 1
 """Exit code of `k2 audit` when anything is missing or doubled."""
@@ -75,7 +76,7 @@ def audit(
     output: Annotated[str, typer.Option(help="table or json.")] = "table",
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask Kafka for the topics' ends.")] = False,
     sequences: Annotated[
-        SequenceScope | None,
+        Literal["symbol", "exchange"] | None,
         typer.Option(
             help="Also show which numbers of the source's own sequence are missing or there twice, by trading day. symbol: each "
             "symbol's events are numbered for themselves; exchange: those of all symbols together."
@@ -94,6 +95,8 @@ def audit(
     from k2.api.audits import audit as audit_body
     from k2.api.audits import sequences as sequences_body
     from k2.lake.catalog import open_catalog
+    from k2.lake.sequence_audit import SequenceScope
+    from k2.model.tables import NAMESPACE
 
     if output not in {"table", "json"}:
         raise UserError("Unknown output", found=output, expected="table or json")
@@ -101,7 +104,8 @@ def audit(
     catalog = open_catalog(env)
     names = tables or [f"{namespace}.{name}" for namespace, name in catalog.list_tables(NAMESPACE)]
     audits = [audit_one(env, name, offline=offline) for name in sorted(names)]
-    numbers = [None if sequences is None else sequences_one(env, name, sequences) for name in sorted(names)]
+    scope = None if sequences is None else SequenceScope(sequences)
+    numbers = [None if scope is None else sequences_one(env, name, scope) for name in sorted(names)]
     pairs = list(zip(audits, numbers, strict=True))
     if output == "json":
         bodies = [
@@ -162,6 +166,8 @@ def _console() -> Console:
 
 
 def _print_sequences(table: str, found: SequenceAudit) -> None:
+    from k2.lake.sequence_audit import SequenceScope, worst
+
     console = _console()
     days = worst(found)
     if days:
