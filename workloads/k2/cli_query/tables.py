@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,16 @@ _NOT_WHOLE = 1
 _SYMBOL = ("symbol", "exchange", "rows", "first_time", "last_time")
 _STATS = ("table", "rows", "files", "bytes", "first_time", "last_time", "snapshots", "snapshot_id")
 _SNAPSHOT = ("snapshot_id", "time", "current", "operation", "rows_added", "files_added", "total_rows", "total_files")
+_DAY = ("exchange", "symbol", "day", "first", "last", "distinct", "missing", "duplicated")
+_MOST_DAYS = 20
 _COUNTS = ("first", "next", "rows", "duplicates", "dead_letters", "lost", "non_records", "missing", "doubled", "behind")
+
+
+class Scope(StrEnum):
+    """Whose events a source numbers together."""
+
+    SYMBOL = "symbol"
+    EXCHANGE = "exchange"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +35,9 @@ def register(app: typer.Typer) -> None:
     )(symbols)
     app.command(epilog=examples("k2-query stats", 'k2-query stats --as-of "$(date -u +%FT%TZ)" --output json'))(stats)
     app.command(epilog=examples("k2-query snapshots --table trades -n 10"))(snapshots)
-    app.command(epilog=examples("k2-query audit", "k2-query audit --table trades --output json"))(audit)
+    app.command(epilog=examples("k2-query audit", "k2-query audit --table trades --sequences symbol --output json"))(
+        audit
+    )
 
 
 def symbols(
@@ -67,16 +79,27 @@ def snapshots(
 
 def audit(
     table: Annotated[DataType | None, typer.Option(help="This table (default: all).", show_default=False)] = None,
+    sequences: Annotated[
+        Scope | None,
+        typer.Option(
+            help="Also which of the source's own numbers are missing or there twice, by trading day: `symbol`, where each "
+            "symbol's events are numbered for themselves, `exchange`, where those of all are.",
+            show_default=False,
+        ),
+    ] = None,
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
 ) -> None:
     """Whether every offset that the tables record is in them once. Exit code 1 when anything is missing or doubled."""
     with opened(local=local, url=url) as client, Waiting("counting"):
-        found = client.audit({"table": None if table is None else table.value})
+        asked = {"table": table, "sequences": sequences}
+        found = client.audit({name: None if value is None else value.value for name, value in asked.items()})
     if output is Output.TABLE:
         for each in found["tables"]:
             _print_audit(each)
+            if each.get("sequences"):
+                _print_sequences(each["table"], each["sequences"])
     else:
         parts = [{"table": each["table"], **part} for each in found["tables"] for part in each["partitions"]]
         print_records(parts, output, whole=found, columns=("table", "topic", "partition", *_COUNTS, "ok"))
@@ -104,6 +127,21 @@ def _print_audit(found: dict[str, Any]) -> None:
     if found.get("topics_unknown"):
         lines.append(f"how far it is behind is not known: {found['topics_unknown']}")
     write("".join(f"{line}\n" for line in [*lines, ""]).encode())
+
+
+def _print_sequences(table: str, found: dict[str, Any]) -> None:
+    """The days with most missing or doubled numbers; that is the source's doing, and no fault of the table."""
+    days = [day for day in found["days"] if day["missing"] or day["duplicated"]]
+    days.sort(key=lambda day: (-day["missing"], -day["duplicated"]))
+    if days:
+        print_table(_DAY, [[day[name] for name in _DAY] for day in days[:_MOST_DAYS]])
+    more = f" ({len(days) - _MOST_DAYS:,} more days: --output json)" if len(days) > _MOST_DAYS else ""
+    said = f"{found['missing']:,} missing, {found['duplicated']:,} there more than once{more}"
+    without = f"; {found['unnumbered']:,} rows have none" if found["unnumbered"] else ""
+    text = (
+        f"{table}: {found['rows']:,} numbers of the source's own, by {found['scope']} and trading day: {said}{without}"
+    )
+    write(f"{text}\n\n".encode())
 
 
 def _judged(found: dict[str, Any]) -> str:
