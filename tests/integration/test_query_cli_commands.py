@@ -85,6 +85,13 @@ def run(env, *arguments):
     return subprocess.run([QUERY, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
+def interruptible(env, *arguments):
+    """The process, with both its pipes, as a terminal would start it: what started the tests may have had SIGINT ignored."""
+    start = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    asked = [sys.executable, "-c", start, QUERY, *arguments]
+    return subprocess.Popen(asked, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def shell(env, line, cwd=None):
     asked = ["bash", "-euo", "pipefail", "-c", line]
     return subprocess.run(asked, env=env, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
@@ -269,8 +276,7 @@ def test_a_replay_of_a_service_is_that_of_its_catalog(service, catalog):
 
 
 def test_a_replay_that_was_interrupted_ends_with_130_and_goes_on_at_its_cursor(service):
-    asked = [QUERY, "replay", "trades", "--symbol", "DVN", "--rate", "2000", "-o", "json"]
-    process = subprocess.Popen(asked, env=service, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = interruptible(service, "replay", "trades", "--symbol", "DVN", "--rate", "2000", "-o", "json")
     first = [process.stdout.readline() for _ in range(500)]
     process.send_signal(signal.SIGINT)
     rest, said = process.stdout.read(), process.stderr.read()
@@ -283,8 +289,7 @@ def test_a_replay_that_was_interrupted_ends_with_130_and_goes_on_at_its_cursor(s
 
 
 def test_a_follower_waits_for_more_until_it_is_interrupted(service, catalog):
-    asked = [QUERY, "replay", "quotes", "--start", "2014-03-10T00:50Z", "--follow", "-o", "json"]
-    process = subprocess.Popen(asked, env=service, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = interruptible(service, "replay", "quotes", "--start", "2014-03-10T00:50Z", "--follow", "-o", "json")
     there = [json.loads(process.stdout.readline())["quote_id"] for _ in range(399)]
     assert (there[0], there[-1]) == ("Q6601", "Q6999")
     assert not select.select([process.stdout, process.stderr], [], [], 1.5)[0]  # neither more, nor an end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,15 +99,39 @@ def _play(asked: dict[str, Any], output: Lines, local: bool, url: str | None, *,
         try:
             for batch in playback:
                 waiting.will_write()
-                _write_batch(batch, output, header=rows == 0)
-                # Only now: of what Ctrl-C kept from being written, nothing may be left out by who goes on.
-                cursor = playback.cursor
-                rows += batch.num_rows
+                with _Unbroken():
+                    _write_batch(batch, output, header=rows == 0)
+                    cursor = playback.cursor
+                    rows += batch.num_rows
                 waiting.came(batch.num_rows)
         finally:
             waiting.end()
             say(f"{rows:,} events in {waiting.seconds:.1f} s ({rows / waiting.seconds:,.0f} a second)")
             say(f"to go on after the last: --cursor {cursor}")
+
+
+class _Unbroken:
+    """Ctrl-C is heeded after the block, so that the cursor is of what was written; a second one is heeded at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        # In the background of a script it is ignored, and stays so.
+        self._heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def __enter__(self) -> None:
+        if self._heeded:
+            signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._heeded:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._asked and kind is None:
+            raise KeyboardInterrupt
+
+    def _note(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
 
 
 def _write_batch(batch: pa.RecordBatch, output: Lines, *, header: bool) -> None:
