@@ -15,6 +15,7 @@ from decimal import Decimal
 
 import pytest
 from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.sinks import eventually, ready
 from k2_testing.ticks import append_ticks, at
 
 from k2.model.topics import DataType
@@ -129,6 +130,8 @@ def service(env, tmp_path):
         url = next((line["url"] for line in lines if "url" in line), None)
         time.sleep(0.05)
     assert url, log.read_text()
+    # The line is written when the port is known, a moment before it is listened on.
+    eventually(lambda: ready(int(url.rpartition(":")[2])), "the service is ready")
     yield url, process, log
     process.kill()
     process.wait()
