@@ -13,6 +13,7 @@ from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 
+_HELD = ("snapshot_time", "snapshot_id")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
@@ -70,9 +71,6 @@ def pins(output: As = Output.TABLE, local: Local = False, url: Url = None) -> No
     columns = list(dict.fromkeys(name for each in shown for name in each)) or ["pin", "until"]
     complete = [dict.fromkeys(columns) | each for each in shown]
     print_records(complete, output, whole=found, columns=columns)
-
-
-_HELD = ("snapshot_time", "snapshot_id")
 
 
 def unpin(

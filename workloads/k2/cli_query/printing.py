@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -102,7 +103,9 @@ def print_records(
         print_table(columns, ([r.get(name) for name in columns] for r in records), decimals=amounts)
 
 
-def print_table(names: Sequence[str], rows: Iterable[Sequence[object]], *, decimals: set[str] = frozenset()) -> None:  # pyright: ignore[reportArgumentType]
+def print_table(
+    names: Sequence[str], rows: Iterable[Sequence[object]], *, decimals: AbstractSet[str] = frozenset()
+) -> None:
     """Print a table, as wide as it wants to be: a number cut to fit a narrow terminal would be another number."""
     values = [list(row) for row in rows]
     right = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import ssl
 from collections.abc import Iterator
 from typing import Any, Self
 from urllib.parse import quote
@@ -44,9 +45,11 @@ class Remote:
         self._url = settings.api_url.rstrip("/")
         self._key = settings.api_key.get_secret_value() if settings.api_key else None
         headers = {"X-API-Key": self._key} if self._key else {}
+        # To read the authorities takes 30 ms, more than most questions do; without any, TLS would be refused, never trusted.
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self._url.startswith("http://") else True
         try:
             self._http = httpx.Client(
-                base_url=self._url, headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport
+                base_url=self._url, headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport, verify=verify
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise UserError("Not an address", found=self._url, expected=f"http://host:port ({error})") from None
