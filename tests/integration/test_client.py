@@ -105,6 +105,9 @@ def test_a_service_and_its_catalog_give_the_same(remote, local):
         assert answer.arrow().num_rows, name
         assert (answer.more, answer.snapshot_id) == (here[name].more, here[name].snapshot_id), name
         assert answer.complete_until == here[name].complete_until, name
+    for name in ("bars", "two", "asof"):
+        assert there[name].envelope == here[name].envelope, name
+    assert there["bars"].envelope["time_zones"] == {"ASX": "Australia/Sydney"}
     assert there["all"].arrow().num_rows == ROWS + 1
     assert there["fields"].more
     assert there["diff"].arrow().to_pylist() == [{"trade_id": "late"}]
@@ -273,14 +276,17 @@ def test_a_replay_outlives_the_service(folder):
 def test_a_service_that_stays_away_ends_a_replay_with_its_cursor(folder):
     port = free_port()
     process = start(folder, port)
-    with k2.connect(f"http://127.0.0.1:{port}", key=KEY) as db:
-        played = db.replay(batch_rows=500, rate=50_000)
-        played._patience = 1.0
-        first = [next(played)]
+    try:
+        with k2.connect(f"http://127.0.0.1:{port}", key=KEY) as db:
+            played = db.replay(batch_rows=500, rate=50_000)
+            played._patience = 1.0
+            first = [next(played)]
+            process.kill()
+            with pytest.raises(WorldError, match="could not be resumed") as caught:
+                first.extend(played)
+    finally:
         process.kill()
         process.wait(30)
-        with pytest.raises(WorldError, match="could not be resumed") as caught:
-            first.extend(played)
     assert played.cursor in str(caught.value)
     with k2.connect(catalog=catalog_properties(folder)) as db:
         assert told(first) + told(db.replay(cursor=played.cursor)) == told(db.replay())

@@ -17,6 +17,7 @@ import pyarrow.ipc as pa_ipc
 import pyarrow.parquet as pq
 
 from k2.api.texts import json_rows, lines, plain_text
+from k2.api.wire import metadata_of
 from k2.model.errors import UserError
 
 # pyarrow makes its compute functions at import: no type checker sees them.
@@ -90,7 +91,8 @@ def encode(rows: pa.Table, form: Format, envelope: dict[str, Any]) -> Iterator[b
 
     Args:
         rows: any number, in the columns of events.
-        form: how; JSON wraps the rows as `data` of an object with the envelope's other members, the rest are rows alone.
+        form: how; JSON wraps the rows as `data` of an object with the envelope's other members, Arrow and Parquet have
+            these as metadata (see `wire`), the rest are rows alone.
         envelope: values that JSON knows.
     """
     return _ENCODERS[form](rows, envelope)
@@ -123,13 +125,15 @@ def _csv_cell(text: pa.Array) -> pa.Array:
     return pc.fill_null(pc.if_else(pc.match_substring_regex(text, _NEEDS_QUOTES), quoted, text), "")
 
 
-def _parquet(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes | memoryview]:
+def _parquet(rows: pa.Table, envelope: dict[str, Any]) -> Iterator[bytes | memoryview]:
     sink = io.BytesIO()
-    pq.write_table(rows, sink, compression="zstd")
+    with pq.ParquetWriter(sink, rows.schema, compression="zstd") as writer:
+        writer.write_table(rows)
+        writer.add_key_value_metadata(metadata_of(envelope))
     yield sink.getvalue()
 
 
-def _arrow(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes | memoryview]:
+def _arrow(rows: pa.Table, envelope: dict[str, Any]) -> Iterator[bytes | memoryview]:
     sink = io.BytesIO()
     with pa_ipc.new_stream(sink, rows.schema) as writer:
         for part in rows.to_batches(max_chunksize=_SLICE_ROWS):
@@ -137,6 +141,8 @@ def _arrow(rows: pa.Table, _: dict[str, Any]) -> Iterator[bytes | memoryview]:
             yield sink.getvalue()
             sink.seek(0)
             sink.truncate()
+        if envelope:
+            writer.write_batch(empty_batch(rows.schema), custom_metadata=metadata_of(envelope))
     yield sink.getvalue()
 
 
@@ -147,6 +153,11 @@ _ENCODERS: dict[Format, Callable[[pa.Table, dict[str, Any]], Iterator[bytes | me
     Format.PARQUET: _parquet,
     Format.ARROW: _arrow,
 }
+
+
+def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    """A batch without rows."""
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
 def _slices(rows: pa.Table) -> Iterator[pa.RecordBatch]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.ipc as pa_ipc
 import pyarrow.parquet as pq
 
-from k2.api.formats import Format, encode
+from k2.api.formats import Format, empty_batch, encode
 from k2.api.texts import json_rows
 from k2.api.wire import metadata_of
 
@@ -66,9 +66,8 @@ def _arrow(schema: pa.Schema, batches: Iterator[pa.RecordBatch], ending: Ending)
 
 def _last_batch(schema: pa.Schema, envelope: dict[str, Any]) -> bytes:
     sink = io.BytesIO()
-    empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
     with pa_ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(empty, custom_metadata=metadata_of(envelope))
+        writer.write_batch(empty_batch(schema), custom_metadata=metadata_of(envelope))
         tail = sink.tell()
     return sink.getvalue()[schema.serialize().size : tail]
 
