@@ -220,6 +220,18 @@ def query_figures(found: dict) -> list[parts.Figure]:
                 most_times=1.5,
             )
         )
+        arrow = lines.get((question, "api, Arrow"))
+        if arrow is not None:
+            shown.append(
+                parts.figure(
+                    "queries",
+                    f"{question}, as Arrow, p50",
+                    arrow["p50_ms"],
+                    "ms",
+                    baseline=hand["p50_ms"],
+                    of="DuckDB by hand",
+                )
+            )
         shown.append(parts.figure("queries", f"{question}, p99", api["p99_ms"], "ms"))
     shown.append(parts.figure("queries", "query service's memory", found["service_rss_mib"], "MiB"))
     return shown
