@@ -197,6 +197,8 @@ def test_keda_scales_where_it_is_chosen_and_is_missed_where_it_is_not_there(clus
     assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (2, 4)
     assert scaled["triggers"][0]["metadata"]["lagThreshold"] == "50000"
     assert not names(cluster, namespace, "HorizontalPodAutoscaler")
+    # What ends before its watch has begun is only found by the first resync.
+    until(lambda: with_keda.metrics().get('k2_operator_watch_events_total{kind="ScaledObject"}'), "it is not watched")
     cluster.delete("ScaledObject", namespace, name)
     until(lambda: names(cluster, namespace, "ScaledObject") == {name}, "it is not back", 5)
     cluster.apply(wide(namespace, sink={"replicas": 1}))
