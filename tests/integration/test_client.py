@@ -105,7 +105,7 @@ def test_a_service_and_its_catalog_give_the_same(remote, local):
         assert answer.arrow().num_rows, name
         assert (answer.more, answer.snapshot_id) == (here[name].more, here[name].snapshot_id), name
         assert answer.complete_until == here[name].complete_until, name
-    for name in ("bars", "two", "asof"):
+    for name in ("trades", "all", "fields", "quotes", "bars", "two", "asof", "diff"):
         assert there[name].envelope == here[name].envelope, name
     assert there["bars"].envelope["time_zones"] == {"ASX": "Australia/Sydney"}
     assert there["all"].arrow().num_rows == ROWS + 1

@@ -301,12 +301,13 @@ def test_a_follower_waits_for_more_until_it_is_interrupted(service, catalog):
     assert alone.stderr.startswith("error: Kafka's address is not known, expected ")
 
 
-def on_a_terminal(env, arguments, size=(80, 24), *, out=True, seconds=30.0):
+def on_a_terminal(env, arguments, size=(80, 24), *, out=True, err=True, seconds=30.0):
     """What a process writes to a terminal of that size, which its stderr is (and its stdout, where `out`)."""
     mine, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
     stdout = its if out else subprocess.DEVNULL
-    process = subprocess.Popen(arguments, env=env, stdin=its, stdout=stdout, stderr=its)
+    stderr = its if err else subprocess.DEVNULL
+    process = subprocess.Popen(arguments, env=env, stdin=its, stdout=stdout, stderr=stderr)
     os.close(its)
     shown, deadline = b"", time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -327,7 +328,7 @@ CHART = ["bars", "BHP", "--interval", "5m", "--date", "2014-03-10", "--session",
 @pytest.mark.parametrize("size", [(80, 24), (60, 16), (132, 43)])
 def test_a_chart_fits_the_terminal_in_colours(service, size):
     env = service | {"TERM": "xterm-256color"}
-    shown = on_a_terminal(env, [QUERY, *CHART], size)
+    shown = on_a_terminal(env, [QUERY, *CHART], size, err=False)  # where it takes long, it says so on stderr
     assert "\x1b[31m" in shown
     assert "\x1b[32m" in shown
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
@@ -337,7 +338,7 @@ def test_a_chart_fits_the_terminal_in_colours(service, size):
     assert lines[0] == "BHP ASX  5m  Mon 10 Mar 2014  Australia/Sydney"
     assert lines[-2].startswith("10:00")
     for without in (env | {"NO_COLOR": "1"}, env | {"TERM": "dumb"}):
-        assert "\x1b[3" not in on_a_terminal(without, [QUERY, *CHART], size)
+        assert "\x1b[3" not in on_a_terminal(without, [QUERY, *CHART], size, err=False)
 
 
 def test_a_chart_in_a_file_is_plain(service):

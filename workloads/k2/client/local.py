@@ -133,6 +133,7 @@ class Local:
     def _streamed(self, query: EventsQuery) -> Answer:
         stream = self._questions.stream(query, batch_rows=_BATCH_ROWS)
         said = bodies.provenance(stream.provenance) | ({} if stream.note is None else {"note": stream.note})
+        said |= {} if query.since is None else {"from_snapshot_id": str(query.since)}
         return Answer(stream.schema, stream.batches(), said, lambda: {"count": stream.rows, "more": bool(stream.last)})
 
 

@@ -174,6 +174,7 @@ class Remote:
                     # A long answer knows only at its end whether there was more.
                     batch, said = reader.read_next_batch_with_custom_metadata()
                     ending.update(ending_of(said))
+                    ending.pop("next_page", None)  # of requests; here an answer is as long as it was asked for
                     rows += batch.num_rows
                     yield batch
             except StopIteration:
