@@ -307,6 +307,8 @@ def on_a_terminal(env, arguments, size=(80, 24), *, out=True, err=True, seconds=
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
     stdout = its if out else subprocess.DEVNULL
     stderr = its if err else subprocess.DEVNULL
+    # What ran the tests may have said its own size there.
+    env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(arguments, env=env, stdin=its, stdout=stdout, stderr=stderr)
     os.close(its)
     shown, deadline = b"", time.monotonic() + seconds
