@@ -17,8 +17,9 @@ from k2.cli import app
 from k2.lake import sequence_audit
 from k2.lake.batch import Batch
 from k2.lake.commit import Committer, Origin
-from k2.lake.sequence_audit import SequenceAccount, SequenceDay, SequenceScope, audit_sequences
+from k2.lake.sequence_audit import SequenceAccount, SequenceDay, audit_sequences
 from k2.model.exchanges import exchange
+from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType
 
 ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")

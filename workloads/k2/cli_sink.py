@@ -18,7 +18,8 @@ from k2.model.settings import Settings, settings
 
 if TYPE_CHECKING:
     from k2.lake.audit import Audit
-    from k2.lake.sequence_audit import SequenceAudit, SequenceScope
+    from k2.lake.sequence_audit import SequenceAudit
+    from k2.model.sequences import SequenceScope
 
 FOUND = 1
 """Exit code of `k2 audit` when anything is missing or doubled."""
@@ -95,7 +96,7 @@ def audit(
     from k2.api.audits import audit as audit_body
     from k2.api.audits import sequences as sequences_body
     from k2.lake.catalog import open_catalog
-    from k2.lake.sequence_audit import SequenceScope
+    from k2.model.sequences import SequenceScope
     from k2.model.tables import NAMESPACE
 
     if output not in {"table", "json"}:
@@ -166,7 +167,8 @@ def _console() -> Console:
 
 
 def _print_sequences(table: str, found: SequenceAudit) -> None:
-    from k2.lake.sequence_audit import SequenceScope, worst
+    from k2.lake.sequence_audit import worst
+    from k2.model.sequences import SequenceScope
 
     console = _console()
     days = worst(found)

@@ -7,6 +7,7 @@ from typing import Any
 
 from k2.api import bodies
 from k2.api.params_aggregates import AggregationsBody, AsofParams, BarsParams
+from k2.api.selection import as_text, listed, symbols_of
 from k2.model.errors import UserError
 from k2.query.asof import Asof
 from k2.query.asof_requests import AsofQuery, parse_lookback
@@ -25,7 +26,7 @@ def bars_query(symbols: Sequence[str], params: BarsParams | AggregationsBody, ma
         symbols=tuple(dict.fromkeys(symbols)),
         interval=params.interval,
         exchange=exchange_code(params.exchange),
-        period=parse_period(_text(params.start), _text(params.end), *dates),
+        period=parse_period(as_text(params.start), as_text(params.end), *dates),
         session=params.session,
         empty=params.empty,
         limit=_limit(params, max_rows),
@@ -35,7 +36,7 @@ def bars_query(symbols: Sequence[str], params: BarsParams | AggregationsBody, ma
 
 def asof_query(params: AsofParams, max_rows: int) -> AsofQuery:
     """The question, or a `UserError`; see `bars_query`."""
-    symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
+    symbols = symbols_of(params)
     if not symbols:
         raise UserError("No symbol is given", expected="symbol, or symbols")
     return AsofQuery(
@@ -45,7 +46,7 @@ def asof_query(params: AsofParams, max_rows: int) -> AsofQuery:
         limit=_limit(params, max_rows),
         lookback_us=parse_lookback(params.lookback),
         at=params.at,
-        fields=_listed(params.fields),
+        fields=listed(params.fields),
     )
 
 
@@ -84,12 +85,3 @@ def _limit(params: BarsParams | AggregationsBody | AsofParams, max_rows: int) ->
             remedy="Ask for a shorter time range, or go on from the last row",
         )
     return params.limit
-
-
-def _listed(texts: list[str] | None) -> tuple[str, ...]:
-    """Repeated parameters, each of which may be a list with commas."""
-    return tuple(name for text in texts or () for name in text.split(",") if name)
-
-
-def _text(value: str | int | None) -> str | None:
-    return None if value is None else str(value)

@@ -11,7 +11,7 @@ from pydantic import Field
 from k2.api import audits
 from k2.api.asking import Asked
 from k2.api.params import Params
-from k2.lake.sequence_audit import SequenceScope
+from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType
 
 router = APIRouter(prefix="/v1")

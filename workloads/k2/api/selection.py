@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
 
-from k2.api.params import DiffParams, EventsParams, QueryBody, SnapshotBody
+from k2.api.params import DiffParams, EventsParams, QueryBody, SelectionParams, SnapshotBody
+from k2.api.params_aggregates import AsofParams
 from k2.api.tokens import PageTokens
 from k2.model.errors import UserError
 from k2.model.topics import DataType
@@ -44,26 +45,19 @@ def of_params(data_type: DataType, params: EventsParams, tokens: PageTokens) -> 
     return _resumed(asked, params, params.model_fields_set | {"from_"}, tokens)
 
 
-def asked_for(data_type: DataType, params: EventsParams) -> EventsQuery:
+def asked_for(data_type: DataType, params: EventsParams | DiffParams) -> EventsQuery:
     """What the parameters alone ask for; a `UserError` when one of them cannot be used."""
-    symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
-    return _query(data_type, symbols, _listed(params.fields), params, params.at)
+    return _query(data_type, symbols_of(params), listed(params.fields), params, params.at)
 
 
 def of_diff(params: DiffParams, tokens: PageTokens) -> Selection:
     """What a table got between two snapshots. Raises as `of_params` does."""
     if params.from_ is None and params.page_token is None:
         raise _missing("from")
-    found = _resumed(diff_asked_for(params), params, params.model_fields_set, tokens)
+    found = _resumed(asked_for(params.table, params), params, params.model_fields_set, tokens)
     if found.query.since is None:
         raise UserError("page_token is of another question", expected="one of /v1/snapshots/diff")
     return found
-
-
-def diff_asked_for(params: DiffParams) -> EventsQuery:
-    """What the parameters alone ask for; a `UserError` when one of them cannot be used."""
-    symbols = (*([] if params.symbol is None else [params.symbol]), *_listed(params.symbols))
-    return _query(params.table, symbols, _listed(params.fields), params, params.at)
 
 
 def of_body(data_type: DataType, body: QueryBody | SnapshotBody, tokens: PageTokens, at: At | None = None) -> Selection:
@@ -83,7 +77,7 @@ def _query(
         data_type,
         tuple(dict.fromkeys(symbols)),
         exchange_code(params.exchange),
-        Window.parse(_text(params.start), _text(params.end)),
+        Window.parse(as_text(params.start), as_text(params.end)),
         params.limit,
         at,
         tuple(dict.fromkeys(fields)),
@@ -103,10 +97,16 @@ def _missing(name: str) -> RequestValidationError:
     return RequestValidationError([{"type": "missing", "loc": ("query", name), "msg": "Field required"}])
 
 
-def _listed(texts: list[str] | None) -> tuple[str, ...]:
+def symbols_of(params: SelectionParams | AsofParams) -> tuple[str, ...]:
+    """The one symbol and the several, as they were given."""
+    return (*([] if params.symbol is None else [params.symbol]), *listed(params.symbols))
+
+
+def listed(texts: list[str] | None) -> tuple[str, ...]:
     """Repeated parameters, each of which may be a list with commas."""
     return tuple(name for text in texts or () for name in text.split(",") if name)
 
 
-def _text(value: str | int | None) -> str | None:
+def as_text(value: str | int | None) -> str | None:
+    """An instant as it was given, in JSON as a number or a text."""
     return None if value is None else str(value)

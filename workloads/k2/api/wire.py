@@ -18,8 +18,8 @@ SUBPROTOCOL = "k2.v1"
 CURSOR = b"k2.cursor"
 """Key of the schema's metadata under which an Arrow frame of a stream says where to go on after it."""
 
-NORMAL, BAD_MESSAGE, UNAUTHORIZED, TOO_SLOW, TOO_MANY, FAILED = 1000, 4400, 4401, 4408, 4429, 4500
-"""Close codes of a stream. 44xx and 45xx are the HTTP statuses of the same errors, with a 4 before their last two digits."""
+NORMAL, BAD_MESSAGE, TOO_SLOW, TOO_MANY = 1000, 4400, 4408, 4429
+"""Close codes of a stream. Errors have 44xx and 45xx: their HTTP statuses, with a 4 before the last two digits."""
 
 
 def metadata_of(envelope: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from k2.cli_query.options import As, AsOf, Events, Local, Output, Pin, Snapshot, Url, examples, opened
 from k2.cli_query.printing import print_records, print_table, say, write
 from k2.cli_query.waiting import Waiting
+from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType
 
 _NOT_WHOLE = 1
@@ -19,13 +19,6 @@ _SNAPSHOT = ("snapshot_id", "time", "current", "operation", "rows_added", "files
 _DAY = ("exchange", "symbol", "day", "first", "last", "distinct", "missing", "duplicated")
 _MOST_DAYS = 20
 _COUNTS = ("first", "next", "rows", "duplicates", "dead_letters", "lost", "non_records", "missing", "doubled", "behind")
-
-
-class Scope(StrEnum):
-    """Whose events a source numbers together."""
-
-    SYMBOL = "symbol"
-    EXCHANGE = "exchange"
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +73,7 @@ def snapshots(
 def audit(
     table: Annotated[DataType | None, typer.Option(help="This table (default: all).", show_default=False)] = None,
     sequences: Annotated[
-        Scope | None,
+        SequenceScope | None,
         typer.Option(
             help="Also which of the source's own numbers are missing or there twice, by trading day: `symbol`, where each "
             "symbol's events are numbered for themselves, `exchange`, where those of all are.",

@@ -24,7 +24,7 @@ from k2.api.params import (
 )
 from k2.api.params_aggregates import AggregationsBody, AsofParams
 from k2.api.routes_audit import AuditParams
-from k2.api.selection import asked_for, diff_asked_for
+from k2.api.selection import asked_for
 from k2.client.answer import Answer
 from k2.client.protocol import Params
 from k2.model.errors import UserError
@@ -69,7 +69,8 @@ class Local:
 
     def diff(self, params: Params) -> Answer:
         """What a table got between two snapshots."""
-        return self._streamed(diff_asked_for(_checked(DiffParams, _unpaged(params))))
+        given = _checked(DiffParams, _unpaged(params))
+        return self._streamed(asked_for(given.table, given))
 
     def bars(self, symbols: tuple[str, ...], params: Params) -> Answer:
         """OHLCV, VWAP and TWAP of each bucket of time."""

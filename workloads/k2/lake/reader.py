@@ -22,8 +22,9 @@ from sqlalchemy import select
 from k2.lake.audit import Audit, audit_table
 from k2.lake.offsets import OFFSETS, OffsetMap, summary_of
 from k2.lake.scan import SnapshotFiles, cached_files, snapshot_files
-from k2.lake.sequence_audit import SequenceAudit, SequenceScope, audit_sequences
+from k2.lake.sequence_audit import SequenceAudit, audit_sequences
 from k2.model.errors import K2Error, WorldError
+from k2.model.sequences import SequenceScope
 from k2.obs import metrics
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from pyiceberg.table import Table
 from k2.lake.audit import Progress
 from k2.lake.runs import Ints, running_max, shifted, starts_of
 from k2.lake.scan import plan_files
+from k2.model.sequences import SequenceScope
 from k2.model.trading_days import day_of, day_starts, known_exchange
 
 MOST_LISTED = 1_000
@@ -31,13 +31,6 @@ MOST_PENDING = 4_000_000
 
 _COLUMNS = ("symbol", "exchange", "timestamp", "effective_timestamp", "source_sequence")
 _DAYS = 2**31
-
-
-class SequenceScope(StrEnum):
-    """Which events a source numbers together."""
-
-    SYMBOL = "symbol"
-    EXCHANGE = "exchange"
 
 
 @dataclass(frozen=True, slots=True)

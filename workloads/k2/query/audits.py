@@ -15,7 +15,8 @@ from k2.lake.audit import Audit, PartitionAudit
 from k2.lake.offsets import OffsetMap
 from k2.lake.reader import SnapshotInfo, TableReader, TableState
 from k2.lake.scan import Lru
-from k2.lake.sequence_audit import SequenceAudit, SequenceScope
+from k2.lake.sequence_audit import SequenceAudit
+from k2.model.sequences import SequenceScope
 from k2.query.errors import EngineBusyError
 from k2.query.tail_view import TailSource
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from k2.lake.offsets import OffsetMap
 from k2.lake.reader import SnapshotInfo, TableMissingError, TableState
-from k2.lake.sequence_audit import SequenceScope
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
+from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType
 from k2.obs.tally import count_rows
 from k2.query import audits, changes, paging, pinning, replay, sql
