@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -257,6 +258,16 @@ def test_no_more_streams_than_the_service_serves(client):
 # --- a real server ---------------------------------------------------------------------------------------------------
 
 
+def connect_narrowly(port):
+    """A WebSocket whose kernel keeps little of what it does not take: left alone, a host may keep tens of megabytes."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    narrow.connect(("127.0.0.1", port))
+    headers = {"X-API-Key": KEY}
+    url = f"ws://127.0.0.1:{port}/v1/stream"
+    return connect(url, sock=narrow, additional_headers=headers, max_size=None, max_queue=1, compression=None)
+
+
 def rows_until_closed(talk):
     rows = 0
     try:
@@ -276,7 +287,7 @@ def test_a_client_that_takes_nothing_is_dropped_and_the_service_is_well(tmp_path
     with query_process(tmp_path, stall_seconds=1.0) as port:
         url = f"ws://127.0.0.1:{port}/v1/stream"
         headers = {"X-API-Key": KEY}
-        with connect(url, additional_headers=headers, max_size=None, max_queue=1, compression=None) as slow:
+        with connect_narrowly(port) as slow:
             slow.send(json.dumps({"type": "start"}))
             time.sleep(6)
             assert rows_until_closed(slow) < 30_000
@@ -299,12 +310,10 @@ def test_what_was_read_ahead_when_a_client_stops_is_in_its_next_replay(tmp_path)
     )
     (tmp_path / "keys.json").write_text(json.dumps([{"name": "desk", "sha256": digest(KEY)}]))
     with query_process(tmp_path) as port:
-        url = f"ws://127.0.0.1:{port}/v1/stream"
-        headers = {"X-API-Key": KEY}
         found = []
 
         def take(first, stop_after):
-            with connect(url, additional_headers=headers, max_size=None, max_queue=1, compression=None) as talk:
+            with connect_narrowly(port) as talk:
                 talk.send(json.dumps({"type": "start", **first}))
                 while True:
                     message = json.loads(talk.recv())
@@ -313,6 +322,7 @@ def test_what_was_read_ahead_when_a_client_stops_is_in_its_next_replay(tmp_path)
                         if len(found) == stop_after:
                             time.sleep(1)  # frames are made ahead, and the connection is full
                             talk.send(json.dumps({"type": "stop"}))
+                            time.sleep(1)  # the service hears it before anything more is taken
                     elif message["type"] in ("done", "end"):
                         return message["cursor"]
 
