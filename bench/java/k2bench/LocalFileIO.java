@@ -21,7 +21,10 @@ public final class LocalFileIO implements FileIO {
 
   @Override
   public OutputFile newOutputFile(String path) {
-    return Files.localOutput(path(path).toFile());
+    // Made here: Iceberg takes it for an error when another task has made the folder meanwhile.
+    File file = path(path).toFile();
+    file.getParentFile().mkdirs();
+    return Files.localOutput(file);
   }
 
   @Override

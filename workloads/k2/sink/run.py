@@ -26,7 +26,7 @@ from k2.model.workload import SinkConfig
 from k2.obs.http import serve_health
 from k2.obs.stopping import stop_on_signals
 from k2.sink.held import Holding, Poison
-from k2.sink.loop import Sink, Starts
+from k2.sink.loop import POLL_MESSAGES, Sink, Starts
 from k2.sink.sequences import SequenceTracker
 from k2.sink.writing import Writing
 
@@ -107,6 +107,8 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     # What was made until here lives as long as the process: the collector need not look at it at every million messages.
     gc.collect()
     gc.freeze()
+    # Nor at every poll, whose messages are many and have no cycles (measured: 5 % of the sink's processor time).
+    gc.set_threshold(10 * POLL_MESSAGES)
     try:
         sink.run(reader)
     finally:
