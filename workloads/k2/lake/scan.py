@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Generic, TypeVar, cast
@@ -20,6 +20,8 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestCo
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortOrder
+from pyiceberg.transforms import IdentityTransform
 
 from k2.model.errors import UserError
 
@@ -55,7 +57,8 @@ class DataFileRef:
 
     `start_us` and `end_us` are microseconds since 1970, UTC. String bounds may be cut to a prefix by the writer: they
     prove absence, not presence. `rows` counts those that a delete file took out too. `deletes`: delete files of the
-    snapshot that may take rows out of this file.
+    snapshot that may take rows out of this file. `in_order`: its writer says that the rows lie by symbol, time and source
+    sequence.
     """
 
     path: str
@@ -66,6 +69,7 @@ class DataFileRef:
     symbols: tuple[str | None, str | None]
     exchanges: tuple[str | None, str | None]
     deletes: tuple[DeleteFileRef, ...] = ()
+    in_order: bool = False
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -275,6 +279,8 @@ class _Decoder:
         self._symbol = _field_id(schema, "symbol")
         self._exchange = _field_id(schema, "exchange")
         self._schema = schema
+        by = (self._symbol, self._time, _field_id(schema, "source_sequence"))
+        self._natural = {number for number, order in table.sort_orders().items() if _sorts(order, by)}
 
     def decode(self, manifest: ManifestFile, io: FileIO) -> tuple[_Entry, ...]:
         """All live entries of a manifest."""
@@ -292,6 +298,7 @@ class _Decoder:
             end_us=min(end, _MAX_US if upper is None else cast("int", upper)),
             symbols=cast("tuple[str | None, str | None]", self._bounds(file, self._symbol)),
             exchanges=cast("tuple[str | None, str | None]", self._bounds(file, self._exchange)),
+            in_order=file.sort_order_id in self._natural,
         )
         partition = (file.spec_id, repr(tuple(_partition_values(file))))
         sequence = entry.sequence_number or 0
@@ -322,6 +329,18 @@ class _Decoder:
                 day = (value - _EPOCH_DAY) // timedelta(days=1) if isinstance(value, date) else int(value)
                 return day * _DAY_US, (day + 1) * _DAY_US - 1
         return _MIN_US, _MAX_US
+
+
+def _sorts(order: SortOrder, by: Sequence[int | None]) -> bool:
+    """Whether a sort order begins with these fields, ascending, nulls last."""
+    first = order.fields[: len(by)]
+    plain = all(
+        isinstance(field.transform, IdentityTransform)
+        and field.direction is SortDirection.ASC
+        and field.null_order is NullOrder.NULLS_LAST
+        for field in first
+    )
+    return plain and [field.source_id for field in first] == list(by)
 
 
 def _text(bound: bytes | None) -> str | None:

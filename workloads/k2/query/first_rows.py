@@ -10,7 +10,7 @@ import pyarrow as pa
 from k2.query import replay, sql
 from k2.query.engine import Engine
 from k2.query.relation import Relation
-from k2.query.results import arrow_schema, has_ties
+from k2.query.results import arrow_schema, is_decided
 
 _FEW_OF = 20
 """A search for rows that are fewer than one in so many of those at hand begins with their times."""
@@ -34,15 +34,16 @@ def first_rows(
     by = sql.SHORT_ORDER if one_series else sql.ORDER
     names = tuple(dict.fromkeys((*fields, *sql.order_of(relation, by)))) if fields else ()
     schema = arrow_schema(relation.columns, lineage=not one_series, names=names)
-    parts = [schema.empty_table()]
+    read = _of_one_series if one_series else _of_several
+    parts: list[pa.Table] = []
     enough = None if one_series else _FEW_OF * limit
     for stretch in replay.with_tail(relation, replay.stretches(relation.files, enough)):
-        rows = _read(engine, label, stretch, which, limit, by, names)
-        parts.append(rows.cast(schema))
+        rows = read(engine, label, stretch, which, limit, names)
+        parts.append(rows if rows.schema == schema else rows.cast(schema))
         limit -= rows.num_rows
         if limit <= 0:
             break
-    return pa.concat_tables(parts)
+    return parts[0] if len(parts) == 1 else pa.concat_tables([schema.empty_table(), *parts])
 
 
 def _narrowed(engine: Engine, label: str, stretch: Relation, which: sql.Filter, limit: int) -> sql.Filter:
@@ -58,19 +59,20 @@ def _narrowed(engine: Engine, label: str, stretch: Relation, which: sql.Filter, 
     return replace(which, end_us=end_us if which.end_us is None else min(which.end_us, end_us))
 
 
-def _read(
-    engine: Engine,
-    label: str,
-    stretch: Relation,
-    which: sql.Filter,
-    limit: int,
-    by: Sequence[str],
-    names: Sequence[str],
+def _of_one_series(
+    engine: Engine, label: str, stretch: Relation, which: sql.Filter, limit: int, names: Sequence[str]
 ) -> pa.Table:
-    lineage = by is sql.ORDER
-    if lineage and sum(file.rows for file in stretch.files) > _FEW_OF * limit:
+    # Where the rows lie in order the scan stops at the limit; where they tie, the whole order decides.
+    by = () if stretch.lies_in_order else sql.SHORT_ORDER
+    rows = engine.fetch(label, sql.events(stretch, which, limit=limit, by=by, fields=names))
+    if is_decided(rows):
+        return rows
+    return engine.fetch(label, sql.events(stretch, which, limit=limit, fields=names))
+
+
+def _of_several(
+    engine: Engine, label: str, stretch: Relation, which: sql.Filter, limit: int, names: Sequence[str]
+) -> pa.Table:
+    if sum(file.rows for file in stretch.files) > _FEW_OF * limit:
         which = _narrowed(engine, label, stretch, which, limit)
-    rows = engine.fetch(label, sql.events(stretch, which, limit=limit, lineage=lineage, by=by, fields=names))
-    if by is sql.SHORT_ORDER and has_ties(rows):
-        return engine.fetch(label, sql.events(stretch, which, limit=limit, by=sql.ORDER, fields=names))
-    return rows
+    return engine.fetch(label, sql.events(stretch, which, limit=limit, lineage=True, fields=names))

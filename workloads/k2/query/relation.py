@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pyarrow as pa
 
@@ -35,6 +36,13 @@ class Relation:
     def __bool__(self) -> bool:
         """Whether there is anything to read."""
         return bool(self.files) or (self.tail is not None and self.tail.num_rows > 0)
+
+    @property
+    def lies_in_order(self) -> bool:
+        """Whether rows of one symbol lie by time and source sequence, file after file, as their writers say."""
+        if self.tail is not None or any(file.deletes or not file.in_order for file in self.files):
+            return False
+        return all(earlier.end_us < later.start_us for earlier, later in pairwise(self.files))
 
     def of(self, files: Sequence[DataFileRef]) -> Relation:
         """Some of the files alone, without the tail."""

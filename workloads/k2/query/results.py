@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from k2.lake.reader import ColumnInfo, SnapshotInfo
@@ -138,11 +139,19 @@ class TableStats:
     provenance: Provenance
 
 
-def has_ties(rows: pa.Table) -> bool:
-    """Whether two neighbours of rows in `sql.SHORT_ORDER` are equal in it."""
-    times = rows["timestamp"].cast(pa.int64()).to_numpy()
-    sequence = rows["source_sequence"].fill_null(2**63 - 1).to_numpy()
-    return bool(np.any((times[1:] == times[:-1]) & (sequence[1:] == sequence[:-1])))
+def is_decided(rows: pa.Table) -> bool:
+    """Whether each row comes after the one before it in `sql.SHORT_ORDER`: the rows are in that order, and none tie."""
+    times = _int64(rows["timestamp"])
+    later = times[1:] > times[:-1]
+    if later.all():
+        return True
+    sequence = _int64(rows["source_sequence"].fill_null(2**63 - 1))
+    return bool(np.all(later | ((times[1:] == times[:-1]) & (sequence[1:] > sequence[:-1]))))
+
+
+def _int64(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """A column of eight bytes a value without nulls."""
+    return np.concatenate([np.zeros(0, np.int64), *(chunk.view(pa.int64()).to_numpy() for chunk in column.chunks)])
 
 
 def arrow_schema(columns: Sequence[ColumnInfo], *, lineage: bool = False, names: Sequence[str] = ()) -> pa.Schema:

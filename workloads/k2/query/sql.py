@@ -84,7 +84,7 @@ def events(
     by: Sequence[str] = ORDER,
     fields: Sequence[str] = (),
 ) -> Statement:
-    """Rows in the total order, at most `limit`; `by` shortens the order.
+    """Rows in the total order, at most `limit`; `by` shortens the order (empty: as they lie, file after file).
 
     `fields` names the columns (none: all but those that tell where in Kafka a row came from, which `lineage` adds). No other
     column is read but those of the order and of the conditions.
@@ -99,9 +99,10 @@ def events(
         read = {*fields, *order, *beyond, *(name for name, _ in which.after), "symbol", "exchange", *_TIMES}
     sql = (
         f"SELECT {', '.join(_name(column.name) for column in chosen if duck_type(column) is not None)} "
-        f"FROM {source(relation, names=read)}{condition} "
-        f"ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in order)}"
+        f"FROM {source(relation, names=read)}{condition}"
     )
+    if order:
+        sql += f" ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in order)}"
     if limit is not None:
         sql += f" LIMIT {int(limit)}"
     return statement(sql, params, relation)
