@@ -234,3 +234,15 @@ def test_pins_are_made_and_dropped_beside_a_committing_sink(lake, client, tmp_pa
         assert body["snapshot_id"] == pin["tables"]["trades"]["snapshot_id"]
     whole = client.get("/v1/trades", params={"symbol": "BHP", "limit": 20_000, "fields": "trade_id"}).json()
     assert [row["trade_id"] for row in whole["data"]] == [f"T{n}" for n in range(done[-1])]
+
+
+def test_stats_of_a_time_are_of_the_tables_that_had_begun(client, lake):
+    append_ticks(lake, [{"timestamp": OPEN}])
+    between = datetime.now(UTC).isoformat()
+    time.sleep(0.01)
+    append_ticks(lake, [{"timestamp": OPEN}], DataType.QUOTES)
+    then = client.get("/v1/stats", params={"as_of": between})
+    assert [each["table"] for each in then.json()["tables"]] == [TRADES]
+    earlier = client.get("/v1/stats", params={"as_of": OPEN.isoformat()})
+    assert earlier.status_code == 410
+    assert len(client.get("/v1/stats").json()["tables"]) == 2

@@ -28,7 +28,7 @@ from k2.query.bars import Bars, bars_of
 from k2.query.cursor import Cursor, ReplayQuery
 from k2.query.directory import SymbolDirectory
 from k2.query.engine import Engine
-from k2.query.errors import NotFoundError
+from k2.query.errors import NotFoundError, SnapshotGoneError
 from k2.query.measuring import measured
 from k2.query.paging import EventStream
 from k2.query.pinning import Pin
@@ -245,15 +245,19 @@ class Questions:
             return found[0]
 
     def all_stats(self, at: At = CURRENT) -> list[TableStats]:
-        """`stats` of the tables of trades and quotes that exist; `TableMissingError` when neither does."""
+        """`stats` of the tables of trades and quotes, of those that are there and were at that time.
+
+        Raises:
+            TableMissingError, SnapshotGoneError: neither is.
+        """
         found: list[TableStats] = []
-        missing: TableMissingError | None = None
+        missing: TableMissingError | SnapshotGoneError | None = None
         kinds = (DataType.TRADES, DataType.QUOTES)
         for data_type in [kind for kind in kinds if self._planner.sight.may_ask(kind)] or kinds:
             try:
                 found.append(self.stats(data_type, at))
-            except TableMissingError as error:
-                missing = error
+            except (TableMissingError, SnapshotGoneError) as error:
+                missing = missing or error
         if missing is not None and not found:
             raise missing
         return found
