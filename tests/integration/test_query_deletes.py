@@ -71,7 +71,7 @@ def test_rows_deleted_by_position_are_gone_and_those_of_other_files_are_not(lake
     delete_positions(table_of(lake), [(first.file_path, 0), (second.file_path, 3)], first)
     assert ids(questions.events(BHP)) == ["T2", "T4", "T5", "T6"]
     assert [(s.symbol, s.rows) for s in questions.symbols(DataType.TRADES).symbols] == [("BHP", 4)]
-    assert sum(batch.num_rows for batch in questions.replay(EventsQuery(DataType.TRADES))) == 4
+    assert sum(batch.num_rows for batch in questions.stream(EventsQuery(DataType.TRADES)).batches()) == 4
 
 
 def test_rows_deleted_by_value_are_gone_from_older_files_alone(lake, questions):

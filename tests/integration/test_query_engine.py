@@ -20,7 +20,7 @@ from pyiceberg.types import StringType
 from k2.lake.reader import TableMissingError
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
-from k2.query import replay
+from k2.query import paging, replay
 from k2.query.database import Limits
 from k2.query.engine import LARGE_BYTES, Engine, Statement
 from k2.query.errors import (
@@ -306,11 +306,12 @@ def test_columns_are_found_by_their_ids_through_additions_and_renames(lake, ques
     assert old.rows["trade_id"].to_pylist() == ["T0"]
 
 
-# --- replay ----------------------------------------------------------------------------------------------------------
+# --- streams ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_replay_gives_every_event_once_in_the_total_order(lake, questions, monkeypatch):
+def test_a_stream_gives_every_event_once_in_the_total_order(lake, questions, monkeypatch):
     monkeypatch.setattr(replay, "WINDOW_ROWS", 10)  # so that clusters are cut
+    monkeypatch.setattr(paging, "HEAD_ROWS", 20)
     expected = []
     for part in range(6):
         ticks = [
@@ -319,22 +320,22 @@ def test_a_replay_gives_every_event_once_in_the_total_order(lake, questions, mon
         ]
         append_ticks(lake, ticks)
         expected += [(t["timestamp"], t["symbol"], t["source_sequence"], part) for t in ticks]
-    batches = list(questions.replay(EventsQuery(DataType.TRADES), batch_rows=7, lineage=True))
     found = [
-        (row["timestamp"], row["symbol"], row["source_sequence"], row["kafka_offset"] // 25)
-        for batch in batches
+        (row["timestamp"], row["symbol"], row["source_sequence"], int(row["trade_id"].removeprefix("T")) // 25)
+        for batch in questions.stream(EventsQuery(DataType.TRADES, limit=1_000), batch_rows=7).batches()
         for row in batch.to_pylist()
     ]
     assert found == sorted(expected)
-    only = [row for b in questions.replay(EventsQuery(DataType.TRADES, ("CBA",))) for row in b.to_pylist()]
-    assert len(only) == 72
+    only = questions.stream(EventsQuery(DataType.TRADES, ("CBA",), limit=1_000)).batches()
+    assert sum(batch.num_rows for batch in only) == 72
 
 
-def test_a_replay_that_is_abandoned_leaves_the_engine_well(lake, questions):
+def test_a_stream_that_is_abandoned_leaves_the_engine_well(lake, questions, monkeypatch):
+    monkeypatch.setattr(paging, "HEAD_ROWS", 20)
     append_ticks(lake, [trade(number) for number in range(100)])
-    stream = questions.replay(EventsQuery(DataType.TRADES), batch_rows=10)
-    assert next(stream).num_rows <= 100
-    stream.close()
+    batches = questions.stream(EventsQuery(DataType.TRADES, limit=1_000), batch_rows=10).batches()
+    assert [next(batches).num_rows, next(batches).num_rows] == [20, 10]
+    batches.close()
     assert questions.summary(SummaryQuery("BHP", DAY)).trade_count == 100
 
 

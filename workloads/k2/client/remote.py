@@ -14,6 +14,7 @@ import pyarrow.ipc as pa_ipc
 
 from k2.api.wire import ending_of
 from k2.client.answer import Answer
+from k2.client.errors import not_installed, refusal
 from k2.client.protocol import Params
 from k2.client.remote_replay import RemotePlayback
 from k2.model.errors import K2Error, UserError, WorldError
@@ -24,9 +25,7 @@ from k2.query.requests import check_symbol, parse_date
 try:
     import httpx
 except ImportError as _missing:
-    raise UserError(
-        "The client of the query service is not installed", remedy="pip install 'k2-market-data[client]'"
-    ) from _missing
+    raise not_installed() from _missing
 
 _TIMEOUT_SECONDS = 120.0
 _PIECE_BYTES = 1 << 20
@@ -215,11 +214,9 @@ class _Body(io.RawIOBase):
 
 def _error(reply: httpx.Response) -> K2Error:
     try:
-        detail = str(reply.json()["detail"]).rstrip(".")
+        detail = str(reply.json()["detail"])
     except (ValueError, KeyError, TypeError):
         detail = f"The query service answered {reply.status_code} {reply.reason_phrase}"
-    if reply.status_code == 401:
-        return UserError(detail, remedy="Set K2_API_KEY; `k2 up` leaves one in the data directory")
-    if reply.is_client_error:
-        return UserError(detail)
-    return WorldError(f"{detail} (correlation id {reply.headers.get('X-Correlation-ID')})")
+    if reply.is_server_error:
+        detail = f"{detail.rstrip('.')} (correlation id {reply.headers.get('X-Correlation-ID')})"
+    return refusal(reply.status_code, detail)

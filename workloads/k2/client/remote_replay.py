@@ -13,15 +13,14 @@ import pyarrow as pa
 import pyarrow.ipc as pa_ipc
 
 from k2.api.wire import CURSOR, SUBPROTOCOL, TOO_MANY, TOO_SLOW
-from k2.model.errors import K2Error, UserError, WorldError
+from k2.client.errors import not_installed, refusal
+from k2.model.errors import UserError, WorldError
 
 try:
     from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
     from websockets.sync.client import ClientConnection, connect
 except ImportError as _missing:
-    raise UserError(
-        "The client of the query service is not installed", remedy="pip install 'k2-market-data[client]'"
-    ) from _missing
+    raise not_installed() from _missing
 
 _OPEN_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
 # The service says something at least every 10 s: a connection that is silent for so long is dead.
@@ -133,7 +132,7 @@ class RemotePlayback:
             self.close()
         elif said["type"] == "error":
             self.close()
-            raise _error(said)
+            raise refusal(said["status"], str(said["detail"]))
         elif said["type"] == "done" and said["command"] == "seek":
             with self._changed:
                 self._seeks -= 1
@@ -201,7 +200,7 @@ class RemotePlayback:
                     f"The query service at {self._url} does not stream: {error}. Start it with `k2 up`"
                 ) from error
             if said["type"] == "error":
-                raise _error(said)
+                raise refusal(said["status"], str(said["detail"]))
             self._kept = opened.pop_all()
         self._cursor = self._cursor or said["cursor"]
         return connection
@@ -210,11 +209,3 @@ class RemotePlayback:
         if self._cursor is None:
             return self._asked
         return {"cursor": self._cursor} | {name: self._asked[name] for name in _BESIDE_CURSOR if name in self._asked}
-
-
-def _error(said: dict[str, Any]) -> K2Error:
-    """A problem that the service told."""
-    detail = str(said["detail"]).rstrip(".")
-    if said["status"] == 401:
-        return UserError(detail, remedy="Set K2_API_KEY; `k2 up` leaves one in the data directory")
-    return UserError(detail) if 400 <= said["status"] < 500 and said["status"] != 429 else WorldError(detail)

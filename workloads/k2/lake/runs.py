@@ -11,10 +11,11 @@ Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.intp]
 
 
-def starts_of(codes: npt.NDArray[Any]) -> Places:
-    """Where a run of equal codes begins."""
-    first = np.zeros(min(1, len(codes)), dtype=np.intp)
-    return np.concatenate([first, np.flatnonzero(codes[1:] != codes[:-1]) + 1])
+def starts_of(*columns: npt.NDArray[Any]) -> Places:
+    """Where a run of rows begins that are alike in all columns (at least one, of equal length)."""
+    first = np.zeros(min(1, len(columns[0])), dtype=np.intp)
+    changes = np.logical_or.reduce([codes[1:] != codes[:-1] for codes in columns])
+    return np.concatenate([first, np.flatnonzero(changes) + 1])
 
 
 def shifted(values: Ints) -> Ints:

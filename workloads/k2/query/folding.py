@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from k2.lake.runs import starts_of
 from k2.query.exact import Ints, Wide, product_sums, sums, wide
 
 _WIDE = ("volume", "notional", "integral")
@@ -67,7 +68,7 @@ def nothing_folded() -> Folded:
 
 def fold_ticks(series: Ints, start: Ints, us: Ints, price: Ints, quantity: Ints) -> Folded:
     """Bars of ticks that come by series and, within one, in the total order; at least one tick."""
-    first = _run_starts(series, start)
+    first = starts_of(series, start)
     last = np.append(first[1:], len(us)) - 1
     held_us = np.append(np.diff(us), 0)
     held_us[last] = 0
@@ -89,7 +90,7 @@ def fold_ticks(series: Ints, start: Ints, us: Ints, price: Ints, quantity: Ints)
 
 def fold_bars(bars: Folded, start: Ints) -> Folded:
     """Longer bars: each of `bars`, which come by series and time, lies in the bucket that begins at its `start`."""
-    first = _run_starts(bars.series, start)
+    first = starts_of(bars.series, start)
     last = np.append(first[1:], len(bars)) - 1
     # From the last tick of one bar to the first of the next, the former's close was the last price.
     between = np.append(wide(bars.close[:-1]) * (bars.first_us[1:] - bars.last_us[:-1]), 0)
@@ -119,8 +120,3 @@ def joined(parts: Sequence[Folded]) -> Folded:
     # Stable: of one bucket, the earlier stretch comes first.
     ordered = together.chosen(np.lexsort((together.start, together.series)))
     return fold_bars(ordered, ordered.start)
-
-
-def _run_starts(series: Ints, start: Ints) -> Ints:
-    changes = (start[1:] != start[:-1]) | (series[1:] != series[:-1])
-    return np.concatenate(([0], np.flatnonzero(changes) + 1)).astype(np.int64)

@@ -5,11 +5,9 @@ Threads share one `Questions`. Every answer says which snapshot it was read from
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-
-import pyarrow as pa
 
 from k2.lake.offsets import OffsetMap
 from k2.lake.reader import SnapshotInfo, TableMissingError, TableState
@@ -18,7 +16,7 @@ from k2.model.exchanges import exchange as exchange_of
 from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType
 from k2.obs.tally import count_rows
-from k2.query import audits, changes, paging, pinning, replay, sql
+from k2.query import audits, changes, paging, pinning, sql
 from k2.query.asof import Asof, asof_of
 from k2.query.asof_requests import AsofQuery
 from k2.query.audits import Audited
@@ -42,7 +40,6 @@ from k2.query.results import (
     Symbols,
     TableStats,
     TopicProgress,
-    arrow_schema,
 )
 from k2.query.sight import Sight
 from k2.query.stream import Replay
@@ -321,23 +318,6 @@ class Questions:
         """See `pinning.delete_pin`."""
         with measured("pins"):
             pinning.delete_pin(self._planner, pin, datetime.now(UTC))
-
-    def replay(
-        self, query: EventsQuery, *, batch_rows: int = 65_536, lineage: bool = False
-    ) -> Iterator[pa.RecordBatch]:
-        """All events that match, in the total order, in batches; the query's limit is not used.
-
-        Reads one snapshot from the first batch to the last. Memory is bounded by the batch and the engine's limit.
-        Errors come when the first batch is asked for; see `events`.
-        """
-        pinned = self._planner.pin(query.data_type, query.at)
-        relation = self._planner.plan(pinned, query.symbols, query.exchange, query.window)
-        schema = arrow_schema(pinned.columns, lineage=lineage)
-        for window in replay.windows(self._engine, relation, _filter(query)):
-            statement = sql.events(window.relation, window.which, lineage=lineage)
-            for batch in self._engine.stream("replay", statement, batch_rows=batch_rows):
-                count_rows("replay", batch.num_rows)
-                yield batch.cast(schema)
 
     def audits(self, data_type: DataType | None = None, sequences: SequenceScope | None = None) -> list[Audited]:
         """The audit of a table, or of all that are there; raises as `audits.audit` does, and `ForbiddenError`."""
