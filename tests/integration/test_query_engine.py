@@ -355,6 +355,24 @@ def test_a_query_over_its_deadline_is_stopped_and_the_connection_is_well(tmp_pat
     engine.close()
 
 
+# The first million rows are there at once, the next never.
+RARE = "SELECT range FROM range(10000000000000) WHERE range < 1000000 OR range % 9999999999999 = 7"
+
+
+@pytest.mark.parametrize("way", ["fetch", "stream"])
+def test_an_answer_over_its_deadline_is_stopped_after_its_first_rows_too(tmp_path, way):
+    engine = Engine(Limits(connections=1, timeout_seconds=0.5))
+    statement = Statement(RARE, {}, (f"{tmp_path}/",))
+    ways = {
+        "fetch": lambda: engine.fetch("rare", statement),
+        "stream": lambda: list(engine.stream("rare", statement, batch_rows=1_000)),
+    }
+    with pytest.raises(QueryTimeoutError, match=r"The rare query was stopped after 0.5 s"):
+        ways[way]()
+    assert engine.fetch("one", Statement("SELECT 1 AS x", {}, (f"{tmp_path}/",))).to_pylist() == [{"x": 1}]
+    engine.close()
+
+
 def test_large_queries_leave_connections_to_small_ones(tmp_path):
     engine = Engine(Limits(connections=2, timeout_seconds=3.0))
     roots, stopped = (f"{tmp_path}/",), []

@@ -82,7 +82,7 @@ def to_datetime(micros: int) -> datetime:
 
 def iso(micros: int) -> str:
     """The instant as ISO 8601 with microseconds and Z, the form of every time in an answer."""
-    return to_datetime(micros).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+    return to_datetime(micros).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -156,9 +157,14 @@ def _int64(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 def arrow_schema(columns: Sequence[ColumnInfo], *, lineage: bool = False, names: Sequence[str] = ()) -> pa.Schema:
     """Schema of rows with these columns, the same whether there are rows or not; `names` chooses columns and their order."""
+    return _arrow_schema(tuple(columns), lineage, tuple(names))
+
+
+@lru_cache(256)
+def _arrow_schema(columns: tuple[ColumnInfo, ...], lineage: bool, names: tuple[str, ...]) -> pa.Schema:
     if names:
         known = {column.name: column for column in columns}
-        columns, lineage = [known[name] for name in names], True
+        columns, lineage = tuple(known[name] for name in names), True
     fields: list[pa.Field] = []
     for column in columns:
         kind = sql.duck_type(column)
