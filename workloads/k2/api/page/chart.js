@@ -31,6 +31,8 @@ export class PriceChart {
   #vwap;
   #drawn = [];
   #pointed = -1;
+  // Of what is pointed at: the bar that keys chose; -1 when it was the pointer, or nothing is.
+  #chosen = -1;
   #point;
   // Whether all bars are in view: then they stay so when others come or the window changes, until somebody zooms.
   #isFitted = true;
@@ -60,11 +62,15 @@ export class PriceChart {
     this.#vwap = this.#chart.addSeries(LineSeries, {
       lineWidth: 2, lastValueVisible: false, priceLineVisible: false, crosshairMarkerVisible: false,
     });
-    this.#chart.subscribeCrosshairMove(({ logical, time }) => {
+    this.#chart.subscribeCrosshairMove(({ logical, time, sourceEvent }) => {
+      // The cross stands at a place of the screen: when the scale moves under it, a bar that keys have chosen stays chosen.
+      if (!sourceEvent && this.#chosen >= 0) return;
+      this.#chosen = -1;
       const index = time === undefined || logical === undefined ? -1 : logical;
       this.#pointed = index >= 0 && index < this.#drawn.length ? index : -1;
       this.#point(this.#pointed, false);
     });
+    this.#chart.timeScale().subscribeVisibleLogicalRangeChange(() => this.#cross());
     element.addEventListener("keydown", (event) => this.#onKey(event));
     for (const gesture of ["wheel", "pointerdown", "touchstart"]) {
       element.addEventListener(gesture, () => { this.#isFitted = false; }, { passive: true, capture: true });
@@ -89,6 +95,7 @@ export class PriceChart {
     // An update may change the last bar and add others; what changed before it is drawn anew.
     const isUpdate = !fit && same > 0 && same >= this.#drawn.length - 1;
     this.#drawn = bars;
+    if (this.#chosen >= bars.length) this.#forget();
     this.#chart.applyOptions({ timeScale: { timeVisible: !daily, secondsVisible: false } });
     this.#candles.applyOptions({ priceFormat: { type: "price", precision: places, minMove: 10 ** -places } });
     if (fit) this.#forget();
@@ -160,12 +167,11 @@ export class PriceChart {
   }
 
   #forget() {
+    this.#pointed = this.#chosen = -1;
     this.#chart.clearCrosshairPosition();
-    this.#pointed = -1;
   }
 
   #pointAt(index) {
-    const bar = this.#drawn[index];
     const scale = this.#chart.timeScale();
     const view = scale.getVisibleLogicalRange();
     if (view && (index < view.from || index > view.to)) {
@@ -173,9 +179,15 @@ export class PriceChart {
       const from = index < view.from ? index : index - width;
       scale.setVisibleLogicalRange({ from, to: from + width });
     }
-    this.#chart.setCrosshairPosition(bar.close, bar.time, this.#candles);
-    this.#pointed = index;
+    this.#pointed = this.#chosen = index;
+    this.#cross();
     this.#point(index, true);
+  }
+
+  /** Draw the cross at the bar that keys have chosen. */
+  #cross() {
+    const bar = this.#drawn[this.#chosen];
+    if (bar) this.#chart.setCrosshairPosition(bar.close, bar.time, this.#candles);
   }
 
   #zoom(factor) {
