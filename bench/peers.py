@@ -234,9 +234,9 @@ def measure(place: parts.Ground, *, rounds: int, tasks: Sequence[int] = (1, 2), 
                 parts.say(f"Iceberg's connector, {_tasks(each)}: {_line(runs[each][-1])}")
     except (RuntimeError, OSError, StopIteration) as error:
         parts.say(f"Iceberg's Kafka Connect sink could not be measured: {error}")
-        if not all(runs.values()):
+        if not any(runs.values()):
             return {"missing": str(error)}
-    return {"tasks": {each: middle(found) for each, found in runs.items()}, "runs": runs}
+    return {"tasks": {each: middle(found) for each, found in runs.items() if found}, "runs": runs}
 
 
 def _tasks(count: int) -> str:
@@ -254,8 +254,10 @@ def figures(found: dict, sink: dict | None) -> list[parts.Figure]:
     name = f"K2's sink beside Iceberg's Kafka Connect sink {ICEBERG}"
     if "missing" in found:
         return [parts.Figure("peers", name, None, "rows/s", note=found["missing"].splitlines()[0])]
+    if sink is None:
+        return []
     rows = []
-    for count, peer in found["tasks"].items() if sink is not None else ():
+    for count, peer in found["tasks"].items():
         of = f"the connector, {_tasks(count)}"
         for what, key, unit, times in (
             (name, "rows_per_second", "rows/s", 3.5),

@@ -281,11 +281,11 @@ def test_bars_are_read_from_the_chart_by_keyboard(week, tab):
     for pressed in ("+", "+", "-", "0", "End"):
         page.keyboard.press(pressed)
     expect(page.locator("#legend [data-of=time]")).to_have_text(rows[-1][0])
-    for keys, chosen in (("++0", rows[-1]), (["+", "+", "Home"], rows[0]), (["0", "End"], rows[-1])):
+    for keys, chosen in ((["+", "+", "0"], rows[-1]), (["+", "+", "Home"], rows[0]), (["0", "End"], rows[-1])):
         # Faster than frames are drawn: the scale moves under the cross, the bar stays chosen.
         page.locator("#chart").evaluate(
             "(chart, keys) => { for (const key of keys) chart.dispatchEvent(new KeyboardEvent('keydown', { key })); }",
-            list(keys),
+            keys,
         )
         page.wait_for_timeout(300)
         assert page.locator("#legend [data-of=time]").text_content() == chosen[0], keys

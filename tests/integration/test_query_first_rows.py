@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
+from k2_testing.asking import TABLES, questions_of
 from k2_testing.deleting import data_files, delete_positions
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.ticks import append_ticks, at
@@ -14,10 +15,7 @@ from pyiceberg.transforms import IdentityTransform
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.model.topics import DataType
-from k2.query.database import Limits
-from k2.query.engine import Engine
 from k2.query.planner import Planner
-from k2.query.questions import Questions
 from k2.query.requests import CURRENT, EventsQuery, Window
 
 OPEN = at("2014-03-09T23:00:00")
@@ -30,15 +28,13 @@ def lake(tmp_path):
 
 @pytest.fixture
 def planner(tmp_path):
-    reader = TableReader(lambda: open_named("k2", catalog_properties(tmp_path)), max_age_seconds=0.0)
-    return Planner(reader, {DataType.TRADES: "market_data.trades"})
+    return Planner(TableReader(lambda: open_named("k2", catalog_properties(tmp_path))), TABLES)
 
 
 @pytest.fixture
-def questions(planner):
-    engine = Engine(Limits(timeout_seconds=20))
-    yield Questions(planner, engine)
-    engine.close()
+def questions(tmp_path):
+    with questions_of(tmp_path) as found:
+        yield found
 
 
 def trades(seconds, symbol="BHP"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ Places = npt.NDArray[np.intp]
 def starts_of(*columns: npt.NDArray[Any]) -> Places:
     """Where a run of rows begins that are alike in all columns (at least one, of equal length)."""
     first = np.zeros(min(1, len(columns[0])), dtype=np.intp)
-    changes = np.logical_or.reduce([codes[1:] != codes[:-1] for codes in columns])
+    changes = reduce(np.logical_or, (codes[1:] != codes[:-1] for codes in columns))
     return np.concatenate([first, np.flatnonzero(changes) + 1])
 
 

@@ -34,6 +34,7 @@ LARGE_BYTES = 256 * 1024 * 1024
 """Statements over more than so many bytes of files are long: half as many of them run at a time as there are connections."""
 
 _ROWS_AT_ONCE = 1_000_000
+"""Rows of a batch, where the whole answer is read at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from decimal import Decimal
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from k2.lake.reader import ColumnInfo, SnapshotInfo
@@ -142,17 +141,12 @@ class TableStats:
 
 def is_decided(rows: pa.Table) -> bool:
     """Whether each row comes after the one before it in `sql.SHORT_ORDER`: the rows are in that order, and none tie."""
-    times = _int64(rows["timestamp"])
+    times = rows["timestamp"].cast(pa.int64()).to_numpy()
     later = times[1:] > times[:-1]
     if later.all():
         return True
-    sequence = _int64(rows["source_sequence"].fill_null(2**63 - 1))
+    sequence = rows["source_sequence"].fill_null(2**63 - 1).to_numpy()
     return bool(np.all(later | ((times[1:] == times[:-1]) & (sequence[1:] > sequence[:-1]))))
-
-
-def _int64(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """A column of eight bytes a value without nulls."""
-    return np.concatenate([np.zeros(0, np.int64), *(chunk.view(pa.int64()).to_numpy() for chunk in column.chunks)])
 
 
 def arrow_schema(columns: Sequence[ColumnInfo], *, lineage: bool = False, names: Sequence[str] = ()) -> pa.Schema:

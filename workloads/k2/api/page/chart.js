@@ -95,10 +95,9 @@ export class PriceChart {
     // An update may change the last bar and add others; what changed before it is drawn anew.
     const isUpdate = !fit && same > 0 && same >= this.#drawn.length - 1;
     this.#drawn = bars;
-    if (this.#chosen >= bars.length) this.#forget();
     this.#chart.applyOptions({ timeScale: { timeVisible: !daily, secondsVisible: false } });
     this.#candles.applyOptions({ priceFormat: { type: "price", precision: places, minMove: 10 ** -places } });
-    if (fit) this.#forget();
+    if (fit || this.#chosen >= bars.length) this.#forget();
     if (!isUpdate) {
       this.#candles.setData(bars.map(candle));
       this.#volume.setData(bars.map((bar) => this.#column(bar)));
