@@ -42,7 +42,7 @@ def test_three_kills_at_any_time_while_events_flow(pipeline):
         sink = pipeline.sink(interval=0.1)
         before = pipeline.snapshots()
         pipeline.produce(number * 5_000, number * 5_000 + 5_000, per_batch=500)
-        eventually(lambda before=before: pipeline.snapshots() > before, f"a commit; {pipeline.log()[-2000:]}")
+        eventually(lambda before=before: pipeline.snapshots() > before, lambda: f"a commit; {pipeline.log()[-2000:]}")
         sink.kill()
         sink.wait()
     pipeline.produce(15_000, EVENTS)
@@ -55,7 +55,7 @@ def test_a_consumer_that_slept_through_a_rebalance_is_fenced(pipeline):
     sleeper = pipeline.sink(interval=5.0)  # long: it holds rows that it has not committed
     eventually(lambda: "sink.assigned" in pipeline.log(0), "an assignment")
     pipeline.produce(5_000, 10_000)
-    eventually(lambda: sum(pipeline.recorded().values()) >= 5_000, f"a first commit {pipeline.log(0)[-2000:]}")
+    eventually(lambda: sum(pipeline.recorded().values()) >= 5_000, lambda: f"a first commit {pipeline.log(0)[-2000:]}")
     pipeline.produce(10_000, 15_000)  # these it reads now, and holds
     eventually(lambda: pipeline.snapshots() >= 1, "a commit")
     sleeper.send_signal(signal.SIGSTOP)
@@ -64,7 +64,7 @@ def test_a_consumer_that_slept_through_a_rebalance_is_fenced(pipeline):
     after = pipeline.snapshots()
     sleeper.send_signal(signal.SIGCONT)
     pipeline.produce(EVENTS, EVENTS + 1_000)
-    eventually(lambda: pipeline.recorded() == pipeline.ends(), f"the sleeper goes on {pipeline.log(0)[-2000:]}")
+    eventually(lambda: pipeline.recorded() == pipeline.ends(), lambda: f"the sleeper goes on {pipeline.log(0)[-2000:]}")
     assert pipeline.snapshots() > after
     sleeper.terminate()
     assert sleeper.wait(30) == 0
@@ -74,7 +74,7 @@ def test_a_consumer_that_slept_through_a_rebalance_is_fenced(pipeline):
 def test_sigterm_commits_what_is_held_within_its_grace(pipeline):
     sink = pipeline.sink(interval=600.0)  # nothing would be committed for ten minutes
     pipeline.produce(0, 5_000)
-    eventually(lambda: "sink.assigned" in pipeline.log(), f"an assignment {pipeline.log()[-2000:]}")
+    eventually(lambda: "sink.assigned" in pipeline.log(), lambda: f"an assignment {pipeline.log()[-2000:]}")
     eventually(lambda: consumed(pipeline) == 5_000, "all events read")
     sink.terminate()
     assert sink.wait(25) == 0, pipeline.log()
@@ -85,14 +85,16 @@ def test_sigterm_commits_what_is_held_within_its_grace(pipeline):
 def test_partitions_move_between_sinks_that_come_and_go(pipeline):
     first = pipeline.sink(interval=0.2)
     pipeline.produce(0, 5_000)
+    # Whoever joins first has all partitions and gives some up: without this wait it may be the second.
+    eventually(lambda: "sink.assigned" in pipeline.log(0), lambda: f"an assignment {pipeline.log(0)[-2000:]}")
     second = pipeline.sink(interval=0.2)
     pipeline.produce(5_000, 10_000, per_batch=500)
-    eventually(lambda: '"event": "sink.revoked"' in pipeline.log(0), f"a rebalance {pipeline.log(0)[-2000:]}")
+    eventually(lambda: '"event": "sink.revoked"' in pipeline.log(0), lambda: f"a rebalance {pipeline.log(0)[-2000:]}")
     pipeline.produce(10_000, 15_000, per_batch=500)
     first.terminate()
     assert first.wait(30) == 0
     pipeline.produce(15_000, EVENTS, per_batch=500)
-    eventually(lambda: pipeline.recorded() == pipeline.ends(), f"the second goes on {pipeline.log(1)[-2000:]}")
+    eventually(lambda: pipeline.recorded() == pipeline.ends(), lambda: f"the second goes on {pipeline.log(1)[-2000:]}")
     second.terminate()
     assert second.wait(30) == 0
     assert_exactly_once(pipeline)
@@ -107,8 +109,8 @@ def test_sinks_of_two_topics_share_a_table_and_the_events_that_both_carry_are_th
     for low in range(0, 10_000, 1_000):
         pipeline.produce(low, low + 1_000, per_batch=250)
         other.produce(low + 500, low + 1_500, per_batch=250)  # half of it the other topic has, or will have
-    eventually(lambda: pipeline.recorded() == pipeline.ends(), f"the first reads on {pipeline.log(0)[-2000:]}")
-    eventually(lambda: other.recorded() == other.ends(), f"the second reads on {pipeline.log(1)[-2000:]}")
+    eventually(lambda: pipeline.recorded() == pipeline.ends(), lambda: f"the first reads on {pipeline.log(0)[-2000:]}")
+    eventually(lambda: other.recorded() == other.ends(), lambda: f"the second reads on {pipeline.log(1)[-2000:]}")
     for sink in (first, second):
         sink.terminate()
         assert sink.wait(30) == 0

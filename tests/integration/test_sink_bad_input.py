@@ -79,14 +79,14 @@ def test_a_field_that_the_table_does_not_have_pauses_the_sink_until_it_has_it(pi
     send(pipeline, b"\x00" + newer.to_bytes(4, "big") + body)
     port = ports.choose(None, None, what="the sink's metrics", option="")
     sink = pipeline.sink(port=port)
-    eventually(lambda: "sink.paused" in pipeline.log(), f"a pause {pipeline.log()[-2000:]}")
+    eventually(lambda: "sink.paused" in pipeline.log(), lambda: f"a pause {pipeline.log()[-2000:]}")
     assert "carry fields that market_data.trades has no column for: venue_flag" in pipeline.log()
     assert not ready(port)
     assert pipeline.recorded().get(0, 0) <= 100
     spec = builtin_table(DataType.TRADES)
     with_column = dataclasses.replace(spec, columns=(*spec.columns, TableColumn("venue_flag", "string")))
     ensure_table(pipeline.catalog, with_column)  # what applying the edited IcebergTable does
-    eventually(lambda: sum(pipeline.recorded().values()) == 101, f"it goes on {pipeline.log()[-2000:]}")
+    eventually(lambda: sum(pipeline.recorded().values()) == 101, lambda: f"it goes on {pipeline.log()[-2000:]}")
     eventually(lambda: ready(port), "ready again")
     sink.terminate()
     assert sink.wait(30) == 0
@@ -151,6 +151,6 @@ def test_a_tables_that_is_not_there_yet_is_waited_for(pipeline):
     from k2_testing.lake import make_lake
 
     make_lake(pipeline.folder)
-    eventually(lambda: sum(pipeline.recorded().values()) == 100, f"the rows {pipeline.log()[-1000:]}")
+    eventually(lambda: sum(pipeline.recorded().values()) == 100, lambda: f"the rows {pipeline.log()[-1000:]}")
     sink.terminate()
     assert sink.wait(30) == 0

@@ -26,11 +26,11 @@ from k2_testing.lake import TRADES, catalog_properties, make_lake
 SYMBOLS = ("BHP", "CBA", "CSL", "WOW", "TLS", "ANZ", "NAB", "RIO")
 
 
-def eventually(check: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    """Poll until it holds, or fail saying what did not come."""
+def eventually(check: Callable[[], bool], what: str | Callable[[], str], seconds: float = 60.0) -> None:
+    """Poll until it holds, or fail saying what did not come; a callable says what it sees at the end."""
     deadline = time.monotonic() + seconds
     while not check():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what if isinstance(what, str) else what()}"
         time.sleep(0.05)
 
 
