@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bench.queries import FILES_A_DAY, FIRST_DAY, SYMBOLS, append, day_part, timed
+from bench import parts
+from bench.market import FILES_A_DAY, FIRST_DAY, SYMBOLS, append, day_part
+from bench.queries import timed
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.lake.tables import ensure_tables
@@ -36,8 +38,7 @@ DAYS_A_COMMIT = 50
 
 def build(folder, rows, days):
     """A table whose first day has so many rows and whose other days are small; its catalog's properties."""
-    folder.mkdir()
-    properties = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
+    properties = parts.catalog_properties(folder)
     catalog = open_named("k2", properties)
     ensure_tables(catalog, [builtin_table(DataType.TRADES)])
     table = catalog.load_table("market_data.trades")

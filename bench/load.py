@@ -24,7 +24,9 @@ from urllib.parse import quote
 
 import psutil
 
-from bench.queries import FIRST_DAY, KEY, SYMBOLS, build, service
+from bench import parts
+from bench.market import FIRST_DAY, SYMBOLS, build
+from bench.queries import KEY, service
 
 HEADERS = {"X-API-Key": KEY}
 EXPECTED = {200, 429, 503}
@@ -220,7 +222,7 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="k2-bench-load-") as name:
         folder = Path(name)
-        properties = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
+        properties = parts.catalog_properties(folder)
         build(properties, options.rows, options.days, real=False)
         with service(folder, properties) as (port, process):
             lanes = beside_a_giant(port, options.days, options.seconds / 3)

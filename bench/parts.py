@@ -240,6 +240,8 @@ def fill_topic(place: Ground, topic: str, first: int, stop: int) -> float:
 
 
 def catalog_properties(folder: Path) -> dict[str, str]:
+    """Of a catalog and a warehouse in that folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
     return {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
 
 
@@ -249,6 +251,14 @@ def make_lake(folder: Path):
     catalog = open_named("k2", catalog_properties(folder))
     ensure_tables(catalog, [builtin_table(DataType.TRADES)])
     return catalog
+
+
+def peak_kib(pid: int) -> int:
+    """The most memory that a process had resident so far, in KiB; 0 for one that has ended."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return 0
 
 
 @dataclass
@@ -281,9 +291,7 @@ class Measured:
         """Read peak memory and processor time as they are now."""
         pid = self.process.pid
         try:
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    self.peak_kib = max(self.peak_kib, int(line.split()[1]))
+            self.peak_kib = max(self.peak_kib, peak_kib(pid))
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             self.cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         except (OSError, IndexError):

@@ -1,9 +1,9 @@
 """Milliseconds of a day summary, a day of 1-minute bars, 1,000 trades, and (of the real week) 1,000 trades with their quotes,
 at the API, beside DuckDB by hand: `python -m bench.queries`. The bars of the API have a TWAP, those by hand have none.
 
-The table is built here in the layout that the sink leaves (its own writer; four files a day, each sorted), with the real week
-beside it when it is there. DuckDB by hand reads the right files of the same table, in process, metadata cached, the same
-threads. Both are asked in turns for the same random symbol and day, and their answers are compared. On a busy machine
+The table is in the layout that the sink leaves (its own writer; four files a day, each sorted), with the real week beside it when
+it is there; and once more compacted, without the real week. DuckDB by hand reads the right files of the same table, in process,
+metadata cached, the same threads. Both are asked in turns for the same random symbol and day, and their answers are compared. On a busy machine
 the lines of CPU (means) tell more than those by the wall.
 """
 
@@ -23,33 +23,22 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import quote
 
 import duckdb
-import numpy as np
 import psutil
-import pyarrow as pa
 
-from k2.feeds.csv_source import CsvFiles, csv_format
-from k2.feeds.formats import Assembler
+from bench import parts
+from bench.market import FIRST_DAY, SYMBOLS, build, compacted
 from k2.lake.catalog import open_named
 from k2.lake.scan import plan_files
-from k2.lake.tables import ensure_tables
-from k2.lake.writer import write_files
 from k2.model.exchanges import EXCHANGES
-from k2.model.tables import builtin_table
-from k2.model.topics import DataType
 
-REAL_WEEK = Path(__file__).parents[2] / "shared/data/asx-2014-03"
-REAL = REAL_WEEK / "trades/7078.csv"
-FIRST_DAY = date(2024, 1, 1)
-SYMBOLS = [f"S{number:02d}" for number in range(50)]
-FILES_A_DAY = 4
-SESSION = (10 * 3600, 16 * 3600)
 KEY = "bench"
+QUESTIONS = ("summary", "trades", "bars")
 BY_HAND_SUMMARY = """
 SELECT arg_min(price, ("timestamp", source_sequence)) AS open, max(price) AS high, min(price) AS low,
        arg_max(price, ("timestamp", source_sequence)) AS close, sum(quantity) AS volume,
@@ -78,85 +67,6 @@ WITH t AS (
 )
 SELECT t.*, quote.bid AS bid_price, quote.ask AS ask_price FROM t ASOF LEFT JOIN q ON t."timestamp" > q.quoted
 ORDER BY t."timestamp", t.source_sequence"""
-
-
-def day_part(rng, day, part, rows):
-    """One file's worth of trades: a quarter of a session, sorted by symbol and time."""
-    length = (SESSION[1] - SESSION[0]) * 1_000_000 // FILES_A_DAY
-    midnight = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
-    times = np.sort(midnight + SESSION[0] * 1_000_000 + part * length + rng.integers(0, length, rows))
-    codes = rng.integers(0, len(SYMBOLS), rows)
-    price = (10_000 + rng.integers(-500, 500, rows) + codes * 100) * 1_000_000
-    quantity = rng.integers(1, 2_000, rows) * 100_000_000
-    order = np.lexsort((times, codes))
-    sequence = part * rows + np.arange(rows)
-    constant = {
-        "exchange": "SIM",
-        "asset_class": "equities",
-        "currency": "USD",
-        "side": "UNKNOWN",
-        "kafka_topic_id": "t",
-    }
-    columns = {
-        "message_id": pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(16), rows, [None, pa.py_buffer(rng.bytes(16 * rows))]
-        ),
-        "trade_id": pa.array(sequence).cast(pa.string()),
-        "symbol": pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(SYMBOLS)),
-        "timestamp": pa.array(times, pa.timestamp("us", tz="UTC")),
-        "price": decimals(price),
-        "quantity": decimals(quantity),
-        "trade_conditions": pa.ListArray.from_arrays(np.zeros(rows + 1, np.int32), pa.array([], pa.string())),
-        "source_sequence": pa.array(sequence),
-        "ingestion_timestamp": pa.array(times + 5_000, pa.timestamp("us", tz="UTC")),
-        "kafka_partition": pa.array(codes % 6, pa.int32()),
-        "kafka_offset": pa.array(sequence),
-    }
-    for name, value in constant.items():
-        columns[name] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value]))
-    return pa.table(columns), order
-
-
-def decimals(unscaled):
-    words = np.stack([unscaled, np.where(unscaled < 0, -1, 0)], axis=1).astype(np.int64)
-    return pa.Array.from_buffers(pa.decimal128(18, 8), len(unscaled), [None, pa.py_buffer(words.copy())])
-
-
-def append(table, rows, order):
-    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as snapshot:
-        for written in write_files(table, rows, order):
-            snapshot.append_data_file(written.data_file)
-
-
-def real_week(table, data_type=DataType.TRADES):
-    """BHP's trades or quotes of the week as the loader would send them; False when the files are not there."""
-    path = REAL_WEEK / data_type.value / REAL.name
-    if not path.exists():
-        return False
-    venue = EXCHANGES["ASX"]
-    assembler = Assembler(data_type, venue, venue.currency, str(venue.asset_class))
-    source = CsvFiles([path], csv_format("asx", data_type, venue, symbol="BHP"), assembler)
-    rows = pa.Table.from_batches([batch for chunk in source.chunks() for _, batch in chunk.events])
-    lineage = {"kafka_topic_id": ["a"], "kafka_partition": [0]}
-    rows = rows.append_column("kafka_topic_id", pa.array(lineage["kafka_topic_id"] * len(rows)))
-    rows = rows.append_column("kafka_partition", pa.array(lineage["kafka_partition"] * len(rows), pa.int32()))
-    rows = rows.append_column("kafka_offset", pa.array(np.arange(len(rows))))
-    times = rows.column("timestamp").cast(pa.int64()).to_numpy()
-    append(table, rows, np.argsort(times, kind="stable"))
-    return True
-
-
-def build(properties, rows, days, *, real=True):
-    """The table of trades and whether the real week is in it."""
-    catalog = open_named("k2", properties)
-    ensure_tables(catalog, [builtin_table(kind) for kind in (DataType.TRADES, DataType.QUOTES)])
-    table = catalog.load_table("market_data.trades")
-    rng = np.random.default_rng(1)
-    per_file = rows // (days * FILES_A_DAY)
-    for day in range(days):
-        for part in range(FILES_A_DAY):
-            append(table, *day_part(rng, FIRST_DAY + timedelta(days=day), part, per_file))
-    return table, real and real_week(table) and real_week(catalog.load_table("market_data.quotes"), DataType.QUOTES)
 
 
 @contextmanager
@@ -236,6 +146,24 @@ class Hand:
         return self._lists[key]
 
 
+def ask_both(folder, rows, days, rounds):
+    """Milliseconds of the questions of the table as the sink leaves it and compacted, and the service's memory in MiB."""
+    sunk, tight = (parts.catalog_properties(folder / name) for name in ("sunk", "compacted"))
+    (table, with_real), milliseconds = timed(lambda: build(sunk, rows, days))
+    said = f"{rows:,} rows in {days} days{' and the real week' if with_real else ''}"
+    print(f"{said}: built in {milliseconds / 1000:.0f} s")
+    questions = [*QUESTIONS, *([f"{kind} BHP" for kind in (*QUESTIONS, "asof")] if with_real else [])]
+    with service(folder / "sunk", sunk) as (port, process):
+        hand = Hand(table, open_named("k2", sunk).load_table("market_data.quotes"))
+        took = measure(port, process, hand, days, questions, rounds)
+        resident = psutil.Process(process.pid).memory_info().rss / 2**20
+    table, milliseconds = timed(lambda: compacted(table, tight, days))
+    print(f"compacted in {milliseconds / 1000:.0f} s")
+    with service(folder / "compacted", tight) as (port, process):
+        found = measure(port, process, Hand(table, None), days, QUESTIONS, rounds)
+    return took | {f"{question}, compacted": ways for question, ways in found.items()}, resident
+
+
 def timed(function):
     started = time.perf_counter()
     value = function()
@@ -293,7 +221,7 @@ def compare(question, body, rows):
                 raise SystemExit(f"different {name}")
 
 
-def measure(port, process, hand, days, with_real, rounds):
+def measure(port, process, hand, days, questions, rounds):
     """Milliseconds by question and way; the CPU that the service and this process took go into `took["…"]["… cpu"]`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     took = {}
@@ -310,8 +238,6 @@ def measure(port, process, hand, days, with_real, rounds):
         body, milliseconds = timed(lambda: get(connection, path))
         return body, milliseconds, (sum(server.cpu_times()[:2]) - before) * 1000
 
-    questions = ["summary", "trades", "bars"]
-    questions += ["summary BHP", "trades BHP", "bars BHP", "asof BHP"] if with_real else []
     for number in range(rounds + 10):
         for question in questions:
             kind, what, ways = question.partition(" ")[0], some(question), {}
@@ -372,21 +298,12 @@ def main():
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="k2-bench-queries-") as name:
-        folder = Path(name)
-        properties = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
-        (table, with_real), milliseconds = timed(lambda: build(properties, options.rows, options.days))
-        print(
-            f"{options.rows:,} rows in {options.days} days{' and the real week' if with_real else ''}: built in {milliseconds / 1000:.0f} s"
-        )
-        with service(folder, properties) as (port, process):
-            hand = Hand(table, open_named("k2", properties).load_table("market_data.quotes"))
-            took = measure(port, process, hand, options.days, with_real, options.rounds)
-            resident = psutil.Process(process.pid).memory_info().rss / 2**20
+        took, resident = ask_both(Path(name), options.rows, options.days, options.rounds)
     lines = report(took)
-    print(f"{'question':14} {'way':22} {'p50 ms':>8} {'p99 ms':>8} {'x by hand':>10}")
+    print(f"{'question':18} {'way':22} {'p50 ms':>8} {'p99 ms':>8} {'x by hand':>10}")
     for line in lines:
         print(
-            f"{line['question']:14} {line['way']:22} {line['p50_ms']:8} {line['p99_ms']:8} {line['times_by_hand']:10}"
+            f"{line['question']:18} {line['way']:22} {line['p50_ms']:8} {line['p99_ms']:8} {line['times_by_hand']:10}"
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"query service {resident:.0f} MiB resident; this process, which built the table, {peak:.0f} MiB at its peak")

