@@ -148,10 +148,10 @@ def namespace(cluster, unique):
         where = feed["metadata"]["name"]
         cluster.patch("MarketFeed", name, where, {"metadata": {"annotations": {"k2.dev/skip-drain": "true"}}})
         cluster.delete("MarketFeed", name, where)
-    until(lambda: not cluster.list("MarketFeed", name), "feeds are left")
+    until(lambda: not cluster.list("MarketFeed", name), "feeds are left", 600)
     for table in cluster.list("IcebergTable", name):
         cluster.delete("IcebergTable", name, table["metadata"]["name"])
-    until(lambda: not cluster.list("IcebergTable", name), "tables are left")
+    until(lambda: not cluster.list("IcebergTable", name), "tables are left", 600)
     cluster.delete("Namespace", None, name)
 
 

@@ -12,7 +12,7 @@ from k2_testing.resources import LIVE, feed, names_of, owned, table
 from k2.bus.admin import partition_counts
 from k2.model.topics import AssetClass
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(400, func_only=True)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
 FEEDS, AT_A_TIME = 20, 4
 EXCHANGES = ("ASX", "NYSE", "NASDAQ", "LSE", "TSE", "CME", "BINANCE", "COINBASE", "KRAKEN")
 
@@ -52,7 +52,8 @@ def test_killed_at_random_moments_it_ends_with_each_feed_once(cluster, operator,
         batch, waiting = waiting[:AT_A_TIME], waiting[AT_A_TIME:]
         for each in batch:
             cluster.apply(each)
-        time.sleep(chance.uniform(0.0, 0.8))
+        # Whatever the machine, the first is killed before it can be done.
+        time.sleep(chance.uniform(0.0, 0.8) if half_done else 0.0)
         operator.kill()
         half_done += sum(not is_done(cluster, namespace, each["metadata"]["name"]) for each in batch)
         operator.start()
@@ -60,10 +61,10 @@ def test_killed_at_random_moments_it_ends_with_each_feed_once(cluster, operator,
     assert half_done > 0
     names = [f"feed-{number}" for number in range(FEEDS)]
     for name in names:
-        until(lambda name=name: is_done(cluster, namespace, name), f"{name} does not come to its end", 120, pause=0.3)
+        until(lambda name=name: is_done(cluster, namespace, name), f"{name} does not come to its end", 300, pause=0.3)
     cluster.apply(undisturbed)
     last = undisturbed["metadata"]["name"]
-    until(lambda: is_done(cluster, namespace, last), f"{last} does not come to its end", 60)
+    until(lambda: is_done(cluster, namespace, last), f"{last} does not come to its end", 300)
     wanted = shape(cluster, namespace, last)
     assert wanted["Deployment"] == 2
     for name in names:

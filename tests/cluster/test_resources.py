@@ -10,7 +10,7 @@ from k2_testing.resources import feed, table
 from k2_operator.local import manifests
 from k2_operator.validate import parse
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(120, func_only=True)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
 CORPUS = sorted((ROOT / "tests" / "corpus" / "bad-resources").glob("*.yaml"))
 ENVELOPE = ("unknown-kind",)
 """Not for an API server: it has no such resource to send it to."""

@@ -6,7 +6,7 @@ from k2_testing.resources import feed, make_ready, names_of, table
 
 from k2.model.topics import AssetClass
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
 
 FEEDS = {f"f{number}": asset_class.value for number, asset_class in enumerate(AssetClass)}
 
@@ -60,7 +60,7 @@ def test_a_new_image_goes_through_the_feeds_in_groups(cluster, upgraded, namespa
         make_ready(cluster, namespace, name)
     assert set(up_to_date(cluster, namespace).values()) == {"AsConfigured"}
 
-    upgraded("k2-workloads:2", 2)
+    again = upgraded("k2-workloads:2", 2)
     until(lambda: len(at(cluster, namespace, "k2-workloads:2")) == 2, "two feeds are not rolled")
     rolling = at(cluster, namespace, "k2-workloads:2")
     until(
@@ -79,11 +79,12 @@ def test_a_new_image_goes_through_the_feeds_in_groups(cluster, upgraded, namespa
 
     # Its author does not wait.
     cluster.patch("MarketFeed", namespace, waiting[0], {"spec": {"sink": {"commitInterval": "7s"}}})
-    until(lambda: image_of(cluster, namespace, waiting[0]) == "k2-workloads:2", "a changed spec waits", 10)
+    until(lambda: image_of(cluster, namespace, waiting[0]) == "k2-workloads:2", "a changed spec waits")
     # Nor is what somebody deletes kept away.
+    again.watches("Deployment")
     (gone,) = names_of(cluster, namespace, "Deployment", waiting[1])
     cluster.delete("Deployment", namespace, gone)
-    until(lambda: names_of(cluster, namespace, "Deployment", waiting[1]) == [gone], "it is not back", 10)
+    until(lambda: names_of(cluster, namespace, "Deployment", waiting[1]) == [gone], "it is not back")
 
     left = set(FEEDS)
     while left:
@@ -105,7 +106,7 @@ def make_new_pods_ready(cluster, namespace, name):
         current = found["status"].get("observedGeneration", 0) >= found["metadata"]["generation"]
         return current and conditions.get("Progressing") == "NewReplicaSetAvailable"
 
-    until(finished, f"{deployment} is not rolled", 30, pause=0.2)
+    until(finished, f"{deployment} is not rolled", 180, pause=0.2)
 
 
 def test_a_restart_with_the_same_settings_rolls_nothing(cluster, upgraded, namespace):

@@ -6,7 +6,7 @@ import pytest
 from k2_testing.cluster import Operator, RefusedError, grant, until
 from k2_testing.resources import events_of, feed, names_of, table
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180, func_only=True)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
 TOPICS = "/apis/kafka.strimzi.io/v1/namespaces/{}/kafkatopics"
 
 

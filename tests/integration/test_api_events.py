@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.service import problem, serving
+from k2_testing.sinks import eventually
 from k2_testing.ticks import append_ticks, at
 
 from k2.client.local import Local
@@ -175,9 +176,14 @@ def test_pages_give_each_row_once_in_order_while_others_are_committed(lake, clie
     beside = threading.Thread(target=commit)
     beside.start()
     try:
-        found = list(
-            pages(client, "GET", "/v1/trades", params={"symbols": "BHP,CBA", "limit": 977, "fields": "trade_id"})
-        )
+        found = []
+        for body in pages(
+            client, "GET", "/v1/trades", params={"symbols": "BHP,CBA", "limit": 977, "fields": "trade_id"}
+        ):
+            found.append(body)
+            if len(found) in (1, 10):
+                there = len(committed)
+                eventually(lambda there=there: len(committed) > there, "a commit between two pages")
         one = list(
             pages(client, "GET", "/v1/trades", params={"symbol": "CBA", "limit": 501, "fields": "trade_id,timestamp"})
         )

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 import uvicorn
@@ -23,6 +24,7 @@ from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2.query import sql
 from k2.query.engine import Engine, Statement
+from k2.query.errors import AbandonedError
 
 OPEN = at("2014-03-09T23:00:00")
 ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"
@@ -35,7 +37,7 @@ class Service:
     def __init__(self, port, key, log):
         self.port, self.key, self.log = port, key, log
 
-    def get(self, path, *, key=None, timeout=20):
+    def get(self, path, *, key=None, timeout=120):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request("GET", path, headers={"X-API-Key": key or self.key, "X-Correlation-ID": "trace-1"})
@@ -44,17 +46,12 @@ class Service:
         finally:
             connection.close()
 
-    def timed(self, path):
-        started = time.monotonic()
-        status, body, headers = self.get(path)
-        return status, time.monotonic() - started, headers, body
-
     def open(self, path, *, receive_buffer=None):
         """A socket on which the request was sent, and nothing is read."""
         made = socket.socket()
         if receive_buffer is not None:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        made.settimeout(20)
+        made.settimeout(120)
         made.connect(("127.0.0.1", self.port))
         made.sendall(f"GET {path} HTTP/1.1\r\nHost: k2\r\nX-API-Key: {self.key}\r\n\r\n".encode())
         return made
@@ -86,11 +83,13 @@ def serve(tmp_path):
         until(lambda: server.started)
         try:
             assert service.get(TRADES)[0] == 200  # warm
+            until(lambda: not any(figure(f"k2_http_{state}_in_progress") for state in ("running", "sending")))
             yield service
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(120)
             listener.close()
+        assert not thread.is_alive()
 
     return start
 
@@ -108,7 +107,7 @@ def endless(monkeypatch):
     return slow
 
 
-def until(condition, seconds=15):
+def until(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
@@ -130,7 +129,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_has_its_query_ended(serv
     def noted(self, *args, **kwargs):
         try:
             yield from honest(self, *args, **kwargs)
-        except GeneratorExit:
+        except (GeneratorExit, AbandonedError):
             ended.append("by the client")
             raise
         ended.append("by itself")
@@ -155,16 +154,15 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_has_its_query_ended(serv
 
 
 def test_a_client_that_leaves_has_its_query_stopped(serve, endless):
-    with serve(timeout_seconds=60, max_running=2) as service:
+    with serve(timeout_seconds=600, max_running=2) as service:
         before = figure("k2_query_abandoned_total", query="trades")
         with endless():
             clients = [service.open(TRADES) for _ in range(2)]
             until(lambda: busy() == 2)
-            started = time.monotonic()
             for client in clients:
                 client.close()
-            until(lambda: busy() == 0)
-            assert time.monotonic() - started < 5  # not the deadline of 60 s
+            until(lambda: busy() == 0)  # the deadline is ten minutes off
+        until(lambda: len(service.lines()) == 3)
         assert figure("k2_query_abandoned_total", query="trades") == before + 2
         assert service.get(TRADES)[0] == 200
         until(lambda: len(service.lines()) == 4)
@@ -172,60 +170,74 @@ def test_a_client_that_leaves_has_its_query_stopped(serve, endless):
 
 
 def test_more_than_can_run_and_wait_is_refused_at_once_while_the_probes_answer(serve, endless):
-    with serve(timeout_seconds=60, max_running=3, max_waiting=2, max_wait_seconds=2, connections=3) as service:
+    with serve(timeout_seconds=600, max_running=3, max_waiting=2, max_wait_seconds=300, connections=3) as service:
         with endless():
             clients = [service.open(TRADES) for _ in range(3)]
             until(lambda: busy() == 3)
-            waiting = [service.open(TRADES) for _ in range(2)]
+            clients += [service.open(TRADES) for _ in range(2)]
             until(lambda: figure("k2_http_waiting_in_progress") == 2)
-            status, seconds, headers, body = service.timed("/v1/symbols")
+            status, body, headers = service.get("/v1/symbols")
             assert (status, headers["Retry-After"]) == (503, "1")
             assert json.loads(body)["type"] == "urn:k2:problem:overloaded"
-            assert seconds < 1
             for path in ("/health", "/ready", "/metrics"):
-                status, seconds, _, _ = service.timed(path)
-                assert (path, status) == (path, 200)
-                assert seconds < 1.5
-            # Those who wait are told when they have waited long enough.
-            assert [client.recv(4096).split()[1] for client in waiting] == [b"503", b"503"]
-            for client in clients + waiting:
+                assert (path, service.get(path)[0]) == (path, 200)
+            # All of that while those who were there before were at work, or waited.
+            assert (busy(), figure("k2_http_waiting_in_progress")) == (3, 2)
+            for client in clients:
                 client.close()
+            until(lambda: busy() == 0)
+        assert service.get(TRADES)[0] == 200
+
+
+def test_those_who_wait_are_told_when_they_have_waited_long_enough(serve, endless):
+    with serve(timeout_seconds=600, max_running=1, max_waiting=2, max_wait_seconds=1, connections=1) as service:
+        with endless():
+            client = service.open(TRADES)
+            until(lambda: busy() == 1)
+            waiting = [service.open(TRADES) for _ in range(2)]
+            assert [each.recv(4096).split()[1] for each in waiting] == [b"503", b"503"]
+            for each in (client, *waiting):
+                each.close()
             until(lambda: busy() == 0)
         assert service.get(TRADES)[0] == 200
 
 
 def test_probes_have_threads_of_their_own_when_all_others_are_taken(serve, endless):
     """More requests run than the framework has threads (40), with one connection for all of them."""
-    with serve(timeout_seconds=60, max_running=60, connections=1) as service:
+    with serve(timeout_seconds=600, max_running=60, connections=1) as service:
         with endless():
             clients = [service.open(TRADES) for _ in range(50)]
             until(lambda: figure("k2_http_running_in_progress") == 50)
             for path in ("/health", "/ready", "/metrics"):
-                status, seconds, _, _ = service.timed(path)
-                assert (path, status) == (path, 200)
-                assert seconds < 2
+                assert (path, service.get(path)[0]) == (path, 200)
+            assert figure("k2_http_running_in_progress") == 50  # no thread has come free for them
             for client in clients:
                 client.close()
             until(lambda: busy() == 0)
-        until(lambda: figure("k2_http_running_in_progress") == 0, seconds=30)
+        until(lambda: figure("k2_http_running_in_progress") == 0)
 
 
 def test_a_slow_client_holds_neither_turn_nor_connection_and_is_given_up(serve):
     large = f"{TRADES}&limit=60000&format=csv"
     route = "/v1/trades"
+    with serve(max_running=1, max_waiting=0, stall_seconds=600) as service:
+        stalled = service.open(large, receive_buffer=4096)
+        until(lambda: figure("k2_http_sending_in_progress") == 1 and busy() == 0)
+        assert service.get(TRADES)[0] == 200  # the only turn is free
+        until(lambda: figure("k2_http_sending_in_progress") == 1)
+        stalled.close()
+        until(lambda: figure("k2_http_sending_in_progress") == 0)
     with serve(max_running=1, max_waiting=0, stall_seconds=1) as service:
         before = figure("k2_http_stalled_total", route=route)
-        stalled = [service.open(large, receive_buffer=4096) for _ in range(1)]
-        until(lambda: figure("k2_http_sending_in_progress") == 1)
-        assert busy() == 0
-        assert service.get(TRADES)[0] == 200  # the only turn is free
+        stalled = service.open(large, receive_buffer=4096)
         until(lambda: figure("k2_http_stalled_total", route=route) == before + 1)
         until(lambda: figure("k2_http_sending_in_progress") == 0)
-        for client in stalled:
-            client.close()
+        stalled.close()
 
 
-def test_a_key_has_its_rate_its_concurrency_and_its_rows(serve, endless):
+def test_a_key_has_its_rate_its_concurrency_and_its_rows(serve, endless, monkeypatch):
+    now = [0.0]  # the machine's own clock would give requests back while it is slow, and rows at midnight
+    monkeypatch.setattr("k2.api.app.time", SimpleNamespace(time=lambda: 1e9, monotonic=lambda: now[0]))
     with serve(limits=KeyLimits(requests_per_second=0.5, burst=3)) as service:
         headers = service.get(TRADES)[2]
         assert (headers["RateLimit-Limit"], headers["RateLimit-Remaining"]) == ("3", "1")
@@ -236,11 +248,13 @@ def test_a_key_has_its_rate_its_concurrency_and_its_rows(serve, endless):
         assert headers["Content-Type"] == "application/problem+json"
         assert json.loads(body)["type"] == "urn:k2:problem:rate-limited"
         assert service.get("/health")[0] == 200
+        now[0] += 2  # what it was told of Retry-After is true
+        assert service.get(TRADES)[0] == 200
     with serve(limits=KeyLimits(rows_per_day=1500)) as service:
         assert service.get(TRADES)[0] == 200  # 1,000 rows before it, when the service was warmed
         status, body, _ = service.get(TRADES)
         assert (status, "had its rows of the day" in json.loads(body)["detail"]) == (429, True)
-    with serve(limits=KeyLimits(concurrent=1), timeout_seconds=60) as service, endless():
+    with serve(limits=KeyLimits(concurrent=1), timeout_seconds=600) as service, endless():
         client = service.open(TRADES)
         until(lambda: busy() == 1)
         assert service.get(TRADES)[0] == 429
@@ -276,7 +290,7 @@ def test_each_request_leaves_a_line_that_says_who_asked_what_and_got_what_withou
 
 def post(service, headers, pieces):
     """Send a body piece by piece until the service answers; its status, its problem, and the bytes it let pass."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=120) as client:
         head = {"Host": "k2", "X-API-Key": service.key, "Content-Type": "application/json"} | headers
         client.sendall(
             "\r\n".join(["POST /v1/trades/query HTTP/1.1", *(f"{k}: {v}" for k, v in head.items()), "", ""]).encode()
@@ -297,7 +311,7 @@ def post(service, headers, pieces):
                     answer = client.recv(65_536)
             if answer:
                 break
-        client.settimeout(10)
+        client.settimeout(60)
         while b"\r\n\r\n" not in answer:
             answer += client.recv(65_536)
         reply, _, rest = answer.partition(b"\r\n\r\n")

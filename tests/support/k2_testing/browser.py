@@ -13,6 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Playwright
 from playwright.sync_api import Error as BrowserError
+from playwright.sync_api import TimeoutError as SlowError
 
 from k2_operator.local.artifacts import cache_dir
 
@@ -45,6 +46,8 @@ class Chromium:
                 args=["--no-sandbox", "--disable-dev-shm-usage"],
                 env=os.environ | self.environment,
             )
+        except SlowError:
+            raise  # a slow start is none that cannot be had
         except BrowserError as error:
             said = [line for line in str(error).splitlines() if "[err]" in line] or str(error).splitlines()
             raise UnavailableError(f"{self.program} does not start: {said[0]}") from error

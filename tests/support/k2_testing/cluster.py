@@ -48,6 +48,9 @@ _PATHS = {
 }
 
 
+_OUT_OF_BREATH = {429, 502, 503, 504}
+
+
 class RefusedError(Exception):
     """The API server said no; the text is its message."""
 
@@ -59,17 +62,18 @@ class RefusedError(Exception):
 def until(
     probe: Callable[[], object],
     what: str,
-    seconds: float = 30.0,
+    seconds: float = 90.0,
     pause: float = 0.05,
     why: Callable[[], str] = lambda: "",
 ):
-    """Ask until the answer is true; returns it. `why` adds to the failure's message."""
+    """Ask until the answer is true, and once more when the time is over; returns it. `why` adds to the failure's message."""
     end = time.monotonic() + seconds
     while True:
+        is_last = time.monotonic() > end
         found = probe()
         if found:
             return found
-        if time.monotonic() > end:
+        if is_last:
             raise AssertionError(f"after {seconds:.0f} s: {what}; found {found!r}\n{why()}")
         time.sleep(pause)
 
@@ -97,8 +101,13 @@ class Cluster:
         return "/" + "/".join(parts + ([sub] if sub else []))
 
     def request(self, method: str, path: str, **options):
-        """Any request; the answer's JSON, or `RefusedError`."""
+        """Any request; the answer's JSON, or `RefusedError`. A server that is out of breath is asked again for a minute."""
+        end = time.monotonic() + 60
         response = self._http.request(method, path, **options)
+        # What makes something anew may have made it: only that is not repeated.
+        while response.status_code in _OUT_OF_BREATH and method != "POST" and time.monotonic() < end:
+            time.sleep(1)
+            response = self._http.request(method, path, **options)
         if response.status_code >= 400:
             try:
                 message = response.json().get("message", response.text)
@@ -158,7 +167,7 @@ class Cluster:
                 return each["status"], each["reason"], each["message"]
         return None
 
-    def until_condition(self, kind, namespace, name, reason, which="Ready", seconds=40.0):
+    def until_condition(self, kind, namespace, name, reason, which="Ready", seconds=90.0):
         """Wait for a reason; returns (status, reason, message)."""
 
         def probe():
@@ -186,8 +195,13 @@ class Cluster:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         ready = {"type": "Ready", "status": "True" if phase == "Running" else "False", "lastTransitionTime": now}
         for pod in pods:
-            status = {"phase": phase, "conditions": [ready], "startTime": now}
-            self.patch("Pod", namespace, pod["metadata"]["name"], {"status": status}, sub="status")
+            others = [each for each in pod["status"].get("conditions", ()) if each["type"] != "Ready"]
+            status = {"phase": phase, "conditions": [*others, ready], "startTime": now}
+            try:
+                self.patch("Pod", namespace, pod["metadata"]["name"], {"status": status}, sub="status")
+            except RefusedError as error:
+                if error.status != 404:  # it has gone since: it needs no kubelet
+                    raise
 
 
 def with_definitions(kubeconfig: Path) -> Cluster:
@@ -300,17 +314,17 @@ class Operator:
                 stdout=output,
                 stderr=output,
             )
-        until(self._ready, f"the operator is not ready; {self.tail()}", 90)
+        until(self._ready, "the operator is not ready", 240, why=self.tail)
 
     def stop(self) -> int:
         """SIGTERM; its exit code."""
         self._process.terminate()
-        return self._process.wait(30)
+        return self._process.wait(120)
 
     def kill(self) -> None:
         """SIGKILL: as when a node dies."""
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     @property
     def pid(self) -> int:
@@ -318,9 +332,23 @@ class Operator:
 
     def metrics(self) -> dict[str, float]:
         """Its metrics by name with labels."""
-        text = httpx.get(f"{self.url}/metrics", trust_env=False).text
+        text = httpx.get(f"{self.url}/metrics", trust_env=False, timeout=60).text
         lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
+
+    def watches(self, *kinds: str) -> None:
+        """From here on nothing but a watch tells it what ends: each has brought something, and the next resync is ten minutes off."""
+
+        def begun() -> bool:
+            found = self.metrics()
+            brought = (found.get(f'k2_operator_watch_events_total{{kind="{kind}"}}') for kind in kinds)
+            return bool(found.get("k2_operator_last_resync_timestamp_seconds")) and all(brought)
+
+        until(begun, f"{' and '.join(kinds)} are not watched")
+
+    def said_since(self, place: int) -> str:
+        """What it has written since its log had that many bytes."""
+        return self.log.read_bytes()[place:].decode()
 
     def tail(self) -> str:
         return self.log.read_text()[-3000:] if self.log.exists() else ""

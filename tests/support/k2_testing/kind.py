@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import os
 import shutil
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator
@@ -26,6 +28,13 @@ NODE_IMAGE = f"kindest/node:v{charts.KUBERNETES}"
 NAMESPACE = "k2-test"
 # Ports of the node, mapped to this machine by kind-config.yaml.
 QUERY, INGRESS = 30800, 30080
+# Of the API server, when its machine or its etcd stands still for a while.
+_OUT_OF_BREATH = (
+    "etcdserver: request timed out",
+    "etcdserver: leader changed",
+    "TLS handshake timeout",
+    "Too Many Requests",
+)
 
 
 class Kind:
@@ -102,8 +111,8 @@ class Kind:
             "--for=condition=Ready",
             "node",
             "--all",
-            "--timeout=180s",
-            timeout=200,
+            "--timeout=600s",
+            timeout=660,
         )
 
     def load(self, *images: str) -> None:
@@ -112,9 +121,15 @@ class Kind:
             self._cluster.load_docker_image(image)
 
     def kubectl(self, *arguments: str, check: bool = True, timeout: float = 120) -> str:
-        """kubectl in the namespace; what it prints."""
-        flags = ("--kubeconfig", str(self.kubeconfig), "-n", NAMESPACE)
-        return _run("kubectl", *flags, *arguments, check=check, timeout=timeout).stdout
+        """kubectl in the namespace; what it prints. A server that is out of breath is asked again for a minute."""
+        command = ("kubectl", "--kubeconfig", str(self.kubeconfig), "-n", NAMESPACE, *arguments)
+        end = time.monotonic() + 60
+        while True:
+            done = _run(*command, check=False, timeout=timeout)
+            if not (done.returncode and any(each in done.stderr for each in _OUT_OF_BREATH) and time.monotonic() < end):
+                break
+            time.sleep(1)
+        return _succeeded(done, check=check).stdout
 
     def helm(self, *arguments: str, check: bool = True, timeout: float = 400) -> str:
         """Helm in the namespace; what it prints."""
@@ -140,11 +155,11 @@ class Kind:
         headers = ({"X-API-Key": key} if key else {}) | ({"Host": host} if host else {})
         request = urllib.request.Request(f"http://{self._address(port)}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, error.read()
-        except OSError:
+        except (OSError, http.client.HTTPException, ValueError):
             return 0, None
 
     def _address(self, port: int) -> str:
@@ -173,7 +188,7 @@ class Kind:
             self.helm("uninstall", release, "--ignore-not-found", check=False)
         for name in self.kubectl("get", "marketfeeds,icebergtables", "-o", "name", check=False).split():
             self.kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}', check=False)
-        self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=180s", timeout=200)
+        self.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=600s", timeout=660)
 
 
 def _require_tools() -> None:
@@ -194,7 +209,11 @@ def _tool(name: str) -> Path:
 
 def _run(*command: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    assert done.returncode == 0 or not check, f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
+    return _succeeded(done, check=check)
+
+
+def _succeeded(done: subprocess.CompletedProcess[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+    assert done.returncode == 0 or not check, f"{' '.join(done.args)}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
     return done
 
 

@@ -39,7 +39,8 @@ def start(folder: Path, port: int, **config: Any) -> subprocess.Popen[bytes]:
             [sys.executable, "-m", "k2", "run", "query"], env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        eventually(lambda: ready(port), "the service is ready")
+        eventually(lambda: ready(port) or process.poll() is not None, "the service is ready", 120)
+        assert process.poll() is None, (folder / "query.log").read_text()[-2000:]
     except BaseException:
         process.kill()
         process.wait(30)
@@ -56,4 +57,4 @@ def query_process(folder: Path, **config: Any) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(90)

@@ -72,7 +72,7 @@ def remove_all(cluster, namespace):
         name = each["metadata"]["name"]
         cluster.patch("MarketFeed", namespace, name, {"metadata": {"annotations": {"k2.dev/skip-drain": "true"}}})
         cluster.delete("MarketFeed", namespace, name)
-    until(lambda: not cluster.list("MarketFeed", namespace), "feeds are left", 60)
+    until(lambda: not cluster.list("MarketFeed", namespace), "feeds are left", 300)
     for each in cluster.list("IcebergTable", namespace):
         cluster.delete("IcebergTable", namespace, each["metadata"]["name"])
-    until(lambda: not cluster.list("IcebergTable", namespace), "tables are left", 60)
+    until(lambda: not cluster.list("IcebergTable", namespace), "tables are left", 300)

@@ -72,7 +72,7 @@ class RestCatalog:
     def close(self) -> None:
         """Stop it."""
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import aclosing
 from itertools import chain
 from typing import Any
 
@@ -72,8 +73,9 @@ async def _closing(
 ) -> AsyncIterator[bytes | memoryview]:
     """The pieces, made in the background; the query is stopped when nobody takes them any more."""
     try:
-        async for piece in background.iterate(pieces):
-            yield piece
+        async with aclosing(background.iterate(pieces)) as made:
+            async for piece in made:
+                yield piece
     finally:
         for each in (pieces, batches):
             if isinstance(each, Generator):

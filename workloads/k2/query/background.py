@@ -11,7 +11,7 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -37,26 +37,36 @@ class Background:
             return work()
         return self._threads.submit(contextvars.copy_context().run, work).result()
 
-    async def iterate(self, items: Iterator[T]) -> AsyncIterator[T]:
-        """The items, each made there."""
+    async def iterate(self, items: Iterator[T]) -> AsyncGenerator[T]:
+        """The items, each made there, and the next one while the one before is taken. To be closed by who does not want the rest."""
         context = contextvars.copy_context()
 
         def advance() -> list[T]:
-            return list(islice(items, 1))
+            return context.run(lambda: list(islice(items, 1)))
 
-        while found := await self._awaited(lambda: context.run(advance)):
-            yield found[0]
+        ahead = self._submitted(advance)
+        try:
+            while found := await self._awaited(ahead):
+                ahead = self._submitted(advance)
+                yield found[0]
+        finally:
+            # A generator cannot be closed while it runs: one that is not wanted any more is waited for.
+            with CancelScope(shield=True):
+                await asyncio.wait((ahead,))
+            if not ahead.cancelled():
+                ahead.exception()
 
     def close(self) -> None:
         """Take no more work; what runs ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _awaited(self, work: Callable[[], T]) -> T:
+    def _submitted(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def _awaited(self, done: asyncio.Future[T]) -> T:
         await checkpoint_if_cancelled()
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        # A generator cannot be closed while it runs: one that is not wanted any more is waited for.
         with CancelScope(shield=True):
-            await done
+            await asyncio.wait((done,))
         return done.result()
 
     def _begin(self) -> None:

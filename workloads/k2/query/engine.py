@@ -115,8 +115,8 @@ class _Watchdog:
         while not self._stop.wait(self._pause):
             now = time.monotonic()
             with self._lock:
+                # Until it ends, again and again: DuckDB forgets an interrupt that comes a moment before its query begins.
                 due = [lease for lease in self._leases if lease.deadline <= now]
-                self._leases.difference_update(due)
             for lease in due:
                 lease.expire()
 
