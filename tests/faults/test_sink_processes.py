@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from k2_testing.sinks import Pipeline, eventually
+from k2_testing.sinks import Pipeline, eventually, gave_up
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
@@ -32,7 +32,7 @@ def assert_exactly_once(pipeline, events=EVENTS):
 def test_killed_at_a_point_of_a_commit_it_goes_on_without_loss_or_double(pipeline, point):
     killed = pipeline.sink(kill=f"{point}:2", commit_bytes=200_000)
     pipeline.produce(0, EVENTS)
-    assert killed.wait(60) == -signal.SIGKILL, pipeline.log()
+    assert killed.wait(120) == -signal.SIGKILL, pipeline.log()
     pipeline.finish()
     assert_exactly_once(pipeline)
 
@@ -67,7 +67,7 @@ def test_a_consumer_that_slept_through_a_rebalance_is_fenced(pipeline):
     eventually(lambda: pipeline.recorded() == pipeline.ends(), lambda: f"the sleeper goes on {pipeline.log(0)[-2000:]}")
     assert pipeline.snapshots() > after
     sleeper.terminate()
-    assert sleeper.wait(30) == 0
+    assert sleeper.wait(60) == 0
     assert_exactly_once(pipeline, EVENTS + 1_000)
 
 
@@ -89,14 +89,14 @@ def test_partitions_move_between_sinks_that_come_and_go(pipeline):
     eventually(lambda: "sink.assigned" in pipeline.log(0), lambda: f"an assignment {pipeline.log(0)[-2000:]}")
     second = pipeline.sink(interval=0.2)
     pipeline.produce(5_000, 10_000, per_batch=500)
-    eventually(lambda: '"event": "sink.revoked"' in pipeline.log(0), lambda: f"a rebalance {pipeline.log(0)[-2000:]}")
+    eventually(lambda: gave_up(pipeline.log(0)), lambda: f"a rebalance {pipeline.log(0)[-2000:]}")
     pipeline.produce(10_000, 15_000, per_batch=500)
     first.terminate()
-    assert first.wait(30) == 0
+    assert first.wait(60) == 0
     pipeline.produce(15_000, EVENTS, per_batch=500)
     eventually(lambda: pipeline.recorded() == pipeline.ends(), lambda: f"the second goes on {pipeline.log(1)[-2000:]}")
     second.terminate()
-    assert second.wait(30) == 0
+    assert second.wait(60) == 0
     assert_exactly_once(pipeline)
 
 
@@ -113,7 +113,7 @@ def test_sinks_of_two_topics_share_a_table_and_the_events_that_both_carry_are_th
     eventually(lambda: other.recorded() == other.ends(), lambda: f"the second reads on {pipeline.log(1)[-2000:]}")
     for sink in (first, second):
         sink.terminate()
-        assert sink.wait(30) == 0
+        assert sink.wait(60) == 0
     audit = pipeline.audit()
     assert audit.ok, audit
     assert sum(part.rows for part in audit.partitions) == 10_500
@@ -129,6 +129,6 @@ def consumed(pipeline) -> int:
     import urllib.request
 
     ports = [json.loads(line).get("port") for line in pipeline.log().splitlines() if '"sink.listening"' in line]
-    with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/metrics", timeout=60) as answer:
         found = re.search(rb"^k2_kafka_messages_consumed_total\{[^}]*\} ([0-9.e+]+)", answer.read(), re.MULTILINE)
     return int(float(found[1])) if found else 0

@@ -92,7 +92,7 @@ def test_a_topic_made_anew_has_another_id(config, free_topic):
     assert admin.cluster_id(config) == admin.cluster_id(config)
 
 
-def until(condition, seconds=15.0):
+def until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -103,13 +103,13 @@ def test_ends_are_those_that_can_be_read(config, free_topic):
     topic = free_topic()
     ensure_topics(config, [TopicSpec(topic, partitions=1)])
     producer = Producer(config | {"transactional.id": topic})
-    producer.init_transactions(15)
+    producer.init_transactions(60)
     producer.begin_transaction()
     producer.produce(topic, b"open", partition=0)
-    producer.flush(15)
+    producer.flush(60)
     assert admin.end_offsets(config, topic) == {0: 0}
     assert admin.end_offsets(config, topic, "read_uncommitted") == {0: 1}
-    producer.commit_transaction(15)
+    producer.commit_transaction(60)
     # The commit's marker takes an offset; it is written after the producer has its answer.
     until(lambda: admin.end_offsets(config, topic) == {0: 2})
     assert admin.beginning_offsets(config, topic) == {0: 0}
@@ -131,7 +131,7 @@ def test_a_cluster_that_cannot_be_reached_is_named(monkeypatch):
     start = time.monotonic()
     with pytest.raises(WorldError, match=r"127\.0\.0\.1:1 cannot be reached"):
         ensure_topics(NOWHERE, [TopicSpec("market.equities.trades.asx")])
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
 
 
 # --- registry -------------------------------------------------------------------------------------------------------
@@ -194,10 +194,10 @@ def test_a_new_field_with_a_default_is_taken(registry_config, free_topic):
 
 def test_processes_that_register_the_same_new_subject_at_once_all_get_its_id(registry_config, free_topic):
     schema = json.dumps(avro_schema(DataType.TRADES))
-    for number in range(20):
-        begin = threading.Barrier(6)
+    for _ in range(20):
+        begin, subject = threading.Barrier(6), f"{free_topic()}-value"
 
-        def register(subject=f"{free_topic}-{number}-value", begin=begin):
+        def register(subject=subject, begin=begin):
             schemas = Schemas(registry_config)
             begin.wait()
             return schemas.register(subject, schema)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import typer
 from confluent_kafka import Consumer, TopicPartition
+from k2_testing.sinks import eventually
 from typer.testing import CliRunner
 
 from k2 import cli_load
@@ -85,9 +86,11 @@ def _message_ids(env, topic):
     ends = end_offsets(env.kafka_config(), topic)
     consumer = Consumer(env.kafka_config() | {"group.id": "test", "enable.auto.commit": False})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
-    found, deadline = [], time.monotonic() + 60
-    while len(found) < sum(ends.values()) and time.monotonic() < deadline:
-        found += [bytes.fromhex(m.value()[6:42].decode().replace("-", "")) for m in consumer.consume(10_000, 0.5)]
+    found, came = [], time.monotonic()
+    while len(found) < sum(ends.values()) and time.monotonic() < came + 60:
+        some = [bytes.fromhex(m.value()[6:42].decode().replace("-", "")) for m in consumer.consume(10_000, 0.5)]
+        found += some
+        came = time.monotonic() if some else came
     consumer.close()
     assert len(found) == sum(ends.values())
     return found
@@ -151,8 +154,22 @@ def test_a_topic_that_is_not_there_is_said_with_the_remedy(env, free_topic, tmp_
         _load(env, name, _write_ticks(tmp_path / "a.csv", 3))
 
 
-def _start(env, topic, tmp_path, source, entry="run_load"):
-    """`k2 run load` (or `producer`) as its own process."""
+_PARKED = """
+import pathlib
+from k2.feeds import load
+load._SAVE_SECONDS = 0.1
+take = load.Load._take
+def parked(self, chunk):
+    take(self, chunk)
+    while self.tally.read >= 800_000 and not pathlib.Path({go!r}).exists() and not self._stop.wait(0.05):
+        self._outlet.poll(0)
+        self._acknowledge()
+load.Load._take = parked
+"""
+
+
+def _start(env, topic, tmp_path, source, entry="run_load", go=None):
+    """`k2 run load` (or `producer`) as its own process. With `go` it reads no further than 800,000 rows before that file is there."""
     config = ProducerConfig.model_validate(
         {
             "feed": "default/test",
@@ -164,7 +181,8 @@ def _start(env, topic, tmp_path, source, entry="run_load"):
         }
     )
     (tmp_path / "config.json").write_text(config.model_dump_json())
-    script = (
+    script = "" if go is None else _PARKED.format(go=str(go))
+    script += (
         f"from k2.feeds.run import {entry}; from k2.model.settings import settings; "
         "from k2.model.workload import ProducerConfig, read_config; env = settings(); "
         f"{entry}(env, read_config(env.config_file, ProducerConfig))"
@@ -180,11 +198,15 @@ def _start(env, topic, tmp_path, source, entry="run_load"):
 
 
 def _when_messages(env, topic, count, process):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while sum(end_offsets(env.kafka_config(), topic, "read_uncommitted").values()) < count:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def _has_noted(env):
+    return any(json.loads(path.read_text())["rows"] for path in (env.data_dir / "ledger").glob("*.json"))
 
 
 CSV = {"type": "csv", "format": "asx", "uris": ["file:a.csv"], "data_type": "trades", "symbol": "BHP"}
@@ -196,10 +218,11 @@ def test_a_loader_that_is_killed_in_the_middle_goes_on_and_every_row_is_there_on
     path = _write_ticks(tmp_path / "a.csv", 900_000)
     expected = _ids(_source(path))
     assert len(set(expected)) == 900_000
-    process = _start(env, topic, tmp_path, CSV)
-    _when_messages(env, topic, 400_000, process)  # late enough for the ledger to have noted some of it (once a second)
+    process = _start(env, topic, tmp_path, CSV, go=tmp_path / "never")
+    _when_messages(env, topic, 400_000, process)
+    eventually(lambda: _has_noted(env), "the ledger has noted some of it")
     process.send_signal(with_signal)
-    code = process.wait(60)
+    code = process.wait(120)
     assert code == (-signal.SIGKILL if with_signal is signal.SIGKILL else 130)
     sent_before = sum(end_offsets(env.kafka_config(), topic).values())
     assert sent_before < 900_000
@@ -212,18 +235,20 @@ def test_a_loader_that_is_killed_in_the_middle_goes_on_and_every_row_is_there_on
     else:
         # A crash repeats what the ledger had not yet noted, and never the whole.
         assert doubled < sent_before
-    assert _start(env, topic, tmp_path, CSV).wait(60) == 0
+    assert _start(env, topic, tmp_path, CSV).wait(120) == 0
     assert sum(end_offsets(env.kafka_config(), topic).values()) == len(found)
 
 
 @pytest.mark.timeout(300)
 def test_a_broker_that_goes_away_for_a_while_costs_no_row_and_doubles_none(env, kafka, topic, tmp_path):
     path = _write_ticks(tmp_path / "a.csv", 900_000)
-    process = _start(env, topic, tmp_path, CSV)
+    go = tmp_path / "go"
+    process = _start(env, topic, tmp_path, CSV, go=go)
     _when_messages(env, topic, 100_000, process)
     kafka.kill()
     try:
-        assert process.poll() is None
+        go.touch()
+        assert process.poll() is None  # the last hundred thousand need the broker
     finally:
         kafka.start()
     assert process.wait(150) == 0
@@ -232,9 +257,9 @@ def test_a_broker_that_goes_away_for_a_while_costs_no_row_and_doubles_none(env, 
 
 def test_a_finite_synthetic_market_is_loaded_once(env, topic, tmp_path):
     source = {"type": "synthetic", "start": "2026-03-06", "days": 1, "trades_per_day": 5000, "quotes_per_trade": 1}
-    assert _start(env, topic, tmp_path, source).wait(60) == 0
+    assert _start(env, topic, tmp_path, source).wait(120) == 0
     assert len(set(_message_ids(env, topic))) == 5000
-    assert _start(env, topic, tmp_path, source | {"events_per_second": 5}).wait(60) == 0
+    assert _start(env, topic, tmp_path, source | {"events_per_second": 5}).wait(120) == 0
     assert len(_message_ids(env, topic)) == 5000
 
 
@@ -245,7 +270,7 @@ def test_a_load_waits_for_topics_that_come_later(env, free_topic, tmp_path):
     time.sleep(1.5)  # the point is to begin before the topics are there
     assert process.poll() is None
     ensure_topics(env.kafka_config(), [TopicSpec(name, partitions=1), TopicSpec(f"{name}.dlq", partitions=1)])
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     assert len(_message_ids(env, name)) == 10
 
 
@@ -277,7 +302,7 @@ def test_a_market_without_end_is_produced_until_sigterm(env, topic, tmp_path):
     process = _start(env, topic, tmp_path, source, "run_producer")
     _when_messages(env, topic, 3000, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     found = _message_ids(env, topic)
     assert len(set(found)) == len(found)
 

@@ -57,7 +57,7 @@ def http(method: str, url: str, body: dict | None = None) -> dict:
         data=json.dumps(body).encode() if body else None,
         headers={"Content-Type": "application/vnd.schemaregistry.v1+json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -225,7 +225,7 @@ def child(tmp_path, code: str, name: str = "child") -> Supervised:
     )
 
 
-def eventually(condition, within: float = 10.0):
+def eventually(condition, within: float = 60.0):
     end = time.monotonic() + within
     while not (value := condition()):
         assert time.monotonic() < end, "not within the deadline"
@@ -237,7 +237,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(tmp_path):
     process = child(
         tmp_path, "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     )
-    wait_ready(process, lambda: "up" in process.tail(), what="it", deadline=10)
+    wait_ready(process, lambda: "up" in process.tail(), what="it", deadline=60)
     assert process.stop(grace=0.3) == -9
     assert read_records(tmp_path / "run") == []
 

@@ -1,5 +1,6 @@
 """`k2 up` as a process of its own: real Kafka and registry, tiny workloads in place of the real ones."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -210,9 +211,21 @@ def test_a_signal_at_any_moment_of_the_start_ends_all_of_it_soon(tmp_path, hangu
 def test_a_second_sigterm_while_it_stops_changes_nothing(tmp_path, up):
     run = up()
     found = run.until_ready()
-    for _ in range(3):
+    held = next(pod.pid for pod in found.pods if pod.component == "sink")
+    os.kill(held, signal.SIGSTOP)  # it has not stopped before all signals have come
+    try:
         run.process.send_signal(signal.SIGTERM)
-    assert run.ended(30) == 0
+        end = time.monotonic() + 60
+        while "Stopping" not in run.text():
+            assert time.monotonic() < end, run.text()
+            time.sleep(0.05)
+        for _ in range(2):
+            run.process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(held, signal.SIGCONT)
+    assert run.ended(90) == 0
     assert processes.read_records(tmp_path / "data" / "run") == []
     assert not any(Path(f"/proc/{pod.pid}").exists() for pod in found.pods if pod.pid)
 
@@ -249,10 +262,15 @@ def test_an_existing_kafka_that_is_not_there_is_named_and_nothing_stays_behind(t
 
 def test_when_the_supervisor_is_killed_its_workloads_end_and_the_next_one_starts_cleanly(tmp_path, up):
     run = up()
-    pids = [pod.pid for pod in run.until_ready().pods if pod.pid]
+    run.until_ready()
+    end = time.monotonic() + 60
+    while loads(now := state.read(run.data_dir)) != {"Completed"}:
+        assert time.monotonic() < end, run.text()
+        time.sleep(0.1)
+    pids = [pod.pid for pod in now.pods if pod.pid]
     run.process.kill()
     run.process.wait()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -262,6 +280,11 @@ def test_when_the_supervisor_is_killed_its_workloads_end_and_the_next_one_starts
     again = up()
     later = again.until_ready()
     assert {pod.component for pod in later.pods} == {"sink", "query"}  # the load was done and is not run again
+
+
+def loads(found):
+    """Phases of the loads' pods."""
+    return {pod.phase for pod in found.pods if pod.component == "load"}
 
 
 def test_down_ends_the_supervisor_and_all_it_runs(tmp_path, up):

@@ -53,7 +53,7 @@ def asking(pipeline, **options):
         lambda identifier: load_table(open_named("k2", properties), identifier),
         pipeline.kafka,
         pipeline.registry,
-        **{"wait_seconds": 20.0} | options,
+        **{"wait_seconds": 60.0} | options,
     )
     engine = Engine(Limits(timeout_seconds=60))
     questions = Questions(Planner(reader, TABLES, tails=tails), engine)
@@ -163,14 +163,14 @@ def test_without_kafka_the_table_answers_alone_and_says_so(pipeline, kafka):
     committed(pipeline, 300)
     kafka.stop()
     try:
-        with asking(pipeline, wait_seconds=1.0) as questions:
+        with asking(pipeline, wait_seconds=30.0) as questions:
             ids, said = ids_of(questions)
             assert Counter(ids) == Counter(map(as_uuid, range(300)))
             assert said.tail.problem
             eventually(lambda: "Kafka" in (ids_of(questions)[1].tail.problem or ""), "says why", 60)
             began = time.monotonic()
             ids_of(questions)
-            assert time.monotonic() - began < 1.0, "only the first question waits"
+            assert time.monotonic() - began < 15.0, "only the first question waits"
             kafka.start()
             pipeline.produce(300, 400)
             eventually(lambda: len(ids_of(questions)[0]) == 400, "goes on when Kafka is back", 90)
@@ -181,10 +181,12 @@ def test_without_kafka_the_table_answers_alone_and_says_so(pipeline, kafka):
 def test_the_tail_of_a_table_that_nobody_asks_about_is_released(pipeline):
     committed(pipeline, 100)
     pipeline.produce(100, 200)
-    with asking(pipeline, idle_seconds=1.0) as questions:
+    with asking(pipeline) as questions:
         assert len(ids_of(questions)[0]) == 200
         tails = questions._planner.tails
-        eventually(lambda: not tails._followed and tails._budget.used == 0, "released", 30)
+        tails._idle = 1.0  # from here on nobody asks: sooner it might be released while a question waits for it
+        eventually(lambda: not tails._followed and tails._budget.used == 0, "released")
+        tails._idle = 300.0
         assert len(ids_of(questions)[0]) == 200
 
 
@@ -207,8 +209,12 @@ def test_every_answer_is_whole_while_a_sink_commits_is_killed_and_comes_back(pip
             for kill in ("before:2", "during:2", "after:3"):
                 pipeline.sink(interval=0.2, kill=kill).wait(90)
             last = pipeline.sink(interval=0.2)
-            before = pipeline.snapshots()
-            eventually(lambda: pipeline.snapshots() > before + 3, "a healthy sink commits")
+            at_first = pipeline.snapshots()
+            eventually(
+                lambda: pipeline.snapshots() > at_first + 3 and len(sources) > 4 and sources.total() > 20,
+                "a healthy sink commits while questions are answered",
+                180,
+            )
             last.send_signal(signal.SIGSTOP)  # down, with what it holds
             time.sleep(1)
             last.kill()
@@ -216,25 +222,29 @@ def test_every_answer_is_whole_while_a_sink_commits_is_killed_and_comes_back(pip
             sinks_done.set()
 
     threads = [threading.Thread(target=flow), threading.Thread(target=sinks)]
+    before, sources = 0, Counter()
     with asking(pipeline) as questions:
-        before, answers, sources = 0, 0, Counter()
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            ids, said = ids_of(questions)
-            assert_whole(ids, by_symbol(len(ids) + 2_000))
-            assert len(ids) >= before, "an event was seen and is gone"
-            before, answers = len(ids), answers + 1
-            sources[said.snapshot.id] += 1
-            assert said.tail.problem is None
-        for thread in threads:
-            thread.join()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                ids, said = ids_of(questions)
+                assert_whole(ids, by_symbol(len(ids) + 2_000))
+                assert len(ids) >= before, "an event was seen and is gone"
+                before = len(ids)
+                sources[said.snapshot.id] += 1
+                # A broker that stands still for some seconds is told as just that.
+                problem = said.tail.problem
+                assert problem is None or problem.startswith("Kafka has not answered"), problem
+        finally:
+            for thread in threads:
+                thread.join()
         (total,) = sent
         eventually(lambda: len(ids_of(questions)[0]) == total, "all that was sent")
         pipeline.finish()
         ids, said = ids_of(questions)
         assert Counter(ids) == Counter(map(as_uuid, range(total)))
-    assert answers > 20
+    assert sources.total() > 20
     assert len(sources) > 4, "the sinks did not commit meanwhile: nothing was proven"
     assert pipeline.audit().ok
 
@@ -294,7 +304,7 @@ def test_a_replay_goes_from_history_into_what_comes_in_without_a_seam(pipeline):
             time.sleep(0.1)
         sent.append(low)
 
-    thread = threading.Thread(target=flow)
+    thread = threading.Thread(target=flow, daemon=True)
     seen: list[str] = []
     with asking(pipeline) as questions:
         first = Player(questions.replay_merged(query), Pace())
@@ -303,7 +313,7 @@ def test_a_replay_goes_from_history_into_what_comes_in_without_a_seam(pipeline):
         before = pipeline.snapshots()
 
         def take(player, until):
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 180
             while not until():
                 assert time.monotonic() < deadline
                 batch = player.take(0.5, 64)

@@ -71,7 +71,7 @@ class Executor:
             for each in manifests
             if each["kind"] == "ConfigMap"
         }
-        machine = Machine(self.data_dir, config_maps, self.published, set(), self.program)
+        machine = Machine(self.data_dir, config_maps, self.published, set(self.published.values()), self.program)
         for manifest in manifests:
             if manifest["kind"] == "Job" and self._is_done(manifest["metadata"]["name"]):
                 self.finished.append(manifest["metadata"]["name"])

@@ -272,7 +272,7 @@ class Pod:
             self.machine.taken.add(chosen)
 
     def _release_ports(self) -> None:
-        self.machine.taken.difference_update(self.ports.values())
+        self.machine.taken.difference_update(set(self.ports.values()) - set(self.machine.published.values()))
 
     def _folder(self) -> Path:
         folder = self.machine.data_dir / "pods" / self.name

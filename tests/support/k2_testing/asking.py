@@ -19,7 +19,7 @@ TABLES = {DataType.TRADES: "market_data.trades", DataType.QUOTES: "market_data.q
 
 
 @contextmanager
-def questions_of(folder: Path, timeout_seconds: float = 20) -> Iterator[Questions]:
+def questions_of(folder: Path, timeout_seconds: float = 120) -> Iterator[Questions]:
     """The questions of the lake in that folder, with an engine of their own."""
     engine = Engine(Limits(timeout_seconds=timeout_seconds))
     try:

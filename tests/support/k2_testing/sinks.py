@@ -125,7 +125,7 @@ class Pipeline:
         """Let a healthy sink read to the end."""
         process = self.sink("--until-end")
         try:
-            process.wait(90)
+            process.wait(180)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the sink did not reach the end:\n{self.log()[-3000:]}") from None
         assert process.returncode == 0, self.log()[-3000:]
@@ -142,6 +142,11 @@ class Pipeline:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
                 process.wait()
+
+
+def gave_up(log: str) -> bool:
+    """Whether a sink had to give up partitions; one that the group had given up hope of calls them lost."""
+    return '"event": "sink.revoked"' in log or '"event": "sink.lost"' in log
 
 
 def ready(port: int) -> bool:

@@ -226,9 +226,9 @@ class Sink:
 
     def _pause(self, paused: PausedError) -> None:
         """Nothing is dropped and nothing is read: what cannot be decoded now is tried again, until it can."""
-        if self.state != str(paused):
+        before, self.state = self.state, str(paused)
+        if before != self.state:
             log.warning("sink.paused", topic=self.topic, table=self.table, reason=str(paused))
-        self.state = str(paused)
         self.stop.wait(PAUSE_SECONDS)
 
     def flush(self) -> None:
