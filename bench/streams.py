@@ -1,6 +1,6 @@
 """Millions of rows as one Arrow stream to a local client: `python -m bench.streams [--rows N]`.
 
-Ten million trades of fifty symbols in the total order, as a table compacted by day holds them, asked of the query service as a pod
+Ten million trades of fifty symbols in the total order, from a table as the sink leaves it, asked of the query service as a pod
 runs it and read with pyarrow on the same cores: three columns, then all. Beside it DuckDB in process, with nobody to send to: the
 same files, columns and order, day by day. Both must give the same rows in the same order. The service's memory is its resident peak
 when half of the first answer that is measured was there, and after the last.
@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from bench import parts
-from bench.market import FILES_A_DAY, build, compacted, paths_of
+from bench.market import FILES_A_DAY, build, paths_of
 from bench.queries import KEY, service
 from k2.query.sql import LINEAGE, ORDER
 
@@ -70,15 +70,18 @@ def streamed(port, pid, rows, fields, take):
 
 
 def by_hand(files, fields, take):
-    """DuckDB alone: each day's file sorted and taken in batches."""
+    """DuckDB alone: each day's files sorted and taken in batches."""
     duck = duckdb.connect(config={"threads": 2})
     duck.execute("SET GLOBAL TimeZone = 'UTC'; SET parquet_metadata_cache = true")
     columns = ", ".join(fields) if fields else f"* EXCLUDE ({', '.join(LINEAGE)})"
-    sql = f"SELECT {columns} FROM read_parquet($file) ORDER BY {', '.join(ORDER)}"
+    sql = f"SELECT {columns} FROM read_parquet($files) ORDER BY {', '.join(ORDER)}"
     count = 0
     started = time.perf_counter()
+    by_day = {}
     for file in files:
-        for batch in duck.execute(sql, {"file": file}).to_arrow_reader(BATCH_ROWS):
+        by_day.setdefault(Path(file).parent, []).append(file)
+    for some in by_day.values():
+        for batch in duck.execute(sql, {"files": some}).to_arrow_reader(BATCH_ROWS):
             count += batch.num_rows
             take(batch)
     return {"rows": count, "seconds": time.perf_counter() - started}
@@ -102,9 +105,9 @@ def measure(*, rows, days, rounds):
     figures = []
     with tempfile.TemporaryDirectory(prefix="k2-bench-streams-") as name:
         folder = Path(name)
-        sunk, tight = (parts.catalog_properties(folder / each) for each in ("sunk", "compacted"))
-        table = compacted(build(sunk, rows, days, real=False)[0], tight, days)
-        with service(folder / "compacted", tight) as (port, process):
+        properties = parts.catalog_properties(folder)
+        table, _ = build(properties, rows, days, real=False)
+        with service(folder, properties) as (port, process):
             for fields in (FEW, ()):
                 ways = (
                     lambda take: streamed(port, process.pid, rows, fields, take),  # noqa: B023 - asked at once

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -48,6 +49,69 @@ def test_long_work_is_done_at_low_priority(tmp_path, planned_bytes, streamed, lo
         taken[nice] += ticks - before.get(thread, (nice, 0))[1]
     assert taken[10 if low else 0] >= 3
     assert taken[10] > 4 * taken[0] if low else taken[10] == 0
+
+
+def reading(name, items, log, *, fails=False):
+    """Items that note when they begin and end, in which thread."""
+    log.append(("begins", name, threading.current_thread().name.startswith("k2-long")))
+    try:
+        for item in items:
+            yield f"{name}{item}"
+        if fails:
+            raise ValueError(name)
+    finally:
+        log.append(("ends", name))
+
+
+def test_readings_are_chained_and_the_next_one_begins_while_one_is_taken():
+    background, log = Background(2), []
+    chained = background.chain(reading(name, range(3), log) for name in "abc")
+    assert next(chained) == "a0"
+    deadline = time.monotonic() + 60
+    while ("begins", "b", True) not in log:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert list(chained) == ["a1", "a2", "b0", "b1", "b2", "c0", "c1", "c2"]
+    assert log[-1] == ("ends", "c")
+    background.close()
+
+
+def test_empty_readings_are_left_out_and_an_error_comes_after_what_was_before_it():
+    background, log = Background(2), []
+    chained = background.chain(
+        reading(name, range(count), log, fails=fails)
+        for name, count, fails in (("a", 0, False), ("b", 2, False), ("c", 0, True), ("d", 1, False))
+    )
+    assert [next(chained), next(chained)] == ["b0", "b1"]
+    with pytest.raises(ValueError, match="c"):
+        next(chained)
+    assert sorted(each for each in log if each[0] == "ends") == [("ends", name) for name in "abc"]
+    background.close()
+
+
+@pytest.mark.parametrize("taken", [1, 2, 4])
+def test_closing_a_chain_closes_the_reading_that_is_taken_and_the_one_that_has_begun(taken):
+    background, log = Background(2), []
+    chained = background.chain(reading(name, range(3), log) for name in "abc")
+    for _ in range(taken):
+        next(chained)
+    chained.close()
+    begun = {each[1] for each in log if each[0] == "begins"}
+    assert begun == {each[1] for each in log if each[0] == "ends"} >= {"a"}
+    background.close()
+
+
+def test_chains_that_take_all_threads_go_on():
+    background = Background(2)
+    begin = threading.Barrier(2)
+
+    def drain():
+        begin.wait()
+        return list(background.chain(reading(name, range(2), []) for name in "abcdef"))
+
+    found = [background._threads.submit(drain) for _ in range(2)]
+    assert [each.result(60) for each in found] == [[f"{name}{n}" for name in "abcdef" for n in range(2)]] * 2
+    background.close()
 
 
 def test_work_that_begins_work_does_not_wait_for_itself():

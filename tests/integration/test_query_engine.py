@@ -17,7 +17,7 @@ from pyiceberg.types import StringType
 
 from k2.lake.reader import TableMissingError
 from k2.model.topics import DataType
-from k2.query import paging, replay
+from k2.query import paging
 from k2.query.errors import (
     AmbiguousSymbolError,
     NotFoundError,
@@ -303,7 +303,7 @@ def test_columns_are_found_by_their_ids_through_additions_and_renames(lake, ques
 
 
 def test_a_stream_gives_every_event_once_in_the_total_order(lake, questions, monkeypatch):
-    monkeypatch.setattr(replay, "WINDOW_ROWS", 10)  # so that clusters are cut
+    monkeypatch.setattr(paging, "_WINDOW_ROWS", 10)  # so that clusters are cut
     monkeypatch.setattr(paging, "HEAD_ROWS", 20)
     expected = []
     for part in range(6):

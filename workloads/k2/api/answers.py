@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
 from itertools import chain
 from typing import Any
 
@@ -73,13 +72,10 @@ async def _closing(
 ) -> AsyncIterator[bytes | memoryview]:
     """The pieces, made in the background; the query is stopped when nobody takes them any more."""
     try:
-        async with aclosing(background.iterate(pieces)) as made:
-            async for piece in made:
-                yield piece
+        async for piece in background.iterate(pieces):
+            yield piece
     finally:
-        for each in (pieces, batches):
-            if isinstance(each, Generator):
-                each.close()
+        await background.finish(pieces, batches)
 
 
 def _ending(service: Service, selection: Selection, stream: EventStream) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -165,7 +165,7 @@ class Engine:
         with self._lease(label, statement.roots) as lease, self._watched(label, lease):
             return _rows(lease.connection, statement)
 
-    def stream(self, label: str, statement: Statement, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    def stream(self, label: str, statement: Statement, *, batch_rows: int) -> Generator[pa.RecordBatch]:
         """Run a statement and give its rows in batches; each has the deadline anew, so a slow reader costs nothing.
 
         The stream has a connection of its own, outside the pool: a replay of days does not keep questions waiting.

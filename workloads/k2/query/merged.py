@@ -17,13 +17,16 @@ from k2.model.topics import DataType
 from k2.query import sql
 from k2.query.engine import TAIL, Engine, Statement
 from k2.query.relation import Relation
-from k2.query.replay import WINDOW_ROWS, TailCut, clusters
+from k2.query.replay import TailCut, clusters
 from k2.query.requests import SortKey
 from k2.query.results import arrow_schema
 
 TYPE, RANK = "type", "k2_rank"
 RANKS: Mapping[DataType, tuple[int, str]] = {DataType.QUOTES: (0, "quote"), DataType.TRADES: (1, "trade")}
 """Place of a kind of event among others at the same instant, exchange and symbol, and its name in `type`."""
+
+WINDOW_ROWS = 2_000_000
+"""Rows that one sort holds at most, unless more of them lie within a second. The engine's memory limit spills to disk."""
 
 ORDER = ("timestamp", "exchange", "symbol", RANK, "source_sequence", *sql.LINEAGE)
 _INSTANT = 3

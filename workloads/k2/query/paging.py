@@ -6,8 +6,10 @@ move nor repeat others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import pyarrow as pa
 
@@ -20,6 +22,9 @@ from k2.query.first_rows import first_rows
 from k2.query.relation import Relation
 from k2.query.requests import EventsQuery, SortKey
 from k2.query.results import Provenance, arrow_schema
+
+_WINDOW_ROWS = 1_000_000
+"""Rows that one sort holds at most, unless more of them lie within a second. The engine's memory limit spills to disk."""
 
 HEAD_ROWS = 20_000
 """Rows that are read at once: an answer of no more is whole before its first byte is sent."""
@@ -100,7 +105,7 @@ class EventStream:
         limit: most rows.
         order: the columns of the order.
         head: the first rows, read already.
-        rest: what comes after these, with the columns of the order; None: there is no more.
+        rest: what comes after these, where the limit may end it with the columns of the order; None: there is no more.
         note: why there is none.
         rows: how many were given so far.
         last: when the limit cut others off and the batches are at their end: where they ended in the order.
@@ -132,7 +137,8 @@ class EventStream:
             if given.num_rows:
                 self.rows += given.num_rows
                 count(self.label, given.num_rows)
-                before = _key(given, given.num_rows - 1, self.order)
+                if set(self.order) <= set(given.schema.names):
+                    before = _key(given, given.num_rows - 1, self.order)
                 yield given.select(self.schema.names)
             if batch.num_rows > left:
                 self.last = before
@@ -149,13 +155,38 @@ def after(relation: Relation, which: sql.Filter, last: SortKey) -> tuple[Relatio
 
 def in_order(
     engine: Engine, relation: Relation, which: sql.Filter, query: EventsQuery, *, batch_rows: int
-) -> Iterator[pa.RecordBatch]:
-    """Rows that match in the total order, at most `query.limit` and one more of each window, with the columns of the order."""
+) -> Generator[pa.RecordBatch]:
+    """Rows that match in the total order, at most `query.limit` and one more of each window.
+
+    Where the limit may cut the answer off they have the columns of the order too, for the key of the next page; before that
+    nobody needs these (measured: of three columns a tenth more rows a second without them).
+    """
     order = sql.order_of(relation)
     wanted = query.fields or arrow_schema(relation.columns).names
-    names = tuple(dict.fromkeys((*wanted, *order)))
-    schema = arrow_schema(relation.columns, names=names)
-    for window in replay.windows(engine, relation, which):
-        statement = sql.events(window.relation, window.which, limit=query.limit + 1, fields=names)
-        for batch in engine.stream(query.data_type.value, statement, batch_rows=batch_rows):
-            yield batch.cast(schema)
+
+    def rows_of(window: replay.ReplayWindow, *, may_end: bool) -> Generator[pa.RecordBatch]:
+        names = tuple(dict.fromkeys((*wanted, *order) if may_end else wanted))
+        schema = arrow_schema(relation.columns, names=names)
+        limit = query.limit + 1 if may_end else None
+        statement = sql.events(window.relation, window.which, limit=limit, fields=names)
+        with closing(engine.stream(query.data_type.value, statement, batch_rows=batch_rows)) as batches:
+            for batch in batches:
+                yield batch.cast(schema)
+
+    windows = replay.windows(engine, relation, which, _WINDOW_ROWS)
+    late: list[replay.ReplayWindow] = []
+
+    def early() -> Iterator[Generator[pa.RecordBatch]]:
+        most = 0
+        for window in windows:
+            most += window.relation.most_rows
+            if most >= query.limit:
+                late.append(window)
+                return
+            yield rows_of(window, may_end=False)
+
+    # DuckDB sorts a window with all threads and hands it out with one: meanwhile the others sort the next, as long as it will
+    # be wanted (measured: 1.4 times the rows a second).
+    yield from engine.background.chain(early())
+    for window in chain(late, windows):
+        yield from rows_of(window, may_end=True)

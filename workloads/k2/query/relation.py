@@ -38,6 +38,11 @@ class Relation:
         return bool(self.files) or (self.tail is not None and self.tail.num_rows > 0)
 
     @property
+    def most_rows(self) -> int:
+        """No more than so many rows are in it."""
+        return sum(file.rows for file in self.files) + (0 if self.tail is None else self.tail.num_rows)
+
+    @property
     def lies_in_order(self) -> bool:
         """Whether rows of one symbol lie by time and source sequence, file after file, as their writers say."""
         if self.tail is not None or any(file.deletes or not file.in_order for file in self.files):

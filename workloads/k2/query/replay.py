@@ -16,9 +16,6 @@ from k2.query import sql
 from k2.query.engine import Engine
 from k2.query.relation import Relation
 
-WINDOW_ROWS = 2_000_000
-"""Rows that one sort holds at most, unless more of them lie within a second. The engine's memory limit spills to disk."""
-
 FIRST_FILES = 8
 """Files that a search for the first rows begins with: two days of a table as the sink leaves it."""
 
@@ -102,10 +99,10 @@ class TailCut:
         return None if self._rows is None or not len(chosen) else self._rows.take(pa.array(chosen))
 
 
-def windows(engine: Engine, relation: Relation, which: sql.Filter) -> Iterator[ReplayWindow]:
-    """Cut a relation into windows of at most about `WINDOW_ROWS` rows each (the tail's not counted), oldest first."""
+def windows(engine: Engine, relation: Relation, which: sql.Filter, most_rows: int) -> Iterator[ReplayWindow]:
+    """Cut a relation into windows of at most about so many rows each (the tail's not counted), oldest first."""
     tail = TailCut(relation)
-    for window in _file_windows(engine, relation, which):
+    for window in _file_windows(engine, relation, which, most_rows):
         end_us = max((file.end_us for file in window.relation.files), default=0)
         if window.which.end_us is not None:
             end_us = min(end_us, window.which.end_us - 1)
@@ -115,28 +112,28 @@ def windows(engine: Engine, relation: Relation, which: sql.Filter) -> Iterator[R
         yield ReplayWindow(replace(relation.of(()), tail=rest), which)
 
 
-def _file_windows(engine: Engine, relation: Relation, which: sql.Filter) -> Iterator[ReplayWindow]:
+def _file_windows(engine: Engine, relation: Relation, which: sql.Filter, most_rows: int) -> Iterator[ReplayWindow]:
     joined: list[DataFileRef] = []
     for cluster in clusters(relation.files):
         rows = sum(file.rows for file in cluster)
-        if joined and rows + sum(file.rows for file in joined) > WINDOW_ROWS:
+        if joined and rows + sum(file.rows for file in joined) > most_rows:
             yield ReplayWindow(relation.of(joined), which)
             joined = []
-        if rows > WINDOW_ROWS:
-            yield from _cut(engine, relation.of(cluster), which)
+        if rows > most_rows:
+            yield from _cut(engine, relation.of(cluster), which, most_rows)
         else:
             joined += cluster
     if joined:
         yield ReplayWindow(relation.of(joined), which)
 
 
-def _cut(engine: Engine, cluster: Relation, which: sql.Filter) -> Iterator[ReplayWindow]:
+def _cut(engine: Engine, cluster: Relation, which: sql.Filter, most_rows: int) -> Iterator[ReplayWindow]:
     """Cut one cluster by the number of matching rows in each second."""
     bins = engine.fetch("replay", sql.histogram(cluster, which, _BIN_US)).to_pydict()
     start_us, rows = which.start_us, 0
     for number, count in zip(bins["bin"], bins["rows"], strict=True):
         edge = number * _BIN_US
-        if rows and rows + count > WINDOW_ROWS:
+        if rows and rows + count > most_rows:
             yield _window(cluster, which, start_us, edge)
             start_us, rows = edge, 0
         rows += count
