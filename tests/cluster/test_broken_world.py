@@ -53,7 +53,7 @@ class Store:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(90)
 
     def make_bucket(self, password: str) -> None:
         files = S3FileSystem(

@@ -63,7 +63,7 @@ def trades(count: int, symbols=("BHP", "CBA", "RIO", "WES", "TLS")) -> pa.Record
     return pa.RecordBatch.from_pylist(rows, schema=arrow_schema(TRADES))
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=90.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -92,7 +92,7 @@ class Reader:
             self.seen += zip(block.partitions.tolist(), block.offsets.tolist(), strict=True)
         return block
 
-    def until(self, condition, seconds=30.0):
+    def until(self, condition, seconds=90.0):
         until(lambda: (self.poll(), condition())[1], seconds)
 
 
@@ -182,7 +182,7 @@ def test_a_broker_that_is_gone_is_an_error_that_counts_the_messages(free_topic):
     )
     delivery = producer.send(trades(10))
     with pytest.raises(WorldError, match=r"10 messages to .* were not acknowledged by Kafka at 127\.0\.0\.1:1"):
-        producer.flush(10)
+        producer.flush(60)
     assert delivery.done
     assert (delivery.acknowledged, delivery.failed) == (0, 10)
     assert "timed out" in (delivery.error or "")
@@ -363,7 +363,7 @@ def test_what_retention_has_taken_is_refused_by_name(config, topic, open_reader)
     next(iter(client.delete_records([TopicPartition(topic, 0, 60)]).values())).result(15)
     reader = open_reader({0: 10})
     with pytest.raises(RefusedError) as refused:
-        reader.until(lambda: False, 20)
+        reader.until(lambda: False, 60)
     text = str(refused.value)
     assert f"Retention has passed the offset to read of {topic}/0" in text
     assert "found 'earliest offset 60', expected offset 10" in text
@@ -374,7 +374,7 @@ def test_an_offset_beyond_the_end_is_refused_not_waited_for(config, topic, open_
     fill(config, topic, 0, 10)
     reader = open_reader({0: 5_000})
     with pytest.raises(RefusedError, match="ends before the offset to read"):
-        reader.until(lambda: False, 20)
+        reader.until(lambda: False, 60)
 
 
 def test_what_a_callback_raises_comes_out_of_the_poll(config, topic):

@@ -290,12 +290,12 @@ def test_a_replay_outlives_the_service(folder):
                 time.sleep(0.005)
                 if len(found) in (20, 60):
                     process.send_signal(signal.SIGKILL)
-                    process.wait(30)
+                    process.wait(90)
                     killed.append(len(found))
                     process = start(folder, port)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(90)
     assert killed == [20, 60]
     rows = pa.Table.from_batches(found)
     assert rows.num_rows == ROWS + 1 + ROWS // 100
@@ -316,7 +316,7 @@ def test_a_service_that_stays_away_ends_a_replay_with_its_cursor(folder):
                 first.extend(played)
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(90)
     assert played.cursor in str(caught.value)
     with k2.connect(catalog=catalog_properties(folder)) as db:
         assert told(first) + told(db.replay(cursor=played.cursor)) == told(db.replay())

@@ -278,7 +278,7 @@ def test_a_load_that_waits_for_topics_ends_at_sigterm(env, free_topic, tmp_path)
     process = _start(env, free_topic(), tmp_path, CSV)
     time.sleep(5)  # past its start: until its signal handler is there SIGTERM ends it otherwise
     process.terminate()
-    assert process.wait(30) in {130, -signal.SIGTERM}
+    assert process.wait(90) in {130, -signal.SIGTERM}
 
 
 def test_a_feed_with_a_source_that_is_missing_is_told_so(env, topic, tmp_path):

@@ -280,7 +280,7 @@ def test_a_replay_that_was_interrupted_ends_with_130_and_goes_on_at_its_cursor(s
     first = [process.stdout.readline() for _ in range(500)]
     process.send_signal(signal.SIGINT)
     rest, said = process.stdout.read(), process.stderr.read()
-    assert process.wait(30) == 130
+    assert process.wait(90) == 130
     cursor = re.search(r"--cursor (\S+)", said)[1]
     further = run(service, "replay", "--cursor", cursor, "-o", "json")
     assert further.returncode == 0
@@ -295,7 +295,7 @@ def test_a_follower_waits_for_more_until_it_is_interrupted(service, catalog):
     assert not select.select([process.stdout, process.stderr], [], [], 1.5)[0]  # neither more, nor an end
     process.send_signal(signal.SIGINT)
     assert process.stderr.read().startswith("399 events in ")
-    assert process.wait(30) == 130
+    assert process.wait(90) == 130
     alone = run(catalog, "replay", "quotes", "--follow")  # what comes in is Kafka's to tell
     assert (alone.returncode, alone.stdout) == (2, "")
     assert alone.stderr.startswith("error: Kafka's address is not known, expected ")

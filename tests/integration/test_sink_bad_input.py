@@ -89,7 +89,7 @@ def test_a_field_that_the_table_does_not_have_pauses_the_sink_until_it_has_it(pi
     eventually(lambda: sum(pipeline.recorded().values()) == 101, lambda: f"it goes on {pipeline.log()[-2000:]}")
     eventually(lambda: ready(port), "ready again")
     sink.terminate()
-    assert sink.wait(30) == 0
+    assert sink.wait(90) == 0
     assert pipeline.audit().ok
     flags = pipeline.catalog.load_table(pipeline.table).scan(selected_fields=("venue_flag",)).to_arrow()
     assert sorted(flags.column("venue_flag").to_pylist(), key=str) == [None] * 100 + ["X"]
@@ -153,4 +153,4 @@ def test_a_tables_that_is_not_there_yet_is_waited_for(pipeline):
     make_lake(pipeline.folder)
     eventually(lambda: sum(pipeline.recorded().values()) == 100, lambda: f"the rows {pipeline.log()[-1000:]}")
     sink.terminate()
-    assert sink.wait(30) == 0
+    assert sink.wait(90) == 0

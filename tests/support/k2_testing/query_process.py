@@ -43,7 +43,7 @@ def start(folder: Path, port: int, **config: Any) -> subprocess.Popen[bytes]:
         assert process.poll() is None, (folder / "query.log").read_text()[-2000:]
     except BaseException:
         process.kill()
-        process.wait(30)
+        process.wait(90)
         raise
     return process
 

@@ -97,6 +97,7 @@ class TableTail:
         self._base = self._candidate = known
         self._recent = RecentIds()
         self._recent_at_candidate = 0
+        self._closed = False
 
     # --- followers ---------------------------------------------------------------------------------------------------
 
@@ -118,6 +119,8 @@ class TableTail:
             if rows.num_rows:
                 block = self._without_duplicates(rows, places)
         with self._news:
+            if self._closed:  # its follower has not noticed yet
+                return
             if block is not None:
                 self._blocks = (*self._blocks, block)
                 self._budget.change(block.bytes)
@@ -187,6 +190,7 @@ class TableTail:
     def close(self) -> None:
         """Give the memory back. Views stay as they are."""
         with self._news:
+            self._closed = True
             self._budget.change(-sum(block.bytes for block in self._blocks))
             self._blocks = ()
             self._news.notify_all()
