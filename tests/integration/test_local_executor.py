@@ -253,7 +253,7 @@ def test_a_published_port_is_kept_for_who_it_was_asked_for(machine, monkeypatch)
     monkeypatch.setattr("random.sample", lambda some, count: [port, *list(some)[:count]])
     published = {("k2-query", "metrics"): port}
     executor = machine(*objects("sink", replicas=1), *objects("k2-query", replicas=1), published=published)
-    until(executor, lambda: executor.settled)
+    executor.step()  # before either of them listens
     ports = {status.name: status.ports["metrics"] for status in executor.statuses()}
     assert ports["k2-query-0"] == port != ports["sink-0"]
 
