@@ -66,13 +66,13 @@ def events_of(cluster, namespace, name):
     ]
 
 
-def remove_all(cluster, namespace):
+def remove_all(cluster, namespace, seconds=300):
     """Delete a namespace's feeds, undrained, and then its tables. An operator has to be at work."""
     for each in cluster.list("MarketFeed", namespace):
         name = each["metadata"]["name"]
         cluster.patch("MarketFeed", namespace, name, {"metadata": {"annotations": {"k2.dev/skip-drain": "true"}}})
         cluster.delete("MarketFeed", namespace, name)
-    until(lambda: not cluster.list("MarketFeed", namespace), "feeds are left", 300)
+    until(lambda: not cluster.list("MarketFeed", namespace), "feeds are left", seconds)
     for each in cluster.list("IcebergTable", namespace):
         cluster.delete("IcebergTable", namespace, each["metadata"]["name"])
-    until(lambda: not cluster.list("IcebergTable", namespace), "tables are left", 300)
+    until(lambda: not cluster.list("IcebergTable", namespace), "tables are left", seconds)
