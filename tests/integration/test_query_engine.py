@@ -323,6 +323,22 @@ def test_a_stream_gives_every_event_once_in_the_total_order(lake, questions, mon
     assert sum(batch.num_rows for batch in only) == 72
 
 
+def test_a_stream_that_its_limit_ends_anywhere_goes_on_where_it_ended(lake, questions, monkeypatch):
+    monkeypatch.setattr(paging, "_WINDOW_ROWS", 10)
+    monkeypatch.setattr(paging, "HEAD_ROWS", 4)
+    for part in range(5):  # of ten rows each, so that a limit may fall on a window's end
+        append_ticks(lake, [trade(part * 100 + number // 2, source_sequence=1) for number in range(10)])
+    whole = [f"T{number}" for number in range(50)]
+    for limit in range(5, 52):
+        found, after = [], ()
+        while not found or after:
+            query = EventsQuery(DataType.TRADES, limit=limit, fields=("trade_id",), after=after)
+            stream = questions.stream(query, batch_rows=7)
+            found += [name for batch in stream.batches() for name in batch["trade_id"].to_pylist()]
+            after = stream.last
+        assert found == whole, limit
+
+
 def test_a_stream_that_is_abandoned_leaves_the_engine_well(lake, questions, monkeypatch):
     monkeypatch.setattr(paging, "HEAD_ROWS", 20)
     append_ticks(lake, [trade(number) for number in range(100)])
