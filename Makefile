@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-reset test test-fast lint format docs crds bench bench-peers clean
+.PHONY: help setup lock demo demo-reset test test-fast test-full lint format docs crds bench bench-peers clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,12 +42,22 @@ demo: setup ## Start real Kafka and a registry, load a sample market, query it, 
 demo-reset: setup ## Delete what the demo left (asks first)
 	$(BIN)/k2 demo-reset
 
+# Most tests wait most of their time: twice as many workers as two cores keep those busy. A worker takes whole files, in the
+# order of tests/conftest.py; WORKERS=0 runs all in one process (for a debugger).
+WORKERS ?= 4
+FAST_WORKERS ?= 2
+PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: setup ## Lint, types, import contracts and every test
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(PYTEST)
 
-test-fast: setup ## Only the tests that start no server
-	$(BIN)/pytest -m "not real and not slow"
+test-fast: setup ## Only the tests that start no server (a minute)
+	$(BIN)/pytest --numprocesses $(FAST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not real and not slow"
+
+test-full: setup ## Everything, with more seeds, larger sizes and strict times: one test at a time, on a machine with nothing else to do
+	$(MAKE) --no-print-directory lint
+	K2_TEST_FULL=1 $(BIN)/pytest
 
 lint: setup ## ruff, pyright (strict), import contracts
 	$(BIN)/ruff check .

@@ -1,4 +1,8 @@
-"""Fixtures that every test folder shares: real Kafka and a real registry, started once per test session."""
+"""What every test folder shares: the order of the run, and real Kafka and a real registry, started once for each worker.
+
+A worker takes whole files. The long ones begin first, so that none is left over at the end while the others idle; among the
+first, too, is everything that starts no server, so that a plain mistake shows in the first minute.
+"""
 
 import itertools
 import os
@@ -8,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from k2_testing.parts import running_kafka, running_registry
+from k2_testing.spent import Spent
 
 from k2_operator.local.kafka import LocalKafka
 from k2_operator.local.registry import LocalRegistry
@@ -17,8 +22,37 @@ hypothesis.settings.register_profile("k2", deadline=None)
 hypothesis.settings.load_profile("k2")
 
 
+# The longest file first, then what is quick, then the rest.
+LONGEST = ("cluster/test_kind_e2e.py",)
+FOLDERS = ("unit", "cluster", "charts", "simulation", "faults", "integration", "page")
+
+
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="write tests/golden anew; look at the difference")
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Spent(), "k2-spent")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=_place)
+
+
+def _place(item) -> tuple[int, int]:
+    """Where a test's file comes in the run; tests of one file stay in their order, for sorting is stable."""
+    file = item.path.relative_to(Path(__file__).parent)
+    if file.as_posix() in LONGEST:
+        return 0, LONGEST.index(file.as_posix())
+    folder = file.parts[0]
+    return 1, FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
+
+
+@pytest.fixture
+def measured(record_property):
+    """Takes a figure by name; the run's last lines show all of them."""
+    return record_property
 
 
 @pytest.fixture(scope="session")

@@ -1,89 +1,79 @@
-"""The cluster that these tests run on, and the operator at work in it.
+"""The clusters that these tests run on, and the operator at work in them.
 
-`provided` alone decides: the cluster of KUBECONFIG, else one of kind, else a control plane built from Go modules, on which everything
-but pods is real. Tests that need pods skip where there are none; all others say themselves when a pod runs, on any cluster: in
-their namespaces pods ask for more than a node has.
+Each worker has a control plane of its own, built from Go modules: on it everything but pods is real, and tests say themselves when a
+pod runs. The one story that needs pods has a cluster of kind; it skips where none can be made, and says why. With KUBECONFIG set all
+of them run on that cluster, a file at a time, for each file's operator watches the whole of it: there the tests' pods ask for more
+than a node has.
 """
 
+import fcntl
 import os
-import sys
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from k2_testing.cluster import Cluster, Operator, grant, until, with_definitions
+from k2_testing.cluster import Cluster, Operator, grant, with_definitions
 from k2_testing.controlplane import ControlPlane, UnavailableError
 from k2_testing.kind import Kind
-from k2_testing.parts import running_kafka, running_registry
+from k2_testing.parts import forget_subjects, forget_topics
+from k2_testing.resources import remove_all
+
+GIVEN = os.environ.get("KUBECONFIG")
 
 
-def pytest_collection_modifyitems(items):
-    """The dearest last: what they start then runs beside no other test."""
-    here = Path(__file__).parent
-    items.sort(key=lambda item: here in item.path.parents)
-
-
-@dataclass(frozen=True, slots=True)
-class Provided:
-    """A cluster, by its kubeconfig. `pods` is kind's handle, or the reason why there are no pods to be had."""
-
-    kubeconfig: Path
-    pods: Kind | str
-
-
-@pytest.fixture(scope="session")
-def provided(request, tmp_path_factory):
-    """The cluster, in the order that docs/operator.md states."""
-    folder = tmp_path_factory.mktemp("provided")
-    if path := os.environ.get("KUBECONFIG"):
-        yield Provided(Path(path), kind_or_reason(Path(path), folder))
+@pytest.fixture(scope="module", autouse=True)
+def turn(tmp_path_factory):
+    """One file at a time on a cluster that was given."""
+    if not GIVEN:
+        yield
         return
-    with ExitStack() as stack:
-        try:
-            made = stack.enter_context(Kind.made(folder))
-        except UnavailableError as reason:
-            yield Provided(request.getfixturevalue("control_plane"), str(reason))
-        else:
-            yield Provided(made.kubeconfig, made)
-
-
-def kind_or_reason(kubeconfig, folder):
-    try:
-        return Kind.given(kubeconfig, folder)
-    except UnavailableError as reason:
-        return str(reason)
+    with (tmp_path_factory.getbasetemp().parent / "given-cluster").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory):
     """The kubeconfig of a control plane without nodes, with an administrator's rights."""
-    with ExitStack() as stack:
-        try:
-            made = stack.enter_context(ControlPlane.made(tmp_path_factory.mktemp("control-plane")))
-        except UnavailableError as reason:
-            pytest.skip(str(reason))
-        yield made.kubeconfig
+    try:
+        made = ControlPlane.made(tmp_path_factory.mktemp("control-plane"))
+        with made as running:
+            yield running.kubeconfig
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="session")
-def cluster(provided) -> Cluster:
+def with_pods(tmp_path_factory):
+    """A cluster of kind: the one that KUBECONFIG leads to, or one made from the project's kind-config.yaml."""
+    folder = tmp_path_factory.mktemp("kind")
+    try:
+        if GIVEN:
+            yield Kind.given(Path(GIVEN), folder)
+            return
+        with Kind.made(folder) as made:
+            yield made
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def cluster(request) -> Cluster:
     """A client of the cluster, with K2's definitions in it."""
-    return with_definitions(provided.kubeconfig)
+    return with_definitions(Path(GIVEN) if GIVEN else request.getfixturevalue("control_plane"))
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory):
-    """A broker of the file's own: feeds of many tests want the same few exchanges' topics."""
-    with running_kafka(tmp_path_factory.mktemp("cluster-kafka")) as broker:
-        yield broker
+def kafka(kafka):
+    """The worker's broker, emptied after the file: feeds of many tests want the same few exchanges' topics."""
+    yield kafka
+    forget_topics(kafka)
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """A registry of the file's own, for the same reason."""
-    with running_registry(tmp_path_factory.mktemp("cluster-registry")) as service:
-        yield service
+def registry(registry):
+    """The worker's registry, emptied after the file, for the same reason."""
+    yield registry
+    forget_subjects(registry)
 
 
 @pytest.fixture(scope="module")
@@ -144,21 +134,5 @@ def namespace(cluster, unique):
     make_secret(cluster, name)
     keep_off_nodes(cluster, name)
     yield name
-    for feed in cluster.list("MarketFeed", name):
-        where = feed["metadata"]["name"]
-        cluster.patch("MarketFeed", name, where, {"metadata": {"annotations": {"k2.dev/skip-drain": "true"}}})
-        cluster.delete("MarketFeed", name, where)
-    until(lambda: not cluster.list("MarketFeed", name), "feeds are left", 600)
-    for table in cluster.list("IcebergTable", name):
-        cluster.delete("IcebergTable", name, table["metadata"]["name"])
-    until(lambda: not cluster.list("IcebergTable", name), "tables are left", 600)
+    remove_all(cluster, name, 600)
     cluster.delete("Namespace", None, name)
-
-
-@pytest.fixture
-def measured(capsys):
-    """Takes a figure by name; all are shown at the end of the test."""
-    found = {}
-    yield found.__setitem__
-    with capsys.disabled():
-        sys.stdout.write(f"\n{found}\n")

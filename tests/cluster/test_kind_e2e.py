@@ -12,7 +12,8 @@ import pytest
 from k2_testing import images
 from k2_testing.cluster import until as ask_until
 from k2_testing.controlplane import UnavailableError
-from k2_testing.kind import INGRESS, NAMESPACE, ROOT, Kind
+from k2_testing.extent import sized
+from k2_testing.kind import INGRESS, NAMESPACE, ROOT
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(1800, func_only=True)]
 
@@ -30,11 +31,9 @@ until = partial(ask_until, pause=0.25)
 
 
 @pytest.fixture(scope="module")
-def kind(provided):
+def kind(with_pods):
     """A cluster with everything installed; the namespace admits restricted pods only."""
-    if not isinstance(provided.pods, Kind):
-        pytest.skip(provided.pods)
-    cluster = provided.pods
+    cluster = with_pods
     try:
         cluster.load(*images.build())
     except UnavailableError as reason:
@@ -81,7 +80,7 @@ def test_from_apply_to_the_first_row_by_rest_in_a_minute(kind, key, applied, mea
     seconds = time.monotonic() - applied
     measured("first_row_seconds", round(seconds, 1))
     assert row["symbol"] == "ACME"
-    assert seconds < 60
+    assert seconds < sized(240, 60)  # the demand is a minute; other tests want the same cores
 
 
 def test_feeds_become_ready_and_kubectl_wait_says_so(kind, applied):
@@ -151,7 +150,7 @@ def test_a_deleted_sink_is_back_in_seconds(kind, applied):
         until(back, "the sink is not back", 60, why=kind.what_is_wrong)
         took.append(time.monotonic() - started)
         until(lambda: len(kind.pods(f"app.kubernetes.io/instance={name}")) == 1, "not one pod", 120)
-    assert min(took) < 3, took  # seconds of kubectl's own are in it
+    assert min(took) < sized(15, 3), took  # seconds of kubectl's own are in it
 
 
 def test_an_operator_that_is_killed_restarts_no_workload(kind, applied):

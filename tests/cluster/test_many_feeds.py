@@ -1,4 +1,4 @@
-"""Three hundred feeds at once: how long, with how many requests, in how much memory, and what a restart costs."""
+"""Hundreds of feeds at once: how long, with how many requests, in how much memory, and what a restart costs."""
 
 import itertools
 import time
@@ -8,18 +8,19 @@ import psutil
 import pytest
 from k2_testing import more_exchanges
 from k2_testing.cluster import Operator, grant, until, with_definitions
+from k2_testing.extent import FULL, sized
 from k2_testing.resources import LIVE, feed, table
 
 from k2.bus.admin import partition_counts
 from k2.model.topics import AssetClass, DataType, TopicName
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(1800, func_only=True)]
-FEEDS = 300
+FEEDS = sized(100, 300)
 
 
 @pytest.fixture(scope="module")
 def cluster(control_plane):
-    """Without nodes wherever it runs: 450 pods would be scheduled there again and again, and the figures are of the operator."""
+    """Without nodes also where a cluster is given: 450 pods would be scheduled again and again, and the figures are of the operator."""
     return with_definitions(control_plane)
 
 
@@ -82,7 +83,7 @@ def requests(operator):
     return sum(value for name, value in found if name.startswith("k2_operator_api_requests_total{"))
 
 
-def test_three_hundred_feeds(cluster, operator, namespace, measured, kafka):
+def test_hundreds_of_feeds(cluster, operator, namespace, measured, kafka):
     assert len(set(topics())) == 2 * FEEDS
     wanted = list(tables(namespace))
     for each in wanted:
@@ -126,12 +127,12 @@ def test_three_hundred_feeds(cluster, operator, namespace, measured, kafka):
         ("core_at_rest", rest),
     ):
         measured(name, round(value, 3))
-    # The targets are 60 s, 300 MiB, 25 requests, 30 s and 2 % of a core; time is asked less strictly: the machine is shared.
     assert each <= 25
-    assert memory < 400
-    assert converged < 240
-    assert restarted < 90
+    assert memory < 300
     assert rest < 0.02
+    if FULL:  # seconds on the clock mean nothing beside other tests
+        assert converged < 60
+        assert restarted < 30
 
 
 def quiet(operator):

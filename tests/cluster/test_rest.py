@@ -1,17 +1,15 @@
 """At rest nothing is written: feeds without data stand still, while everything is looked at again and again."""
 
-import os
 import time
 from collections import Counter
 
 import pytest
 from k2_testing.cluster import Operator, grant, until
+from k2_testing.extent import sized
 from k2_testing.resources import FINITE, LIVE, feed, make_ready, remove_all, table
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
 RESYNC_SECONDS = 20
-LONG = "K2_TEST_REST_SECONDS"
-"""Set it to 300 for the whole demand; `make test` has no five minutes to wait."""
 
 KINDS = ("MarketFeed", "IcebergTable", "Deployment", "ConfigMap", "Job", "CronJob", "Event", "Pod")
 
@@ -104,10 +102,4 @@ def enough(after, before, seconds):
 
 
 def test_at_rest_nothing_is_written(cluster, looking, namespace, feeds):
-    stands_still(cluster, looking, namespace, 75)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(LONG not in os.environ, reason=f"waits as many seconds as {LONG} says, such as 300")
-def test_at_rest_nothing_is_written_for_longer(cluster, looking, namespace, feeds):
-    stands_still(cluster, looking, namespace, float(os.environ[LONG]))
+    stands_still(cluster, looking, namespace, sized(75, 300))

@@ -10,7 +10,6 @@ tests/faults.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 from k2_testing.events import START_US, message_id, trades, with_lineage
+from k2_testing.extent import sized
 from k2_testing.lake import TRADES, held, make_lake
 from pyiceberg.exceptions import CommitFailedException
 
@@ -30,7 +30,7 @@ from k2.model.topics import DataType
 ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
 PARTITIONS = 2
 LENGTH = 60
-SEEDS = int(os.environ.get("K2_SIMULATION_SEEDS", "100"))
+SEEDS = sized(40, 400)
 
 
 class NoWaiting(threading.Event):

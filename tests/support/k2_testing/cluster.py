@@ -62,7 +62,7 @@ class RefusedError(Exception):
 def until(
     probe: Callable[[], object],
     what: str,
-    seconds: float = 90.0,
+    seconds: float = 240.0,
     pause: float = 0.05,
     why: Callable[[], str] = lambda: "",
 ):
@@ -167,7 +167,7 @@ class Cluster:
                 return each["status"], each["reason"], each["message"]
         return None
 
-    def until_condition(self, kind, namespace, name, reason, which="Ready", seconds=90.0):
+    def until_condition(self, kind, namespace, name, reason, which="Ready", seconds=240.0):
         """Wait for a reason; returns (status, reason, message)."""
 
         def probe():

@@ -1,4 +1,4 @@
-"""Real Kafka and a real registry for as long as a test session needs them."""
+"""Real Kafka and a real registry for as long as a test session needs them, and how they are emptied."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+from confluent_kafka.admin import AdminClient
+
+from k2.bus.admin import delete_topics
 from k2_operator.local.kafka import LocalKafka
 from k2_operator.local.registry import LocalRegistry
+from k2_testing.cluster import until
 
 
 @contextmanager
@@ -30,3 +35,25 @@ def running_registry(folder: Path) -> Generator[LocalRegistry]:
         yield service
     finally:
         service.stop()
+
+
+def forget_topics(broker: LocalKafka) -> None:
+    """Delete every topic but Kafka's own; returns when they are gone."""
+    config = {"bootstrap.servers": broker.bootstrap_servers}
+    admin = AdminClient(config)
+
+    def left() -> list[str]:
+        return [name for name in admin.list_topics(timeout=60).topics if not name.startswith("__")]
+
+    if names := left():
+        delete_topics(config, names)
+    until(lambda: not left(), "topics are left", 120)
+
+
+def forget_subjects(service: LocalRegistry) -> None:
+    """Delete every subject with all its versions."""
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=60) as client:
+        for subject in client.get("subjects").raise_for_status().json():
+            for permanent in ("false", "true"):
+                client.delete(f"subjects/{subject}", params={"permanent": permanent})
+        assert client.get("subjects").json() == []

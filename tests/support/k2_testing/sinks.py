@@ -26,7 +26,7 @@ from k2_testing.lake import TRADES, catalog_properties, make_lake
 SYMBOLS = ("BHP", "CBA", "CSL", "WOW", "TLS", "ANZ", "NAB", "RIO")
 
 
-def eventually(check: Callable[[], bool], what: str | Callable[[], str], seconds: float = 120.0) -> None:
+def eventually(check: Callable[[], bool], what: str | Callable[[], str], seconds: float = 240.0) -> None:
     """Poll until it holds, or fail saying what did not come; a callable says what it sees at the end."""
     deadline = time.monotonic() + seconds
     while not check():
