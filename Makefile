@@ -73,7 +73,7 @@ docs: setup ## Write docs/configuration.md from the code
 	$(BIN)/python docs/generate.py
 
 crds: setup ## Write the chart's CustomResourceDefinitions from the resources' models
-	$(BIN)/python -m k2_operator.crds
+	$(BIN)/python -m k2_operator.spec.crds
 
 bench: setup ## Measure sink, producer, commit latency, memory and queries, each beside its baseline
 	$(BIN)/python -m bench

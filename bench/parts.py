@@ -130,8 +130,8 @@ def ground(path: Path | None = None, *, keep: bool = False) -> Iterator[Ground]:
     if path is not None:
         yield Ground.read(path)
         return
-    from k2_operator.local.kafka import LocalKafka
-    from k2_operator.local.registry import LocalRegistry
+    from k2_local.services.kafka import LocalKafka
+    from k2_local.services.registry import LocalRegistry
 
     folder = Path(tempfile.mkdtemp(prefix="k2-bench-"))
     kafka = LocalKafka(folder / "kafka", logs=folder, run_dir=folder / "run", heap="1g")
@@ -364,7 +364,7 @@ def jars(*coordinates: str, cache: str = "jgo") -> list[Path]:
     """
     import jgo
 
-    from k2_operator.local import artifacts
+    from k2_local.services import artifacts
 
     try:
         root = jgo.build("+".join(coordinates), cache_dir=artifacts.cache_dir() / cache).path

@@ -35,7 +35,7 @@ from k2.lake.tables import ensure_tables
 from k2.model.events import avro_schema
 from k2.model.tables import DEFAULT_PROPERTIES, NAMESPACE, TableColumn, TableSpec, builtin_table, default_partition
 from k2.model.topics import DataType
-from k2_operator.local import artifacts
+from k2_local.services import artifacts
 
 ICEBERG = "1.12.0"
 HADOOP = "3.4.2"

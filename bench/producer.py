@@ -32,7 +32,7 @@ def broker(address: str | None) -> Iterator[dict[str, str]]:
     if address:
         yield {"bootstrap.servers": address}
         return
-    from k2_operator.local.kafka import LocalKafka
+    from k2_local.services.kafka import LocalKafka
 
     with tempfile.TemporaryDirectory(prefix="k2-bench-") as folder:
         home = Path(folder)

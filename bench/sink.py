@@ -155,7 +155,7 @@ def _bounds(place: parts.Ground, topic: str) -> list[tuple[int, int]]:
 
 def java_read(place: parts.Ground, topic: str) -> dict[str, float] | None:
     """Java's own consumer test, without the time of its join; None when its jars cannot be had."""
-    from k2_operator.local import artifacts
+    from k2_local.services import artifacts
 
     try:
         path = [*sorted(artifacts.kafka_jars().glob("*.jar")), *_tools()]
@@ -177,7 +177,7 @@ def java_read(place: parts.Ground, topic: str) -> dict[str, float] | None:
 
 
 def _tools() -> list[Path]:
-    from k2_operator.local.artifacts import KAFKA_VERSION
+    from k2_local.services.artifacts import KAFKA_VERSION
 
     wanted = ("kafka-tools-", "jackson-dataformat-csv")
     return [jar for jar in parts.jars(f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}") if jar.name.startswith(wanted)]

@@ -41,7 +41,7 @@ from k2.query.engine import Engine
 from k2.query.planner import Planner
 from k2.query.questions import Questions
 from k2.query.requests import EventsQuery, SummaryQuery, Window, micros
-from k2_operator.local import artifacts
+from k2_local.services import artifacts
 
 CHDB = "chdb==4.4.0"
 QUESTDB = "org.questdb:questdb:9.3.4"

@@ -14,8 +14,8 @@ import pytest
 from k2_testing.parts import running_kafka, running_registry
 from k2_testing.spent import Spent
 
-from k2_operator.local.kafka import LocalKafka
-from k2_operator.local.registry import LocalRegistry
+from k2_local.services.kafka import LocalKafka
+from k2_local.services.registry import LocalRegistry
 
 # Wall time says nothing of a property where other processes want the same two cores.
 hypothesis.settings.register_profile("k2", deadline=None)

@@ -18,11 +18,11 @@ from k2.model.errors import K2Error, UserError
 from k2.model.platform import Platform
 from k2.model.settings import Settings
 from k2.obs.logging import configure_logging, get_logger
-from k2_operator.controller import RESYNC_SECONDS, Controller
-from k2_operator.handlers import access, watch
-from k2_operator.kinds import owned_kinds
-from k2_operator.kube import Kube
-from k2_operator.world import World
+from k2_operator.kube import access, watch
+from k2_operator.kube.client import Kube
+from k2_operator.kube.kinds import owned_kinds
+from k2_operator.reconcile.backends import Backends
+from k2_operator.reconcile.controller import RESYNC_SECONDS, Controller
 
 _log = get_logger("k2_operator")
 
@@ -56,8 +56,8 @@ async def run(settings: Settings, own: OperatorSettings) -> None:
     namespaces = None if own.cluster_wide else (own.namespaces or [found.namespace])
     async with Kube(lambda: access.access(configuration)) as kube:
         # What was found well is asked for again by the next resync, not before.
-        world = World(settings, check_seconds=0.9 * own.resync_seconds)
-        controller = Controller(kube, platform, world, namespaces, resync_seconds=own.resync_seconds)
+        backends = Backends(settings, check_seconds=0.9 * own.resync_seconds)
+        controller = Controller(kube, platform, backends, namespaces, resync_seconds=own.resync_seconds)
         access.register(registry)
         watch.register(registry, controller.seen, owned)
 

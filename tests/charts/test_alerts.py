@@ -11,7 +11,8 @@ from k2_testing import charts
 from prometheus_client import Counter, Gauge, Histogram
 
 from k2.obs import metrics
-from k2_operator import metrics as operator_metrics
+from k2_operator.kube import metrics as kube_metrics
+from k2_operator.reconcile import metrics as operator_metrics
 
 RUNBOOKS = charts.ROOT / "docs" / "runbooks"
 CASES = Path(__file__).parent / "alerts"
@@ -137,7 +138,7 @@ def _panels(manifests):
 def _collectors():
     return [
         value
-        for module in (metrics, operator_metrics)
+        for module in (metrics, kube_metrics, operator_metrics)
         for value in vars(module).values()
         if isinstance(value, Counter | Gauge | Histogram)
     ]

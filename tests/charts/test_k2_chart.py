@@ -11,9 +11,10 @@ from k2_testing import charts
 
 from k2.model.platform import Platform
 from k2.model.workload import QueryConfig
-from k2_operator.build import deployment, labels
-from k2_operator.plans import QueryPlan
-from k2_operator.resources import Resources
+from k2_operator.build import deployment
+from k2_operator.plan.plans import QueryPlan
+from k2_operator.spec import labels
+from k2_operator.spec.resources import Resources
 
 VALUES = Path(__file__).parent / "values"
 EVERYTHING = ("-f", str(VALUES / "everything.yaml"))

@@ -7,8 +7,8 @@ import yaml
 from k2_testing.cluster import ROOT, RefusedError
 from k2_testing.resources import feed, table
 
-from k2_operator.local import manifests
-from k2_operator.validate import parse
+from k2_local import manifests
+from k2_operator.spec.validate import parse
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
 CORPUS = sorted((ROOT / "tests" / "corpus" / "bad-resources").glob("*.yaml"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from k2_operator.local.executor import Executor
-from k2_operator.local.subset import UnsupportedError
+from k2_local.pods.executor import Executor
+from k2_local.pods.subset import UnsupportedError
 
 TINY = Path(__file__).with_name("tiny_workload.py")
 EVENING = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)

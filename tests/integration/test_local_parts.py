@@ -14,10 +14,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from k2.model.errors import UserError, WorldError
-from k2_operator.local import artifacts, ports
-from k2_operator.local.kafka import LocalKafka
-from k2_operator.local.processes import Record, Supervised, end_recorded, read_records, wait_ready
-from k2_operator.local.registry import LocalRegistry
+from k2_local.host import ports
+from k2_local.host.processes import Record, Supervised, end_recorded, read_records, wait_ready
+from k2_local.services import artifacts
+from k2_local.services.kafka import LocalKafka
+from k2_local.services.registry import LocalRegistry
 
 real = pytest.mark.real
 
@@ -157,7 +158,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, part, purpose):
 
 
 def test_a_disk_without_room_is_refused_before_kafka_starts(tmp_path, monkeypatch):
-    monkeypatch.setattr("k2_operator.local.kafka.MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr("k2_local.services.kafka.MIN_FREE_BYTES", 1 << 60)
     with pytest.raises(
         UserError, match=r"Too little room on the disk for Kafka's data: found '\d+ MiB free at .*K2_DATA_DIR"
     ):
@@ -200,7 +201,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 def test_two_processes_that_want_the_same_software_fill_the_cache_once(tmp_path):
     script = (
         "import sys, time, pathlib\n"
-        "from k2_operator.local import artifacts\n"
+        "from k2_local.services import artifacts\n"
         "def fill(target):\n"
         "    time.sleep(0.5); (target / 'a.jar').write_text('x'); print('filled')\n"
         "print(artifacts._cached('thing', 'a thing', fill) / 'a.jar')\n"
@@ -269,7 +270,7 @@ def test_a_line_is_found_however_much_was_written_after_it(tmp_path):
 def test_children_end_when_their_supervisor_is_killed(tmp_path):
     code = (
         "import os, sys, time, pathlib\n"
-        "from k2_operator.local.processes import Supervised\n"
+        "from k2_local.host.processes import Supervised\n"
         f"root = pathlib.Path({str(tmp_path)!r})\n"
         "Supervised('grandchild', ['sleep', '60'], env=dict(os.environ), log=root / 'g.log', run_dir=root / 'run', cwd=root)\n"
         "time.sleep(60)\n"

@@ -20,8 +20,9 @@ from k2.bus.admin import partition_counts
 from k2.lake.catalog import load_table, open_named
 from k2.model.platform import Platform
 from k2.model.settings import Settings
-from k2_operator.local import ports, processes, state
-from k2_operator.local.background import stop
+from k2_local import state
+from k2_local.background import stop
+from k2_local.host import ports, processes
 
 ROOT = Path(__file__).parents[2]
 TINY = Path(__file__).with_name("tiny_workload.py")
@@ -30,9 +31,9 @@ import faulthandler, json, signal, sys
 faulthandler.register(signal.SIGUSR1)
 from pathlib import Path
 from k2.model.errors import K2Error
-from k2_operator.local import manifests
-from k2_operator.local.parts import Wishes
-from k2_operator.local.up import Up
+from k2_local import manifests
+from k2_local.services.parts import Wishes
+from k2_local.up import Up
 told = json.loads(sys.argv[1])
 try:
     Up(

@@ -18,7 +18,7 @@ from k2.model.codec.encode import encode
 from k2.model.events import avro_schema
 from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType, TopicName, subject_of
-from k2_operator.local import ports
+from k2_local.host import ports
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 

@@ -5,7 +5,7 @@ import urllib.request
 import pytest
 from k2_testing.sinks import Pipeline, eventually
 
-from k2_operator.local import ports
+from k2_local.host import ports
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
 

@@ -13,7 +13,7 @@ from k2.lake.sequence_audit import audit_sequences
 from k2.model.commit_note import CommitNote
 from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType, sink_group_id
-from k2_operator.local import ports
+from k2_local.host import ports
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
 

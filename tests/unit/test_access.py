@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from k2.model.errors import UserError
-from k2_operator.handlers.access import connection
+from k2_operator.kube.access import connection
 
 
 def kubeconfig(tmp_path, monkeypatch, user):

@@ -16,11 +16,12 @@ from k2.model.platform import (
     RegistryPlatform,
 )
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
-from k2_operator.build import autoscaling, cronjob, deployment, feed, labels, names, stamp
-from k2_operator.local import subset
-from k2_operator.plan import plan
-from k2_operator.plans import QueryPlan
-from k2_operator.resources import Resources
+from k2_local.pods import subset
+from k2_operator.build import autoscaling, cronjob, deployment, feed, names, stamp
+from k2_operator.plan.planning import plan
+from k2_operator.plan.plans import QueryPlan
+from k2_operator.spec import labels
+from k2_operator.spec.resources import Resources
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

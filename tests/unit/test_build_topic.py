@@ -4,7 +4,7 @@ import pytest
 
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2_operator.build import topic as build_topic
-from k2_operator.plan import plan
+from k2_operator.plan.planning import plan
 
 STRIMZI = Platform(
     kafka=KafkaPlatform(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from k2_operator import crds
-from k2_operator.resources import IcebergTableSpec, MarketFeedSpec
-from k2_operator.validate import parse
+from k2_operator.spec import crds
+from k2_operator.spec.resources import IcebergTableSpec, MarketFeedSpec
+from k2_operator.spec.validate import parse
 
 ROOT = Path(__file__).parents[2]
 DEFINITIONS = crds.definitions()

@@ -16,10 +16,10 @@ from k2.lake.commit import Committer, Origin
 from k2.lake.layout import PartitionFiles, Totals, layouts, newest_partitions, totals
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
-from k2_operator import table_figures
-from k2_operator.plans import TablePlan, UpkeepPlan
-from k2_operator.resources import Resources
-from k2_operator.status import no, unknown, yes
+from k2_operator.plan.plans import TablePlan, UpkeepPlan
+from k2_operator.report import table_figures
+from k2_operator.report.status import no, unknown, yes
+from k2_operator.spec.resources import Resources
 
 DAY_US = 86_400 * 1_000_000
 MIB = 2**20

@@ -8,7 +8,8 @@ import pytest
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2.model.tables import DEFAULT_PROPERTIES
 from k2.model.topics import sink_group_id
-from k2_operator.plan import plan, seconds, size_in_bytes
+from k2_operator.plan.planning import plan
+from k2_operator.spec.quantities import seconds, size_in_bytes
 
 PLATFORM = Platform(
     kafka=KafkaPlatform(bootstrap_servers="kafka:9092", replication_factor=3),

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from k2_operator.workqueue import Backoff, WorkQueue
+from k2_operator.reconcile.workqueue import Backoff, WorkQueue
 
 
 class Work:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from k2.model.errors import UserError
-from k2_operator.local import manifests
-from k2_operator.local.parts import Wishes
-from k2_operator.local.up import InvalidResourcesError, Up, query_plan
-from k2_operator.topics import topic_specs
+from k2_local import manifests
+from k2_local.services.parts import Wishes
+from k2_local.up import InvalidResourcesError, Up, query_plan
+from k2_operator.reconcile.topics import topic_specs
 
 ROOT = Path(__file__).parents[2]
 CORPUS = sorted((ROOT / "tests" / "corpus" / "bad-resources").glob("*.yaml"))

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_operator import rollout
-from k2_operator.build import labels
-from k2_operator.cache import Cache
-from k2_operator.objects import Ref
+from k2_operator.kube.cache import Cache
+from k2_operator.kube.objects import Ref
+from k2_operator.reconcile import rollout
+from k2_operator.spec import labels
 
 NEW, OLD = "new", "old"
 

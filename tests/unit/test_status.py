@@ -2,8 +2,8 @@
 
 import pytest
 
-from k2_operator import status
-from k2_operator.status import no, ready, unknown, yes
+from k2_operator.report import status
+from k2_operator.report.status import no, ready, unknown, yes
 
 THEN, NOW = "2026-03-02T10:00:00Z", "2026-03-02T11:00:00Z"
 

@@ -7,9 +7,9 @@ import pytest
 from k2.model.commit_note import CommitNote
 from k2.model.exchanges import exchange
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
-from k2_operator import figures
-from k2_operator.figures import Commits, Reading, commits, progress
-from k2_operator.plan import plan
+from k2_operator.plan.planning import plan
+from k2_operator.report import figures
+from k2_operator.report.figures import Commits, Reading, commits, progress
 
 OPEN = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)  # a Monday
 PLATFORM = Platform(

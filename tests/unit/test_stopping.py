@@ -10,7 +10,7 @@ import pytest
 from k2_testing.interrupt import at_every_line
 
 from k2.obs.stopping import stop_on_signals
-from k2_operator.local.signals import Stopping, held
+from k2_local.host.signals import Stopping, held
 
 DEADLOCK = """
 import signal, sys, threading
@@ -123,7 +123,7 @@ def test_an_interrupt_is_put_off_while_a_step_must_not_be_cut():
 def test_a_second_ctrl_c_ends_the_process_at_once():
     program = """
 import signal
-from k2_operator.local.signals import Stopping
+from k2_local.host.signals import Stopping
 with Stopping() as stopping:
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
         signal.raise_signal(number)

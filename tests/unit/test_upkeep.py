@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from k2_operator import schedules
-from k2_operator.plan import plan
-from k2_operator.upkeep import CONDITIONS, upkeep_finding
+from k2_operator.plan.planning import plan
+from k2_operator.report.upkeep import CONDITIONS, upkeep_finding
+from k2_operator.spec import schedules
 
 
 @pytest.mark.parametrize(

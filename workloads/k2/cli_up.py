@@ -1,6 +1,6 @@
 """Commands that run the whole platform on this machine: up, status, down, demo, demo-reset, doctor.
 
-Only reads what a person typed and shows what comes back; the work is in `k2_operator.local`.
+Only reads what a person typed and shows what comes back; the work is in `k2_local`.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def up(
     ] = "512m",
 ) -> None:
     """Start the platform on this machine: Kafka, registry, catalog, and what the resources ask for. Ctrl-C stops it."""
-    from k2_operator.local import background, manifests, show
-    from k2_operator.local.parts import Wishes
-    from k2_operator.local.up import Up
+    from k2_local import background, manifests, show
+    from k2_local.services.parts import Wishes
+    from k2_local.up import Up
 
     paths = files or manifests.sample_paths()
     wishes = Wishes(kafka, registry, catalog, warehouse, kafka_port, registry_port, kafka_heap)
@@ -80,7 +80,7 @@ def status(
     output: Annotated[Literal["table", "json"], typer.Option(help="How to show it.")] = "table",
 ) -> None:
     """Show what runs here: addresses, processes, readiness, logs, memory and disk. Exit code 1 when not all is ready."""
-    from k2_operator.local import show, state
+    from k2_local import show, state
 
     found = state.read(_data_dir())
     if found is None or not found.alive:
@@ -95,7 +95,7 @@ def status(
 
 def down() -> None:
     """Stop what `k2 up` started in this data directory; the data stays."""
-    from k2_operator.local import background
+    from k2_local import background
 
     stopped = background.stop(_data_dir(), _tell)
     _tell("Stopped." if stopped else f"Nothing runs in {_data_dir()}.")
@@ -105,7 +105,7 @@ def demo(
     port: Annotated[int | None, typer.Option(help="Port of the query service; default: a free one.")] = None,
 ) -> None:
     """Show the platform at work in about a minute: start it, load a sample market, query it, check it, stop it."""
-    from k2_operator.local import demo as demonstration
+    from k2_local import demo as demonstration
 
     raise typer.Exit(demonstration.run(port))
 
@@ -119,7 +119,7 @@ def demo_reset(
     ] = None,
 ) -> None:
     """Delete what the demo left."""
-    from k2_operator.local import demo as demonstration
+    from k2_local import demo as demonstration
 
     found = demonstration.leftovers(keep or [])
     if not found:
@@ -136,7 +136,7 @@ def demo_reset(
 
 def doctor() -> None:
     """Check what K2 needs: Java, disk, Kafka, registry, catalog, store, clock. Exit code 1 when something is wrong."""
-    from k2_operator.local import doctor as examination
+    from k2_local import doctor as examination
 
     wrong = 0
     for check in examination.checks():

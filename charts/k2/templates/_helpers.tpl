@@ -10,7 +10,7 @@
 {{ .Values.images.operator.repository }}:{{ .Values.images.operator.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* Selector labels are those of k2_operator/build/labels.py: name k2-<component>, instance the object's name. */}}
+{{/* Selector labels are those of k2_operator/spec/labels.py: name k2-<component>, instance the object's name. */}}
 {{- define "k2.selector.operator" -}}
 app.kubernetes.io/name: k2-operator
 app.kubernetes.io/instance: {{ include "k2.operator" . }}

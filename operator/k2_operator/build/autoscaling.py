@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from k2.model.platform import Platform
-from k2_operator.plans import AutoscalingPlan, SinkPlan
+from k2_operator.plan.plans import AutoscalingPlan, SinkPlan
 
 CALM_SECONDS = 300
 """Lag has to be low for this long before a pod goes: each change of pods moves partitions, and that costs a commit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from k2_operator.build import labels
+from k2_operator.spec import labels
 
 
 def one_at_a_time(component: labels.Component, name: str, namespace: str, marks: Mapping[str, str]) -> dict[str, Any]:

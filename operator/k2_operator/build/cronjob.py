@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from k2.model.platform import Platform
-from k2_operator.build import environment, labels, names, pod
-from k2_operator.plans import TablePlan, UpkeepPlan
+from k2_operator.build import environment, names, pod
+from k2_operator.plan.plans import TablePlan, UpkeepPlan
+from k2_operator.spec import labels
 
 LATE_SECONDS = 3600
 """A run that could not begin for so long is left out; the next one does its work as well."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from k2.model.platform import Platform
-from k2_operator.build import autoscaling, budget, configmap, environment, labels, names, pod, service, stamp
-from k2_operator.plans import FeedPlan, ProducerPlan, QueryPlan, SinkPlan
+from k2_operator.build import autoscaling, budget, configmap, environment, names, pod, service, stamp
+from k2_operator.plan.plans import FeedPlan, ProducerPlan, QueryPlan, SinkPlan
+from k2_operator.spec import labels
 
 API_KEYS_DIR = "/etc/k2/api-keys"
 

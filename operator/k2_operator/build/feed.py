@@ -6,7 +6,7 @@ from typing import Any
 
 from k2.model.platform import Platform
 from k2_operator.build import deployment, job
-from k2_operator.plans import FeedPlan
+from k2_operator.plan.plans import FeedPlan
 
 
 def objects(feed: FeedPlan, platform: Platform) -> list[dict[str, Any]]:

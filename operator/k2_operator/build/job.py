@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from k2.model.platform import Platform
-from k2_operator.build import configmap, environment, labels, names, pod, stamp
-from k2_operator.plans import FeedPlan, ProducerPlan, VolumePlan
+from k2_operator.build import configmap, environment, names, pod, stamp
+from k2_operator.plan.plans import FeedPlan, ProducerPlan, VolumePlan
+from k2_operator.spec import labels
 
 SOURCE_DIR = "/var/lib/k2-source"
 

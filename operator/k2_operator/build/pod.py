@@ -1,7 +1,7 @@
 """The pod template of every workload: the closed subset of a pod that both executors understand.
 
 args; env (literal, secretKeyRef, configMapKeyRef, fieldRef); configMap, secret, emptyDir and claim volumes; httpGet probes.
-Adding anything means teaching `k2_operator.local` the same.
+Adding anything means teaching `k2_local.pods` the same.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from k2.model.platform import ImagesPlatform
-from k2_operator.build import labels, names
+from k2_operator.build import names
 from k2_operator.build.configmap import FILE
 from k2_operator.build.environment import literal
-from k2_operator.resources import Resources
+from k2_operator.spec import labels
+from k2_operator.spec.resources import Resources
 
 CONFIG_DIR = "/etc/k2/config"
 STATE_DIR = "/var/lib/k2"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from k2_operator.build import labels
 from k2_operator.build.pod import METRICS_PORT
+from k2_operator.spec import labels
 
 
 def metrics(component: labels.Component, name: str, namespace: str, marks: Mapping[str, str]) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import hashlib
 import json
 
 from k2.model.platform import KafkaRole, Platform
-from k2_operator.build import environment, labels, pod
-from k2_operator.resources import Resources
+from k2_operator.build import environment, pod
+from k2_operator.spec import labels
+from k2_operator.spec.resources import Resources
 
 _ROLES: tuple[KafkaRole, ...] = ("producer", "sink")
 

@@ -9,8 +9,8 @@ import hashlib
 from typing import Any
 
 from k2.model.platform import Platform
-from k2_operator.build import labels
-from k2_operator.plans import FeedPlan, TopicPlan
+from k2_operator.plan.plans import FeedPlan, TopicPlan
+from k2_operator.spec import labels
 
 
 def kafka_topics(feed: FeedPlan, plan: TopicPlan, platform: Platform) -> list[dict[str, Any]]:

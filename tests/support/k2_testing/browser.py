@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Playwright
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import TimeoutError as SlowError
 
-from k2_operator.local.artifacts import cache_dir
+from k2_local.services.artifacts import cache_dir
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PACKAGES = ("chromium", "fonts-dejavu-core")

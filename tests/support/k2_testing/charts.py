@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from k2_operator.local import artifacts
+from k2_local.services import artifacts
 from k2_testing.controlplane import UnavailableError, find_go
 
 ROOT = Path(__file__).parents[3]

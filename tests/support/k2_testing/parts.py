@@ -10,8 +10,8 @@ import httpx
 from confluent_kafka.admin import AdminClient
 
 from k2.bus.admin import delete_topics
-from k2_operator.local.kafka import LocalKafka
-from k2_operator.local.registry import LocalRegistry
+from k2_local.services.kafka import LocalKafka
+from k2_local.services.registry import LocalRegistry
 from k2_testing.cluster import until
 
 

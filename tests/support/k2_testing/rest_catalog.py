@@ -11,7 +11,7 @@ from pathlib import Path
 import jgo
 from jgo.maven import MavenContext
 
-from k2_operator.local import artifacts
+from k2_local.services import artifacts
 
 ICEBERG, JETTY = "1.11.0", "12.1.5"
 SOURCE = Path(__file__).parents[1] / "java" / "RestCatalog.java"

@@ -1,1 +1,0 @@
-"""What kopf calls: events into the cache and the queue, nothing else. With `__main__` the only users of kopf."""

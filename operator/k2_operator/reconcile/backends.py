@@ -1,0 +1,174 @@
+"""Kafka, the registry and the catalog, asked in threads: every call of `k2.bus` and `k2.lake` blocks.
+
+What was found well is not asked again until it is due, so that a Deployment's thousand events cost Kafka nothing. What comes
+out is K2's two families of error and nothing else: the user's is a condition, the world's is retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from k2.bus.admin import delete_topics, end_offsets, ensure_topics
+from k2.bus.registry import ensure_subjects
+from k2.lake.catalog import load_table, open_named
+from k2.lake.layout import Layout, layouts
+from k2.lake.offsets import recorded_offsets
+from k2.lake.tables import drop_table, ensure_table
+from k2.model.errors import K2Error, StoreError, WorldError
+from k2.model.settings import Settings
+from k2_operator.plan.plans import SinkPlan, TablePlan, TopicPlan
+from k2_operator.reconcile.topics import topic_specs
+
+THREADS = 8
+REMEMBERED = 5000
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Backends:
+    """The services outside of Kubernetes, with what is known to be well: it is asked for again after `check_seconds`."""
+
+    settings: Settings
+    check_seconds: float = 540.0
+    clock: Callable[[], float] = time.monotonic
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "k2-backends"))
+    _well: dict[str, float] = field(default_factory=dict[str, float])
+
+    async def topics(self, plans: Sequence[TopicPlan]) -> list[str]:
+        """Topics and dead-letter topics; returns what was done.
+
+        Raises:
+            UserError, WorldError: see `ensure_topics`.
+        """
+        specs = [spec for plan in plans for spec in topic_specs(plan)]
+        config = self.settings.kafka_config
+        return await self._unless_well(f"topics {specs}", lambda: ensure_topics(config(), specs) if specs else [])
+
+    async def subjects(self, plans: Sequence[TopicPlan]) -> list[str]:
+        """The subjects of the topics' values.
+
+        Raises:
+            UserError, WorldError: see `ensure_subjects`.
+        """
+        types = {str(plan.name): plan.name.data_type for plan in plans}
+
+        def register() -> list[str]:
+            if types:
+                ensure_subjects(self.settings.registry_config(), types)
+            return []
+
+        return await self._unless_well(f"subjects {types}", register)
+
+    async def table(self, plan: TablePlan) -> list[str]:
+        """The table of an IcebergTable; returns what was done.
+
+        Raises:
+            UserError, WorldError: see `ensure_table`.
+        """
+
+        def ensure() -> list[str]:
+            catalog = open_named(self.settings.catalog_name, self.settings.catalog_config())
+            try:
+                return ensure_table(catalog, plan.table)
+            finally:
+                catalog.close()
+
+        return await self._unless_well(f"table {plan}", ensure)
+
+    async def layouts(self, wanted: Mapping[str, int]) -> dict[str, Layout | WorldError]:
+        """How tables lie in their files, by identifier, or why that cannot be told; see `k2.lake.layout.layouts`.
+
+        Raises:
+            WorldError: the catalog cannot be reached.
+        """
+
+        def look() -> dict[str, Layout | Exception]:
+            catalog = open_named(self.settings.catalog_name, self.settings.catalog_config())
+            try:
+                return layouts(catalog, wanted)
+            finally:
+                catalog.close()
+
+        found = await self._in_thread(look)
+        return {name: _of_the_world(each) if isinstance(each, Exception) else each for name, each in found.items()}
+
+    async def undrained(self, sinks: Sequence[SinkPlan]) -> int:
+        """Messages in the sinks' topics that their tables have not recorded."""
+        return await self._in_thread(lambda: sum(self._left(sink) for sink in sinks))
+
+    async def delete_topics(self, plans: Sequence[TopicPlan]) -> list[str]:
+        """Delete topics and dead-letter topics with all that is in them; returns those that existed."""
+        names = [spec.name for plan in plans for spec in topic_specs(plan)]
+        self._well.clear()
+        return await self._in_thread(lambda: delete_topics(self.settings.kafka_config(), names))
+
+    async def drop_table(self, identifier: str) -> bool:
+        """Drop a table with its rows; False when there is none."""
+        self._well.clear()
+
+        def drop() -> bool:
+            catalog = open_named(self.settings.catalog_name, self.settings.catalog_config())
+            try:
+                return drop_table(catalog, identifier)
+            finally:
+                catalog.close()
+
+        return await self._in_thread(drop)
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Another blocking call, with its errors made K2's."""
+        return await self._in_thread(call)
+
+    def close(self) -> None:
+        """Take no more calls. Those under way end by their own time limits."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _left(self, sink: SinkPlan) -> int:
+        topic = sink.config.topic
+        ends = end_offsets(self.settings.kafka_config(), topic)
+        if not any(ends.values()):
+            return 0
+        catalog = open_named(self.settings.catalog_name, self.settings.catalog_config())
+        try:
+            held = recorded_offsets(load_table(catalog, sink.config.table)).next_of(topic)
+        finally:
+            catalog.close()
+        return sum(max(0, end - held.get(number, 0)) for number, end in ends.items())
+
+    async def _unless_well(self, key: str, call: Callable[[], list[str]]) -> list[str]:
+        if self._well.get(key, -1.0) > self.clock():
+            return []
+        done = await self._in_thread(call)
+        if len(self._well) > REMEMBERED:
+            self._well = {known: until for known, until in self._well.items() if until > self.clock()}
+        self._well[key] = self.clock() + self.check_seconds * random.uniform(0.8, 1.0)
+        return done
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except K2Error:
+            raise
+        except Exception as error:
+            # Storage and catalog drivers raise whatever they like; none of it is a mistake in a resource.
+            raise _of_the_world(error) from error
+
+
+def _of_the_world(error: Exception) -> WorldError:
+    if isinstance(error, WorldError):
+        return error
+    told = f"({type(error).__name__}): {error}"
+    # PyArrow's file systems raise OSErrors, and so do REST catalogs' HTTP errors, which say that they are.
+    if isinstance(error, OSError) and not type(error).__module__.startswith("requests"):
+        return StoreError(
+            f"The store of the tables does not do as asked {told}. Look at the warehouse, and at s3.* among the catalog's "
+            "properties and in its Secret."
+        )
+    return WorldError(f"The catalog does not do as asked {told}")

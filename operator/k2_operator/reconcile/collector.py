@@ -1,0 +1,209 @@
+"""One collector for all feeds and tables: reads offsets every half a minute, and tells a resource once a minute at most.
+
+All ends come in two requests. A group is asked only where something may have moved, and a table is looked at when its sinks have
+told of a newer snapshot, or after ten minutes: at rest hardly anybody is asked twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from k2.bus.admin import committed_with_metadata, end_offsets_of
+from k2.lake.layout import Layout
+from k2.model.errors import K2Error, WorldError
+from k2.model.exchanges import exchange
+from k2.model.platform import Platform
+from k2.obs.logging import get_logger
+from k2_operator.kube.cache import FEED, TABLE, Cache
+from k2_operator.kube.objects import Ref, condition
+from k2_operator.plan.plans import FeedPlan, SinkPlan, TablePlan
+from k2_operator.reconcile import metrics, observe
+from k2_operator.reconcile.backends import Backends
+from k2_operator.report import figures, table_figures
+from k2_operator.report.figures import Commits, Reading, SinkProgress
+from k2_operator.report.status import READY, Finding, unknown
+from k2_operator.report.table_figures import COMPACTED, NEWEST
+
+INTERVAL_SECONDS = 30.0
+PUBLISH_SECONDS = 60.0
+LAYOUT_SECONDS = 600.0
+"""A table's files are looked at this often at most; what others than K2's sinks do to it is seen then, too."""
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a resource's status is to say of its figures."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    findings: Mapping[str, Finding] = field(default_factory=dict[str, Finding])
+
+
+NOTHING = Told()
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was last seen of a table: `at` its totals were read, `deep_at` its files; in seconds of a steady clock."""
+
+    sequence: int
+    at: float
+    deep_at: float
+    finding: Finding
+
+
+@dataclass(slots=True)
+class Collector:
+    """Reads and remembers. `told` has the newest published figures of a feed or a table."""
+
+    cache: Cache
+    platform: Platform
+    backends: Backends
+    wake: Callable[[Ref], None]
+    _told: dict[Ref, tuple[float, Told]] = field(default_factory=dict[Ref, tuple[float, Told]])
+    _progress: dict[str, SinkProgress] = field(default_factory=dict[str, SinkProgress])
+    _commits: dict[str, Commits] = field(default_factory=dict[str, Commits])
+    _looks: dict[Ref, _Look] = field(default_factory=dict[Ref, _Look])
+
+    def told(self, where: Ref) -> Told:
+        """What was last published about a feed or a table."""
+        return self._told.get(where, (0.0, NOTHING))[1]
+
+    async def run(self) -> None:
+        """Collect until cancelled."""
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS * random.uniform(0.9, 1.1))
+            try:
+                await self.collect()
+                metrics.COLLECTIONS.labels("ok").inc()
+            except K2Error as error:
+                # The feeds' own conditions tell that Kafka is away; old figures stay.
+                metrics.COLLECTIONS.labels("error").inc()
+                _log.warning("lag could not be measured", error=str(error))
+
+    async def collect(self) -> None:
+        """One round over all feeds and tables.
+
+        Raises:
+            WorldError: Kafka cannot be reached; the tables have been looked at all the same.
+        """
+        plans = {where: facts.plan for where, facts in self._feeds() if facts.plan is not None}
+        sinks = {sink.config.group_id: sink for plan in plans.values() for sink in plan.sinks}
+        tables = self._tables()
+        try:
+            await self._read(sinks)
+            self._count_commits(sinks)
+            for where, plan in plans.items():
+                self._publish(where, plan)
+        finally:
+            await self._look(tables)
+            kept = plans.keys() | tables.keys()
+            self._told = {where: told for where, told in self._told.items() if where in kept}
+            self._looks = {where: look for where, look in self._looks.items() if where in kept}
+
+    def _feeds(self) -> list[tuple[Ref, observe.FeedFacts]]:
+        found = ((where, observe.feed(self.cache, self.platform, where)) for where in self.cache.refs(FEED))
+        return [(where, facts) for where, facts in found if facts is not None and not facts.deleting]
+
+    async def _read(self, sinks: Mapping[str, SinkPlan]) -> None:
+        config = self.backends.settings.kafka_config()
+        topics = {sink.config.topic for sink in sinks.values()}
+        ends = await self.backends.in_thread(lambda: end_offsets_of(config, topics))
+        for group, sink in sinks.items():
+            topic = sink.config.topic
+            if topic not in ends:
+                continue
+            before, now = self._progress.get(group), ends[topic]
+            settled = before is not None and before.latest.lag == 0 and before.latest.ends == now
+            if before is not None and settled:
+                committed = before.latest.committed
+            elif not any(now.values()):
+                committed = {}
+            else:
+                committed = await self.backends.in_thread(_asking(config, group, topic))
+            reading = Reading(time.monotonic(), now, committed)
+            self._progress[group] = figures.progress(before, reading)
+        self._progress = {group: found for group, found in self._progress.items() if group in sinks}
+
+    def _count_commits(self, sinks: Mapping[str, SinkPlan]) -> None:
+        readings: dict[str, list[Reading]] = {}
+        for group, sink in sinks.items():
+            if group in self._progress:
+                readings.setdefault(sink.config.table, []).append(self._progress[group].latest)
+        found = {table: figures.commits(self._commits.get(table), each) for table, each in readings.items()}
+        self._commits = {table: each for table, each in found.items() if each is not None}
+
+    def _tables(self) -> dict[Ref, TablePlan]:
+        """The tables that are there."""
+        found: dict[Ref, TablePlan] = {}
+        for where in self.cache.refs(TABLE):
+            facts = observe.table(self.cache, where)
+            if facts is None or facts.plan is None or facts.deleting:
+                continue
+            ready = condition(facts.obj, READY)
+            if ready is not None and ready["status"] == "True":
+                found[where] = facts.plan
+        return found
+
+    async def _look(self, tables: Mapping[Ref, TablePlan]) -> None:
+        """Look at the tables for which it is time."""
+        now = time.monotonic()
+        due = {where: deep for where, plan in tables.items() if (deep := self._due(where, plan, now)) is not None}
+        if not due:
+            return
+        wanted = {tables[where].table.identifier: NEWEST if deep else 0 for where, deep in due.items()}
+        found = await self.backends.layouts(wanted)
+        for where, deep in due.items():
+            self._take(where, tables[where], found[tables[where].table.identifier], now, deep=deep)
+
+    def _due(self, where: Ref, plan: TablePlan, now: float) -> bool | None:
+        """Whether its files are to be looked at too; None when nothing is."""
+        before = self._looks.get(where)
+        if before is None or now - before.deep_at >= LAYOUT_SECONDS:
+            return True
+        told = self._commits.get(plan.table.identifier)
+        moved = told is not None and told.sequence > before.sequence
+        return False if moved and now - before.at >= PUBLISH_SECONDS else None
+
+    def _take(self, where: Ref, plan: TablePlan, found: Layout | WorldError, now: float, *, deep: bool) -> None:
+        before = self._looks.get(where)
+        if isinstance(found, WorldError):
+            finding = unknown("NotMeasured", f"The table could not be looked at: {found}")
+            self._looks[where] = _Look(before.sequence if before else 0, now, now, finding)
+            self._tell(where, Told(self.told(where).fields, {COMPACTED: finding}), now)
+            return
+        finding = table_figures.compacted(plan, found.newest) if deep or before is None else before.finding
+        deep_at = now if deep or before is None else before.deep_at
+        self._looks[where] = _Look(found.totals.sequence, now, deep_at, finding)
+        self._tell(where, Told(table_figures.fields(found.totals), {COMPACTED: finding}), now)
+
+    def _publish(self, where: Ref, plan: FeedPlan) -> None:
+        found = {
+            sink.config.topic: self._progress[sink.config.group_id]
+            for sink in plan.sinks
+            if sink.config.group_id in self._progress
+        }
+        if not found:
+            return
+        now = time.monotonic()
+        market = exchange(plan.exchange)
+        found_now = figures.findings(plan, market, found, self._commits, datetime.now(UTC), now)
+        self._tell(where, Told(figures.fields(plan, found), found_now), now)
+
+    def _tell(self, where: Ref, new: Told, now: float) -> None:
+        at, old = self._told.get(where, (-PUBLISH_SECONDS, NOTHING))
+        if new == old or (new.findings == old.findings and now - at < PUBLISH_SECONDS):
+            return
+        self._told[where] = (now, new)
+        self.wake(where)
+
+
+def _asking(config: Mapping[str, str], group: str, topic: str) -> Callable[[], dict[int, tuple[int, str]]]:
+    return lambda: committed_with_metadata(config, group, topic)

@@ -1,0 +1,71 @@
+"""What a reconcile and the end of a resource work with, and how either writes a status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from k2.model.platform import Platform
+from k2_operator.kube.cache import Cache
+from k2_operator.kube.client import Kube
+from k2_operator.kube.events import EventWriter
+from k2_operator.kube.objects import Object, Ref, condition
+from k2_operator.reconcile.apply import Applier
+from k2_operator.reconcile.backends import Backends
+from k2_operator.reconcile.collector import Told
+from k2_operator.reconcile.observe import Secrets
+from k2_operator.reconcile.rollout import Turns
+from k2_operator.report import status
+from k2_operator.report.status import Finding, no
+
+WAITING = no("Reconciling", "The operator has just begun with this resource.")
+
+
+def utc_now() -> str:
+    """The time as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One operator's way to everything outside; the same for all of its resources."""
+
+    kube: Kube
+    cache: Cache
+    platform: Platform
+    backends: Backends
+    applier: Applier
+    secrets: Secrets
+    events: EventWriter
+    wake: Callable[[Ref], None]
+    told: Callable[[Ref], Told]
+    turns: Turns
+    now: Callable[[], str] = utc_now
+
+    async def write(self, obj: Object, findings: Mapping[str, Finding], fields: Mapping[str, Any]) -> None:
+        """Write the status, if it says anything else than before."""
+        before = self.cache.get(Ref(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])) or obj
+        new = status.status(before, findings, self.now(), fields)
+        if new == (before.get("status") or {}):
+            return
+        manifest = {
+            "apiVersion": obj["apiVersion"],
+            "kind": obj["kind"],
+            "metadata": {"name": obj["metadata"]["name"], "namespace": obj["metadata"]["namespace"]},
+            "status": new,
+        }
+        self.cache.put(await self.kube.apply(manifest, "status"))
+        await self._tell(before, findings[status.READY])
+
+    async def _tell(self, obj: Object, ready: Finding) -> None:
+        before = condition(obj, status.READY)
+        if ready is WAITING or (before is not None and before["reason"] == ready.reason):
+            return
+        kind = "Normal" if ready.good or ready.reason in ("Suspended", "ScaledToZero", "LoadStarting") else "Warning"
+        await self.events.post(obj, ready.reason, ready.message, kind)
+
+    async def say(self, obj: Object, finding: Finding) -> None:
+        """Write `Ready` alone, for a resource on its way out."""
+        await self.write(obj, {status.READY: finding}, {})

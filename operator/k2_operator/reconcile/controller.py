@@ -1,0 +1,239 @@
+"""The operator's own machinery: cache and queue between the watches and `reconcile`, and a resync that misses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from k2.model.errors import WorldError
+from k2.model.platform import Platform
+from k2.obs.logging import get_logger
+from k2_operator.build import stamp
+from k2_operator.kube import metrics as kube_metrics
+from k2_operator.kube import objects
+from k2_operator.kube.cache import FEED, TABLE, Cache, Change, owner_of
+from k2_operator.kube.client import ApiError, Kube
+from k2_operator.kube.events import EventWriter
+from k2_operator.kube.kinds import KEDA, owned_kinds
+from k2_operator.kube.objects import Ref
+from k2_operator.reconcile import metrics, observe
+from k2_operator.reconcile.apply import Applier
+from k2_operator.reconcile.backends import Backends
+from k2_operator.reconcile.collector import Collector
+from k2_operator.reconcile.context import Context
+from k2_operator.reconcile.reconciler import NotYetError, Reconciler
+from k2_operator.reconcile.rollout import Turns
+from k2_operator.reconcile.workqueue import WorkQueue
+from k2_operator.spec import labels
+from k2_operator.spec.resources import KINDS, MarketFeed
+
+RESYNC_SECONDS = 600.0
+FIRST_RESYNC_SECONDS = 15.0
+"""Soon after the start, what ended between our list and the watches' is pruned."""
+
+_log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Controller:
+    """One operator at work. `namespaces` are those that it watches; None means all. Every `resync_seconds` it looks at everything.
+
+    Enter it as a context of `start` and `stop`; between the two `seen` takes events.
+    """
+
+    kube: Kube
+    platform: Platform
+    backends: Backends
+    namespaces: Sequence[str] | None
+    resync_seconds: float = RESYNC_SECONDS
+    cache: Cache = field(default_factory=Cache)
+    _collector: Collector = field(init=False)
+    _queue: WorkQueue[Ref] = field(init=False)
+    _reconciler: Reconciler = field(init=False)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
+    _synced: bool = False
+
+    def __post_init__(self) -> None:
+        self._collector = Collector(self.cache, self.platform, self.backends, self.wake)
+        context = Context(
+            kube=self.kube,
+            cache=self.cache,
+            platform=self.platform,
+            backends=self.backends,
+            applier=Applier(self.kube, self.cache),
+            secrets=observe.Secrets(self.kube, self.platform),
+            events=EventWriter(self.kube),
+            wake=self.wake,
+            told=self._collector.told,
+            turns=Turns(self.cache, stamp.platform_hash(self.platform), self.platform.operator.max_concurrent_rollouts),
+        )
+        self._reconciler = Reconciler(context)
+        self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
+        metrics.QUEUE.set_function(self._queue.__len__)
+
+    async def start(self) -> None:
+        """List everything, then begin to work: who owns a topic can only be told by who knows all feeds."""
+        while not self._synced:
+            try:
+                await self._list_all()
+                self._synced = True
+            except ApiError as error:
+                _log.warning("the API server cannot be listed yet", error=str(error))
+                await asyncio.sleep(2)
+        self._wake_all()
+        self._tasks = [
+            asyncio.create_task(self._queue.run(), name="k2-queue"),
+            asyncio.create_task(self._resync(), name="k2-resync"),
+            asyncio.create_task(self._collector.run(), name="k2-collector"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(_end_with)
+        _log.info("watching", namespaces=list(self.namespaces or ["*"]), resources=len(self._our_refs()))
+
+    async def stop(self) -> None:
+        """Stop working. What was begun is found half done by the next start, which goes on from there."""
+        for task in self._tasks:
+            task.remove_done_callback(_end_with)
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.backends.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first list has been read and the work goes on."""
+        return self._synced and self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether no part of it has ended by itself."""
+        return not any(task.done() for task in self._tasks)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being worked on."""
+        return self._queue.idle
+
+    def seen(self, obj: dict[str, Any], gone: bool) -> None:
+        """Take in what a watch has brought."""
+        where = objects.ref(obj)
+        kube_metrics.EVENTS.labels(where.kind).inc()
+        if gone:
+            before = self.cache.parsed(where)
+            if self.cache.remove(where, obj["metadata"].get("uid")):
+                self._after(where, obj, before.resource if before else None)
+            return
+        change = self.cache.put(obj)
+        if change is Change.SPEC or (change is Change.STATUS and where.kind not in KINDS):
+            parsed = self.cache.parsed(where)
+            self._after(where, obj, parsed.resource if parsed else None)
+
+    def wake(self, where: Ref) -> None:
+        """Have a resource looked at."""
+        if self._synced:
+            self._queue.add(where)
+
+    def _after(self, where: Ref, obj: Mapping[str, Any], resource: Any) -> None:
+        """Wake whoever an event may concern."""
+        if where.kind == FEED:
+            self.wake(where)
+            if isinstance(resource, MarketFeed):
+                for rival in observe.rivals(self.cache, where, resource.spec.exchange):
+                    self.wake(rival)
+                for stream in resource.spec.streams:
+                    self._wake_if_leaving(Ref(TABLE, where.namespace, stream.table_ref.name))
+        elif where.kind == TABLE:
+            self.wake(where)
+            for table in self.cache.refs(TABLE):
+                if self._same_identifier(table, obj):
+                    self.wake(table)
+            for feed in self.cache.feeds_of_table(where.namespace, where.name):
+                self.wake(Ref(FEED, feed.metadata.namespace, feed.metadata.name))
+        elif owner := owner_of(obj):
+            self.wake(owner)
+
+    def _wake_if_leaving(self, table: Ref) -> None:
+        found = self.cache.get(table)
+        if found is not None and found["metadata"].get("deletionTimestamp"):
+            self.wake(table)
+
+    def _same_identifier(self, table: Ref, obj: Mapping[str, Any]) -> bool:
+        found = self.cache.get(table)
+        return found is not None and found["spec"].get("identifier") == obj["spec"].get("identifier")
+
+    def _failed(self, where: Ref, error: Exception) -> None:
+        if isinstance(error, NotYetError):
+            _log.info("waiting", resource=str(where), reason=str(error))
+        elif isinstance(error, WorldError):
+            _log.warning("will try again", resource=str(where), failures=self._queue.failures(where), error=str(error))
+        else:
+            _log.error("a reconcile broke", resource=str(where), exc_info=error)
+
+    def _our_refs(self) -> list[Ref]:
+        return self.cache.refs(FEED) + self.cache.refs(TABLE)
+
+    def _wake_all(self) -> None:
+        for where in self._our_refs():
+            self._queue.add(where)
+
+    async def _resync(self) -> None:
+        """Look at everything again, now and then: watches lose what ends while they are being connected anew."""
+        delay = min(FIRST_RESYNC_SECONDS, self.resync_seconds)
+        while True:
+            await asyncio.sleep(delay)
+            delay = self.resync_seconds * random.uniform(0.9, 1.1)
+            try:
+                for where, obj, resource in await self._list_all():
+                    self._after(where, obj, resource)
+            except ApiError as error:
+                _log.warning("a resync was put off", error=str(error))
+                delay = 30.0
+                continue
+            metrics.LAST_RESYNC.set(time.time())
+            self._count()
+            for where in self._our_refs():
+                # Spread, so that Kafka is not asked about everything at one moment.
+                self._queue.add(where, random.uniform(0.0, 30.0) if len(self._our_refs()) > 20 else 0.0)
+
+    async def _list_all(self) -> list[tuple[Ref, Mapping[str, Any], Any]]:
+        """Read all kinds into the cache; returns what was in there and is no more."""
+        gone: list[tuple[Ref, Mapping[str, Any], Any]] = []
+        for kind in (*KINDS, *owned_kinds(self.platform)):
+            before = {where: self.cache.get(where) for where in self.cache.refs(kind)}
+            selector = "" if kind in KINDS else f"{labels.MANAGED_BY}={labels.OPERATOR}"
+            found: set[Ref] = set()
+            for namespace in self.namespaces or (None,):
+                for obj in await self._list(kind, namespace, selector):
+                    found.add(objects.ref(obj))
+                    self.cache.put(obj)
+            for where, old in before.items():
+                # Only if it is still what it was before the list was asked for.
+                if where not in found and old is not None and self.cache.get(where) is old:
+                    parsed = self.cache.parsed(where)
+                    self.cache.remove(where)
+                    gone.append((where, old, parsed.resource if parsed else None))
+        return gone
+
+    async def _list(self, kind: str, namespace: str | None, selector: str) -> list[dict[str, Any]]:
+        try:
+            return await self.kube.list(kind, namespace, selector)
+        except ApiError as error:
+            if kind in KEDA and error.status == 404:
+                return []  # not installed: the feeds that ask for it say so
+            raise
+
+    def _count(self) -> None:
+        for kind in (FEED, TABLE):
+            states = [objects.condition(obj, "Ready") for obj in map(self.cache.get, self.cache.refs(kind)) if obj]
+            good = sum(1 for each in states if each is not None and each["status"] == "True")
+            metrics.RESOURCES.labels(kind, "true").set(good)
+            metrics.RESOURCES.labels(kind, "false").set(len(states) - good)
+
+
+def _end_with(task: asyncio.Task[None]) -> None:
+    """A part of the machinery that has ended takes the process with it: Kubernetes starts it again."""
+    if not task.cancelled():
+        _log.error("a task has ended", task=task.get_name(), exc_info=task.exception())

@@ -1,0 +1,318 @@
+"""Observe → plan → build → apply → status: one function for every cause, for a feed and for a table.
+
+It asks what should be and makes it so, whatever has happened; nothing is done only because an event said so. A mistake of the
+user's ends as a condition. The world's ends as a condition and as `NotYetError`, which the queue answers with backoff.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from k2.model.errors import StoreError, UserError, WorldError
+from k2_operator.build import cronjob, names
+from k2_operator.build import feed as build_feed
+from k2_operator.kube.cache import FEED
+from k2_operator.kube.objects import Object, Ref, condition, ref
+from k2_operator.plan.plans import FeedPlan, TablePlan
+from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi
+from k2_operator.reconcile.context import WAITING, Context
+from k2_operator.report import status, table_figures
+from k2_operator.report.status import Finding, no, yes
+from k2_operator.report.upkeep import CONDITIONS, upkeep_finding
+from k2_operator.spec.validate import ResourceError
+
+WELL = {
+    "TopicsExist": "Topics and dead-letter topics are there.",
+    "SubjectsRegistered": "The registry has the schemas.",
+    "TableExists": "The table is as described here.",
+}
+
+
+class NotYetError(WorldError):
+    """Something outside is not as it has to be; the condition says what. Come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """Brings one resource at a time to what it should be."""
+
+    context: Context
+
+    async def reconcile(self, where: Ref) -> float | None:
+        """Make one resource so. Returns the seconds after which to come again, None when an event will tell.
+
+        Raises:
+            WorldError: come again with backoff.
+        """
+        started, outcome = time.monotonic(), "error"
+        try:
+            again = await (self._feed(where) if where.kind == FEED else self._table(where))
+            outcome = "ok" if again is None else "waiting"
+            return again
+        finally:
+            metrics.RECONCILES.labels(where.kind, outcome).inc()
+            metrics.RECONCILE_DURATION.labels(where.kind).observe(time.monotonic() - started)
+
+    async def _feed(self, where: Ref) -> float | None:
+        facts = observe.feed(self.context.cache, self.context.platform, where)
+        if facts is None:
+            return None
+        if facts.deleting:
+            return await deletion.feed(self.context, facts)
+        if facts.plan is None:
+            await self.context.write(
+                facts.obj, _refused(facts.errors), _feed_fields(facts, self.context.told(where).fields)
+            )
+            return None
+        if missing := await self.context.secrets.missing(where.namespace):
+            finding = no(
+                "SecretNotFound",
+                f"Secret {', '.join(missing)} is not in namespace {where.namespace}; create it there. K2 copies no Secrets.",
+            )
+            await self.context.write(
+                facts.obj, {status.READY: finding}, _feed_fields(facts, self.context.told(where).fields)
+            )
+            raise NotYetError(finding.message)
+        if not (facts.obj.get("status") or {}).get("conditions"):
+            await self.context.write(facts.obj, {status.READY: WAITING}, {})
+        await deletion.mark(self.context, facts.obj, wanted=True)
+        failures: list[WorldError] = []
+        (refused, waits), topics, schemas = await asyncio.gather(
+            self._objects(facts, facts.plan),
+            self._step(
+                self._topics(facts.plan),
+                ("TopicsExist", "TopicRefused", "KafkaUnreachable"),
+                facts,
+                failures,
+            ),
+            self._step(
+                self.context.backends.subjects(facts.plan.topics),
+                ("SubjectsRegistered", "SchemaRefused", "RegistryUnreachable"),
+                facts,
+                failures,
+            ),
+        )
+        # What was applied is in the cache now, and so is what it has become meanwhile.
+        facts = observe.feed(self.context.cache, self.context.platform, where) or facts
+        if facts.plan is None or facts.deleting:
+            return 0.0
+        findings = {
+            "TopicsReady": topics,
+            "SchemasReady": schemas,
+            "TablesReady": _tables_ready(facts),
+            **_workloads(facts, facts.plan),
+            "UpToDate": rollout.waiting(self.context.turns.limit) if waits else rollout.UP_TO_DATE,
+        }
+        overall = status.ready(findings)
+        if refused is not None and all(each.good for each in (topics, schemas, findings["TablesReady"])):
+            overall = no("ApplyFailed", str(refused))
+        measured = self.context.told(where).findings or status.carried(facts.obj, ("Fresh", "Degraded"))
+        await self.context.write(
+            facts.obj,
+            {status.READY: overall, **findings, **measured},
+            _feed_fields(facts, self.context.told(where).fields),
+        )
+        for error in (*failures, refused):
+            if error is not None:
+                raise error
+        return rollout.COME_AGAIN_SECONDS if waits else None
+
+    async def _objects(self, facts: observe.FeedFacts, plan: FeedPlan) -> tuple[WorldError | None, bool]:
+        """Bring what runs to its plan.
+
+        Returns:
+            The error when the API server refused some of it, and whether the pods wait for their turn to be replaced.
+        """
+        finished = plan.producer is not None and plan.producer.source_hash == _completed(facts, plan)
+        load = names.load(plan.name, plan.producer.source_hash) if plan.producer and plan.producer.finite else ""
+        built = [
+            each for each in build_feed.objects(plan, self.context.platform) if not (finished and _is_of(each, load))
+        ]
+        wanted = [apply.owned(each, facts.obj) for each in built]
+        # A finished Job stays for its logs until somebody deletes it.
+        keep = {load, names.config(load)} if load else set[str]()
+        waits = not self.context.turns.mine(facts.obj, wanted)
+        if waits:
+            held = self.context.turns.held(wanted)
+            keep |= {each.name for each in held}
+            wanted = [each for each in wanted if ref(each) not in held]
+        try:
+            changes = await self.context.applier.apply(wanted, facts.deletable, keep)
+        except WorldError as error:
+            return error, waits
+        finally:
+            self.context.turns.done(ref(facts.obj))
+        for reason, message in changes.sentences():
+            await self.context.events.post(facts.obj, reason, message)
+        return None, waits
+
+    def _topics(self, plan: FeedPlan) -> Awaitable[list[str]]:
+        if self.context.platform.kafka.topics == "strimzi":
+            return strimzi.topics(self.context.kube, plan, self.context.platform)
+        return self.context.backends.topics(plan.topics)
+
+    async def _step(
+        self,
+        doing: Awaitable[list[str]],
+        reasons: tuple[str, str, str],
+        facts: observe.FeedFacts | observe.TableFacts,
+        failures: list[WorldError],
+    ) -> Finding:
+        """One step outside of Kubernetes as a finding; `reasons` are for well, the user's error and the world's."""
+        well, refused, unreachable = reasons
+        try:
+            for sentence in await doing:
+                await self.context.events.post(facts.obj, "Changed", sentence)
+        except UserError as error:
+            return no(refused, str(error))
+        except WorldError as error:
+            failures.append(error)
+            return no("StoreUnreachable" if isinstance(error, StoreError) else unreachable, str(error))
+        return yes(well, WELL[well])
+
+    async def _table(self, where: Ref) -> float | None:
+        facts = observe.table(self.context.cache, where)
+        if facts is None:
+            return None
+        if facts.deleting:
+            return await deletion.table(self.context, facts)
+        if facts.plan is None:
+            await self.context.write(
+                facts.obj, _refused(facts.errors), _table_fields(facts, self.context.told(where).fields)
+            )
+            self._wake_feeds(facts)
+            return None
+        await deletion.mark(self.context, facts.obj, wanted=facts.plan.delete_with_resource)
+        refused = await self._upkeep(facts, facts.plan)
+        failures: list[WorldError] = []
+        reasons = ("TableExists", "TableRefused", "CatalogUnreachable")
+        finding = await self._step(self.context.backends.table(facts.plan), reasons, facts, failures)
+        before = condition(facts.obj, status.READY)
+        facts = observe.table(self.context.cache, where) or facts
+        if finding.good and refused is not None:
+            finding = no("ApplyFailed", str(refused))
+        told = self.context.told(where)
+        findings = {status.READY: finding, **_table_findings(facts, told.findings)}
+        await self.context.write(facts.obj, findings, _table_fields(facts, told.fields))
+        if before is None or before["status"] != finding.status:
+            self._wake_feeds(facts)
+        for error in (*failures, refused):
+            if error is not None:
+                raise error
+        return None
+
+    async def _upkeep(self, facts: observe.TableFacts, plan: TablePlan) -> WorldError | None:
+        """Bring a table's CronJobs to its plan; the error when the API server refused some of it."""
+        wanted = [apply.owned(each, facts.obj) for each in cronjob.upkeep(plan, self.context.platform)]
+        try:
+            changes = await self.context.applier.apply(wanted, facts.deletable, ())
+        except WorldError as error:
+            return error
+        for reason, message in changes.sentences():
+            await self.context.events.post(facts.obj, reason, message)
+        return None
+
+    def _wake_feeds(self, facts: observe.TableFacts) -> None:
+        for each in facts.feeds:
+            self.context.wake(Ref(FEED, each.metadata.namespace, each.metadata.name))
+
+
+def _refused(errors: Sequence[ResourceError]) -> dict[str, Finding]:
+    """`Ready` for a resource without a plan: the first error's reason, every error's text."""
+    findings = {status.READY: no(errors[0].reason, "; ".join(error.text for error in errors))}
+    about_tables = [error for error in errors if error.reason in ("TableNotFound", "SchemaMismatch")]
+    if about_tables:
+        findings["TablesReady"] = no(about_tables[0].reason, "; ".join(error.text for error in about_tables))
+    return findings
+
+
+def _is_of(manifest: Object, workload: str) -> bool:
+    return manifest["metadata"]["name"] in (workload, names.config(workload))
+
+
+def _completed(facts: observe.FeedFacts, plan: FeedPlan) -> str | None:
+    """The source that is done: as recorded, or as its Job says just now."""
+    producer = plan.producer
+    if producer is not None and producer.finite:
+        job = facts.object("Job", names.load(plan.name, producer.source_hash))
+        if status.is_complete(job):
+            return producer.source_hash
+    return facts.completed_source
+
+
+def _feed_fields(facts: observe.FeedFacts, figures: Mapping[str, Any]) -> dict[str, Any]:
+    before, plan = facts.obj.get("status") or {}, facts.plan
+    # What was measured before a restart holds until it is measured again.
+    kept = {name: before.get(name) for name in ("lag", "rate", "lastEventTime", "gaps", "sinks")}
+    if plan is None:
+        kept |= {name: before.get(name) for name in ("streams", "topics", "completedSource", "sinkReplicas")}
+    else:
+        streams = facts.obj["spec"]["streams"]
+        sinks = [facts.object("Deployment", names.sink(each.config.topic, each.config.table)) for each in plan.sinks]
+        pods = [int((each.get("status") or {}).get("replicas") or 0) for each in sinks if each is not None]
+        kept |= {
+            "streams": ",".join(each["dataType"] for each in streams),
+            "topics": [str(each.name) for each in plan.topics] or None,
+            "completedSource": _completed(facts, plan),
+            "sinkReplicas": max(pods, default=0),
+        }
+    return {**kept, **figures}
+
+
+def _table_fields(facts: observe.TableFacts, figures: Mapping[str, Any]) -> dict[str, Any]:
+    before = facts.obj.get("status") or {}
+    return {name: before.get(name) for name in table_figures.FIELDS} | dict(figures)
+
+
+def _tables_ready(facts: observe.FeedFacts) -> Finding:
+    for name, obj in sorted(facts.tables.items()):
+        found = condition(obj, status.READY)
+        if found is None:
+            return no("TableNotReady", f"IcebergTable {name} has not been looked at yet.")
+        if found["status"] != "True":
+            return no("TableNotReady", f"IcebergTable {name}: {found['reason']}: {found['message']}")
+    return yes("TablesExist", "The tables of all streams are there.")
+
+
+def _upkeep_findings(facts: observe.TableFacts) -> dict[str, Finding]:
+    if facts.plan is None:
+        return {}
+    jobs = {each["metadata"]["name"]: each for each in facts.owned if each["kind"] == "CronJob"}
+    return {
+        CONDITIONS[each.task]: upkeep_finding(each, jobs.get(names.upkeep(facts.plan.name, each.task)))
+        for each in facts.plan.upkeep
+    }
+
+
+def _table_findings(facts: observe.TableFacts, measured: Mapping[str, Finding]) -> dict[str, Finding]:
+    """What upkeep says of itself, and what the files say of it."""
+    runs = _upkeep_findings(facts)
+    known = measured or status.carried(facts.obj, (table_figures.COMPACTED,))
+    files = known.get(table_figures.COMPACTED, table_figures.NOT_MEASURED)
+    return runs | {table_figures.COMPACTED: table_figures.whole(files, runs.get(table_figures.COMPACTED))}
+
+
+def _workloads(facts: observe.FeedFacts, plan: FeedPlan) -> dict[str, Finding]:
+    sinks = [
+        (facts.object("Deployment", names.sink(each.config.topic, each.config.table)), each.least)
+        for each in plan.sinks
+    ]
+    return {
+        "SinkAvailable": status.sinks(sinks, suspended=plan.suspended),
+        "ProducerAvailable": _producer(facts, plan),
+    }
+
+
+def _producer(facts: observe.FeedFacts, plan: FeedPlan) -> Finding:
+    producer = plan.producer
+    if producer is None:
+        return yes("ExternalSource", "Somebody else sends.")
+    if not producer.finite:
+        return status.live_producer(facts.object("Deployment", names.producer(plan.name)), suspended=plan.suspended)
+    completed = _completed(facts, plan) == producer.source_hash
+    job = facts.object("Job", names.load(plan.name, producer.source_hash))
+    return status.load(job, completed=completed, suspended=plan.suspended)

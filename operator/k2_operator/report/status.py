@@ -1,0 +1,167 @@
+"""Findings → `status`: conditions by type, whose times move only when their status does. Pure; the time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from k2_operator.kube.objects import Object, condition
+
+Truth = Literal["True", "False", "Unknown"]
+MESSAGE_LIMIT = 1024
+
+READY = "Ready"
+GATES = ("TopicsReady", "SchemasReady", "TablesReady", "SinkAvailable", "ProducerAvailable")
+"""What `Ready` needs, in the order in which a person should mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is to be said about one condition. Reasons are stable CamelCase words, messages are for a person."""
+
+    status: Truth
+    reason: str
+    message: str
+
+    @property
+    def good(self) -> bool:
+        """Whether it is so."""
+        return self.status == "True"
+
+
+def yes(reason: str, message: str = "") -> Finding:
+    """It is so."""
+    return Finding("True", reason, message)
+
+
+def no(reason: str, message: str) -> Finding:
+    """It is not so."""
+    return Finding("False", reason, message)
+
+
+def unknown(reason: str, message: str) -> Finding:
+    """Nobody knows."""
+    return Finding("Unknown", reason, message)
+
+
+def conditions(
+    previous: Sequence[Object], findings: Mapping[str, Finding], generation: int, now: str
+) -> list[dict[str, Any]]:
+    """Conditions in the order of the findings; a time is kept for as long as the status is the same."""
+    before = {each["type"]: each for each in previous}
+    built: list[dict[str, Any]] = []
+    for kind, finding in findings.items():
+        old = before.get(kind)
+        since = old["lastTransitionTime"] if old is not None and old["status"] == finding.status else now
+        built.append(
+            {
+                "type": kind,
+                "status": finding.status,
+                "reason": finding.reason,
+                "message": _shortened(finding.message),
+                "observedGeneration": generation,
+                "lastTransitionTime": since,
+            }
+        )
+    return built
+
+
+def status(
+    obj: Object, findings: Mapping[str, Finding], now: str, fields: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The whole status of a resource. `fields` go beside the conditions; a None among them is left out."""
+    generation = int(obj["metadata"].get("generation", 0))
+    previous = (obj.get("status") or {}).get("conditions") or ()
+    return {
+        "observedGeneration": generation,
+        "conditions": conditions(previous, findings, generation, now),
+        **{name: value for name, value in (fields or {}).items() if value is not None},
+    }
+
+
+def carried(obj: Object, kinds: Sequence[str]) -> dict[str, Finding]:
+    """Findings of those types as they stand in the status already."""
+    found = {kind: condition(obj, kind) for kind in kinds}
+    return {
+        kind: Finding(each["status"], each["reason"], each["message"])
+        for kind, each in found.items()
+        if each is not None
+    }
+
+
+def ready(findings: Mapping[str, Finding]) -> Finding:
+    """`Ready` of a feed: everything that it needs, or the first thing that is missing."""
+    for gate in GATES:
+        finding = findings[gate]
+        if not finding.good:
+            return no(finding.reason, finding.message)
+    return yes("AsAsked", "Topics, schemas, tables, sinks and producer are there.")
+
+
+def sinks(deployments: Sequence[tuple[Object | None, int]], *, suspended: bool) -> Finding:
+    """`SinkAvailable`: every sink has the pods that it should have.
+
+    Args:
+        deployments: of each sink, None where there is none yet, with the pods that it should have at least.
+        suspended: whether the feed is.
+    """
+    if suspended:
+        return no("Suspended", "spec.suspend is true; set it to false to go on.")
+    if not deployments:
+        return yes("NoSink", "No stream of this feed has a sink of its own.")
+    if all(wanted == 0 for _, wanted in deployments):
+        return no("ScaledToZero", "spec.sink.replicas is 0; events stay in the topics.")
+    if lacking := [reason for each, wanted in deployments if (reason := _lack(each, wanted))]:
+        more = "`kubectl get pods -l app.kubernetes.io/component=sink` tells more."
+        return no("SinkNotAvailable", f"{'; '.join(lacking)}. {more}")
+    return yes("SinkAvailable", f"{len(deployments)} of {len(deployments)} sinks run.")
+
+
+def live_producer(deployment: Object | None, *, suspended: bool) -> Finding:
+    """`ProducerAvailable` of a source without an end."""
+    if suspended:
+        return no("Suspended", "spec.suspend is true; set it to false to go on.")
+    reason = _lack(deployment, 1)
+    return no("ProducerNotAvailable", f"{reason}.") if reason else yes("ProducerAvailable", "The producer runs.")
+
+
+def load(job: Object | None, *, completed: bool, suspended: bool) -> Finding:
+    """`ProducerAvailable` of a source with an end: True while its Job runs and for ever after."""
+    if completed:
+        return yes("LoadCompleted", "The source was read to its end.")
+    if suspended:
+        return no("Suspended", "spec.suspend is true; set it to false to go on.")
+    if job is None:
+        return no("LoadStarting", "The load's Job is not there yet.")
+    failed = condition(job, "Failed")
+    if failed is not None and failed["status"] == "True":
+        name = job["metadata"]["name"]
+        return no(
+            "LoadFailed",
+            f"Job {name} has failed ({failed.get('message', '')}). Look at `kubectl logs job/{name}`, then delete the Job: "
+            "it is started again.",
+        )
+    if (job.get("status") or {}).get("ready"):
+        return yes("LoadRunning", "The source is being read.")
+    return no("LoadStarting", f"Job {job['metadata']['name']} has no running pod yet.")
+
+
+def is_complete(job: Object | None) -> bool:
+    """Whether a Job has ended well."""
+    found = condition(job, "Complete") if job is not None else None
+    return found is not None and found["status"] == "True"
+
+
+def _lack(deployment: Object | None, wanted: int) -> str:
+    """What a Deployment lacks; empty when it lacks nothing."""
+    if deployment is None:
+        return "a Deployment is not there yet"
+    found, name = deployment.get("status") or {}, str(deployment["metadata"]["name"])
+    available = int(found.get("availableReplicas") or 0)
+    current = int(found.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
+    return "" if available >= wanted and current else f"Deployment {name} has {available} of {wanted} pods available"
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"

@@ -1,0 +1,90 @@
+"""What is said of a table, from its metadata. Pure: layouts in, figures and findings out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+
+from k2.lake.layout import PartitionFiles, Totals
+from k2_operator.plan.plans import TablePlan
+from k2_operator.report.status import Finding, no, unknown, yes
+
+NEWEST = 7
+"""Partitions that are looked at, by day where the table is partitioned by day: older ones do not change any more."""
+
+SPARE_FILES, SPARE_FILES_NEWEST = 10, 120
+"""Files that a partition may have beyond those that it takes; the newest one an hour's commits at the default interval."""
+
+COMPACTED = "Compacted"
+FIELDS = ("lastSnapshot", "lastCommitTime", "rows", "bytes", "files")
+NOT_MEASURED = unknown("NotMeasured", "The table's files have not been looked at yet.")
+
+
+def fields(totals: Totals) -> dict[str, Any]:
+    """The figures of a table's status."""
+    committed = totals.committed
+    return {
+        "lastSnapshot": None if totals.snapshot is None else str(totals.snapshot),
+        "lastCommitTime": None if committed is None else committed.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "rows": totals.rows,
+        "bytes": totals.bytes,
+        "files": totals.files,
+    }
+
+
+def compacted(plan: TablePlan, newest: Sequence[PartitionFiles] | None) -> Finding:
+    """Whether the newest partitions lie in about as few files as their size takes."""
+    if newest is None:
+        return unknown("NotPartitionedByTime", "No partition is the newest, so all files would have to be looked at.")
+    if not newest:
+        return unknown("NoData", "The table has no rows yet.")
+    target = target_bytes(plan)
+    worst = max(newest, key=lambda each: _spare(each, target))
+    if any(_spare(each, target) > allowed for each, allowed in zip(newest, _allowed(len(newest)), strict=True)):
+        return no("ManySmallFiles", f"{_described(worst, target)} {_remedy(plan)}")
+    return yes("FewFiles", "The newest partitions lie in about as few files as their size takes.")
+
+
+def whole(files: Finding, run: Finding | None) -> Finding:
+    """`Compacted` from what the files say and what the last compaction says of itself, if there is one.
+
+    Files that lie well are well, whoever did it. Where they do not, a run that failed is the reason.
+    """
+    if run is None or files.good:
+        return files
+    return run if run.reason == "RunFailed" or files.status == "Unknown" else files
+
+
+def target_bytes(plan: TablePlan) -> int:
+    """The size that files should have: of the scheduled compaction, else what the sinks write at most."""
+    for upkeep in plan.upkeep:
+        for name, value in upkeep.limits:
+            if upkeep.task == "compact" and name == "target-file-bytes":
+                return value
+    return int(plan.table.properties.get("write.target-file-size-bytes", 32 * 1024 * 1024))
+
+
+def _allowed(count: int) -> list[int]:
+    return [SPARE_FILES_NEWEST, *([SPARE_FILES] * (count - 1))]
+
+
+def _spare(partition: PartitionFiles, target: int) -> int:
+    return partition.files - math.ceil(partition.bytes / target)
+
+
+def _described(partition: PartitionFiles, target: int) -> str:
+    average = partition.bytes / partition.files / 2**20
+    enough = max(1, math.ceil(partition.bytes / target))
+    return (
+        f"Partition {partition.partition} lies in {partition.files} files of {average:.1f} MiB on average; "
+        f"{enough} would do (files of {target / 2**20:.0f} MiB)."
+    )
+
+
+def _remedy(plan: TablePlan) -> str:
+    for upkeep in plan.upkeep:
+        if upkeep.task == "compact":
+            return f"Compaction is scheduled at `{upkeep.schedule}`; look at its last Job."
+    return "Schedule spec.upkeep.compaction."

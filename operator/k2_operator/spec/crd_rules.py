@@ -1,0 +1,108 @@
+"""CEL rules of the CRDs, by the name of the model they stand at.
+
+Every rule also lives in `plan/planning.py`, except those about a change: there the old spec is known only to the API server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from k2_operator.spec import schedules
+from k2_operator.spec.resources import MAX_FEED_NAME, NAME_PATTERN, PATTERN_HELP, Source
+
+Rule = Mapping[str, str]
+
+_SOURCES = list(Source.model_fields)
+_HAS_SOURCE = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in _SOURCES)
+
+
+def _rule(rule: str, message: str, path: str = "") -> Rule:
+    found = {"rule": rule, "message": message}
+    return found | ({"fieldPath": path} if path else {})
+
+
+def _name(longest: int) -> Sequence[Rule]:
+    message = f"metadata.name: not a usable name; expected {PATTERN_HELP[NAME_PATTERN]}, at most {longest} characters"
+    return (_rule(f"size(self.metadata.name) <= {longest} && self.metadata.name.matches('{NAME_PATTERN}')", message),)
+
+
+FEED_NAME = _name(MAX_FEED_NAME)
+TABLE_NAME = _name(63)
+
+_SCHEDULE = (
+    _rule(
+        f"self.schedule.matches('{schedules.PATTERN}')", f"not a cron line; expected {schedules.EXPECTED}", ".schedule"
+    ),
+)
+
+RULES: Mapping[str, Sequence[Rule]] = {
+    "Source": (_rule(f"{_HAS_SOURCE} == 1", f"not one source; expected exactly one of {', '.join(_SOURCES)}"),),
+    "Volume": (
+        _rule(
+            "has(self.claimName) != has(self.configMapName)",
+            "not one volume; expected exactly one of claimName, configMapName",
+        ),
+    ),
+    "Csv": (
+        _rule("self.format != 'asx' || has(self.symbol)", "symbol is missing: asx files do not name it"),
+        _rule(
+            "has(self.volume) || self.uris.all(uri, !uri.startsWith('file:'))",
+            "volume is missing: file: URIs are relative to one",
+        ),
+        _rule(
+            "self.uris.all(uri, uri.startsWith('s3://') || uri.startsWith('https://') || uri.startsWith('file:'))",
+            "unknown kind of URI; expected s3://, https:// or file:",
+            ".uris",
+        ),
+    ),
+    "Topic": (
+        _rule("self.partitions >= oldSelf.partitions", "partitions cannot become fewer", ".partitions"),
+        _rule(
+            "self.partitions == oldSelf.partitions || self.allowReordering",
+            "more partitions move symbols to other partitions; set allowReordering: true when the order of a symbol's "
+            "events across that moment may be lost",
+            ".partitions",
+        ),
+    ),
+    "MarketFeedSpec": (
+        _rule(
+            "self.exchange == oldSelf.exchange", "exchange cannot change: the topics are named after it", ".exchange"
+        ),
+        _rule(
+            "has(self.assetClass) == has(oldSelf.assetClass) && "
+            "(!has(self.assetClass) || self.assetClass == oldSelf.assetClass)",
+            "assetClass cannot change: the topics are named after it",
+        ),
+        _rule(
+            "self.sink.replicas <= self.topic.partitions",
+            "sink.replicas: too many; expected at most topic.partitions: one more would have nothing to read",
+        ),
+        _rule(
+            "!has(self.sink.autoscaling) || self.sink.autoscaling.maxReplicas <= self.topic.partitions",
+            "sink.autoscaling.maxReplicas: too many; expected at most topic.partitions: one more would have nothing to read",
+        ),
+    ),
+    "Autoscaling": (
+        _rule("self.minReplicas <= self.maxReplicas", "too many; expected at most maxReplicas", ".minReplicas"),
+    ),
+    "Compaction": _SCHEDULE,
+    "SnapshotExpiry": _SCHEDULE,
+    "OrphanRemoval": _SCHEDULE,
+    "IcebergTableSpec": (
+        _rule("self.identifier == oldSelf.identifier", "identifier cannot change; make another table", ".identifier"),
+        _rule("self.schema == oldSelf.schema", "schema cannot change; make another table", ".schema"),
+        _rule(
+            "self.properties.all(name, !name.startsWith('k2.'))",
+            "properties that begin with k2. are reserved for K2's own bookkeeping; leave them out",
+            ".properties",
+        ),
+    ),
+}
+
+LISTS: Mapping[str, Mapping[str, Any]] = {
+    # Streams by type and conditions by type: a second one of a type is refused, and two writers never replace all.
+    "Streams": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["dataType"]},
+    "Conditions": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    "Topics": {"x-kubernetes-list-type": "atomic"},
+}
