@@ -27,6 +27,7 @@ from k2_local.host.signals import Stopping
 from k2_local.pods.executor import THIS_K2, Executor
 from k2_local.services.parts import API_KEYS_SECRET, Parts, Wishes, ensure_api_key
 from k2_operator.build import cronjob, deployment, feed
+from k2_operator.build.types import Manifest
 from k2_operator.plan.planning import plan
 from k2_operator.plan.plans import PlatformPlan, QueryPlan
 from k2_operator.reconcile.topics import topic_specs
@@ -179,8 +180,8 @@ class Up:
         for sentence in done:
             self.tell(sentence)
 
-    def _build(self, planned: PlatformPlan, platform: Platform) -> list[dict[str, Any]]:
-        built = [manifest for each in planned.feeds for manifest in feed.objects(each, platform)]
+    def _build(self, planned: PlatformPlan, platform: Platform) -> list[Manifest]:
+        built: list[Manifest] = [manifest for each in planned.feeds for manifest in feed.objects(each, platform)]
         built += [manifest for each in planned.tables for manifest in cronjob.upkeep(each, platform)]
         return built + deployment.query(query_plan(planned, ensure_api_key(self.data_dir)), platform)
 

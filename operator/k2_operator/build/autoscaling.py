@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from k2.model.platform import Platform
+from k2_operator.build.types import (
+    Autoscaler,
+    HorizontalPodAutoscaler,
+    KafkaLag,
+    KafkaTrigger,
+    MetricTarget,
+    ObjectMeta,
+    ScaledObject,
+    ScaleTarget,
+    SecretTarget,
+)
 from k2_operator.plan.plans import AutoscalingPlan, SinkPlan
 
 CALM_SECONDS = 300
@@ -15,22 +25,22 @@ _KEDA_SASL = {"PLAIN": "plaintext", "SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-
 
 def of_sink(
     name: str, namespace: str, marks: Mapping[str, str], plan: SinkPlan, platform: Platform
-) -> list[dict[str, Any]]:
+) -> list[Autoscaler]:
     """The objects that scale the sink's Deployment; none for a sink without autoscaling."""
     if plan.autoscaling is None:
         return []
-    metadata = {"name": name, "namespace": namespace, "labels": dict(marks)}
+    metadata: ObjectMeta = {"name": name, "namespace": namespace, "labels": dict(marks)}
     if platform.autoscaling.kind == "hpa":
         return [_hpa(metadata, plan.autoscaling, platform.autoscaling.metric)]
     return _keda(metadata, plan, plan.autoscaling, platform)
 
 
-def _target(name: str) -> dict[str, str]:
+def _target(name: str) -> ScaleTarget:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
 
 
-def _hpa(metadata: dict[str, Any], bounds: AutoscalingPlan, metric: str) -> dict[str, Any]:
-    target = {"type": "AverageValue", "averageValue": quantity(bounds.target_lag)}
+def _hpa(metadata: ObjectMeta, bounds: AutoscalingPlan, metric: str) -> HorizontalPodAutoscaler:
+    target: MetricTarget = {"type": "AverageValue", "averageValue": quantity(bounds.target_lag)}
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -45,11 +55,9 @@ def _hpa(metadata: dict[str, Any], bounds: AutoscalingPlan, metric: str) -> dict
     }
 
 
-def _keda(
-    metadata: dict[str, Any], plan: SinkPlan, bounds: AutoscalingPlan, platform: Platform
-) -> list[dict[str, Any]]:
-    trigger: dict[str, Any] = {"type": "kafka", "metadata": _kafka_trigger(plan, bounds, platform)}
-    built: list[dict[str, Any]] = []
+def _keda(metadata: ObjectMeta, plan: SinkPlan, bounds: AutoscalingPlan, platform: Platform) -> list[Autoscaler]:
+    trigger: KafkaTrigger = {"type": "kafka", "metadata": _kafka_trigger(plan, bounds, platform)}
+    built: list[Autoscaler] = []
     if secrets := _secrets(platform):
         trigger["authenticationRef"] = {"name": metadata["name"]}
         built.append(
@@ -60,7 +68,7 @@ def _keda(
                 "spec": {"secretTargetRef": secrets},
             }
         )
-    scaled = {
+    scaled: ScaledObject = {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
         "metadata": metadata,
@@ -79,9 +87,9 @@ def _keda(
     return [*built, scaled]
 
 
-def _kafka_trigger(plan: SinkPlan, bounds: AutoscalingPlan, platform: Platform) -> dict[str, str]:
+def _kafka_trigger(plan: SinkPlan, bounds: AutoscalingPlan, platform: Platform) -> KafkaLag:
     kafka = platform.kafka
-    found = {
+    found: KafkaLag = {
         "bootstrapServers": kafka.bootstrap_servers,
         "consumerGroup": plan.config.group_id,
         "topic": plan.config.topic,
@@ -96,11 +104,11 @@ def _kafka_trigger(plan: SinkPlan, bounds: AutoscalingPlan, platform: Platform) 
     return found
 
 
-def _secrets(platform: Platform) -> list[dict[str, str]]:
+def _secrets(platform: Platform) -> list[SecretTarget]:
     """Credentials as KEDA takes them: from the very Secrets that the sink has."""
-    kafka, found = platform.kafka, list[dict[str, str]]()
+    kafka, found = platform.kafka, list[SecretTarget]()
     if (secret := kafka.secret_of("sink")) is not None:
-        found += [{"parameter": key, "name": secret, "key": key} for key in ("username", "password")]
+        found.extend({"parameter": key, "name": secret, "key": key} for key in ("username", "password"))
     if kafka.ca_secret_name is not None:
         found.append({"parameter": "ca", "name": kafka.ca_secret_name, "key": "ca.crt"})
     return found

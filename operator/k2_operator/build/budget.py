@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from k2_operator.build.types import PodDisruptionBudget
 from k2_operator.spec import labels
 
 
-def one_at_a_time(component: labels.Component, name: str, namespace: str, marks: Mapping[str, str]) -> dict[str, Any]:
+def one_at_a_time(
+    component: labels.Component, name: str, namespace: str, marks: Mapping[str, str]
+) -> PodDisruptionBudget:
     """At most one pod of a workload is evicted at a time; a pod that is broken anyway may always go."""
     return {
         "apiVersion": "policy/v1",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from k2.model.platform import Platform
 from k2_operator.build import environment, names, pod
+from k2_operator.build.types import CronJob
 from k2_operator.plan.plans import TablePlan, UpkeepPlan
 from k2_operator.spec import labels
 
@@ -13,16 +12,16 @@ LATE_SECONDS = 3600
 """A run that could not begin for so long is left out; the next one does its work as well."""
 
 
-def upkeep(table: TablePlan, platform: Platform) -> list[dict[str, Any]]:
+def upkeep(table: TablePlan, platform: Platform) -> list[CronJob]:
     """A CronJob for each task with a schedule."""
     return [_cron_job(table, plan, platform) for plan in table.upkeep]
 
 
-def _cron_job(table: TablePlan, plan: UpkeepPlan, platform: Platform) -> dict[str, Any]:
+def _cron_job(table: TablePlan, plan: UpkeepPlan, platform: Platform) -> CronJob:
     name = names.upkeep(table.name, plan.task)
     marks = labels.of("upkeep", name, table=table.name)
     limits = [text for option, value in plan.limits for text in (f"--{option}", str(value))]
-    container = pod.Container(
+    workload = pod.Workload(
         args=("upkeep", plan.task, "--table", table.table.identifier, *limits),
         # The table is all that it touches: no Kafka, no registry.
         env=pod.base_env() + environment.catalog(platform),
@@ -52,7 +51,7 @@ def _cron_job(table: TablePlan, plan: UpkeepPlan, platform: Platform) -> dict[st
                 "spec": {
                     "backoffLimit": 2,
                     "activeDeadlineSeconds": plan.deadline_seconds,
-                    "template": pod.template(name, marks, platform.images, container),
+                    "template": pod.template(name, marks, platform.images, workload),
                 },
             },
         },

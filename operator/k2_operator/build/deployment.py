@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from k2.model.platform import Platform
 from k2_operator.build import autoscaling, budget, configmap, environment, names, pod, service, stamp
+from k2_operator.build.types import ConfigMap, Counted, Deployment, Manifest, Mount, PodTemplate, Rolling, Service
 from k2_operator.plan.plans import FeedPlan, ProducerPlan, QueryPlan, SinkPlan
 from k2_operator.spec import labels
 
 API_KEYS_DIR = "/etc/k2/api-keys"
 
 
-def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[dict[str, Any]]:
+def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[Manifest]:
     """ConfigMap and Deployment of a sink, its Service, its autoscaler, and a budget where it has more than one pod."""
     name = names.sink(plan.config.topic, plan.config.table)
     marks = labels.of("sink", name, feed=feed.name, topic=plan.config.topic)
@@ -23,7 +24,11 @@ def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[dict[str, A
     scaled = plan.autoscaling is not None and not feed.suspended
     replicas = None if scaled else 0 if feed.suspended else plan.replicas
     deployment = _deployment("sink", name, feed.namespace, marks, template, replicas=replicas)
-    built = [config, _stamped(deployment, feed, platform), service.metrics("sink", name, feed.namespace, marks)]
+    built: list[Manifest] = [
+        config,
+        _stamped(deployment, feed, platform),
+        service.metrics("sink", name, feed.namespace, marks),
+    ]
     if scaled:
         built += autoscaling.of_sink(name, feed.namespace, marks, plan, platform)
     if plan.most > 1 and not feed.suspended:
@@ -31,7 +36,7 @@ def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[dict[str, A
     return built
 
 
-def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dict[str, Any]]:
+def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[ConfigMap | Deployment | Service]:
     """ConfigMap, Deployment and Service of a live source: one replica, never two, or the source would be sent twice."""
     name = names.producer(feed.name)
     marks = labels.of("producer", name, feed=feed.name)
@@ -41,7 +46,7 @@ def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dic
     return [config, _stamped(deployment, feed, platform), service.metrics("producer", name, feed.namespace, marks)]
 
 
-def _stamped(deployment: dict[str, Any], feed: FeedPlan, platform: Platform) -> dict[str, Any]:
+def _stamped(deployment: Deployment, feed: FeedPlan, platform: Platform) -> Deployment:
     deployment["metadata"]["annotations"] = stamp.marks_of(feed.generation, platform)
     return deployment
 
@@ -53,11 +58,11 @@ def _pipeline(
     feed: FeedPlan,
     plan: SinkPlan | ProducerPlan,
     platform: Platform,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[ConfigMap, PodTemplate]:
     """ConfigMap and pod template of a workload that serves nothing but its health and metrics."""
     config = configmap.config_map(name, feed.namespace, marks, plan.config)
     env = pod.config_env() + pod.base_env() + pod.metrics_env() + environment.connections(platform, component)
-    container = pod.Container(
+    workload = pod.Workload(
         args=("run", component),
         env=env,
         ports={"metrics": pod.METRICS_PORT},
@@ -66,10 +71,10 @@ def _pipeline(
         mounts=environment.volumes(platform),
         annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
     )
-    return config, pod.template(name, marks, platform.images, container)
+    return config, pod.template(name, marks, platform.images, workload)
 
 
-def query(plan: QueryPlan, platform: Platform) -> list[dict[str, Any]]:
+def query(plan: QueryPlan, platform: Platform) -> list[ConfigMap | Deployment]:
     """ConfigMap and Deployment of the query service."""
     marks = labels.of("query", plan.name)
     # On one machine the configuration names the file where it lies; in a pod it is where the Secret is mounted.
@@ -82,12 +87,12 @@ def query(plan: QueryPlan, platform: Platform) -> list[dict[str, Any]]:
         environment.literal("K2_HTTP_PORT", str(pod.HTTP_PORT)),
         *environment.connections(platform, "query"),
     ]
-    keys: tuple[dict[str, Any], str] = (
+    keys: Mount = (
         {"name": "api-keys", "secret": {"secretName": plan.api_keys_secret}},
         API_KEYS_DIR,
     )
-    mounts: Sequence[tuple[dict[str, Any], str]] = [keys, *environment.volumes(platform)]
-    container = pod.Container(
+    mounts: Sequence[Mount] = [keys, *environment.volumes(platform)]
+    workload = pod.Workload(
         args=("run", "query"),
         env=env,
         ports={"http": pod.HTTP_PORT},
@@ -97,7 +102,7 @@ def query(plan: QueryPlan, platform: Platform) -> list[dict[str, Any]]:
         grace_seconds=30,
         annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
     )
-    template = pod.template(plan.name, marks, platform.images, container)
+    template = pod.template(plan.name, marks, platform.images, workload)
     return [config, _deployment("query", plan.name, plan.namespace, marks, template, replicas=plan.replicas)]
 
 
@@ -106,12 +111,12 @@ def _deployment(
     name: str,
     namespace: str,
     marks: Mapping[str, str],
-    template: dict[str, Any],
+    template: PodTemplate,
     *,
     replicas: int | None,
-    strategy: str = "RollingUpdate",
-) -> dict[str, Any]:
-    counted = {} if replicas is None else {"replicas": replicas}
+    strategy: Rolling = "RollingUpdate",
+) -> Deployment:
+    counted: Counted = {} if replicas is None else {"replicas": replicas}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -6,20 +6,20 @@ Secrets go by name only; what is in them is never seen here.
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from k2.model.platform import KafkaRole, Platform
+from k2_operator.build.types import EnvVar, Mount
 
 KAFKA_CA_DIR = "/etc/k2/kafka-ca"
 CATALOG_SECRET_DIR = "/etc/k2/catalog"  # noqa: S105 - a path
 
 
-def literal(name: str, value: str) -> dict[str, Any]:
+def literal(name: str, value: str) -> EnvVar:
     """A variable with a value."""
     return {"name": name, "value": value}
 
 
-def connections(platform: Platform, role: KafkaRole) -> list[dict[str, Any]]:
+def connections(platform: Platform, role: KafkaRole) -> list[EnvVar]:
     """Variables for Kafka (as the user of that role), the registry and the catalog."""
     kafka, registry = platform.kafka, platform.registry
     env = [
@@ -38,7 +38,7 @@ def connections(platform: Platform, role: KafkaRole) -> list[dict[str, Any]]:
     return env + catalog(platform)
 
 
-def catalog(platform: Platform) -> list[dict[str, Any]]:
+def catalog(platform: Platform) -> list[EnvVar]:
     """Variables for the catalog alone."""
     env = [
         literal("K2_CATALOG_NAME", platform.catalog.name),
@@ -49,22 +49,22 @@ def catalog(platform: Platform) -> list[dict[str, Any]]:
     return env
 
 
-def volumes(platform: Platform) -> list[tuple[dict[str, Any], str]]:
+def volumes(platform: Platform) -> list[Mount]:
     """Secret volumes that the variables refer to, each with its mount path."""
-    found: list[tuple[dict[str, Any], str]] = []
+    found: list[Mount] = []
     if platform.kafka.ca_secret_name is not None:
         found.append(({"name": "kafka-ca", "secret": {"secretName": platform.kafka.ca_secret_name}}, KAFKA_CA_DIR))
     return found + catalog_volumes(platform)
 
 
-def catalog_volumes(platform: Platform) -> list[tuple[dict[str, Any], str]]:
+def catalog_volumes(platform: Platform) -> list[Mount]:
     """The Secret volumes of the catalog alone."""
     if platform.catalog.secret_name is None:
         return []
     return [({"name": "catalog", "secret": {"secretName": platform.catalog.secret_name}}, CATALOG_SECRET_DIR)]
 
 
-def _credentials(prefix: str, secret: str) -> list[dict[str, Any]]:
+def _credentials(prefix: str, secret: str) -> list[EnvVar]:
     return [
         {"name": f"{prefix}_{key.upper()}", "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
         for key in ("username", "password")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from k2.model.platform import Platform
 from k2_operator.build import configmap, environment, names, pod, stamp
+from k2_operator.build.types import ConfigMap, Job, PodVolume
 from k2_operator.plan.plans import FeedPlan, ProducerPlan, VolumePlan
 from k2_operator.spec import labels
 
 SOURCE_DIR = "/var/lib/k2-source"
 
 
-def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dict[str, Any]]:
+def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[ConfigMap | Job]:
     """ConfigMap and Job that send a finite source once; a repeated attempt adds nothing (the ids are the same)."""
     name = names.load(feed.name, plan.source_hash)
     marks = labels.of("load", name, feed=feed.name)
@@ -22,7 +21,7 @@ def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dict[st
     if plan.volume is not None:
         env.append(environment.literal("K2_SOURCE_DIR", SOURCE_DIR))
         mounts.append((_source_volume(plan.volume), SOURCE_DIR))
-    container = pod.Container(
+    workload = pod.Workload(
         args=("run", "load"),
         env=env,
         ports={"metrics": pod.METRICS_PORT},
@@ -46,13 +45,13 @@ def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[dict[st
             "spec": {
                 "backoffLimit": 10,
                 "suspend": feed.suspended,
-                "template": pod.template(name, marks, platform.images, container),
+                "template": pod.template(name, marks, platform.images, workload),
             },
         },
     ]
 
 
-def _source_volume(volume: VolumePlan) -> dict[str, Any]:
+def _source_volume(volume: VolumePlan) -> PodVolume:
     if volume.kind == "claim":
         return {"name": "source", "persistentVolumeClaim": {"claimName": volume.name}}
     return {"name": "source", "configMap": {"name": volume.name}}

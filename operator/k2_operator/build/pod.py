@@ -1,19 +1,19 @@
 """The pod template of every workload: the closed subset of a pod that both executors understand.
 
 args; env (literal, secretKeyRef, configMapKeyRef, fieldRef); configMap, secret, emptyDir and claim volumes; httpGet probes.
-Adding anything means teaching `k2_local.pods` the same.
+`types` has it field by field; adding anything means teaching `k2_local.pods` the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from k2.model.platform import ImagesPlatform
 from k2_operator.build import names
 from k2_operator.build.configmap import FILE
 from k2_operator.build.environment import literal
+from k2_operator.build.types import Container, EnvVar, Mount, PodTemplate, PodVolume, RestartPolicy, VolumeMount
 from k2_operator.spec import labels
 from k2_operator.spec.resources import Resources
 
@@ -25,7 +25,7 @@ USER = 10001
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class Workload:
     """What differs between the workloads.
 
     `ports` are by name; `probed` is the port that answers /health and /ready, None for a workload that ends by itself.
@@ -33,23 +33,23 @@ class Container:
     """
 
     args: tuple[str, ...]
-    env: Sequence[dict[str, Any]]
+    env: Sequence[EnvVar]
     ports: Mapping[str, int]
     probed: str | None
     resources: Resources
-    mounts: Sequence[tuple[dict[str, Any], str]] = ()
+    mounts: Sequence[Mount] = ()
     grace_seconds: int = 60
-    restart_policy: str = "Always"
+    restart_policy: RestartPolicy = "Always"
     annotations: Mapping[str, str] = field(default_factory=dict[str, str])
     configured: bool = True
 
 
-def config_env() -> list[dict[str, Any]]:
+def config_env() -> list[EnvVar]:
     """Where a workload finds its configuration."""
     return [literal("K2_CONFIG_FILE", f"{CONFIG_DIR}/{FILE}")]
 
 
-def base_env() -> list[dict[str, Any]]:
+def base_env() -> list[EnvVar]:
     """Variables of every workload: where its files are, who it is, how it logs."""
     return [
         literal("K2_DATA_DIR", STATE_DIR),
@@ -60,33 +60,30 @@ def base_env() -> list[dict[str, Any]]:
     ]
 
 
-def metrics_env() -> list[dict[str, Any]]:
+def metrics_env() -> list[EnvVar]:
     """Where a workload without an HTTP service of its own answers /metrics, /health and /ready."""
     return [literal("K2_METRICS_PORT", str(METRICS_PORT))]
 
 
-def template(
-    workload: str, pod_labels: Mapping[str, str], images: ImagesPlatform, container: Container
-) -> dict[str, Any]:
+def template(name: str, pod_labels: Mapping[str, str], images: ImagesPlatform, workload: Workload) -> PodTemplate:
     """The `template` of a Deployment or Job: one container, non-root, nothing writable but its own folders."""
-    volumes: list[dict[str, Any]] = []
-    mounts: list[dict[str, Any]] = []
-    if container.configured:
-        volumes.append({"name": "config", "configMap": {"name": names.config(workload)}})
+    volumes: list[PodVolume] = []
+    mounts: list[VolumeMount] = []
+    if workload.configured:
+        volumes.append({"name": "config", "configMap": {"name": names.config(name)}})
         mounts.append({"name": "config", "mountPath": CONFIG_DIR, "readOnly": True})
-    volumes += [{"name": "state", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
-    mounts += [
-        {"name": "state", "mountPath": STATE_DIR},
-        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
-    ]
-    for volume, path in container.mounts:
+    volumes.append({"name": "state", "emptyDir": {}})
+    volumes.append({"name": "tmp", "emptyDir": {}})
+    mounts.append({"name": "state", "mountPath": STATE_DIR})
+    mounts.append({"name": "tmp", "mountPath": "/tmp"})  # noqa: S108 - the pod's own
+    for volume, path in workload.mounts:
         volumes.append(volume)
         mounts.append({"name": volume["name"], "mountPath": path, "readOnly": True})
     return {
-        "metadata": {"labels": dict(pod_labels), "annotations": dict(container.annotations)},
+        "metadata": {"labels": dict(pod_labels), "annotations": dict(workload.annotations)},
         "spec": {
-            "restartPolicy": container.restart_policy,
-            "terminationGracePeriodSeconds": container.grace_seconds,
+            "restartPolicy": workload.restart_policy,
+            "terminationGracePeriodSeconds": workload.grace_seconds,
             # No workload speaks to the Kubernetes API.
             "automountServiceAccountToken": False,
             # A Service called k2-http would otherwise set K2_HTTP_PORT.
@@ -98,39 +95,39 @@ def template(
                 "fsGroup": USER,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [_container(images, container, pod_labels[labels.COMPONENT], mounts)],
+            "containers": [_container(images, workload, pod_labels[labels.COMPONENT], mounts)],
             "volumes": volumes,
         },
     }
 
 
-def _container(images: ImagesPlatform, container: Container, name: str, mounts: list[dict[str, Any]]) -> dict[str, Any]:
-    built: dict[str, Any] = {
+def _container(images: ImagesPlatform, workload: Workload, name: str, mounts: list[VolumeMount]) -> Container:
+    built: Container = {
         "name": name,
         "image": images.workload,
         "imagePullPolicy": images.pull_policy,
         "command": ["k2"],
-        "args": list(container.args),
-        "env": list(container.env),
-        "ports": [{"name": port, "containerPort": number} for port, number in container.ports.items()],
+        "args": list(workload.args),
+        "env": list(workload.env),
+        "ports": [{"name": port, "containerPort": number} for port, number in workload.ports.items()],
         "volumeMounts": mounts,
-        "resources": container.resources.model_dump(mode="json", exclude_defaults=True),
+        "resources": workload.resources.model_dump(mode="json", exclude_defaults=True),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
     }
-    if container.probed is not None:
+    if workload.probed is not None:
         built["readinessProbe"] = {
-            "httpGet": {"path": "/ready", "port": container.probed},
+            "httpGet": {"path": "/ready", "port": workload.probed},
             "periodSeconds": 5,
             "timeoutSeconds": 2,
             "failureThreshold": 2,
         }
         # Slow to strike: a restart in the middle of a commit costs more than a minute of patience.
         built["livenessProbe"] = {
-            "httpGet": {"path": "/health", "port": container.probed},
+            "httpGet": {"path": "/health", "port": workload.probed},
             "initialDelaySeconds": 30,
             "periodSeconds": 10,
             "timeoutSeconds": 5,

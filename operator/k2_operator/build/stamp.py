@@ -26,8 +26,8 @@ def platform_hash(platform: Platform) -> str:
     return hashlib.sha256(json.dumps(templates, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _plain(platform: Platform, role: KafkaRole) -> pod.Container:
-    return pod.Container(
+def _plain(platform: Platform, role: KafkaRole) -> pod.Workload:
+    return pod.Workload(
         args=(),
         env=pod.config_env() + pod.base_env() + pod.metrics_env() + environment.connections(platform, role),
         ports={"metrics": pod.METRICS_PORT},

@@ -6,14 +6,14 @@ No owner reference: it cannot cross namespaces, and the garbage collector would 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from k2.model.platform import Platform
+from k2_operator.build.types import KafkaTopic
 from k2_operator.plan.plans import FeedPlan, TopicPlan
 from k2_operator.spec import labels
 
 
-def kafka_topics(feed: FeedPlan, plan: TopicPlan, platform: Platform) -> list[dict[str, Any]]:
+def kafka_topics(feed: FeedPlan, plan: TopicPlan, platform: Platform) -> list[KafkaTopic]:
     """KafkaTopics of a topic and of its dead-letter topic."""
     return [
         _kafka_topic(feed, platform, str(plan.name), plan.partitions, plan.replication_factor, plan.retention_ms),
@@ -29,7 +29,7 @@ def resource_name(topic: str) -> str:
 
 def _kafka_topic(
     feed: FeedPlan, platform: Platform, topic: str, partitions: int, replicas: int, retention_ms: int | None
-) -> dict[str, Any]:
+) -> KafkaTopic:
     return {
         "apiVersion": "kafka.strimzi.io/v1",
         "kind": "KafkaTopic",
