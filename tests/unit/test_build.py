@@ -17,7 +17,7 @@ from k2.model.platform import (
 )
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
 from k2_local.pods import subset
-from k2_operator.build import autoscaling, cronjob, deployment, feed, names, stamp
+from k2_operator.build import autoscaling, cronjob, deployment, feed, names, stamp, types
 from k2_operator.plan.planning import plan
 from k2_operator.plan.plans import QueryPlan
 from k2_operator.spec import labels
@@ -170,6 +170,29 @@ def test_the_same_plan_gives_the_same_bytes(case):
 def test_everything_that_is_built_can_be_run_by_the_local_executor(case):
     for manifest in built(case):
         subset.check(manifest)
+
+
+@pytest.mark.parametrize(
+    ("built", "understood"),
+    [
+        (types.PodSpec, "pod"),
+        (types.Container, "container"),
+        (types.ContainerPort, "port"),
+        (types.VolumeMount, "mount"),
+        (types.EnvVar, "env"),
+        (types.EnvVarSource, "valueFrom"),
+        (types.PodVolume, "volume"),
+        (types.Probe, "probe"),
+        (types.HttpGet, "httpGet"),
+        (types.PodTemplate, "template"),
+        (types.DeploymentSpec, "Deployment.spec"),
+        (types.JobSpec, "Job.spec"),
+        (types.CronJobSpec, "CronJob.spec"),
+        (types.ScheduledJobSpec, "jobTemplate.spec"),
+    ],
+)
+def test_what_builders_may_build_is_what_one_machine_understands(built, understood):
+    assert built.__required_keys__ | built.__optional_keys__ <= subset._FIELDS[understood]
 
 
 @pytest.mark.parametrize("case", [*CASES, *OTHERS])
