@@ -25,12 +25,13 @@ from k2.lake.reader import TableReader
 from k2.lake.tables import ensure_tables
 from k2.model.exchanges import EXCHANGES
 from k2.model.tables import builtin_table
+from k2.model.times import micros
 from k2.model.topics import DataType
-from k2.query.database import Limits
-from k2.query.engine import Engine
-from k2.query.planner import Planner
+from k2.query.asked.requests import EventsQuery, SummaryQuery, Window
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import Engine
+from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
-from k2.query.requests import EventsQuery, SummaryQuery, Window, micros
 
 SMALL = 2_000
 DAYS_A_COMMIT = 50

@@ -30,7 +30,6 @@ from websockets.sync.client import connect
 
 from bench import latency, parts
 from bench.queries import KEY, wait_ready
-from k2.api.app import open_questions
 from k2.lake.batch import OrderedBatch
 from k2.lake.catalog import open_named
 from k2.lake.tables import ensure_tables
@@ -40,9 +39,10 @@ from k2.model.settings import Settings
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
-from k2.query.cursor import ReplayQuery
-from k2.query.pace import Pace
-from k2.query.player import Player
+from k2.query.asked.cursor import ReplayQuery
+from k2.query.asked.pace import Pace
+from k2.query.events.player import Player
+from k2.query.opening import open_questions
 
 RATE = 50_000
 COMMIT_SECONDS = 5.0

@@ -34,13 +34,14 @@ from bench.market import FIRST_DAY, SYMBOLS, build, compacted, paths_of
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.model.exchanges import EXCHANGES
+from k2.model.times import micros
 from k2.model.topics import DataType
-from k2.query.bar_requests import BarsQuery, Interval
-from k2.query.database import Limits
-from k2.query.engine import Engine
-from k2.query.planner import Planner
+from k2.query.asked.bar_requests import BarsQuery, Interval
+from k2.query.asked.requests import EventsQuery, SummaryQuery, Window
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import Engine
+from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
-from k2.query.requests import EventsQuery, SummaryQuery, Window, micros
 from k2_local.services import artifacts
 
 CHDB = "chdb==4.4.0"

@@ -22,7 +22,7 @@ import pyarrow as pa
 from bench import parts
 from bench.market import FILES_A_DAY, build, paths_of
 from bench.queries import KEY, service
-from k2.query.sql import LINEAGE, ORDER
+from k2.query.rows.sql import LINEAGE, ORDER
 
 FEW = ("timestamp", "price", "quantity")
 BATCH_ROWS = 65_536

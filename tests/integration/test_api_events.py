@@ -24,7 +24,7 @@ from k2.client.remote import Remote
 from k2.model.errors import UserError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
-from k2.query.engine import Engine
+from k2.query.engine.engine import Engine
 
 OPEN = at("2014-03-09T23:00:00")
 

@@ -22,9 +22,10 @@ from k2.api.keys import KeyLimits, new_key, write_keys
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
-from k2.query import sql
-from k2.query.engine import Engine, Statement
-from k2.query.errors import AbandonedError
+from k2.query.engine.engine import Engine
+from k2.query.rows import sql
+from k2.query.rows.errors import AbandonedError
+from k2.query.rows.statement import Statement
 
 OPEN = at("2014-03-09T23:00:00")
 ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"

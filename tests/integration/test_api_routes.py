@@ -20,8 +20,8 @@ from k2.api.app import create_app
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
-from k2.query import sql
-from k2.query.engine import Statement
+from k2.query.rows import sql
+from k2.query.rows.statement import Statement
 
 OPEN = at("2014-03-09T23:00:00")
 KEY = "secret-key"

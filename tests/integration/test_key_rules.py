@@ -296,12 +296,12 @@ def test_a_table_is_read_as_often_for_the_bounds_of_a_sight_as_it_changes(place,
     _, ask_service = clients
     ask = next(requests_of(clients[0], "/v1/date-range"))
     ask_service(ask)
-    from k2.query import seen
+    from k2.query.plan import visible_files
 
     def again(*_):
         raise AssertionError("worked out again")
 
-    monkeypatch.setattr(seen, "_newest", again)
+    monkeypatch.setattr(visible_files, "_newest", again)
     assert ask_service(ask)[0] == 200
 
 

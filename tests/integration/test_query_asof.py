@@ -14,12 +14,13 @@ from k2_testing.lake import make_lake
 from k2_testing.ticks import append_ticks, at
 
 from k2.model.errors import UserError
+from k2.model.times import micros
 from k2.model.topics import DataType
-from k2.query import asof as asof_module
-from k2.query.asof_requests import AsofQuery, parse_lookback
-from k2.query.errors import AmbiguousSymbolError
-from k2.query.requests import At, Window, micros
-from k2.query.sight import Sight
+from k2.query.aggregates import asof as asof_module
+from k2.query.asked.asof_requests import AsofQuery, parse_lookback
+from k2.query.asked.requests import At, Window
+from k2.query.rows.errors import AmbiguousSymbolError
+from k2.query.rows.visibility import Sight
 
 OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
 ZONE = ZoneInfo("Australia/Sydney")
@@ -285,5 +286,5 @@ def test_the_join_is_what_a_search_finds_in_any_window_and_stretch(crowded, trad
     assert rows == expected[:limit]
     assert whole.more == (len(expected) > limit)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(asof_module, "STRETCH_ROWS", 2)
+        patched.setattr(asof_module, "SLICE_ROWS", 2)
         assert questions.asof(query).rows == whole.rows

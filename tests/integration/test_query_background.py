@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from k2.query.background import Background
-from k2.query.database import Limits
-from k2.query.engine import LARGE_BYTES, Engine, Statement
+from k2.query.engine.background import Background
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import LARGE_BYTES, Engine
+from k2.query.rows.statement import Statement
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere priorities are of processes")
 

@@ -15,12 +15,13 @@ from k2_testing.ticks import append_ticks, at
 
 from k2.model.errors import UserError
 from k2.model.exchanges import EXCHANGES, Session
-from k2.query import bars as bars_module
-from k2.query import stretches, summaries
-from k2.query.bar_requests import BarsQuery, Dates, Empty, Interval
-from k2.query.errors import AmbiguousSymbolError, NotFoundError
-from k2.query.requests import At, SummaryQuery, Window, micros
-from k2.query.sight import Sight
+from k2.model.times import micros
+from k2.query.aggregates import bars as bars_module
+from k2.query.aggregates import summaries, time_slices
+from k2.query.asked.bar_requests import BarsQuery, Dates, Empty, Interval
+from k2.query.asked.requests import At, SummaryQuery, Window
+from k2.query.rows.errors import AmbiguousSymbolError, NotFoundError
+from k2.query.rows.visibility import Sight
 
 DAY = date(2014, 3, 10)
 OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
@@ -128,9 +129,9 @@ def test_however_time_is_cut_the_bars_are_the_same(crowded, appends):
     whole = [questions.bars(query) for query in queries]
     summaries_whole = [questions.summary(day) for day in days]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bars_module, "STRETCH_ROWS", 2)
-        patched.setattr(stretches, "MOST_STRETCH_ROWS", 4)
-        patched.setattr(summaries, "STRETCH_ROWS", 2)
+        patched.setattr(bars_module, "SLICE_ROWS", 2)
+        patched.setattr(time_slices, "MOST_SLICE_ROWS", 4)
+        patched.setattr(summaries, "SLICE_ROWS", 2)
         cut = [questions.bars(query) for query in queries]
         summaries_cut = [questions.summary(day) for day in days]
     assert [found.rows for found in cut] == [found.rows for found in whole]

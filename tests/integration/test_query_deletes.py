@@ -12,13 +12,14 @@ from pyiceberg.types import StringType
 
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
+from k2.model.times import parse_date
 from k2.model.topics import DataType
-from k2.query.database import Limits
-from k2.query.engine import Engine
-from k2.query.errors import UnreadableError
-from k2.query.planner import Planner
+from k2.query.asked.requests import At, EventsQuery, SummaryQuery
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import Engine
+from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
-from k2.query.requests import At, EventsQuery, SummaryQuery, parse_date
+from k2.query.rows.errors import UnreadableError
 
 OPEN = at("2014-03-09T23:00:00")
 BHP = EventsQuery(DataType.TRADES, ("BHP",))

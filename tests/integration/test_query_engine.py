@@ -17,13 +17,9 @@ from pyiceberg.types import StringType
 
 from k2.lake.reader import TableMissingError
 from k2.model.topics import DataType
-from k2.query import paging
-from k2.query.errors import (
-    AmbiguousSymbolError,
-    NotFoundError,
-    SnapshotGoneError,
-)
-from k2.query.requests import At, EventsQuery, SummaryQuery, Window
+from k2.query.asked.requests import At, EventsQuery, SummaryQuery, Window
+from k2.query.events import paging
+from k2.query.rows.errors import AmbiguousSymbolError, NotFoundError, SnapshotGoneError
 
 DAY = date(2014, 3, 10)
 OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney

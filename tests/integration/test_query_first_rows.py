@@ -15,8 +15,8 @@ from pyiceberg.transforms import IdentityTransform
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.model.topics import DataType
-from k2.query.planner import Planner
-from k2.query.requests import CURRENT, EventsQuery, Window
+from k2.query.asked.requests import CURRENT, EventsQuery, Window
+from k2.query.plan.planner import Planner
 
 OPEN = at("2014-03-09T23:00:00")
 

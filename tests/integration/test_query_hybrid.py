@@ -20,17 +20,18 @@ from k2.bus.producer import EventProducer
 from k2.lake.catalog import load_table, open_named
 from k2.lake.reader import TableReader
 from k2.model.settings import Settings
+from k2.model.times import to_datetime
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
-from k2.query.cursor import Cursor, ReplayQuery
-from k2.query.database import Limits
-from k2.query.engine import Engine
-from k2.query.hybrid import Tails
-from k2.query.pace import Pace
-from k2.query.planner import Planner
-from k2.query.player import Player
+from k2.query.asked.cursor import Cursor, ReplayQuery
+from k2.query.asked.pace import Pace
+from k2.query.asked.requests import At, EventsQuery, SummaryQuery
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import Engine
+from k2.query.events.player import Player
+from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
-from k2.query.requests import At, EventsQuery, SummaryQuery, to_datetime
+from k2.query.tail.tails import Tails
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 

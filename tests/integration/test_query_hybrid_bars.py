@@ -12,15 +12,16 @@ from k2_testing.ticks import append_ticks
 
 from k2.lake.catalog import load_table, open_named
 from k2.lake.reader import TableReader
+from k2.model.times import to_datetime
 from k2.model.topics import DataType
-from k2.query.asof_requests import AsofQuery
-from k2.query.bar_requests import BarsQuery, Empty, Interval
-from k2.query.database import Limits
-from k2.query.engine import Engine
-from k2.query.hybrid import Tails
-from k2.query.planner import Planner
+from k2.query.asked.asof_requests import AsofQuery
+from k2.query.asked.bar_requests import BarsQuery, Empty, Interval
+from k2.query.asked.requests import At, Window
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import Engine
+from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
-from k2.query.requests import At, Window, to_datetime
+from k2.query.tail.tails import Tails
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from k2.model.errors import WorldError
-from k2.query.database import Limits
-from k2.query.engine import LARGE_BYTES, Engine, Statement
-from k2.query.errors import EngineBusyError, QueryTimeoutError
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import LARGE_BYTES, Engine
+from k2.query.rows.errors import EngineBusyError, QueryTimeoutError
+from k2.query.rows.statement import Statement
 
 ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"
 

@@ -20,13 +20,13 @@ from k2.lake.reader import TableReader
 from k2.lake.writer import write_files
 from k2.model.exchanges import EXCHANGES, Session
 from k2.model.topics import DataType
-from k2.query.asof_requests import AsofQuery
-from k2.query.bar_requests import BarsQuery, Dates, Interval
-from k2.query.database import Limits
-from k2.query.engine import Engine
-from k2.query.planner import Planner
+from k2.query.asked.asof_requests import AsofQuery
+from k2.query.asked.bar_requests import BarsQuery, Dates, Interval
+from k2.query.asked.requests import SummaryQuery
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import Engine
+from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
-from k2.query.requests import SummaryQuery
 
 DATA = Path(__file__).parents[3] / "shared/data/asx-2014-03"
 TRADES, QUOTES = DATA / "trades/7078.csv", DATA / "quotes/7078.csv"

@@ -19,11 +19,11 @@ from k2.lake.reader import TableReader
 from k2.lake.writer import write_files
 from k2.model.exchanges import EXCHANGES
 from k2.model.topics import DataType
-from k2.query.database import Limits
-from k2.query.engine import Engine
-from k2.query.planner import Planner
+from k2.query.asked.requests import EventsQuery, SummaryQuery
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import Engine
+from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
-from k2.query.requests import EventsQuery, SummaryQuery
 
 FILE = Path(__file__).parents[3] / "shared/data/asx-2014-03/trades/7078.csv"
 ASX = EXCHANGES["ASX"]

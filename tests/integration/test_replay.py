@@ -12,14 +12,15 @@ from k2_testing.lake import make_lake
 from k2_testing.ticks import append_ticks, at
 
 from k2.model.errors import UserError
+from k2.model.times import micros
 from k2.model.topics import DataType
-from k2.query.cursor import Cursor, ReplayQuery
-from k2.query.errors import SnapshotGoneError
-from k2.query.pace import Pace
-from k2.query.player import Player
-from k2.query.requests import At, Window, micros
-from k2.query.sight import Sight
-from k2.query.stream import Replay
+from k2.query.asked.cursor import Cursor, ReplayQuery
+from k2.query.asked.pace import Pace
+from k2.query.asked.requests import At, Window
+from k2.query.events.player import Player
+from k2.query.events.replay import Replay
+from k2.query.rows.errors import SnapshotGoneError
+from k2.query.rows.visibility import Sight
 
 START = at("2014-03-09T23:00:00")
 KINDS = {"trade": DataType.TRADES, "quote": DataType.QUOTES}

@@ -14,7 +14,7 @@ from k2.api.keys import ApiKey, KeyLimits, KeyRules, digest_of, new_key, parse_k
 from k2.cli import app
 from k2.model.errors import UserError, WorldError
 from k2.model.topics import DataType
-from k2.query.sight import Sight
+from k2.query.rows.visibility import Sight
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from k2.api import sources
-from k2.query.results import Provenance
-from k2.query.tail_view import Tail, TailView, TopicTail
+from k2.query.plan.provenance import Provenance
+from k2.query.rows.tail_view import Tail, TailView, TopicTail
 
 TOPIC = "market.equities.trades.nyse"
 TAIL = Tail(

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.query.lee_ready import sides, tick_signs
+from k2.query.aggregates.lee_ready import sides, tick_signs
 
 
 def ints(*values):

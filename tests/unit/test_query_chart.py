@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from k2.cli_query.axes import price_axis, time_labels
 from k2.cli_query.candles import Candle, draw
-from k2.query.bar_requests import Interval
+from k2.query.asked.bar_requests import Interval
 
 SYDNEY = ZoneInfo("Australia/Sydney")
 OPEN = datetime(2014, 3, 10, 10, tzinfo=SYDNEY)

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from k2.lake.reader import SnapshotInfo, TableState
 from k2.model.errors import UserError
+from k2.model.times import iso, parse_date, parse_time
 from k2.model.topics import DataType
-from k2.query.errors import SnapshotGoneError
-from k2.query.pins import resolve
-from k2.query.requests import At, EventsQuery, Window, exchange_code, iso, parse_date, parse_time
+from k2.query.asked.requests import At, EventsQuery, Window, exchange_code
+from k2.query.plan.snapshot_choice import resolve
+from k2.query.rows.errors import SnapshotGoneError
 
 TEN = 1_394_445_600_000_000  # 2014-03-10T10:00:00Z
 

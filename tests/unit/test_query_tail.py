@@ -6,7 +6,7 @@ from k2_testing.events import START_US, message_id, trades
 
 from k2.lake.scan import SnapshotFiles
 from k2.model.topics import DataType
-from k2.query.tail import Budget, Known, TableTail, with_lineage
+from k2.query.tail.table_tail import Budget, Known, TableTail, with_lineage
 
 
 def rows(first, count):

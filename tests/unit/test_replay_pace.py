@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.model.errors import UserError
-from k2.query.pace import Pace, Schedule
+from k2.query.asked.pace import Pace, Schedule
 
 SECOND = 1_000_000
 

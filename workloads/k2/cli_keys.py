@@ -202,7 +202,7 @@ def _rules(
     tables: list[DataType] | None, exchanges: list[str] | None, symbols: list[str] | None, oldest: date | None
 ) -> KeyRules | None:
     from k2.api.keys import KeyRules
-    from k2.query.requests import check_symbol, exchange_code
+    from k2.query.asked.requests import check_symbol, exchange_code
 
     if not (tables or exchanges or symbols or oldest):
         return None
@@ -238,7 +238,7 @@ def _limits(rate: float | None, burst: int | None, concurrent: int | None, rows:
 
 
 def _moment(text: str | None, option: str, now: datetime) -> datetime | None:
-    from k2.query.requests import parse_time, to_datetime
+    from k2.model.times import parse_time, to_datetime
 
     if text is None:
         return None

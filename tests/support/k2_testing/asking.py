@@ -9,9 +9,9 @@ from pathlib import Path
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.model.topics import DataType
-from k2.query.database import Limits
-from k2.query.engine import Engine
-from k2.query.planner import Planner
+from k2.query.engine.database import Limits
+from k2.query.engine.engine import Engine
+from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
 from k2_testing.lake import catalog_properties
 

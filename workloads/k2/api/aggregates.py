@@ -9,11 +9,12 @@ from k2.api import bodies
 from k2.api.params_aggregates import AggregationsBody, AsofParams, BarsParams
 from k2.api.selection import as_text, listed, symbols_of
 from k2.model.errors import UserError
-from k2.query.asof import Asof
-from k2.query.asof_requests import AsofQuery, parse_lookback
-from k2.query.bar_requests import BarsQuery, parse_period
-from k2.query.bars import Bars
-from k2.query.requests import Window, exchange_code, parse_date
+from k2.model.times import parse_date
+from k2.query.aggregates.asof import Asof
+from k2.query.aggregates.bars import Bars
+from k2.query.asked.asof_requests import AsofQuery, parse_lookback
+from k2.query.asked.bar_requests import BarsQuery, parse_period
+from k2.query.asked.requests import Window, exchange_code
 
 
 def bars_query(symbols: Sequence[str], params: BarsParams | AggregationsBody, max_rows: int) -> BarsQuery:

@@ -17,13 +17,14 @@ from k2.api.params import PinnedParams
 from k2.api.selection import Selection
 from k2.api.streaming import encode_batches
 from k2.model.errors import UserError
+from k2.model.events import SortKey
 from k2.model.topics import DataType
-from k2.query.asof import Asof
-from k2.query.background import Background
-from k2.query.bars import Bars
-from k2.query.paging import HEAD_ROWS, EventStream
-from k2.query.requests import At, SortKey
-from k2.query.results import Events, Provenance
+from k2.query.aggregates.asof import Asof
+from k2.query.aggregates.bars import Bars
+from k2.query.asked.requests import At
+from k2.query.engine.background import Background
+from k2.query.events.paging import HEAD_ROWS, Events, EventStream
+from k2.query.plan.provenance import Provenance
 
 _STREAM_FROM_ROWS = 20_000
 _BATCH_ROWS = 65_536

@@ -10,11 +10,11 @@ from k2.api.formats import Format
 from k2.api.params import TIME, Params
 from k2.model.errors import UserError
 from k2.model.topics import DataType
-from k2.query.cursor import Cursor, ReplayQuery
-from k2.query.pace import Pace
+from k2.query.asked.cursor import Cursor, ReplayQuery
+from k2.query.asked.pace import Pace
+from k2.query.asked.requests import MOST_SYMBOLS, At, Window, check_symbol, exchange_code
+from k2.query.events.replay import Replay
 from k2.query.questions import Questions
-from k2.query.requests import MOST_SYMBOLS, At, Window, check_symbol, exchange_code
-from k2.query.stream import Replay
 
 MOST_ROWS = 100_000
 MOST_FRAME_ROWS = 65_536

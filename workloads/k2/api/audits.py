@@ -7,7 +7,7 @@ from typing import Any
 
 from k2.lake.audit import Audit, PartitionAudit
 from k2.lake.sequence_audit import SequenceAudit
-from k2.query.audits import Audited
+from k2.query.plan.audits import Audited
 
 
 def all_audited(found: Sequence[Audited]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from k2.api.keys import ApiKey, digest_of, parse_keys, prefix_of
 from k2.obs import metrics
 from k2.obs.logging import get_logger
-from k2.query.sight import EVERYTHING, Sight
+from k2.query.rows.visibility import EVERYTHING, Sight
 
 _log = get_logger(__name__)
 

@@ -12,9 +12,13 @@ from typing import Any
 
 from k2.api import sources
 from k2.lake.reader import SnapshotInfo, TableState
-from k2.query.pinning import Pin
-from k2.query.requests import iso
-from k2.query.results import Events, Provenance, Summary, SymbolInfo, TableStats
+from k2.model.times import iso
+from k2.query.aggregates.summaries import Summary
+from k2.query.events.paging import Events
+from k2.query.plan.directory import SymbolInfo
+from k2.query.plan.pins import Pin
+from k2.query.plan.provenance import Provenance
+from k2.query.plan.table_stats import TableStats
 
 
 def provenance(found: Provenance) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from k2 import __version__
 from k2.api.formats import Format
 from k2.lake.reader import SnapshotInfo
 from k2.model.topics import DataType
+from k2.query.asked.requests import At
+from k2.query.plan.provenance import Provenance
 from k2.query.questions import Questions
-from k2.query.requests import At
-from k2.query.results import Provenance
-from k2.query.sight import Sight
+from k2.query.rows.visibility import Sight
 
 VARY = "Accept, X-API-Key"
 REVALIDATE, CLOSED = "private, no-cache", "private, max-age=86400"

@@ -19,7 +19,7 @@ from k2.api.visit import Visit, open_visit
 from k2.obs import metrics
 from k2.obs.logging import correlation_id, get_logger
 from k2.obs.tally import begin
-from k2.query.caller import CALLER, Caller
+from k2.query.engine.caller import CALLER, Caller
 
 _log = get_logger(__name__)
 _QUIET = ("/", "/page/{path:path}", "/health", "/ready", "/metrics")

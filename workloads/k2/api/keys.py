@@ -24,8 +24,8 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from k2.model.errors import UserError, WorldError
 from k2.model.topics import DataType
-from k2.query.requests import check_symbol, exchange_code
-from k2.query.sight import EVERYTHING, Sight
+from k2.query.asked.requests import check_symbol, exchange_code
+from k2.query.rows.visibility import EVERYTHING, Sight
 
 _ALPHABET = string.ascii_letters + string.digits  # no sign that would end the word under a double click
 _PREFIX_CHARACTERS, _SECRET_CHARACTERS = 8, 43  # 62^43 > 2^256

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from k2.api.keys import KeyLimits
 from k2.model.errors import UserError, WorldError
+from k2.model.times import iso
 from k2.obs import metrics
-from k2.query.requests import iso
 
 _DAY_SECONDS = 86_400
 _KEYS_REMEMBERED = 10_000

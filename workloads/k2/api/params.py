@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from k2.api.formats import Format
 from k2.model.exchanges import Session
 from k2.model.topics import DataType
-from k2.query.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At
+from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At
 
 EventTable = Literal[DataType.TRADES, DataType.QUOTES]
 """The tables that hold events of symbols."""

@@ -7,8 +7,8 @@ from pydantic import Field, StrictInt
 from k2.api.formats import Format
 from k2.api.params import TIME, LiveParams, Params
 from k2.model.exchanges import Session
-from k2.query.bar_requests import MOST_BARS, Empty, Interval
-from k2.query.requests import DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At
+from k2.query.asked.bar_requests import MOST_BARS, Empty, Interval
+from k2.query.asked.requests import DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At
 
 _EXCHANGE = "Needed where a symbol is traded on several."
 _START = f"Bars that start from this instant on. {TIME}"

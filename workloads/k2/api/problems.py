@@ -15,7 +15,7 @@ from k2.lake.reader import TableMissingError
 from k2.model.errors import K2Error, UserError, WorldError
 from k2.obs import metrics
 from k2.obs.logging import correlation_id, get_logger
-from k2.query.errors import (
+from k2.query.rows.errors import (
     AbandonedError,
     AmbiguousSymbolError,
     EngineBusyError,

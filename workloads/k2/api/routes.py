@@ -19,8 +19,9 @@ from k2.api.params import (
     SymbolsParams,
 )
 from k2.api.selection import of_params
+from k2.model.times import parse_date
 from k2.model.topics import DataType
-from k2.query.requests import At, SummaryQuery, check_symbol, exchange_code, parse_date
+from k2.query.asked.requests import At, SummaryQuery, check_symbol, exchange_code
 
 router = APIRouter(prefix="/v1")
 

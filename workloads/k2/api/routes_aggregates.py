@@ -13,7 +13,7 @@ from k2.api.asking import Asked, Service
 from k2.api.formats import Format, negotiate
 from k2.api.params_aggregates import AggregationsBody, AsofParams, BarsParams
 from k2.model.topics import DataType
-from k2.query.bar_requests import BarsQuery
+from k2.query.asked.bar_requests import BarsQuery
 
 router = APIRouter(prefix="/v1")
 _NOT_KEPT = {"Vary": caching.VARY, "Cache-Control": "private, no-store"}

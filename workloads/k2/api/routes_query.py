@@ -11,7 +11,7 @@ from k2.api.asking import Asked
 from k2.api.params import QueryBody, SnapshotBody
 from k2.api.selection import of_body
 from k2.model.topics import DataType
-from k2.query.requests import At
+from k2.query.asked.requests import At
 
 router = APIRouter(prefix="/v1")
 

@@ -11,7 +11,7 @@ from k2.api.params_aggregates import AsofParams
 from k2.api.tokens import PageTokens
 from k2.model.errors import UserError
 from k2.model.topics import DataType
-from k2.query.requests import At, EventsQuery, Window, exchange_code
+from k2.query.asked.requests import At, EventsQuery, Window, exchange_code
 
 # Parts of a question → parameters that say them.
 _PARTS = {

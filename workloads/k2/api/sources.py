@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from k2.query.results import Provenance
+from k2.query.plan.provenance import Provenance
 
 _LONGEST_HEADER = 2_000
 _MICROS = 1_000_000

@@ -28,12 +28,12 @@ from k2.api.problems import UnauthorizedError
 from k2.api.texts import json_rows
 from k2.api.wire import BAD_MESSAGE, CURSOR, NORMAL, SUBPROTOCOL, TOO_MANY, TOO_SLOW
 from k2.model.errors import K2Error, UserError
+from k2.model.times import iso, parse_time
 from k2.obs.logging import get_logger
 from k2.obs.tally import count_rows
-from k2.query.player import Player
+from k2.query.events.player import Player
+from k2.query.events.replay import ReplayBatch
 from k2.query.questions import Questions
-from k2.query.requests import iso, parse_time
-from k2.query.stream import ReplayBatch
 
 _log = get_logger(__name__)
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from k2.model.errors import UserError, WorldError
+from k2.model.events import SortKey
 from k2.model.settings import Settings
 from k2.model.topics import DataType
-from k2.query.requests import At, EventsQuery, SortKey, Window
+from k2.query.asked.requests import At, EventsQuery, Window
 
 KEY_FILE = "page-token-key"
 _VERSION = 2

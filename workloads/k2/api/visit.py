@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from k2.obs.tally import Tally
-from k2.query.caller import Caller
+from k2.query.engine.caller import Caller
 
 _SCOPE = "k2.visit"
 

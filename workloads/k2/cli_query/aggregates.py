@@ -29,7 +29,7 @@ from k2.cli_query.printing import coloured, print_records, print_rows, remarks, 
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
 from k2.model.exchanges import Session as SessionName
-from k2.query.bar_requests import MOST_BARS, Empty, Interval
+from k2.query.asked.bar_requests import MOST_BARS, Empty, Interval
 
 _BAR = ("start", "symbol", "exchange", "open", "high", "low", "close", "volume", "vwap", "twap", "trade_count")
 _SUMMARY = ("symbol", "exchange", "date", "open", "high", "low", "close", "volume", "vwap", "trade_count", "currency")

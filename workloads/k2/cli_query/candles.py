@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from k2.cli_query.axes import Tick, price_axis, time_labels
 from k2.model.exchanges import EXCHANGES
-from k2.query.bar_requests import Interval
+from k2.query.asked.bar_requests import Interval
 
 if TYPE_CHECKING:
     import pyarrow as pa

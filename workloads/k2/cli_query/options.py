@@ -138,7 +138,7 @@ def listed(texts: Sequence[str] | None) -> list[str] | None:
 
 def rows_asked(limit: int | None, everything: bool) -> int:
     """How many rows are asked for at most."""
-    from k2.query.requests import MOST_ROWS
+    from k2.query.asked.requests import MOST_ROWS
 
     if everything and limit is not None:
         raise UserError("Both --limit and --all are given", expected="one of them")

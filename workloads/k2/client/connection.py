@@ -16,7 +16,7 @@ from k2.client.summary import DaySummary
 from k2.model.errors import UserError
 from k2.model.settings import Settings, settings
 from k2.model.topics import DataType
-from k2.query.requests import MOST_ROWS
+from k2.query.asked.requests import MOST_ROWS
 
 Time = str | int | date | datetime
 """ISO 8601 or a datetime (UTC where it has no offset), a date (its midnight, UTC), or nanoseconds since 1970."""

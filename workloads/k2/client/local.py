@@ -11,7 +11,6 @@ from pydantic import BaseModel, ValidationError
 
 from k2.api import audits, bodies
 from k2.api.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
-from k2.api.app import open_questions
 from k2.api.asked_replay import StreamStart
 from k2.api.params import (
     DiffParams,
@@ -29,11 +28,13 @@ from k2.client.answer import Answer
 from k2.client.protocol import Params
 from k2.model.errors import UserError
 from k2.model.settings import Settings
+from k2.model.times import parse_date, parse_time
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
-from k2.query.pace import Pace
-from k2.query.player import Player
-from k2.query.requests import At, EventsQuery, SummaryQuery, exchange_code, parse_date, parse_time
+from k2.query.asked.pace import Pace
+from k2.query.asked.requests import At, EventsQuery, SummaryQuery, exchange_code
+from k2.query.events.player import Player
+from k2.query.opening import open_questions
 
 _BATCH_ROWS = 65_536
 _TAKE_SECONDS = 1.0

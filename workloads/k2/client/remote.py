@@ -19,8 +19,9 @@ from k2.client.protocol import Params
 from k2.client.remote_replay import RemotePlayback
 from k2.model.errors import K2Error, UserError, WorldError
 from k2.model.settings import Settings
+from k2.model.times import parse_date
 from k2.model.topics import DataType
-from k2.query.requests import check_symbol, parse_date
+from k2.query.asked.requests import check_symbol
 
 try:
     import httpx

@@ -15,6 +15,9 @@ import pyarrow as pa
 
 from k2.model.topics import DataType
 
+SortKey = tuple[tuple[str, int | str | None], ...]
+"""A row's place in the order of its table: columns and values from the first that decides on; times in µs since 1970 UTC."""
+
 PRECISION, SCALE = 18, 8
 DECIMAL = pa.decimal128(PRECISION, SCALE)
 TIMESTAMP = pa.timestamp("us", tz="UTC")

@@ -1,1 +1,1 @@
-"""Questions and answers: DuckDB over the files of one Iceberg snapshot. The only package that imports `duckdb`."""
+"""Questions and answers: what can be asked of a lake, put together in `opening.py`. The rooms know each other one way only."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from k2.model.errors import UserError
 from k2.obs import metrics
-from k2.query.errors import AbandonedError, EngineBusyError, QueryTimeoutError
+from k2.query.rows.errors import AbandonedError, EngineBusyError, QueryTimeoutError
 
 
 @contextmanager

@@ -14,37 +14,33 @@ from k2.lake.reader import SnapshotInfo, TableMissingError, TableState
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.sequences import SequenceScope
+from k2.model.times import iso, micros
 from k2.model.topics import DataType
 from k2.obs.tally import count_rows
-from k2.query import audits, changes, paging, pinning, sql
-from k2.query.asof import Asof, asof_of
-from k2.query.asof_requests import AsofQuery
-from k2.query.audits import Audited
-from k2.query.background import Background
-from k2.query.bar_requests import BarsQuery
-from k2.query.bars import Bars, bars_of
-from k2.query.cursor import Cursor, ReplayQuery
-from k2.query.directory import SymbolDirectory
-from k2.query.engine import Engine
-from k2.query.errors import NotFoundError, SnapshotGoneError
+from k2.query.aggregates.asof import Asof, asof_of
+from k2.query.aggregates.bars import Bars, bars_of
+from k2.query.aggregates.summaries import Summary, summary_of
+from k2.query.asked.asof_requests import AsofQuery
+from k2.query.asked.bar_requests import BarsQuery
+from k2.query.asked.cursor import Cursor, ReplayQuery
+from k2.query.asked.requests import CURRENT, At, EventsQuery, SummaryQuery, Window
+from k2.query.engine.background import Background
+from k2.query.engine.engine import Engine
+from k2.query.events import paging
+from k2.query.events.paging import Events, EventStream
+from k2.query.events.replay import Replay
 from k2.query.measuring import measured
-from k2.query.paging import EventStream
-from k2.query.pinning import Pin
-from k2.query.planner import Pinned, Planner
-from k2.query.relation import Relation
-from k2.query.requests import CURRENT, At, EventsQuery, SummaryQuery, Window, iso, micros
-from k2.query.results import (
-    Events,
-    Summary,
-    SymbolInfo,
-    Symbols,
-    TableStats,
-    TopicProgress,
-)
-from k2.query.sight import Sight
-from k2.query.stream import Replay
-from k2.query.summaries import summary_of
-from k2.query.venue import ambiguous, check_exchanges, one_exchange
+from k2.query.plan import audits, changes, pins
+from k2.query.plan.audits import Audited
+from k2.query.plan.directory import SymbolDirectory, SymbolInfo, Symbols
+from k2.query.plan.pins import Pin
+from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.table_stats import TableStats, TopicProgress
+from k2.query.plan.venue import ambiguous, check_exchanges, one_exchange
+from k2.query.rows import sql
+from k2.query.rows.errors import NotFoundError, SnapshotGoneError
+from k2.query.rows.relation import Relation
+from k2.query.rows.visibility import Sight
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 86_400_000_000
@@ -305,19 +301,19 @@ class Questions:
         return self._planner.sight
 
     def make_pin(self, data_types: Sequence[DataType], at: Mapping[DataType, At], lasts: timedelta) -> Pin:
-        """See `pinning.make_pin`."""
+        """See `pins.make_pin`."""
         with measured("pins"):
-            return pinning.make_pin(self._planner, data_types, at, lasts, datetime.now(UTC))
+            return pins.make_pin(self._planner, data_types, at, lasts, datetime.now(UTC))
 
     def pins(self) -> list[Pin]:
-        """See `pinning.all_pins`."""
+        """See `pins.all_pins`."""
         with measured("pins"):
-            return pinning.all_pins(self._planner, datetime.now(UTC))
+            return pins.all_pins(self._planner, datetime.now(UTC))
 
     def delete_pin(self, pin: str) -> None:
-        """See `pinning.delete_pin`."""
+        """See `pins.delete_pin`."""
         with measured("pins"):
-            pinning.delete_pin(self._planner, pin, datetime.now(UTC))
+            pins.delete_pin(self._planner, pin, datetime.now(UTC))
 
     def audits(self, data_type: DataType | None = None, sequences: SequenceScope | None = None) -> list[Audited]:
         """The audit of a table, or of all that are there; raises as `audits.audit` does, and `ForbiddenError`."""

@@ -1,0 +1,75 @@
+"""Instants and dates as texts, and as integer microseconds since 1970, UTC. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+
+from k2.model.errors import UserError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_FORM = "an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset) or nanoseconds since 1970"
+_NANOSECONDS = re.compile(r"-?[0-9]{1,19}")
+_ISO = re.compile(r"(?P<head>.*[T ]\d{2}:\d{2}:\d{2})[.,](?P<fraction>[0-9]+)(?P<zone>.*)")
+# What Python's datetime and Iceberg's day partitions can both hold.
+MIN_US = -62_135_596_800_000_000
+MAX_US = 253_402_300_799_999_999
+
+
+def parse_time(text: str, name: str) -> int:
+    """Microseconds since 1970 UTC of an ISO 8601 time, a date, or epoch nanoseconds.
+
+    An instant between two microseconds becomes the later one: as a bound of [start, end) over microsecond data it then
+    chooses the very same events.
+
+    Raises:
+        UserError: it is neither, or outside the years 1 to 9999.
+    """
+    value = text.strip()
+    micros = -(-int(value) // 1000) if _NANOSECONDS.fullmatch(value) else _parse_iso(value, text, name)
+    if not MIN_US <= micros <= MAX_US:
+        raise UserError(f"{name} is out of range", found=text, expected="a time within the years 1 to 9999")
+    return micros
+
+
+def _parse_iso(value: str, text: str, name: str) -> int:
+    round_up = 0
+    parts = _ISO.fullmatch(value)
+    if parts is not None:
+        fraction = parts["fraction"]
+        round_up = int(bool(fraction[6:].strip("0")))
+        value = f"{parts['head']}.{fraction[:6]:0<6}{parts['zone']}"
+    try:
+        # In a URL the plus of an offset turns into a space.
+        parsed = datetime.fromisoformat(re.sub(r" (\d{2}:\d{2})$", r"+\1", value) if "T" in value else value)
+        aware = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+        since = aware.astimezone(UTC) - _EPOCH
+    except (ValueError, OverflowError):
+        raise UserError(f"{name} is not a time", found=text, expected=_TIME_FORM) from None
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds + round_up
+
+
+def parse_date(text: str, name: str) -> date:
+    """A calendar date `YYYY-MM-DD`, or a `UserError`."""
+    value = text.strip()
+    try:
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            return date.fromisoformat(value)
+    except ValueError:
+        pass  # a date that does not exist: the same answer as for no date at all
+    raise UserError(f"{name} is not a date", found=text, expected="a calendar date, YYYY-MM-DD")
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970 UTC of an aware datetime."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def to_datetime(micros: int) -> datetime:
+    """The instant as an aware UTC datetime."""
+    return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
+
+
+def iso(micros: int) -> str:
+    """The instant as ISO 8601 with microseconds and Z, the form of every time in an answer."""
+    return to_datetime(micros).isoformat(timespec="microseconds")[:26] + "Z"

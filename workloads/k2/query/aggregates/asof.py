@@ -1,0 +1,273 @@
+"""Trades with the quotes that prevailed: for each the last quote, in the total order, that is strictly before it in time.
+
+The trades are the first ones of the question; quotes are read for the time between them alone, stretch by stretch, so memory
+is bounded by the limit and a stretch. A quote that is too old, or of another trading date, prevails no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
+
+from k2.lake.scan import DataFileRef
+from k2.model.errors import UserError
+from k2.model.exchanges import Exchange, Session
+from k2.model.exchanges import exchange as exchange_of
+from k2.model.times import MAX_US, MIN_US
+from k2.query.aggregates import lee_ready, sessions
+from k2.query.aggregates.exact_decimals import Ints, decimals, unscaled
+from k2.query.aggregates.ticks import Ticks, last_before, read_ticks
+from k2.query.aggregates.time_slices import SLICE_ROWS, TimeSlices
+from k2.query.asked.asof_requests import AsofQuery
+from k2.query.asked.requests import Window
+from k2.query.events.first_rows import first_rows
+from k2.query.plan.directory import SymbolDirectory
+from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.provenance import Provenance
+from k2.query.plan.venue import one_exchange
+from k2.query.rows import sql
+from k2.query.rows.relation import Relation
+from k2.query.rows.schema import arrow_schema
+from k2.query.rows.statement import RowSource
+
+# pyarrow makes its compute functions at import: no type checker sees them.
+pc: Any = pyarrow.compute
+
+NEAR_US = 60_000_000
+"""So far before the first trade quotes are looked for at first: most often one of them prevails."""
+
+QUOTE = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
+_NEEDED = ("symbol", "exchange", "timestamp", "price")
+_TIME = pa.timestamp("us", tz="UTC")
+_PRICE = pa.decimal128(18, 8)
+_SPREAD = pa.decimal128(19, 8)
+_ZERO = pa.scalar(0, _PRICE)
+_QUOTES = pa.schema([("us", pa.int64()), *((name, _PRICE) for name in QUOTE)])
+_JOINED = pa.schema(
+    [
+        ("quote_timestamp", _TIME),
+        *((name, _PRICE) for name in QUOTE),
+        ("mid", _PRICE),
+        ("spread", _SPREAD),
+        ("effective_spread", _SPREAD),
+        ("inferred_side", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asof:
+    """Trades in the total order, each with the quote that prevailed.
+
+    Attributes:
+        rows: columns of trades and then those of the quote, or the fields asked for.
+        more: the limit cut off others.
+        provenance: what the trades were read from.
+        quotes: what the quotes were read from.
+        note: why there are none.
+    """
+
+    rows: pa.Table
+    more: bool
+    provenance: Provenance
+    quotes: Provenance
+    note: str | None = None
+
+
+def asof_of(
+    engine: RowSource,
+    planner: Planner,
+    directory: SymbolDirectory,
+    pinned: tuple[Pinned, Pinned],
+    query: AsofQuery,
+) -> Asof:
+    """Answer the question from trades and quotes, each at a snapshot.
+
+    Raises:
+        AmbiguousSymbolError: a symbol is traded on several exchanges in that window, and none was asked for.
+        UserError: a field or the exchange is not known.
+        QueryTimeoutError, EngineBusyError, TooLargeError: see `RowSource.fetch`.
+    """
+    of_trades, of_quotes = pinned
+    known = arrow_schema(of_trades.columns).names
+    fields = _fields(query, known)
+    relation = planner.plan(of_trades, query.symbols, query.exchange, query.window)
+    venues = {
+        symbol: query.exchange or one_exchange(directory, relation, symbol) for symbol in dict.fromkeys(query.symbols)
+    }
+    which = sql.Filter(query.symbols, query.exchange, query.window.start_us, query.window.end_us)
+    wanted = tuple(dict.fromkeys((*_NEEDED, *(name for name in fields if name in known))))
+    trades = first_rows(
+        engine, "asof", relation, which, query.limit + 1, one_series=len(venues) == 1, fields=wanted
+    ).select(list(wanted))
+    more = trades.num_rows > query.limit
+    trades = trades.slice(0, query.limit)
+    files: dict[str, DataFileRef] = {}
+    parts: list[pa.Table] = []
+    places: list[NDArray[Any]] = []
+    tails: list[pa.Table] = []
+    for code in sorted({code for code in venues.values() if code is not None}):
+        at = np.flatnonzero(pc.equal(trades["exchange"], code).to_numpy(zero_copy_only=False))
+        if len(at):
+            symbols = tuple(sorted(symbol for symbol, its in venues.items() if its == code))
+            market = _Market(engine, planner, of_trades, exchange_of(code), symbols, query)
+            rows, quotes = _joined(market, of_quotes, trades.take(pa.array(at)))
+            parts.append(rows)
+            places.append(at)
+            files |= {file.path: file for file in quotes.files}
+            tails += [] if quotes.tail is None else [quotes.tail.select(["timestamp"])]
+    joined = pa.concat_tables([_JOINED.empty_table(), *parts])
+    if len(parts) > 1:
+        joined = joined.take(pa.array(np.argsort(np.concatenate(places))))
+    rows = pa.table({name: (trades if name in known else joined)[name] for name in fields})
+    return Asof(
+        rows,
+        more,
+        of_trades.provenance(relation.files, relation.tail),
+        of_quotes.provenance(list(files.values()), pa.concat_tables(tails) if tails else None),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Market:
+    """What is asked of one exchange; `symbols` in their alphabetical order."""
+
+    engine: RowSource
+    planner: Planner
+    trades: Pinned
+    exchange: Exchange
+    symbols: tuple[str, ...]
+    query: AsofQuery
+
+
+def _joined(market: _Market, of_quotes: Pinned, trades: pa.Table) -> tuple[pa.Table, Relation]:
+    """The columns of `_JOINED` for the trades, which are in the total order, and what the quotes were read from."""
+    us, price = trades["timestamp"].cast(pa.int64()).to_numpy(), unscaled(trades["price"])
+    series = pc.index_in(trades["symbol"], pa.array(market.symbols)).to_numpy().astype(np.int64)
+    calendar = sessions.calendar(market.exchange, Session.ALL, None, int(us.min()), int(us.max()))
+    day = calendar.index(us)
+    opens = calendar.opens[day]
+    lookback_us = market.query.lookback_us
+    oldest_us = opens if lookback_us is None else np.maximum(us - lookback_us, MIN_US)
+    window = Window(int(oldest_us.min()), int(us.max()))
+    relation = market.planner.plan(of_quotes, market.symbols, market.exchange.code, window)
+    quotes = _prevailing(market, relation, window, series, us, oldest_us)
+    two_sided = pc.and_(quotes["bid_price"].is_valid(), quotes["ask_price"].is_valid()).to_numpy(zero_copy_only=False)
+    bid, ask = (unscaled(quotes[name].fill_null(_ZERO)) for name in ("bid_price", "ask_price"))
+    usable = two_sided & (bid <= ask)
+    tick = _tick_signs(market, series, day, opens, us, price, needed=usable & (2 * price == bid + ask))
+    columns = {
+        "quote_timestamp": quotes["us"].cast(_TIME),
+        **{name: quotes[name] for name in QUOTE},
+        "mid": decimals(_half(bid + ask), 18, valid=two_sided),
+        "spread": decimals(ask - bid, 19, valid=two_sided),
+        "effective_spread": decimals(np.abs(2 * price - (bid + ask)), 19, valid=usable),
+        "inferred_side": pa.array(lee_ready.sides(price, bid, ask, usable, tick), pa.string()),
+    }
+    return pa.table(columns, schema=_JOINED), relation
+
+
+def _prevailing(
+    market: _Market, relation: Relation, window: Window, series: Ints, us: Ints, oldest_us: Ints
+) -> pa.Table:
+    """For each trade the quote that prevailed: `us` and `QUOTE`, null where there was none."""
+    proven = relation.tail is None and all(file.exchange == market.exchange.code for file in relation.files)
+    which = sql.Filter(market.symbols, None if proven else market.exchange.code, window.start_us, window.end_us)
+    first_us, near_us = int(oldest_us.min()), int(us.min()) - NEAR_US
+    # Of many symbols too many would have no quote so near: then everything is read at once.
+    near_us = near_us if len(market.symbols) == 1 and near_us > first_us else first_us
+    found = np.full(len(us), -1)
+    last = np.full(len(market.symbols), -1)  # of each series so far
+    kept = [_QUOTES.empty_table()]
+    decided = np.zeros(len(us), np.bool_)
+    size = 0
+    cut = TimeSlices(relation, replace(which, start_us=near_us))
+    while stretch := cut.take(SLICE_ROWS):
+        quotes = read_ticks(market.engine, "asof", stretch.relation, stretch.which, QUOTE)
+        until_us = stretch.which.end_us
+        here = ~decided & (us <= (MAX_US if until_us is None else until_us))
+        place, latest = _matched(quotes, series[here], us[here], len(market.symbols))
+        used, position = np.unique(np.concatenate((place, latest)), return_inverse=True)
+        # Only quotes that prevail, now or perhaps later, are kept.
+        absent = int(len(used) > 0 and used[0] < 0)
+        rows = quotes.rows.take(pa.array(used[absent:])).add_column(0, "us", pa.array(quotes.us[used[absent:]]))
+        kept.append(rows.cast(_QUOTES))
+        position = np.where(used[position] < 0, -1, position - absent + size)
+        found[here] = np.where(place >= 0, position[: len(place)], last[series[here]])
+        last = np.where(latest >= 0, position[len(place) :], last)
+        decided |= here
+        size += rows.num_rows
+    found = np.where(decided, found, last[series])
+    if near_us > first_us and relation and (found < 0).any():
+        earlier = last_before(market.engine, "asof", relation, replace(which, end_us=near_us), QUOTE)
+        if earlier.num_rows:
+            kept.append(earlier.cast(_QUOTES))
+            found = np.where(found < 0, size, found)
+    quotes = pa.concat_tables(kept).combine_chunks()
+    at_us = quotes["us"].to_numpy()
+    if len(at_us):
+        found = np.where((found >= 0) & (at_us[found] >= oldest_us), found, -1)
+    return quotes.take(pa.array(found, mask=found < 0))
+
+
+def _matched(quotes: Ticks, series: Ints, us: Ints, number: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """For each trade the last quote of its series strictly before it, and the last one of each series; -1: there is none."""
+    bounds = np.searchsorted(quotes.series, np.arange(number + 1))
+    place = np.full(len(us), -1)
+    for each in np.unique(series):
+        first, end = bounds[each], bounds[each + 1]
+        mine = series == each
+        before = np.searchsorted(quotes.us[first:end], us[mine], side="left") - 1
+        place[mine] = np.where(before >= 0, before + first, -1)
+    return place, np.where(bounds[1:] > bounds[:-1], bounds[1:] - 1, -1)
+
+
+def _tick_signs(
+    market: _Market, series: Ints, day: NDArray[Any], opens: Ints, us: Ints, price: Ints, *, needed: NDArray[np.bool_]
+) -> Ints:
+    """The tick test of each trade against its trading date's earlier ones, those before the window among them."""
+    order = np.argsort(series, kind="stable")
+    group = series * (int(day.max()) + 1) + day
+    signs = np.zeros(len(us), np.int64)
+    signs[order] = lee_ready.tick_signs(price[order], group[order])
+    start_us = market.query.window.start_us
+    open_ended = needed & (signs == 0)
+    if start_us is None or not open_ended.any():
+        return signs
+    for each in np.unique(group[open_ended]):
+        members = np.flatnonzero(group == each)
+        first = members[0]
+        if start_us <= opens[first]:
+            continue  # all of the date's trades before these are among them
+        symbol = market.symbols[series[first]]
+        earlier = Window(int(opens[first]), start_us)
+        relation = market.planner.plan(market.trades, (symbol,), market.exchange.code, earlier)
+        if not relation:
+            continue
+        which = sql.Filter((symbol,), market.exchange.code, earlier.start_us, earlier.end_us)
+        digits = f"{Decimal(int(price[first])).scaleb(-8):f}"
+        before = last_before(market.engine, "asof", relation, which, ("price",), unlike=digits)
+        if before.num_rows:
+            sign = int(np.sign(price[first] - unscaled(before["price"])[0]))
+            signs[members] = np.where(signs[members] == 0, sign, signs[members])
+    return signs
+
+
+def _half(values: Ints) -> Ints:
+    """Half of each, rounded half to even."""
+    half = values >> 1
+    return half + (values & half & 1)
+
+
+def _fields(query: AsofQuery, known: list[str]) -> tuple[str, ...]:
+    every = (*known, *_JOINED.names)
+    for name in query.fields:
+        if name not in every:
+            raise UserError("Unknown field", found=name, expected=f"one of {', '.join(every)}")
+    return tuple(dict.fromkeys(query.fields)) or every

@@ -1,0 +1,208 @@
+"""Bars of trades: OHLCV, VWAP and TWAP for each bucket of an exchange's session, exact.
+
+The ticks of a stretch of time come from one pass of DuckDB and are folded as columns; bars of successive stretches are
+joined, so memory is bounded by a stretch, and the oldest bars of an open-ended question are had without reading the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from k2.lake.scan import DataFileRef
+from k2.model.exchanges import Exchange
+from k2.model.exchanges import exchange as exchange_of
+from k2.model.times import MIN_US
+from k2.query.aggregates import sessions
+from k2.query.aggregates.exact_decimals import Ints, unscaled
+from k2.query.aggregates.folding import Folded, fold_ticks, joined, nothing_folded
+from k2.query.aggregates.rows_of_bars import bar_rows, bar_schema
+from k2.query.aggregates.ticks import read_ticks
+from k2.query.aggregates.time_slices import SLICE_ROWS, TimeSlices, following
+from k2.query.asked.bar_requests import BarsQuery, Dates, Empty
+from k2.query.asked.requests import Window
+from k2.query.plan.directory import SymbolDirectory
+from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.provenance import Provenance
+from k2.query.plan.venue import one_exchange
+from k2.query.rows import sql
+from k2.query.rows.errors import QueryTimeoutError
+from k2.query.rows.relation import Relation
+from k2.query.rows.statement import RowSource
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Bars by start, exchange and symbol (columns: `rows_of_bars.bar_schema`).
+
+    Attributes:
+        rows: the bars.
+        time_zones: exchange → its time zone, of those that have bars.
+        more: the limit cut off others.
+        provenance: what they were read from.
+        note: why there are none.
+    """
+
+    rows: pa.Table
+    time_zones: Mapping[str, str]
+    more: bool
+    provenance: Provenance
+    note: str | None = None
+
+
+def bars_of(engine: RowSource, planner: Planner, directory: SymbolDirectory, pinned: Pinned, query: BarsQuery) -> Bars:
+    """Answer the question from the trades at a snapshot.
+
+    Raises:
+        AmbiguousSymbolError: a symbol is traded on several exchanges at that time, and none was asked for.
+        UserError: the exchange is not known.
+        QueryTimeoutError, EngineBusyError, TooLargeError: see `RowSource.fetch`.
+    """
+    deadline = time.monotonic() + engine.timeout_seconds
+    markets = _markets(planner, directory, pinned, query)
+    tables: list[pa.Table] = []
+    files: dict[str, DataFileRef] = {}
+    tails: list[pa.Table] = []
+    for code, symbols in sorted(markets.items()):
+        market = exchange_of(code)
+        question = _Question(query, market, symbols, _period(query, market))
+        relation = planner.plan(pinned, symbols, code, question.to_read)
+        files |= {file.path: file for file in relation.files}
+        tails += [] if relation.tail is None else [relation.tail.select(["timestamp"])]
+        if relation:
+            tables.append(_of_market(engine, pinned, relation, question, deadline))
+    rows = pa.concat_tables([bar_schema().empty_table(), *tables])
+    if len(tables) > 1 or len(query.symbols) > 1:
+        rows = rows.sort_by([(name, "ascending") for name in ("start", "exchange", "symbol")])
+    return Bars(
+        rows.slice(0, query.limit),
+        {code: exchange_of(code).time_zone for code in sorted(rows["exchange"].unique().to_pylist())},
+        rows.num_rows > query.limit,
+        pinned.provenance(list(files.values()), pa.concat_tables(tails) if tails else None),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of one exchange; `symbols` in their alphabetical order, `window`: where buckets start."""
+
+    query: BarsQuery
+    market: Exchange
+    symbols: tuple[str, ...]
+    window: Window
+
+    @property
+    def to_read(self) -> Window:
+        """What decides the bars."""
+        return sessions.to_read(self.market, self.query.session, self.query.interval.width_us, self.window)
+
+    def calendar(self, first_us: int, last_us: int) -> sessions.Calendar:
+        """The buckets between two instants."""
+        return sessions.calendar(self.market, self.query.session, self.query.interval.width_us, first_us, last_us)
+
+    def grid(self, window: Window, most: int) -> Ints:
+        """Starts of all buckets."""
+        return sessions.grid(self.market, self.query.session, self.query.interval.width_us, window, most)
+
+
+def _markets(
+    planner: Planner, directory: SymbolDirectory, pinned: Pinned, query: BarsQuery
+) -> dict[str, tuple[str, ...]]:
+    """Exchange → symbols, in their alphabetical order; a symbol that nothing is known of is absent."""
+    symbols = sorted(set(query.symbols))
+    if query.exchange is not None:
+        return {exchange_of(query.exchange).code: tuple(symbols)}
+    near = planner.plan(pinned, tuple(symbols), None, query.around)
+    found: dict[str, tuple[str, ...]] = {}
+    for symbol in symbols:
+        code = one_exchange(directory, near, symbol)
+        if code is not None:
+            found[code] = (*found.get(code, ()), symbol)
+    return found
+
+
+def _period(query: BarsQuery, market: Exchange) -> Window:
+    if isinstance(query.period, Dates):
+        return sessions.of_days(market, query.session, query.period.first, query.period.last)
+    return query.period
+
+
+def _of_market(engine: RowSource, pinned: Pinned, relation: Relation, question: _Question, deadline: float) -> pa.Table:
+    """The oldest bars of the exchange: all of them, or more than the limit."""
+    query, window = question.query, question.window
+    if query.empty is Empty.SKIP:
+        return _rows(_folded(engine, relation, question, deadline), question, None)
+    # What comes after the newest event is not known to be empty.
+    newest_us = pinned.provenance().complete_until_us
+    ends = [end for end in (window.end_us, None if newest_us is None else newest_us + 1) if end is not None]
+    end_us = min(ends, default=None)
+    if window.start_us is not None and end_us is not None:
+        # No more buckets are answered than the limit allows: what comes later need not be read.
+        starts = question.grid(Window(window.start_us, max(window.start_us, end_us)), query.limit + 1)
+        if len(starts) > query.limit:
+            end_us = int(starts[-1]) + 1
+            question = replace(question, window=Window(window.start_us, end_us))
+    folded = _folded(engine, relation, question, deadline)
+    grids: list[Ints] = []
+    for number in range(len(question.symbols)):
+        own = folded.start[folded.series == number]
+        first_us = window.start_us if window.start_us is not None else int(own[0]) if len(own) else None
+        if first_us is not None and end_us is not None and first_us < end_us:
+            own = np.union1d(own, question.grid(Window(first_us, end_us), query.limit + 1))
+        grids.append(own)
+    return _rows(folded, question, grids)
+
+
+def _rows(folded: Folded, question: _Question, grids: list[Ints] | None) -> pa.Table:
+    carry = question.query.empty is Empty.CARRY
+    return bar_rows(
+        folded, question.symbols, question.market.code, question.calendar, question.window, grids, carry=carry
+    )
+
+
+def _folded(engine: RowSource, relation: Relation, question: _Question, deadline: float) -> Folded:
+    """All bars of the question, or the oldest of them: more than the limit, and each whole."""
+    wanted, limit = question.to_read, question.query.limit
+    # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
+    proven = relation.tail is None and all(file.exchange == question.market.code for file in relation.files)
+    which = sql.Filter(question.symbols, None if proven else question.market.code, wanted.start_us, wanted.end_us)
+    held = nothing_folded()
+    cut = TimeSlices(relation, which)
+    # Of several symbols more rows match, and each brings its symbol along.
+    budget = least = SLICE_ROWS if len(question.symbols) == 1 else SLICE_ROWS // 4
+    while stretch := cut.take(budget):
+        if time.monotonic() > deadline:
+            raise QueryTimeoutError(
+                f"The bars query was stopped after {engine.timeout_seconds:g} s. Ask for a shorter time range or "
+                "fewer symbols"
+            )
+        part = _fold(engine, stretch.relation, stretch.which, question)
+        budget = following(stretch, int(part.count.sum()), least)
+        held = joined([held, part])
+        if stretch.which.end_us is not None and len(held) > limit:
+            whole = _whole(held, question, stretch.which.end_us)
+            if np.count_nonzero(whole.start >= (question.window.start_us or MIN_US)) > limit:
+                return whole
+    return held
+
+
+def _whole(bars: Folded, question: _Question, until_us: int) -> Folded:
+    """The bars whose buckets end by then."""
+    calendar = question.calendar(int(bars.start.min()), int(bars.start.max()))
+    return bars.chosen(calendar.ends(bars.start) <= until_us)
+
+
+def _fold(engine: RowSource, relation: Relation, which: sql.Filter, question: _Question) -> Folded:
+    """The bars of the ticks that lie in session."""
+    ticks = read_ticks(engine, "bars", relation, which, ("price", "quantity"))
+    if not len(ticks.us):
+        return nothing_folded()
+    start, inside = question.calendar(int(ticks.us.min()), int(ticks.us.max())).starts(ticks.us)
+    columns = (ticks.series, start, ticks.us, unscaled(ticks.rows["price"]), unscaled(ticks.rows["quantity"]))
+    if not inside.all():
+        columns = tuple(column[inside] for column in columns)
+    return fold_ticks(*columns) if len(columns[0]) else nothing_folded()

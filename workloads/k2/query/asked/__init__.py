@@ -1,0 +1,1 @@
+"""Questions as values, checked when they are made. Nothing here reads anything."""

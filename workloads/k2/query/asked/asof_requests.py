@@ -1,0 +1,60 @@
+"""The question about trades and the quotes that prevailed as a frozen value, checked when it is made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from k2.model.errors import UserError
+from k2.model.times import MAX_US
+from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_SYMBOLS, At, Window, check_symbol
+
+_LOOKBACK = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>ms|s|m|h|d)")
+_UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class AsofQuery:
+    """Trades of symbols in a window, oldest first, at most `limit` of them, each with the quote that prevailed.
+
+    Attributes:
+        symbols: one or more.
+        exchange: of all symbols; None: of each the one that it is traded on.
+        window: where the trades lie.
+        limit: most trades.
+        lookback_us: oldest age of a quote (µs) that still prevails; None: it is of the trade's own trading date.
+        at: the snapshot that answers.
+        fields: columns of the answer, in this order; none: all.
+    """
+
+    symbols: tuple[str, ...]
+    exchange: str | None = None
+    window: Window = Window()  # noqa: RUF009 (frozen)
+    limit: int = DEFAULT_LIMIT
+    lookback_us: int | None = None
+    at: At = CURRENT
+    fields: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.symbols:
+            raise UserError("No symbol is given", expected="one or more")
+        if len(self.symbols) > MOST_SYMBOLS:
+            raise UserError("Too many symbols", found=len(self.symbols), expected=f"at most {MOST_SYMBOLS}")
+        for symbol in self.symbols:
+            check_symbol(symbol)
+        if self.limit < 1:
+            raise UserError("limit is too small", found=self.limit, expected="1 or more")
+        if self.lookback_us is not None and self.lookback_us < 1:
+            raise UserError("lookback is too short", found=f"{self.lookback_us} µs", expected="more than nothing")
+
+
+def parse_lookback(text: str | None) -> int | None:
+    """Microseconds of a duration such as 500ms, 30s, 5m, 1h or 2d; None for `day` and for nothing: the trading date."""
+    if text is None or text.strip() == "day":
+        return None
+    found = _LOOKBACK.fullmatch(text.strip())
+    if found is None:
+        raise UserError(
+            "lookback is no duration", found=text, expected="day, or a number with ms, s, m, h or d, such as 30s"
+        )
+    return min(int(found["number"]) * _UNITS[found["unit"]], MAX_US)

@@ -1,0 +1,131 @@
+"""The question about bars as a frozen value, checked when it is made. Times are integer microseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from k2.model.errors import UserError
+from k2.model.exchanges import Session
+from k2.model.times import MAX_US, MIN_US
+from k2.query.asked.requests import CURRENT, MOST_SYMBOLS, At, Window, check_symbol
+
+MOST_BARS = 10_000
+"""Bars of an answer, unless another limit is asked for: a week of minutes."""
+
+_EPOCH = date(1970, 1, 1)
+_DAY_US = 86_400_000_000
+# A trading date in the zones furthest from UTC lies within these of its UTC date.
+_EAST_US, _WEST_US = 15 * 3_600_000_000, 13 * 3_600_000_000
+
+
+class Interval(StrEnum):
+    """How long a bucket is."""
+
+    MINUTE = "1m"
+    FIVE_MINUTES = "5m"
+    QUARTER = "15m"
+    HOUR = "1h"
+    DAY = "1d"
+
+    @property
+    def width_us(self) -> int | None:
+        """Microseconds; None for a day, which is as long as its session."""
+        minutes = {"1m": 1, "5m": 5, "15m": 15, "1h": 60}.get(self.value)
+        return None if minutes is None else minutes * 60_000_000
+
+
+class Empty(StrEnum):
+    """What stands for a bucket without trades: nothing, a bar of nulls, or one at the last price of the same date."""
+
+    SKIP = "skip"
+    NULL = "null"
+    CARRY = "carry"
+
+
+ALWAYS = Window()
+"""Without bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dates:
+    """Trading dates of an exchange, both inclusive."""
+
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        for day in (self.first, self.last):
+            # A trading date reaches into the UTC days beside it, which must exist.
+            if not date(1, 1, 3) <= day <= date(9999, 12, 29):
+                raise UserError("The date is out of range", found=day.isoformat(), expected="a year from 1 to 9999")
+        if self.first > self.last:
+            raise UserError(
+                "The dates are reversed",
+                found=f"date {self.first.isoformat()}, last_date {self.last.isoformat()}",
+                expected="date before last_date",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class BarsQuery:
+    """Bars of symbols by time, at most `limit` of them.
+
+    Attributes:
+        symbols: one or more.
+        interval: length of a bucket.
+        exchange: of all symbols; None: of each the one that it is traded on.
+        period: trading dates, or the instants [start, end) within which buckets start.
+        session: which trades count.
+        empty: what stands for a bucket without trades.
+        limit: most bars of all symbols together.
+        at: the snapshot that answers.
+    """
+
+    symbols: tuple[str, ...]
+    interval: Interval
+    exchange: str | None = None
+    period: Window | Dates = ALWAYS
+    session: Session = Session.ALL
+    empty: Empty = Empty.SKIP
+    limit: int = MOST_BARS
+    at: At = CURRENT
+
+    def __post_init__(self) -> None:
+        if not self.symbols:
+            raise UserError("No symbol is given", expected="one or more")
+        if len(self.symbols) > MOST_SYMBOLS:
+            raise UserError("Too many symbols", found=len(self.symbols), expected=f"at most {MOST_SYMBOLS}")
+        for symbol in self.symbols:
+            check_symbol(symbol)
+        if self.limit < 1:
+            raise UserError("limit is too small", found=self.limit, expected="1 or more")
+
+    @property
+    def around(self) -> Window:
+        """What any exchange's ticks of these bars lie in."""
+        if isinstance(self.period, Dates):
+            first, last = midnight(self.period.first), midnight(self.period.last)
+            return Window(first - _EAST_US, last + _DAY_US + _WEST_US)
+        start, end = self.period.start_us, self.period.end_us
+        longest = _DAY_US + 3_600_000_000  # a date on which clocks go back
+        return Window(
+            None if start is None else max(start - longest, MIN_US), None if end is None else min(end + longest, MAX_US)
+        )
+
+
+def midnight(day: date) -> int:
+    """Start of a UTC date."""
+    return (day - _EPOCH).days * _DAY_US
+
+
+def parse_period(start: str | None, end: str | None, first: date | None, last: date | None) -> Window | Dates:
+    """From start and end, or date and last_date (the same as date where it is not given)."""
+    if first is None:
+        if last is not None:
+            raise UserError("last_date is given without date", expected="both, or date alone")
+        return Window.parse(start, end)
+    if start is not None or end is not None:
+        raise UserError("Both date and start or end are given", expected="one way to say when")
+    return Dates(first, first if last is None else last)

@@ -1,0 +1,133 @@
+"""Where a replay stands, as a token: enough to go on after the client or the server died. Opaque to clients, not secret.
+
+What a token asks for is asked again with the rights of whoever brings it: nobody sees more by making one up.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from k2.model.errors import UserError
+from k2.model.events import SortKey
+from k2.model.topics import DataType
+from k2.query.asked.requests import At, Window
+
+_VERSION = 1
+_LONGEST = 65_536
+Ends = tuple[tuple[str, int, int], ...]
+"""(topic id, partition, next offset)."""
+
+
+EVER = Window()
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayQuery:
+    """Events of one or several tables in the order of events.
+
+    Attributes:
+        data_types: quotes and trades, or one of them.
+        symbols: any of these; none: all.
+        at: which snapshot answers for each table; a table that is not named: the current one.
+        follow: go on with what comes in when history is at its end.
+    """
+
+    data_types: tuple[DataType, ...] = (DataType.QUOTES, DataType.TRADES)
+    symbols: tuple[str, ...] = ()
+    exchange: str | None = None
+    window: Window = EVER
+    at: Mapping[DataType, At] | None = None
+    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A replay's question, what it reads, and how far it has come.
+
+    Attributes:
+        snapshots: the snapshot of each table (None: it had none).
+        ends: where the tail of each table ended; no entry: it had none.
+        key: the last row that was given; none: nothing yet.
+        live: once history is at its end, the offsets of each table from which on nothing was given but what `key` says.
+        up_to: offsets at which the live batch that `key` is of ends.
+    """
+
+    query: ReplayQuery
+    snapshots: Mapping[DataType, int | None]
+    ends: Mapping[DataType, Ends]
+    key: SortKey = ()
+    live: Mapping[DataType, Ends] | None = None
+    up_to: Mapping[DataType, Ends] | None = None
+
+    def after(self, key: SortKey) -> Cursor:
+        """The same replay, a little further."""
+        return replace(self, key=key)
+
+    def encode(self) -> str:
+        """The token."""
+        query = self.query
+        content: dict[str, Any] = {
+            "v": _VERSION,
+            "types": [each.value for each in query.data_types],
+            "symbols": query.symbols,
+            "exchange": query.exchange,
+            "window": (query.window.start_us, query.window.end_us),
+            "follow": query.follow,
+            "snapshots": {each.value: found for each, found in self.snapshots.items()},
+            "ends": {each.value: found for each, found in self.ends.items()},
+            "key": self.key,
+            "live": None if self.live is None else {each.value: found for each, found in self.live.items()},
+            "up_to": None if self.up_to is None else {each.value: found for each, found in self.up_to.items()},
+        }
+        packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode())
+        return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, token: str) -> Cursor:
+        """The inverse of `encode`; a `UserError` for anything else."""
+        try:
+            held = _unpacked(token)
+            query = ReplayQuery(
+                tuple(DataType(each) for each in held["types"]),
+                tuple(held["symbols"]),
+                held["exchange"],
+                Window(*held["window"]),
+                follow=bool(held["follow"]),
+            )
+            return cls(
+                query,
+                {DataType(each): None if found is None else int(found) for each, found in held["snapshots"].items()},
+                _by_type(held["ends"]) or {},
+                tuple((str(name), value) for name, value in held["key"]),
+                _by_type(held["live"]),
+                _by_type(held["up_to"]),
+            )
+        except (binascii.Error, zlib.error, ValueError, KeyError, TypeError, AttributeError):
+            shown = f"{token[:40]}…" if len(token) > 40 else token
+            raise UserError("Not a cursor of a replay", found=shown, expected="one that a replay gave") from None
+
+
+def _unpacked(token: str) -> dict[str, Any]:
+    if len(token) > _LONGEST:
+        raise ValueError(token)
+    raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    # Bounded: a few bytes of compressed zeros would fill the memory.
+    held: dict[str, Any] = json.loads(zlib.decompressobj().decompress(raw, 16 * _LONGEST))
+    if held["v"] != _VERSION:
+        raise ValueError(held["v"])
+    return held
+
+
+def _by_type(held: dict[str, Any] | None) -> dict[DataType, Ends] | None:
+    if held is None:
+        return None
+    return {
+        DataType(each): tuple((str(topic), int(partition), int(end)) for topic, partition, end in ends)
+        for each, ends in held.items()
+    }

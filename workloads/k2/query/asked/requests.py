@@ -1,0 +1,157 @@
+"""Questions as frozen values, checked when they are made. Times are integer microseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import date
+
+from k2.model.errors import UserError
+from k2.model.events import SortKey
+from k2.model.exchanges import Session
+from k2.model.times import iso, parse_time
+from k2.model.topics import DataType
+
+DEFAULT_LIMIT = 1_000
+MOST_ROWS = 1_000_000_000
+"""Rows of one streamed answer; a JSON object holds fewer (`max_rows`)."""
+MOST_SYMBOLS = 500
+"""Symbols of one question: more of them would make its page tokens too long for a URL."""
+_EXCHANGE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}")
+_SYMBOL = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Events from `start_us` (inclusive) to `end_us` (exclusive); None is without bound."""
+
+    start_us: int | None = None
+    end_us: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start_us is not None and self.end_us is not None and self.start_us > self.end_us:
+            raise UserError(
+                "The time range is reversed",
+                found=f"start {iso(self.start_us)}, end {iso(self.end_us)}",
+                expected="start before end",
+            )
+
+    @classmethod
+    def parse(cls, start: str | None, end: str | None) -> Window:
+        """A window from two texts (see `parse_time`), each of which may be absent."""
+        return cls(
+            None if start is None else parse_time(start, "start"), None if end is None else parse_time(end, "end")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Which snapshot answers: one by its id, the one that was current at a time, a pin's, or (none given) the current one.
+
+    Attributes:
+        hybrid: with what the topics hold beyond the current snapshot (True), without it (False), or as the service does.
+        ends: (topic id, partition, offset): only rows before that offset, wherever they are by now. What an answer with a
+            tail had, its later pages have.
+    """
+
+    snapshot: int | None = None
+    as_of_us: int | None = None
+    pin: str | None = None
+    hybrid: bool | None = None
+    ends: tuple[tuple[str, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.hybrid and self.is_past:
+            raise UserError(
+                "hybrid=true is about now, and snapshot, as_of and pin are about what was", expected="one of them"
+            )
+        if self.snapshot is not None and self.as_of_us is not None:
+            raise UserError("Both snapshot and as_of are given", expected="one of them")
+        if self.pin is not None and (self.snapshot is not None or self.as_of_us is not None):
+            raise UserError("A pin is given beside snapshot or as_of", expected="one of them")
+
+    @property
+    def is_past(self) -> bool:
+        """Whether a snapshot was chosen: then what came after it is not asked for."""
+        return self.snapshot is not None or self.as_of_us is not None or self.pin is not None
+
+    def in_files(self) -> At:
+        """The same without what the topics hold beyond the snapshot."""
+        return replace(self, hybrid=False)
+
+    @classmethod
+    def parse(cls, snapshot: str | None, as_of: str | None, pin: str | None = None, hybrid: bool | None = None) -> At:
+        """From texts, each of which may be absent."""
+        if snapshot is not None and not re.fullmatch(r"[0-9]{1,19}", snapshot.strip()):
+            raise UserError("snapshot is not a snapshot's id", found=snapshot, expected="an integer from /v1/snapshots")
+        if pin is not None and not re.fullmatch(r"[0-9a-f]{16}", pin):
+            raise UserError("Not a pin", found=pin, expected="one that POST /v1/pins gave")
+        as_of_us = None if as_of is None else parse_time(as_of, "as_of")
+        return cls(None if snapshot is None else int(snapshot), as_of_us, pin, hybrid)
+
+
+CURRENT = At()
+"""The current snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventsQuery:
+    """Trades or quotes of symbols (empty: all) in a window, oldest first, at most `limit` of them.
+
+    Attributes:
+        fields: columns of the answer, in this order; none: all but those that tell where in Kafka a row came from.
+        after: only what comes later in the order than a row of this key (keyset paging).
+        since: only what the table got after this snapshot (difference between two snapshots).
+    """
+
+    data_type: DataType
+    symbols: tuple[str, ...] = ()
+    exchange: str | None = None
+    window: Window = Window()
+    limit: int = DEFAULT_LIMIT
+    at: At = CURRENT
+    fields: tuple[str, ...] = ()
+    after: SortKey = ()
+    since: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.symbols) > MOST_SYMBOLS:
+            raise UserError("Too many symbols", found=len(self.symbols), expected=f"at most {MOST_SYMBOLS}")
+        for symbol in self.symbols:
+            check_symbol(symbol)
+        if self.limit < 1:
+            raise UserError("limit is too small", found=self.limit, expected="1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryQuery:
+    """OHLCV and VWAP of a symbol on one trading date: a calendar date in the exchange's own time zone."""
+
+    symbol: str
+    day: date
+    exchange: str | None = None
+    at: At = CURRENT
+    session: Session = Session.ALL
+
+    def __post_init__(self) -> None:
+        check_symbol(self.symbol)
+        # A trading date reaches into the UTC days beside it, which must exist.
+        if not date(1, 1, 3) <= self.day <= date(9999, 12, 29):
+            raise UserError("The date is out of range", found=self.day.isoformat(), expected="a year from 1 to 9999")
+
+
+def check_symbol(symbol: str) -> str:
+    """The symbol as it is, or a `UserError` when it cannot be one."""
+    if not _SYMBOL.fullmatch(symbol):
+        raise UserError("Not a symbol", found=symbol, expected="1 to 64 printable characters")
+    return symbol
+
+
+def exchange_code(text: str | None) -> str | None:
+    """An exchange's code as events carry it (upper case), or a `UserError`; None stays None."""
+    if text is None:
+        return None
+    code = text.strip().upper()
+    if not _EXCHANGE.fullmatch(code):
+        raise UserError("Not an exchange's code", found=text, expected="1 to 32 letters, digits and '-', such as ASX")
+    return code

@@ -1,0 +1,1 @@
+"""DuckDB: runs statements, within limits. The only home of `duckdb`; knows no question."""

@@ -1,0 +1,278 @@
+"""Replay of several tables as one stream: history from snapshots, the topics' tails, and then what comes in, without a seam.
+
+History and tail are one relation in the total order. What comes in afterwards is given in the order of arrival, each batch
+of it ordered in itself: an event that is late is given late, never left out. Memory does not grow with the replay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from k2.lake.reader import TableMissingError
+from k2.model.errors import UserError
+from k2.model.topics import DataType
+from k2.query.asked.cursor import Cursor, Ends, ReplayQuery
+from k2.query.asked.requests import CURRENT, At, Window
+from k2.query.events import merged
+from k2.query.events.merged import Part
+from k2.query.plan.planner import Pinned, Planner
+from k2.query.rows import sql
+from k2.query.rows.errors import SnapshotGoneError
+from k2.query.rows.statement import RowSource
+
+BATCH_ROWS = 65_536
+_LIVE_SECONDS = 0.02
+_CATALOG_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayBatch:
+    """Some events in order, and where the replay stands after any of them.
+
+    `rows` have `type` ("quote" or "trade") and the columns of all tables, null where an event has none. `turn` counts the
+    seeks of the player that gave them.
+    """
+
+    rows: pa.RecordBatch
+    _all: pa.RecordBatch
+    _cursor: Cursor
+    turn: int = 0
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where to go on after the last of these rows."""
+        if not self._all.num_rows:
+            return self._cursor
+        return self._cursor.after(merged.key_at(self._all, self._all.num_rows - 1))
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the events came in after the replay's history ended."""
+        return self._cursor.live is not None
+
+    def slice(self, start: int, count: int) -> ReplayBatch:
+        """Some of the rows."""
+        return replace(self, rows=self.rows.slice(start, count), _all=self._all.slice(start, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One replay, from its beginning or from a cursor.
+
+    Args:
+        planner: chooses snapshots, files and tails.
+        engine: reads them.
+        start: where to go on; `Replay.begin` makes the first.
+        lineage: rows have the columns that tell where in Kafka they came from.
+    """
+
+    planner: Planner
+    engine: RowSource
+    start: Cursor
+    batch_rows: int = BATCH_ROWS
+    window_rows: int = merged.WINDOW_ROWS
+    lineage: bool = False
+
+    @classmethod
+    def begin(cls, planner: Planner, engine: RowSource, query: ReplayQuery) -> Replay:
+        """A replay from its beginning: fixes the snapshots, and the ends of their tails.
+
+        Raises:
+            UserError: no kind of event, or one that cannot be replayed.
+            SnapshotGoneError: a snapshot or time is not retained.
+        """
+        if not query.data_types or any(each not in merged.RANKS for each in query.data_types):
+            raise UserError(
+                "These tables cannot be replayed",
+                found=", ".join(query.data_types),
+                expected="trades, quotes, or both",
+            )
+        pinned = {each: planner.pin(each, (query.at or {}).get(each, CURRENT)) for each in query.data_types}
+        snapshots = {each: None if found.snapshot is None else found.snapshot.id for each, found in pinned.items()}
+        ends = {each: found.tail.ends for each, found in pinned.items() if found.tail is not None}
+        return cls(planner, engine, Cursor(query, snapshots, ends))
+
+    def from_time(self, start_us: int) -> Replay:
+        """The same replay of the same rows, from that time on."""
+        query = self.start.query
+        window = Window(start_us, query.window.end_us)
+        cursor = replace(self.start, query=replace(query, window=window), key=(), live=None)
+        return replace(self, start=cursor)
+
+    def page(self, limit: int) -> tuple[ReplayBatch, bool]:
+        """At most `limit` rows of history from where it stands, and whether that is all there is."""
+        found: list[pa.Table] = []
+        for window in merged.windows(self.engine, self._parts(), self.window_rows):
+            if not any(part.relation for part in window):
+                continue
+            rows = self.engine.fetch("replay", merged.statement(window, limit=limit + 1))
+            found.append(self._cast(rows, merged.schema_of(window)))
+            if sum(each.num_rows for each in found) > limit:
+                break
+        rows = pa.concat_tables(found).combine_chunks() if found else None
+        if rows is None or not rows.num_rows:
+            return self._batch(_NO_ROWS, self.start), True
+        return self._batch(rows.to_batches()[0], self.start).slice(0, limit), rows.num_rows <= limit
+
+    def batches(self, stop: threading.Event | None = None) -> Generator[ReplayBatch]:
+        """All batches from where it stands. With `follow` it ends only when `stop` is set; then batches may be empty."""
+        cursor = self.start
+        if cursor.live is None:
+            for window in merged.windows(self.engine, self._parts(), self.window_rows):
+                if not any(part.relation for part in window):
+                    continue
+                schema = merged.schema_of(window)
+                for batch in self.engine.stream("replay", merged.statement(window), batch_rows=self.batch_rows):
+                    if stop is not None and stop.is_set():
+                        return
+                    whole = self._cast(pa.Table.from_batches([batch]), schema).to_batches()
+                    if whole:
+                        yield self._batch(whole[0], cursor)
+            if not cursor.query.follow:
+                return
+            cursor = replace(cursor, key=(), live=self._reached())
+        yield from self._follow(cursor, stop or threading.Event())
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _parts(self) -> list[Part]:
+        """What is read of each table, after the cursor's key."""
+        query = self.start.query
+        found: list[Part] = []
+        for data_type in query.data_types:
+            pinned = self._pinned(data_type)
+            which = _which(query)
+            window = query.window
+            if self.start.key and isinstance(instant := self.start.key[0][1], int):
+                window = Window(instant, query.window.end_us)
+            part = Part(data_type, self.planner.plan(pinned, query.symbols, query.exchange, window), which)
+            ends = self.start.ends.get(data_type, ())
+            part = replace(part, which=replace(which, before=pinned.clipped(At(ends=ends)) if ends else ()))
+            found.append(merged.after(part, self.start.key) if self.start.key else part)
+        return found
+
+    def _pinned(self, data_type: DataType) -> Pinned:
+        """The rows that the cursor fixed: its snapshot's, or where it had a tail, all up to the tail's ends."""
+        snapshot = self.start.snapshots.get(data_type)
+        if self.start.ends.get(data_type):
+            return self.planner.pin(data_type, CURRENT)
+        if snapshot is None:
+            pinned = self.planner.pin(data_type, CURRENT.in_files())
+            if pinned.snapshot is not None:  # the table had nothing then
+                raise SnapshotGoneError(
+                    f"{pinned.state.identifier} had no snapshot when the replay began", remedy="Begin anew"
+                )
+            return pinned
+        return self.planner.pin(data_type, At(snapshot=snapshot))
+
+    def _reached(self) -> dict[DataType, Ends]:
+        """Where live begins: at the ends of the tails, or where the snapshots end."""
+        reached: dict[DataType, Ends] = {}
+        for data_type in self.start.query.data_types:
+            ends = self.start.ends.get(data_type)
+            snapshot = self.start.snapshots.get(data_type)
+            if ends is None and snapshot is not None:
+                state = self.planner.state(data_type)
+                found = state.by_id.get(snapshot)
+                held = {} if found is None else found.offsets.topics
+                ends = tuple(
+                    (each.topic_id, n, part.next) for each in held.values() for n, part in each.partitions.items()
+                )
+            reached[data_type] = ends or ()
+        return reached
+
+    def _follow(self, cursor: Cursor, stop: threading.Event) -> Iterator[ReplayBatch]:
+        """What comes in, as it comes: batch after batch of what lies between two sets of offsets."""
+        read: dict[
+            DataType, frozenset[str]
+        ] = {}  # files that were there at the step before: what is new is not in them
+        while not stop.is_set():
+            pinned = self._current(cursor.query)
+            before = cursor.live or {}
+            up_to = cursor.up_to or {each: _further(before.get(each, ()), found) for each, found in pinned.items()}
+            parts = [
+                self._news(cursor, each, found, up_to[each], read.get(each, frozenset()))
+                for each, found in pinned.items()
+                if up_to.get(each, ()) != before.get(each, ())
+            ]
+            read = {each: frozenset(file.path for file in found.files.files) for each, found in pinned.items()}
+            step = replace(cursor, up_to=up_to)
+            given = False
+            if any(part.relation for part in parts):
+                schema = merged.schema_of(parts)
+                for batch in self.engine.stream("replay", merged.statement(parts), batch_rows=self.batch_rows):
+                    for whole in self._cast(pa.Table.from_batches([batch]), schema).to_batches():
+                        given = True
+                        yield self._batch(whole, step)
+            cursor = replace(cursor, key=(), live={**before, **up_to}, up_to=None)
+            if not given:
+                yield self._batch(_NO_ROWS, cursor)  # a moment for whoever reads to see that it was told to stop
+                self._wait(list(pinned.values()), stop)
+
+    def _current(self, query: ReplayQuery) -> dict[DataType, Pinned]:
+        found: dict[DataType, Pinned] = {}
+        for data_type in query.data_types:
+            with contextlib.suppress(TableMissingError):  # it may be made any time
+                found[data_type] = self.planner.pin(data_type, CURRENT)
+        return found
+
+    def _news(self, cursor: Cursor, data_type: DataType, pinned: Pinned, up_to: Ends, read: frozenset[str]) -> Part:
+        """The rows of a table beyond the cursor: the tail's, and the files' where the sink has overtaken it."""
+        query, before = cursor.query, (cursor.live or {}).get(data_type, ())
+        relation = self.planner.plan(pinned, query.symbols, query.exchange, query.window)
+        held = {} if pinned.snapshot is None else pinned.snapshot.offsets.topics
+        in_files = {(each.topic_id, n): part.next for each in held.values() for n, part in each.partitions.items()}
+        known = {(topic, partition): offset for topic, partition, offset in before}
+        files = [file for file in relation.files if file.path not in read]
+        if all(known.get(place, -1) >= end for place, end in in_files.items()):
+            files = []
+        which = replace(_which(query), beyond=before, before=pinned.clipped(At(ends=up_to)))
+        part = Part(data_type, replace(relation.of(files), tail=relation.tail), which)
+        return merged.after(part, cursor.key) if cursor.key else part
+
+    def _wait(self, pinned: Sequence[Pinned], stop: threading.Event) -> None:
+        tails = self.planner.tails_for(CURRENT)
+        with_tail = [each for each in pinned if each.tail is not None]
+        if tails is None or not with_tail:
+            stop.wait(_CATALOG_SECONDS)
+            return
+        for each in with_tail:
+            if each.tail is not None and tails.wait(each.state.identifier, each.tail, _LIVE_SECONDS):
+                return
+
+    def _batch(self, whole: pa.RecordBatch, cursor: Cursor) -> ReplayBatch:
+        hidden = {merged.RANK} if self.lineage else {merged.RANK, *sql.LINEAGE}
+        names = [name for name in whole.schema.names if name not in hidden]
+        return ReplayBatch(whole.select(names), whole, cursor)
+
+    def _cast(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+        """The columns of the schema in its order; those that no table of this stretch has are null."""
+        arrays = [
+            rows.column(field.name).cast(field.type)
+            if field.name in rows.column_names
+            else pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
+            for field in schema
+        ]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+
+_NO_ROWS = pa.RecordBatch.from_arrays([pa.array([], pa.string())], names=[merged.TYPE])
+
+
+def _which(query: ReplayQuery) -> sql.Filter:
+    return sql.Filter(query.symbols, query.exchange, query.window.start_us, query.window.end_us)
+
+
+def _further(before: Ends, pinned: Pinned) -> Ends:
+    """The ends of what a table and its tail hold now, never before those that were reached."""
+    reached = {(topic, partition): offset for topic, partition, offset in before}
+    held = {} if pinned.snapshot is None else pinned.snapshot.offsets.topics
+    now = [(each.topic_id, number, part.next) for each in held.values() for number, part in each.partitions.items()]
+    for topic, partition, offset in (*now, *(() if pinned.tail is None else pinned.tail.ends)):
+        reached[topic, partition] = max(offset, reached.get((topic, partition), 0))
+    return tuple((topic, partition, offset) for (topic, partition), offset in sorted(reached.items()))

@@ -1,0 +1,72 @@
+"""On which exchange a symbol is traded, where the one who asks did not say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from k2.lake.scan import DataFileRef
+from k2.query.plan.directory import SymbolDirectory
+from k2.query.rows.errors import AmbiguousSymbolError
+from k2.query.rows.relation import Relation
+
+
+def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str) -> str | None:
+    """The exchange that files and tail have the symbol of; None when they have none.
+
+    Raises:
+        AmbiguousSymbolError: they have it of several.
+    """
+    chosen = [file for file in relation.files if _may_hold(file, symbol)]
+    proven = {file.exchange for file in chosen}
+    in_tail = _in_tail(relation, symbol)
+    if len(proven) == 1 and (only := next(iter(proven))) is not None and in_tail <= {only}:
+        return only
+    found = in_tail | directory.exchanges(relation.of(chosen), [symbol]).get(symbol, set())
+    if len(found) > 1:
+        raise ambiguous(symbol, found)
+    return next(iter(found), None)
+
+
+def check_exchanges(directory: SymbolDirectory, relation: Relation, symbols: Collection[str]) -> None:
+    """Let several symbols pass, each of which files and tail have of one exchange only.
+
+    Raises:
+        AmbiguousSymbolError: they have one of them of several.
+    """
+    proven = {file.exchange for file in relation.files}
+    in_tail: set[tuple[str, str]] = set()
+    if relation.tail is not None:
+        pairs = relation.tail.select(["symbol", "exchange"]).group_by(["symbol", "exchange"]).aggregate([])
+        in_tail = {(str(row["symbol"]), str(row["exchange"])) for row in pairs.to_pylist()}
+    if len(proven) == 1 and None not in proven and {exchange for _, exchange in in_tail} <= proven:
+        return
+    found = directory.exchanges(relation, symbols)
+    for symbol in symbols:
+        exchanges = found.get(symbol, set()) | {exchange for name, exchange in in_tail if name == symbol}
+        if len(exchanges) > 1:
+            raise ambiguous(symbol, exchanges)
+
+
+def _in_tail(relation: Relation, symbol: str) -> set[str]:
+    if relation.tail is None:
+        return set()
+    rows = relation.tail.filter(pc.field("symbol").cast(pa.string()) == symbol)
+    return {str(each) for each in rows.column("exchange").unique().to_pylist()}
+
+
+def ambiguous(symbol: str, exchanges: set[str]) -> AmbiguousSymbolError:
+    """The error that asks for one of the exchanges."""
+    return AmbiguousSymbolError(
+        f"{symbol} is traded on several exchanges",
+        found=", ".join(sorted(exchanges)),
+        expected="one of them",
+        remedy=f"Ask with exchange={min(exchanges)}",
+    )
+
+
+def _may_hold(file: DataFileRef, symbol: str) -> bool:
+    lower, upper = file.symbols
+    return (lower is None or lower <= symbol) and (upper is None or symbol <= upper)

@@ -1,0 +1,50 @@
+"""Schemas of rows, the same whether there are rows or not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import pyarrow as pa
+
+from k2.lake.reader import ColumnInfo
+from k2.query.rows import sql
+
+_ARROW: dict[str, pa.DataType] = {
+    "VARCHAR": pa.string(),
+    "UUID": pa.string(),
+    "TIMESTAMPTZ": pa.timestamp("us", tz="UTC"),
+    "TIMESTAMP": pa.timestamp("us"),
+    "DATE": pa.date32(),
+    "BOOLEAN": pa.bool_(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "FLOAT": pa.float32(),
+    "DOUBLE": pa.float64(),
+    "BLOB": pa.binary(),
+    "VARCHAR[]": pa.list_(pa.string()),
+    "MAP(VARCHAR, VARCHAR)": pa.map_(pa.string(), pa.string()),
+}
+
+
+def arrow_schema(columns: Sequence[ColumnInfo], *, lineage: bool = False, names: Sequence[str] = ()) -> pa.Schema:
+    """Schema of rows with these columns, the same whether there are rows or not; `names` chooses columns and their order."""
+    return _arrow_schema(tuple(columns), lineage, tuple(names))
+
+
+@lru_cache(256)
+def _arrow_schema(columns: tuple[ColumnInfo, ...], lineage: bool, names: tuple[str, ...]) -> pa.Schema:
+    if names:
+        known = {column.name: column for column in columns}
+        columns, lineage = tuple(known[name] for name in names), True
+    fields: list[pa.Field] = []
+    for column in columns:
+        kind = sql.duck_type(column)
+        if kind is None or (column.name in sql.LINEAGE and not lineage):
+            continue
+        if kind.startswith("DECIMAL"):
+            precision, scale = kind.removeprefix("DECIMAL(").removesuffix(")").split(",")
+            fields.append(pa.field(column.name, pa.decimal128(int(precision), int(scale))))
+        else:
+            fields.append(pa.field(column.name, _ARROW[kind]))
+    return pa.schema(fields)

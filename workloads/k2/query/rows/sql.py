@@ -1,0 +1,285 @@
+"""The SQL of every question, built from constants and from the table's own column names; text is always a bound parameter.
+
+Integers (limits, instants) are written out: DuckDB's Python client looks for pandas anew at each bound value, 50 µs a time.
+
+Pure. Where the table's schema was ever changed, files are read by Iceberg's field ids: a column that an old file lacks is null
+there, and a renamed one is found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from k2.lake.reader import ColumnInfo
+from k2.model.errors import WorldError
+from k2.model.events import SortKey
+from k2.model.times import iso
+from k2.query.rows import deletes
+from k2.query.rows.locations import local_path
+from k2.query.rows.relation import Relation
+from k2.query.rows.statement import TAIL, Statement
+
+# The total order of events of one table. Types are told apart above this layer, where tables are merged.
+ORDER = (
+    "timestamp",
+    "exchange",
+    "symbol",
+    "source_sequence",
+    "kafka_topic_id",
+    "kafka_partition",
+    "kafka_offset",
+)
+# Reference data has its own event time in the place of `timestamp`.
+_TIMES = ("timestamp", "effective_timestamp")
+# Decides within one symbol of one exchange unless two rows tie: most often they do not, and lineage need not be read.
+SHORT_ORDER = ("timestamp", "source_sequence")
+LINEAGE = ("kafka_topic_id", "kafka_partition", "kafka_offset")
+
+_TYPES = {
+    "string": "VARCHAR",
+    "uuid": "UUID",
+    "timestamptz": "TIMESTAMPTZ",
+    "timestamp": "TIMESTAMP",
+    "date": "DATE",
+    "boolean": "BOOLEAN",
+    "int": "INTEGER",
+    "long": "BIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "binary": "BLOB",
+    "list<string>": "VARCHAR[]",
+    "map<string, string>": "MAP(VARCHAR, VARCHAR)",
+}
+_DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows: of any of these symbols, of this exchange, within [start_us, end_us).
+
+    Attributes:
+        after: only rows that come later in the order.
+        beyond: (topic id, partition, offset): only rows that are not before that offset of that partition.
+        before: (topic id, partition, offset): only rows that are before that offset of that partition.
+    """
+
+    symbols: tuple[str, ...] = ()
+    exchange: str | None = None
+    start_us: int | None = None
+    end_us: int | None = None
+    after: SortKey = ()
+    beyond: tuple[tuple[str, int, int], ...] = ()
+    before: tuple[tuple[str, int, int], ...] = ()
+
+
+def events(
+    relation: Relation,
+    which: Filter,
+    *,
+    limit: int | None = None,
+    lineage: bool = False,
+    by: Sequence[str] = ORDER,
+    fields: Sequence[str] = (),
+) -> Statement:
+    """Rows in the total order, at most `limit`; `by` shortens the order (empty: as they lie, file after file).
+
+    `fields` names the columns (none: all but those that tell where in Kafka a row came from, which `lineage` adds). No other
+    column is read but those of the order and of the conditions.
+    """
+    known = {column.name: column for column in relation.columns}
+    chosen = [known[name] for name in fields] or [c for c in relation.columns if lineage or c.name not in LINEAGE]
+    order = order_of(relation, by)
+    condition, params = where(relation, which)
+    read = None
+    if fields:
+        beyond = LINEAGE if which.beyond or which.before else ()
+        read = {*fields, *order, *beyond, *(name for name, _ in which.after), "symbol", "exchange", *_TIMES}
+    sql = (
+        f"SELECT {', '.join(_name(column.name) for column in chosen if duck_type(column) is not None)} "
+        f"FROM {source(relation, names=read)}{condition}"
+    )
+    if order:
+        sql += f" ORDER BY {', '.join(f'{_name(name)} NULLS LAST' for name in order)}"
+    if limit is not None:
+        sql += f" LIMIT {int(limit)}"
+    return statement(sql, params, relation)
+
+
+def instant_of(relation: Relation, which: Filter, number: int) -> Statement:
+    """Time (`us`: µs since 1970 UTC) of row `number`, counted from one, by time; no row when there are fewer."""
+    condition, params = where(relation, which)
+    time = _name(time_of(relation))
+    lineage = LINEAGE if which.beyond or which.before or which.after else ()
+    read = {*_TIMES, "symbol", "exchange", *lineage, *(name for name, _ in which.after)}
+    sql = (
+        f"SELECT epoch_us({time}) AS us FROM {source(relation, names=read)}{condition} "
+        f"ORDER BY {time} LIMIT 1 OFFSET {int(number) - 1}"
+    )
+    return statement(sql, params, relation)
+
+
+def order_of(relation: Relation, by: Sequence[str] = ORDER) -> tuple[str, ...]:
+    """The columns of the order as this table has them."""
+    known = {column.name for column in relation.columns}
+    time = time_of(relation)
+    named = (time if name == "timestamp" else name for name in by)
+    return tuple(name for name in named if name in known)
+
+
+def time_of(relation: Relation) -> str:
+    """The column of the event's time."""
+    known = {column.name for column in relation.columns}
+    return next((name for name in _TIMES if name in known), _TIMES[0])
+
+
+def listing(relation: Relation, *, visible: bool = False) -> Statement:
+    """What each file holds: its exchanges and symbols with their number of rows and first and last time (µs).
+
+    Of all rows, whoever asks, for what it says is remembered for everybody; `visible`: of those that may be seen.
+    """
+    condition, params = where(relation, Filter()) if visible else ("", {})
+    sql = (
+        "SELECT filename, exchange, symbol, count(*) AS rows, "
+        'epoch_us(min("timestamp")) AS first_us, epoch_us(max("timestamp")) AS last_us '
+        f"FROM {source(relation, ', filename = true', {'exchange', 'symbol', 'timestamp'})}{condition} "
+        "GROUP BY ALL ORDER BY ALL"
+    )
+    return statement(sql, params, relation)
+
+
+def histogram(relation: Relation, which: Filter, bin_us: int) -> Statement:
+    """Rows per bin of `bin_us` microseconds (`bin`: microseconds since 1970 divided by it, rounded down)."""
+    condition, params = where(relation, which)
+    sql = (
+        f'SELECT floor(epoch_us("timestamp") / {int(bin_us)})::BIGINT AS bin, count(*) AS rows '
+        f"FROM {source(relation)}{condition} GROUP BY ALL ORDER BY ALL"
+    )
+    return statement(sql, params, relation)
+
+
+def duck_type(column: ColumnInfo) -> str | None:
+    """DuckDB's type of a column; None for a type that events never have (it cannot be asked for)."""
+    return _duck_type(column.type)
+
+
+@cache
+def _duck_type(kind: str) -> str | None:
+    decimal = _DECIMAL.fullmatch(kind)
+    return f"DECIMAL({decimal[1]}, {decimal[2]})" if decimal else _TYPES.get(kind)
+
+
+def source(relation: Relation, options: str = "", names: Collection[str] | None = None) -> str:
+    """The rows as a table; `names`: the columns that are read, where they are few."""
+    read = [c for c in relation.columns if (names is None or c.name in names) and duck_type(c) is not None]
+    tail = f"(SELECT {', '.join(f'{_name(c.name)}::{duck_type(c)} AS {_name(c.name)}' for c in read)} FROM {TAIL})"
+    if relation.tail is not None and not relation.files:
+        return tail
+    if any(file.deletes for file in relation.files):
+        files = _without_deleted(relation, read, with_file="filename" in options)
+    else:
+        files = _scan("files", read, options)
+    if relation.tail is None:
+        return files
+    return f"(SELECT {', '.join(_name(c.name) for c in read)} FROM {files} UNION ALL FROM {tail})"
+
+
+def _scan(param: str, read: Sequence[ColumnInfo], options: str = "") -> str:
+    if not all(column.stable for column in read):  # names may mean other columns in other files: go by ids (1 to 2 ms)
+        fields = {column.field_id: (column.name, duck_type(column) or "") for column in read}
+        options = f", schema = {deletes.fields_by_id(fields)}{options}"
+    # One text for all paths: a list would be as many bound values as files.
+    return f"read_parquet(str_split(${param}, chr(10)), hive_partitioning = false{options})"
+
+
+def _without_deleted(relation: Relation, read: Sequence[ColumnInfo], *, with_file: bool) -> str:
+    """The rows of all files, less those that were deleted from some of them."""
+    deleted = deletes.deleted_from(relation.files)
+    by_value = deletes.equality_ids(deleted)
+    keys = [c for c in (*relation.columns, *relation.hidden) if c.field_id in by_value]
+    types = {column.field_id: (column.name, duck_type(column) or "") for column in keys}
+    columns = ", ".join(_name(column.name) for column in read)
+    scanned = [*read, *(column for column in keys if column not in read)]
+    scan = _scan("deleted", scanned, f", filename = '{deletes.FILE}', {deletes.ROW} = true")
+    file = f", d.{deletes.FILE} AS filename" if with_file else ""
+    living = f"SELECT {columns}{file} FROM {scan} d{deletes.conditions(deleted, types)}"
+    if len(deleted) == len(relation.files):
+        return f"({living})"
+    whole = _scan("files", read, ", filename = true" if with_file else "")
+    return f"(SELECT {columns}{', filename' if with_file else ''} FROM {whole} UNION ALL {living})"
+
+
+def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
+    """The condition on the rows, with what may be seen of them, and the values of its names."""
+    clauses: list[str] = []
+    params: dict[str, Any] = {}
+
+    def among(column: str, values: Collection[str], name: str) -> None:
+        names = [f"{name}_{number}" for number in range(len(values))]
+        params.update(zip(names, values, strict=True))
+        listed = ", ".join(f"${name}" for name in names)
+        clauses.append(f"{column} = {listed}" if len(names) == 1 else f"{column} IN ({listed})")
+
+    if which.symbols:
+        among("symbol", which.symbols, "symbol")
+    if which.exchange is not None:
+        among("exchange", (which.exchange,), "exchange")
+    start_us = which.start_us
+    sight = relation.sight
+    if sight.symbols is not None and not (which.symbols and sight.symbols.issuperset(which.symbols)):
+        among("symbol", sorted(sight.symbols), "seen_symbol")
+    if sight.exchanges is not None and which.exchange not in sight.exchanges:
+        among("exchange", sorted(sight.exchanges), "seen_exchange")
+    if sight.oldest_us is not None:
+        start_us = sight.oldest_us if start_us is None else max(start_us, sight.oldest_us)
+    time = _name(time_of(relation))
+    for operator, bound in ((">=", start_us), ("<", which.end_us)):
+        if bound is not None:
+            clauses.append(f"{time} {operator} TIMESTAMPTZ '{iso(bound)}'")
+    if which.after:
+        clauses.append(_later(which.after, params))
+    sides = [("<", each) for each in which.beyond] + [(">=", each) for each in which.before]
+    for number, (operator, (topic_id, partition, offset)) in enumerate(sides):
+        params[f"topic_{number}"] = topic_id
+        clauses.append(
+            f"NOT (kafka_topic_id = $topic_{number} AND kafka_partition = {int(partition)} "
+            f"AND kafka_offset {operator} {int(offset)})"
+        )
+    return (" WHERE " + " AND ".join(clauses) if clauses else ""), params
+
+
+def _later(key: SortKey, params: dict[str, Any]) -> str:
+    """The condition that a row comes after this key in the order; null is the last of its column."""
+    (name, value), *rest = key
+    column = _name(name)
+    if value is None:
+        equal, greater = f"{column} IS NULL", "false"
+    else:
+        literal = str(value) if isinstance(value, int) else f"$after_{name}"
+        if name in _TIMES and isinstance(value, int):
+            literal = f"TIMESTAMPTZ '{iso(value)}'"
+        elif isinstance(value, str):
+            params[f"after_{name}"] = value
+        equal, greater = f"{column} = {literal}", f"({column} > {literal} OR {column} IS NULL)"
+    return f"({greater} OR ({equal} AND {_later(tuple(rest), params)}))" if rest else greater
+
+
+def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement:
+    """A statement that reads `source(relation)`; a relation without anything to read has none."""
+    if not relation:
+        raise WorldError("A query was planned without anything to read")
+    whole = relation.files
+    if deleted := deletes.deleted_from(relation.files):
+        params = {**params, **deletes.params(deleted), "deleted": "\n".join(local_path(file.path) for file in deleted)}
+        whole = tuple(file for file in relation.files if not file.deletes)
+    if whole:
+        params = {**params, "files": "\n".join(local_path(file.path) for file in whole)}
+    size = sum(file.bytes for file in relation.files)
+    return Statement(sql, params, relation.roots, relation.tail, planned_bytes=size)
+
+
+def _name(column: str) -> str:
+    return '"' + column.replace('"', '""') + '"'

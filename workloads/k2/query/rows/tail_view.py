@@ -1,0 +1,117 @@
+"""What questions are given of a tail: rows beyond a snapshot as they were at one moment, and what is to be said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from k2.lake.offsets import OffsetMap
+from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
+from k2.lake.scan import SnapshotFiles
+from k2.model.topics import DataType
+from k2.query.rows.tail_blocks import Block, Reach, Wanted, select
+from k2.query.rows.visibility import Sight
+
+
+@dataclass(frozen=True, slots=True)
+class TailView:
+    """What a tail held at one moment from some offsets on. Immutable: what is trimmed later stays in it."""
+
+    blocks: tuple[Block, ...]
+    reach: Reach
+
+    @property
+    def newest_us(self) -> int | None:
+        """Time of the newest event; None when there is none."""
+        return max((block.newest_us for block in self.blocks), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicTail:
+    """What of a topic an answer has beyond its snapshot: partition → [first offset, next offset).
+
+    `behind`: offsets of the topic beyond these, as the broker said last; None where it did not say.
+    """
+
+    topic: str
+    topic_id: str
+    ranges: Mapping[int, tuple[int, int]]
+    behind: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The rows beyond one snapshot, at one moment, and what is to be said of them.
+
+    Attributes:
+        view: the rows.
+        topics: of which topics, from and up to which offsets.
+        problem: why it is not all that the topics hold; None when it is.
+        stale_seconds: seconds since all that the topics held was in it; None: it is not known that it ever was.
+    """
+
+    view: TailView
+    topics: tuple[TopicTail, ...]
+    problem: str | None
+    stale_seconds: float | None
+
+    @property
+    def newest_us(self) -> int | None:
+        """Time of the newest event; None when there is none."""
+        return self.view.newest_us
+
+    @property
+    def ends(self) -> tuple[tuple[str, int, int], ...]:
+        """(topic id, partition, offset) up to which the rows reach."""
+        return tuple((each.topic_id, number, to) for each in self.topics for number, (_, to) in each.ranges.items())
+
+    def rows(self, wanted: Wanted, sight: Sight, columns: Sequence[ColumnInfo]) -> pa.Table | None:
+        """The rows asked for that may be seen, with these columns (null where the rows have none); None: no row."""
+        found = select(self.view.blocks, self.view.reach, wanted)
+        if found is None:
+            return None
+        found = sight.visible(found)
+        return _fitted(found, columns) if found.num_rows else None
+
+
+class TailSource(Protocol):
+    """Where tails come from (`k2.query.tail.tails.Tails`)."""
+
+    def held(self, identifier: str) -> AbstractContextManager[None]:
+        """Meanwhile choose a snapshot and take the tail after it."""
+        ...
+
+    def after(
+        self, state: TableState, snapshot: SnapshotInfo | None, files: SnapshotFiles, data_type: DataType
+    ) -> Tail:
+        """The tail after a snapshot. Never fails: see `Tail.problem`."""
+        ...
+
+    def ends(self, recorded: OffsetMap) -> tuple[Mapping[str, Mapping[int, int]], str | None]:
+        """Topic → partition → end offset now, of the topics that are still those recorded; and why some are not known."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading."""
+        ...
+
+    def wait(self, identifier: str, tail: Tail, timeout: float) -> bool:
+        """Wait for rows beyond a tail; False when none came within `timeout` seconds."""
+        ...
+
+
+def _fitted(rows: pa.Table, columns: Sequence[ColumnInfo]) -> pa.Table:
+    arrays: list[pa.Array | pa.ChunkedArray] = []
+    for column in columns:
+        if column.name not in rows.column_names:  # the table got it after these rows were decoded
+            arrays.append(pa.nulls(rows.num_rows))
+            continue
+        values = rows.column(column.name)
+        if column.type == "uuid" and pa.types.is_fixed_size_binary(values.type):
+            values = pa.ExtensionArray.from_storage(pa.uuid(), values.combine_chunks())
+        arrays.append(values)
+    return pa.Table.from_arrays(arrays, names=[column.name for column in columns])
