@@ -17,8 +17,8 @@ from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.ticks import append_ticks, at
 from prometheus_client import REGISTRY
 
+from k2.api.access.keys import KeyLimits, new_key, write_keys
 from k2.api.app import create_app
-from k2.api.keys import KeyLimits, new_key, write_keys
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
@@ -143,7 +143,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_has_its_query_ended(serv
                 break
         whole.close()
         assert ended == ["by itself"]
-        monkeypatch.setattr("k2.api.answers._BATCH_ROWS", 1_000)
+        monkeypatch.setattr("k2.api.request.answers._BATCH_ROWS", 1_000)
         leaving = service.open(f"{TRADES}&limit=1000000&format=ndjson", receive_buffer=65_536)
         taken = 0
         while taken < 12_000_000:  # past the head, of 26 MB

@@ -56,8 +56,8 @@ def client(folder):
     config = QueryConfig(api_keys_file=folder / "keys.json", max_streams=2)
     with pytest.MonkeyPatch.context() as patched:
         # A machine that stands still for ten seconds would hear a heartbeat between two answers.
-        patched.setattr("k2.api.stream._HEARTBEAT_SECONDS", 600)
-        patched.setattr("k2.api.stream._HELLO_SECONDS", 600)
+        patched.setattr("k2.api.websocket._HEARTBEAT_SECONDS", 600)
+        patched.setattr("k2.api.websocket._HELLO_SECONDS", 600)
         with TestClient(create_app(config, settings), raise_server_exceptions=False) as made:
             yield made
 

@@ -21,8 +21,8 @@ from k2_testing.every_route import requests
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.ticks import append_ticks, at
 
+from k2.api.access.keys import KeyRules, new_key, write_keys
 from k2.api.app import create_app
-from k2.api.keys import KeyRules, new_key, write_keys
 from k2.lake.offsets import OffsetMap, PartitionOffsets, TopicOffsets
 from k2.lake.scan import snapshot_files
 from k2.model.settings import Settings

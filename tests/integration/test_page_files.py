@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from k2_testing.lake import catalog_properties
 
 from k2.api.app import create_app
-from k2.api.routes_page import CHART_LIBRARY, FOLDER, page_router, read_assets
+from k2.api.page.route import CHART_LIBRARY, FOLDER, page_router, read_assets
 from k2.model.settings import Settings
 from k2.model.workload import QueryConfig
 

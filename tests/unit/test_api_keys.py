@@ -9,8 +9,18 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from k2.api.auth import KeyRing
-from k2.api.keys import ApiKey, KeyLimits, KeyRules, digest_of, new_key, parse_keys, prefix_of, read_keys, write_keys
+from k2.api.access.auth import KeyRing
+from k2.api.access.keys import (
+    ApiKey,
+    KeyLimits,
+    KeyRules,
+    digest_of,
+    new_key,
+    parse_keys,
+    prefix_of,
+    read_keys,
+    write_keys,
+)
 from k2.cli import app
 from k2.model.errors import UserError, WorldError
 from k2.model.topics import DataType
@@ -98,7 +108,7 @@ def test_a_secret_that_kubernetes_exchanges_is_read_at_once_and_a_broken_one_cha
         link.symlink_to(version.name)
         link.replace(tmp_path / "..data")
 
-    from k2.api.keys import render_keys
+    from k2.api.access.keys import render_keys
 
     exchange(1, render_keys([entry]))
     (tmp_path / "keys.json").symlink_to("..data/keys.json")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.api.keys import KeyLimits
-from k2.api.limits import Gate, GateLimits, Meter, OverloadedError, RateLimitedError, TokenBucket
+from k2.api.access.keys import KeyLimits
+from k2.api.access.limits import Gate, GateLimits, Meter, OverloadedError, RateLimitedError, TokenBucket
 
 DAY = 86_400
 

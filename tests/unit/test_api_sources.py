@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from k2.api import sources
+from k2.forms import sources
 from k2.query.plan.provenance import Provenance
 from k2.query.rows.tail_view import Tail, TailView, TopicTail
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from k2.api.keys import digest_of, new_key, read_keys, write_keys
+from k2.api.access.keys import digest_of, new_key, read_keys, write_keys
 from k2_local.services.parts import ensure_api_key
 
 

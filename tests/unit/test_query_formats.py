@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.api.formats import Format, encode, negotiate
+from k2.forms.formats import Format, encode, negotiate
 from k2.model.errors import UserError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

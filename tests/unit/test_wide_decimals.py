@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.api.formats import Format, encode
-from k2.api.texts import decimal_text
+from k2.forms.formats import Format, encode
+from k2.forms.text_columns import decimal_text
 
 EDGE = [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 0, -1, 10**37]
 DIGITS = st.integers(-(10**38) + 1, 10**38 - 1) | st.integers(-(10**10), 10**10) | st.sampled_from(EDGE)

@@ -20,7 +20,7 @@ from k2.model.settings import settings
 from k2.model.topics import DataType
 
 if TYPE_CHECKING:
-    from k2.api.keys import ApiKey, KeyLimits, KeyRules
+    from k2.api.access.keys import ApiKey, KeyLimits, KeyRules
 
 _DURATION = re.compile(r"([0-9]{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -71,7 +71,7 @@ def create(
     namespace: _Namespace = None,
 ) -> None:
     """Make a key, add it to the file and print it: once, for nothing keeps it."""
-    from k2.api.keys import new_key
+    from k2.api.access.keys import new_key
 
     now = datetime.now(UTC)
     path, keys = _open(file)
@@ -151,7 +151,7 @@ def rotate(
     namespace: _Namespace = None,
 ) -> None:
     """Make a further key with the rules and limits of the newest of the name; those before it expire after the overlap."""
-    from k2.api.keys import new_key
+    from k2.api.access.keys import new_key
 
     now = datetime.now(UTC)
     path, keys = _open(file)
@@ -174,7 +174,7 @@ def rotate(
 
 
 def _open(file: Path | None) -> tuple[Path, tuple[ApiKey, ...]]:
-    from k2.api.keys import read_keys
+    from k2.api.access.keys import read_keys
 
     path = file or settings().data_dir / "secrets" / SECRET / "keys.json"
     return path, read_keys(path)
@@ -183,7 +183,7 @@ def _open(file: Path | None) -> tuple[Path, tuple[ApiKey, ...]]:
 def _save(
     path: Path, keys: Sequence[ApiKey], key: str | None, *, kubernetes: bool, secret: tuple[str, str | None]
 ) -> None:
-    from k2.api.keys import write_keys
+    from k2.api.access.keys import write_keys
 
     write_keys(path, keys)
     if kubernetes:
@@ -193,7 +193,7 @@ def _save(
 
 
 def _print_secret(keys: Sequence[ApiKey], name: str, namespace: str | None) -> None:
-    from k2.api.keys import kubernetes_secret
+    from k2.api.access.keys import kubernetes_secret
 
     print(yaml.safe_dump(kubernetes_secret(keys, name, namespace), sort_keys=False), end="")
 
@@ -201,7 +201,7 @@ def _print_secret(keys: Sequence[ApiKey], name: str, namespace: str | None) -> N
 def _rules(
     tables: list[DataType] | None, exchanges: list[str] | None, symbols: list[str] | None, oldest: date | None
 ) -> KeyRules | None:
-    from k2.api.keys import KeyRules
+    from k2.api.access.keys import KeyRules
     from k2.query.asked.requests import check_symbol, exchange_code
 
     if not (tables or exchanges or symbols or oldest):
@@ -218,7 +218,7 @@ def _rules(
 def _limits(rate: float | None, burst: int | None, concurrent: int | None, rows: int | None) -> KeyLimits | None:
     from pydantic import ValidationError
 
-    from k2.api.keys import KeyLimits
+    from k2.api.access.keys import KeyLimits
 
     given: dict[str, Any] = {
         "requests_per_second": rate,

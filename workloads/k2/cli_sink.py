@@ -93,8 +93,8 @@ def audit(
         k2 audit market_data.trades --output json
         k2 audit market_data.trades --sequences symbol
     """
-    from k2.api.audits import audit as audit_body
-    from k2.api.audits import sequences as sequences_body
+    from k2.forms.audits import audit as audit_body
+    from k2.forms.audits import sequences as sequences_body
     from k2.lake.catalog import open_catalog
     from k2.model.sequences import SequenceScope
     from k2.model.tables import NAMESPACE

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from k2.api.keys import ApiKey, digest_of, read_keys, write_keys
+from k2.api.access.keys import ApiKey, digest_of, read_keys, write_keys
 from k2.model.errors import UserError
 from k2.model.platform import ApiPlatform, CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2_local.host.processes import private_dir

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from k2.api.app import create_app
-from k2.api.routes_page import CHART_LIBRARY, FOLDER
+from k2.api.page.route import CHART_LIBRARY, FOLDER
 from k2.model.settings import Settings
 from k2.model.workload import QueryConfig
 from k2_testing.lake import catalog_properties

@@ -1,1 +1,1 @@
-"""The REST service."""
+"""The REST service: put together in `app.py`, run by `serve.py`."""

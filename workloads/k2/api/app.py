@@ -18,18 +18,18 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from k2 import __version__
-from k2.api import problems, reference, routes_audit, routes_query, routes_replay, routes_snapshots
-from k2.api.access import AccessLog
-from k2.api.asking import Service
-from k2.api.auth import KeyRing
-from k2.api.context import RequestContext
-from k2.api.formats import MEDIA_TYPES, Format
-from k2.api.limits import Gate, GateLimits, Meter
-from k2.api.routes import router
-from k2.api.routes_aggregates import router as aggregates_router
-from k2.api.routes_page import page_router, read_assets
-from k2.api.stream import StreamLimits, stream_router
-from k2.api.tokens import PageTokens, token_key
+from k2.api import reference
+from k2.api.access.auth import KeyRing
+from k2.api.access.limits import Gate, GateLimits, Meter
+from k2.api.page.route import page_router, read_assets
+from k2.api.request import problems
+from k2.api.request.access_log import AccessLog
+from k2.api.request.admission import Service
+from k2.api.request.context import RequestContext
+from k2.api.request.page_tokens import PageTokens, token_key
+from k2.api.routes import aggregates, audit, events, posted_questions, replay, snapshots
+from k2.api.websocket import StreamLimits, stream_router
+from k2.forms.formats import MEDIA_TYPES, Format
 from k2.model.errors import K2Error
 from k2.model.settings import Settings
 from k2.model.workload import QueryConfig
@@ -64,12 +64,8 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     app.state.service = Service(questions, keys, config.max_rows, tokens, Meter(time.time, time.monotonic), gate)
     problems.install(app)
     reference.install(app)
-    app.include_router(router)
-    app.include_router(routes_query.router)
-    app.include_router(aggregates_router)
-    app.include_router(routes_snapshots.router)
-    app.include_router(routes_replay.router)
-    app.include_router(routes_audit.router)
+    for kind in (events, posted_questions, aggregates, snapshots, replay, audit):
+        app.include_router(kind.router)
     app.include_router(stream_router(StreamLimits(config.max_streams, config.stall_seconds)))
     app.include_router(page_router(read_assets()))
     _add_operations(app, questions)

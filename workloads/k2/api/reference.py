@@ -11,8 +11,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from k2.api.formats import MEDIA_TYPES, Format
-from k2.api.problems import MEDIA_TYPE
+from k2.api.request.problems import MEDIA_TYPE
+from k2.forms.formats import MEDIA_TYPES, Format
 
 _ALWAYS = {
     401: "There is no API key, or it opens nothing.",

@@ -59,8 +59,8 @@ def print_rows(answer: Answer, output: Output, waiting: Waiting, shown: Sequence
             names.sort(key=list(shown).index)
         pieces = _table_of(answer, names, waiting)
     else:
-        from k2.api.formats import Format
-        from k2.api.streaming import encode_batches
+        from k2.forms.encoding import encode_batches
+        from k2.forms.formats import Format
 
         form = Format(output.value)
         pieces = encode_batches(answer.schema, _counted(answer, waiting), form, lambda: answer.envelope)
@@ -119,7 +119,7 @@ def _table_of(answer: Answer, names: Sequence[str], waiting: Waiting) -> Iterato
     """Batch by batch; columns grow when a later batch needs it, but the lines before stay as they are."""
     import pyarrow as pa
 
-    from k2.api.texts import plain_text
+    from k2.forms.text_columns import plain_text
 
     kinds = {name: answer.schema.field(name).type for name in names}
     decimals = {name for name, kind in kinds.items() if pa.types.is_decimal(kind)}

@@ -137,7 +137,7 @@ class _Unbroken:
 def _write_batch(batch: pa.RecordBatch, output: Lines, *, header: bool) -> None:
     import pyarrow as pa
 
-    from k2.api.formats import Format, encode
+    from k2.forms.formats import Format, encode
 
     pieces = encode(pa.Table.from_batches([batch]), Format.CSV if output is Lines.CSV else Format.NDJSON, {})
     for number, piece in enumerate(pieces):

@@ -9,10 +9,13 @@ from typing import Any, Self, TypeVar
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
-from k2.api import audits, bodies
-from k2.api.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
-from k2.api.asked_replay import StreamStart
-from k2.api.params import (
+from k2.client.answer import Answer
+from k2.client.protocol import Params
+from k2.forms import audits, bodies
+from k2.forms.aggregate_parameters import AggregationsBody, AsofParams
+from k2.forms.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
+from k2.forms.parameters import (
+    AuditParams,
     DiffParams,
     EventsParams,
     PinBody,
@@ -21,11 +24,8 @@ from k2.api.params import (
     SummaryParams,
     SymbolsParams,
 )
-from k2.api.params_aggregates import AggregationsBody, AsofParams
-from k2.api.routes_audit import AuditParams
-from k2.api.selection import asked_for
-from k2.client.answer import Answer
-from k2.client.protocol import Params
+from k2.forms.replay_parameters import StreamStart
+from k2.forms.selection import asked_for
 from k2.model.errors import UserError
 from k2.model.settings import Settings
 from k2.model.times import parse_date, parse_time

@@ -1,6 +1,6 @@
 """What can be asked, of a running service and of a catalog alike.
 
-Parameters have their names of the API, rows are Arrow, everything else the JSON objects of the API (`api/bodies.py`).
+Parameters have their names of the API, rows are Arrow, everything else the JSON objects of the API (`forms/bodies.py`).
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.ipc as pa_ipc
 
-from k2.api.wire import ending_of
 from k2.client.answer import Answer
 from k2.client.errors import not_installed, refusal
 from k2.client.protocol import Params
 from k2.client.remote_replay import RemotePlayback
+from k2.forms.wire import ending_of
 from k2.model.errors import K2Error, UserError, WorldError
 from k2.model.settings import Settings
 from k2.model.times import parse_date

@@ -12,8 +12,8 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.ipc as pa_ipc
 
-from k2.api.wire import CURSOR, SUBPROTOCOL, TOO_MANY, TOO_SLOW
 from k2.client.errors import not_installed, refusal
+from k2.forms.wire import CURSOR, SUBPROTOCOL, TOO_MANY, TOO_SLOW
 from k2.model.errors import UserError, WorldError
 
 try:

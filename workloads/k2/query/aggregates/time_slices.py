@@ -13,17 +13,17 @@ from k2.query.rows.relation import Relation
 from k2.query.rows.sql import Filter
 
 SLICE_ROWS = 4_000_000
-"""Rows that the files of a stretch hold about, where nothing is known of how many of them are asked for."""
+"""Rows that the files of a slice hold about, where nothing is known of how many of them are asked for."""
 
 MOST_SLICE_ROWS = 256_000_000
-"""A stretch grows to this, when few of its rows are asked for."""
+"""A slice grows to this, when few of its rows are asked for."""
 
 _MOST_FOUND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSlice:
-    """Successive stretches do not overlap, and together they are the whole question.
+    """Successive slices do not overlap, and together they are the whole question.
 
     Attributes:
         relation: the files that reach into it, and the tail.
@@ -36,9 +36,9 @@ class TimeSlice:
     rows: int
 
 
-def following(stretch: TimeSlice, found: int, least: int) -> int:
-    """The budget of the next stretch, when `found` rows of this one were asked for: so that a million are found or so."""
-    return min(MOST_SLICE_ROWS, max(least, stretch.rows * _MOST_FOUND // max(found, 1)))
+def following(given: TimeSlice, found: int, least: int) -> int:
+    """The budget of the next slice, when `found` rows of this one were asked for: so that a million are found or so."""
+    return min(MOST_SLICE_ROWS, max(least, given.rows * _MOST_FOUND // max(found, 1)))
 
 
 class TimeSlices:
@@ -59,7 +59,7 @@ class TimeSlices:
         self._done = not relation
 
     def take(self, budget: int) -> TimeSlice | None:
-        """The next stretch, of about that many rows or fewer; None at the end."""
+        """The next slice, of about that many rows or fewer; None at the end."""
         while not self._done:
             start_us, cut_us = self._start_us, self._density.cut(self._start_us, self._end_us, budget)
             self._done = cut_us >= self._end_us

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from k2.api.keys import KeyLimits
+from k2.api.access.keys import KeyLimits
 from k2.model.errors import UserError, WorldError
 from k2.model.times import iso
 from k2.obs import metrics

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, StrictInt
 
-from k2.api.formats import Format
-from k2.api.params import TIME, LiveParams, Params
+from k2.forms.formats import Format
+from k2.forms.parameters import TIME, LiveParams, Params
 from k2.model.exchanges import Session
 from k2.query.asked.bar_requests import MOST_BARS, Empty, Interval
 from k2.query.asked.requests import DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At

@@ -12,10 +12,10 @@ from contextlib import suppress
 from asgi_correlation_id import correlation_id as incoming_id
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from k2.api.access import AccessLog
-from k2.api.inbox import Inbox, refusal
-from k2.api.problems import problem
-from k2.api.visit import Visit, open_visit
+from k2.api.request.access_log import AccessLog
+from k2.api.request.inbox import Inbox, refusal
+from k2.api.request.problems import problem
+from k2.api.request.request_scope import Visit, open_visit
 from k2.obs import metrics
 from k2.obs.logging import correlation_id, get_logger
 from k2.obs.tally import begin

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.ipc as pa_ipc
 import pyarrow.parquet as pq
 
-from k2.api.formats import Format, empty_batch, encode
-from k2.api.texts import json_rows
-from k2.api.wire import metadata_of
+from k2.forms.formats import Format, empty_batch, encode
+from k2.forms.text_columns import json_rows
+from k2.forms.wire import metadata_of
 
 Ending = Callable[[], dict[str, Any]]
 """What stands beside the rows, asked for when all of them are sent."""

@@ -14,7 +14,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from starlette.exceptions import HTTPException
 
-FOLDER = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parent
 CHART_LIBRARY = "lib/lightweight-charts.js"
 # Stands in index.html where the address of the chart library goes; nothing when the library is not there.
 _PLACE = b"{{chart_library}}"

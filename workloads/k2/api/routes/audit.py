@@ -6,29 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
-from pydantic import Field
 
-from k2.api import audits
-from k2.api.asking import Asked
-from k2.api.params import Params
-from k2.model.sequences import SequenceScope
-from k2.model.topics import DataType
+from k2.api.request.admission import Asked
+from k2.forms import audits
+from k2.forms.parameters import AuditParams
 
 router = APIRouter(prefix="/v1")
-
-
-class AuditParams(Params):
-    """Parameters of /v1/audit."""
-
-    table: DataType | None = Field(
-        default=None, description="trades, quotes or reference_data; default: all that are there."
-    )
-    sequences: SequenceScope | None = Field(
-        default=None,
-        description="Also which numbers of the source's own sequence are missing or there twice, by trading day: "
-        "`symbol`, where each symbol's events are numbered for themselves, `exchange`, where those of all symbols are "
-        "numbered together. Reads all rows' numbers once per snapshot.",
-    )
 
 
 @router.get("/audit", tags=["completeness"], summary="Whether every offset that a table records is in it once")

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
-from k2.api import caching
-from k2.api.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
-from k2.api.answers import headers_of, rows_answer
-from k2.api.asking import Asked, Service
-from k2.api.formats import Format, negotiate
-from k2.api.params_aggregates import AggregationsBody, AsofParams, BarsParams
+from k2.api.request import caching
+from k2.api.request.admission import Asked, Service
+from k2.api.request.answers import headers_of, rows_answer
+from k2.forms.aggregate_parameters import AggregationsBody, AsofParams, BarsParams
+from k2.forms.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
+from k2.forms.formats import Format, negotiate
 from k2.model.topics import DataType
 from k2.query.asked.bar_requests import BarsQuery
 

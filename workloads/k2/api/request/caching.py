@@ -11,7 +11,7 @@ from hashlib import sha256
 from fastapi import Request, Response
 
 from k2 import __version__
-from k2.api.formats import Format
+from k2.forms.formats import Format
 from k2.lake.reader import SnapshotInfo
 from k2.model.topics import DataType
 from k2.query.asked.requests import At

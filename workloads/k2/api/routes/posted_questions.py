@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Request, Response
 
-from k2.api.answers import events
-from k2.api.asking import Asked
-from k2.api.params import QueryBody, SnapshotBody
-from k2.api.selection import of_body
+from k2.api.request.admission import Asked
+from k2.api.request.answers import events
+from k2.api.request.paged_selection import of_body
+from k2.forms.parameters import QueryBody, SnapshotBody
 from k2.model.topics import DataType
 from k2.query.asked.requests import At
 

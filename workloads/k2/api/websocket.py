@@ -21,12 +21,12 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ValidationError
 
-from k2.api import problems
-from k2.api.asked_replay import StreamCommand, StreamStart
-from k2.api.asking import Service, known_key, service_of, take_turn
-from k2.api.problems import UnauthorizedError
-from k2.api.texts import json_rows
-from k2.api.wire import BAD_MESSAGE, CURSOR, NORMAL, SUBPROTOCOL, TOO_MANY, TOO_SLOW
+from k2.api.request import problems
+from k2.api.request.admission import Service, known_key, service_of, take_turn
+from k2.api.request.problems import UnauthorizedError
+from k2.forms.replay_parameters import StreamCommand, StreamStart
+from k2.forms.text_columns import json_rows
+from k2.forms.wire import BAD_MESSAGE, CURSOR, NORMAL, SUBPROTOCOL, TOO_MANY, TOO_SLOW
 from k2.model.errors import K2Error, UserError
 from k2.model.times import iso, parse_time
 from k2.obs.logging import get_logger

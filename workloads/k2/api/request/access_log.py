@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from k2.api.visit import Visit
+from k2.api.request.request_scope import Visit
 from k2.model.errors import WorldError
 from k2.obs.logging import correlation_id, get_logger
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from k2.api import sources
+from k2.forms import sources
 from k2.lake.reader import SnapshotInfo, TableState
 from k2.model.times import iso
 from k2.query.aggregates.summaries import Summary

@@ -9,11 +9,11 @@ from fastapi import Depends
 from fastapi.security import APIKeyHeader
 from starlette.requests import HTTPConnection
 
-from k2.api.auth import KeyRing, KnownKey
-from k2.api.limits import Gate, Meter
-from k2.api.problems import UnauthorizedError
-from k2.api.tokens import PageTokens
-from k2.api.visit import visit_of
+from k2.api.access.auth import KeyRing, KnownKey
+from k2.api.access.limits import Gate, Meter
+from k2.api.request.page_tokens import PageTokens
+from k2.api.request.problems import UnauthorizedError
+from k2.api.request.request_scope import visit_of
 from k2.obs import metrics
 from k2.query.questions import Questions
 

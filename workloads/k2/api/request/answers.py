@@ -10,12 +10,13 @@ import pyarrow as pa
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from k2.api import bodies, caching, sources
-from k2.api.asking import Service
-from k2.api.formats import MEDIA_TYPES, Format, encode, negotiate
-from k2.api.params import PinnedParams
-from k2.api.selection import Selection
-from k2.api.streaming import encode_batches
+from k2.api.request import caching
+from k2.api.request.admission import Service
+from k2.api.request.paged_selection import Selection
+from k2.forms import bodies, sources
+from k2.forms.encoding import encode_batches
+from k2.forms.formats import MEDIA_TYPES, Format, encode, negotiate
+from k2.forms.parameters import PinnedParams
 from k2.model.errors import UserError
 from k2.model.events import SortKey
 from k2.model.topics import DataType

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from k2.api.limits import OverloadedError, RateLimitedError
+from k2.api.access.limits import OverloadedError, RateLimitedError
 from k2.lake.reader import TableMissingError
 from k2.model.errors import K2Error, UserError, WorldError
 from k2.obs import metrics

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, StrictInt
 
-from k2.api.formats import Format
-from k2.api.params import TIME, Params
+from k2.forms.formats import Format
+from k2.forms.parameters import TIME, Params
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 from k2.query.asked.cursor import Cursor, ReplayQuery

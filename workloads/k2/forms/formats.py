@@ -16,8 +16,8 @@ import pyarrow.compute
 import pyarrow.ipc as pa_ipc
 import pyarrow.parquet as pq
 
-from k2.api.texts import json_rows, lines, plain_text
-from k2.api.wire import metadata_of
+from k2.forms.text_columns import json_rows, lines, plain_text
+from k2.forms.wire import metadata_of
 from k2.model.errors import UserError
 
 # pyarrow makes its compute functions at import: no type checker sees them.

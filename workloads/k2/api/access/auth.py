@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from k2.api.keys import ApiKey, digest_of, parse_keys, prefix_of
+from k2.api.access.keys import ApiKey, digest_of, parse_keys, prefix_of
 from k2.obs import metrics
 from k2.obs.logging import get_logger
 from k2.query.rows.visibility import EVERYTHING, Sight

@@ -8,11 +8,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from k2.api import bodies
-from k2.api.answers import events
-from k2.api.asking import Asked
-from k2.api.params import DiffParams, PinBody
-from k2.api.selection import of_diff
+from k2.api.request.admission import Asked
+from k2.api.request.answers import events
+from k2.api.request.paged_selection import of_diff
+from k2.forms import bodies
+from k2.forms.parameters import DiffParams, PinBody
 
 router = APIRouter(prefix="/v1", tags=["time travel"])
 

@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from k2.api import bodies
-from k2.api.answers import events, listed, single, unchanged, validators
-from k2.api.asking import Asked
-from k2.api.params import (
+from k2.api.request.admission import Asked
+from k2.api.request.answers import events, listed, single, unchanged, validators
+from k2.api.request.paged_selection import of_params
+from k2.forms import bodies
+from k2.forms.parameters import (
     DateRangeParams,
     EventsParams,
     SnapshotsParams,
@@ -18,7 +19,6 @@ from k2.api.params import (
     SummaryParams,
     SymbolsParams,
 )
-from k2.api.selection import of_params
 from k2.model.times import parse_date
 from k2.model.topics import DataType
 from k2.query.asked.requests import At, SummaryQuery, check_symbol, exchange_code

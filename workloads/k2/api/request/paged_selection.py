@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
 
-from k2.api.params import DiffParams, EventsParams, QueryBody, SelectionParams, SnapshotBody
-from k2.api.params_aggregates import AsofParams
-from k2.api.tokens import PageTokens
+from k2.api.request.page_tokens import PageTokens
+from k2.forms.parameters import DiffParams, EventsParams, QueryBody, SnapshotBody
+from k2.forms.selection import Asking, asked_for, query_of
 from k2.model.errors import UserError
 from k2.model.topics import DataType
-from k2.query.asked.requests import At, EventsQuery, Window, exchange_code
+from k2.query.asked.requests import At, EventsQuery
 
 # Parts of a question → parameters that say them.
 _PARTS = {
@@ -45,11 +45,6 @@ def of_params(data_type: DataType, params: EventsParams, tokens: PageTokens) -> 
     return _resumed(asked, params, params.model_fields_set | {"from_"}, tokens)
 
 
-def asked_for(data_type: DataType, params: EventsParams | DiffParams) -> EventsQuery:
-    """What the parameters alone ask for; a `UserError` when one of them cannot be used."""
-    return _query(data_type, symbols_of(params), listed(params.fields), params, params.at)
-
-
 def of_diff(params: DiffParams, tokens: PageTokens) -> Selection:
     """What a table got between two snapshots. Raises as `of_params` does."""
     if params.from_ is None and params.page_token is None:
@@ -63,29 +58,11 @@ def of_diff(params: DiffParams, tokens: PageTokens) -> Selection:
 def of_body(data_type: DataType, body: QueryBody | SnapshotBody, tokens: PageTokens, at: At | None = None) -> Selection:
     """From the body of a POST; `at` is from the path. Raises as `of_params` does."""
     given = body.model_fields_set | {"from_"} | (set() if at is None else {"snapshot"})
-    asked = _query(data_type, tuple(body.symbols), tuple(body.fields), body, body.at if at is None else at)
+    asked = query_of(data_type, tuple(body.symbols), tuple(body.fields), body, body.at if at is None else at)
     return _resumed(asked, body, given, tokens)
 
 
-_Asking = EventsParams | DiffParams | QueryBody | SnapshotBody
-
-
-def _query(
-    data_type: DataType, symbols: tuple[str, ...], fields: tuple[str, ...], params: _Asking, at: At
-) -> EventsQuery:
-    return EventsQuery(
-        data_type,
-        tuple(dict.fromkeys(symbols)),
-        exchange_code(params.exchange),
-        Window.parse(as_text(params.start), as_text(params.end)),
-        params.limit,
-        at,
-        tuple(dict.fromkeys(fields)),
-        since=params.since if isinstance(params, DiffParams) else None,
-    )
-
-
-def _resumed(asked: EventsQuery, params: _Asking, given: set[str], tokens: PageTokens) -> Selection:
+def _resumed(asked: EventsQuery, params: Asking, given: set[str], tokens: PageTokens) -> Selection:
     """The question, or the page of it that the token names; `given`: the parameters that the request has."""
     if params.page_token is None:
         return Selection(asked, asked)
@@ -95,18 +72,3 @@ def _resumed(asked: EventsQuery, params: _Asking, given: set[str], tokens: PageT
 
 def _missing(name: str) -> RequestValidationError:
     return RequestValidationError([{"type": "missing", "loc": ("query", name), "msg": "Field required"}])
-
-
-def symbols_of(params: SelectionParams | AsofParams) -> tuple[str, ...]:
-    """The one symbol and the several, as they were given."""
-    return (*([] if params.symbol is None else [params.symbol]), *listed(params.symbols))
-
-
-def listed(texts: list[str] | None) -> tuple[str, ...]:
-    """Repeated parameters, each of which may be a list with commas."""
-    return tuple(name for text in texts or () for name in text.split(",") if name)
-
-
-def as_text(value: str | int | None) -> str | None:
-    """An instant as it was given, in JSON as a number or a text."""
-    return None if value is None else str(value)

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import pyarrow as pa
 from fastapi import APIRouter, Body, Request, Response
 
-from k2.api.answers import rows_answer
-from k2.api.asked_replay import ReplayBody
-from k2.api.asking import Asked
-from k2.api.formats import negotiate
+from k2.api.request.admission import Asked
+from k2.api.request.answers import rows_answer
+from k2.forms.formats import negotiate
+from k2.forms.replay_parameters import ReplayBody
 from k2.obs.tally import count_rows
 
 router = APIRouter(prefix="/v1")

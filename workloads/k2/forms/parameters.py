@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from k2.api.formats import Format
+from k2.forms.formats import Format
 from k2.model.exchanges import Session
+from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType
 from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At
 
@@ -213,3 +214,17 @@ class SnapshotsParams(Params):
 
     table: DataType = Field(default=DataType.TRADES, description="trades, quotes or reference_data.")
     limit: int = Field(default=100, ge=1, le=10_000, description="Most snapshots, newest first.")
+
+
+class AuditParams(Params):
+    """Parameters of /v1/audit."""
+
+    table: DataType | None = Field(
+        default=None, description="trades, quotes or reference_data; default: all that are there."
+    )
+    sequences: SequenceScope | None = Field(
+        default=None,
+        description="Also which numbers of the source's own sequence are missing or there twice, by trading day: "
+        "`symbol`, where each symbol's events are numbered for themselves, `exchange`, where those of all symbols are "
+        "numbered together. Reads all rows' numbers once per snapshot.",
+    )
