@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from k2.feeds.csv_source import CsvFiles, csv_format
-from k2.feeds.formats import Assembler
+from k2.feeds.formats.layouts import Assembler
+from k2.feeds.load.csv_source import CsvFiles, csv_format
 from k2.lake.catalog import open_named
 from k2.lake.scan import plan_files
 from k2.lake.tables import ensure_tables

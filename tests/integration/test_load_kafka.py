@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 from k2 import cli_load
 from k2.bus.admin import TopicSpec, delete_topics, end_offsets, ensure_topics
 from k2.bus.dead_letters import read_dead_letters
-from k2.feeds.csv_source import CsvFiles, csv_format
-from k2.feeds.formats import Assembler
-from k2.feeds.rejects import RejectsFile
+from k2.feeds.formats.layouts import Assembler
+from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.load.rejects import RejectsFile
 from k2.feeds.run import load_source, run_load
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange

@@ -102,7 +102,7 @@ def test_wait_returns_when_the_rows_are_in_the_table_also_for_a_run_that_sends_n
         code, document = _run(path, "-e", "LSE", "--wait", "--wait-timeout", 300)
         assert (code, document["wait"], document["missing"], document["sent"]) == (0, "in the table", 0, 1000)
         with monkeypatch.context() as patched:  # the first look is enough: another would come after ten minutes
-            patched.setattr("k2.feeds.waiting.POLL_SECONDS", 600.0)
+            patched.setattr("k2.feeds.load.waiting.POLL_SECONDS", 600.0)
             code, document = _run(path, "-e", "LSE", "--wait")
         assert (code, document["wait"], document["sent"], document["already_there"]) == (0, "in the table", 0, 1000)
         # Other files with rows that are there already: the sink drops them, and the summary says so.
@@ -114,7 +114,7 @@ def test_wait_returns_when_the_rows_are_in_the_table_also_for_a_run_that_sends_n
 
 
 def test_wait_says_early_that_no_sink_runs(variables, kafka, tmp_path, monkeypatch):
-    monkeypatch.setattr("k2.feeds.waiting.NO_SINK_SECONDS", 2.0)
+    monkeypatch.setattr("k2.feeds.load.waiting.NO_SINK_SECONDS", 2.0)
     topic = _topic(kafka, "nyse")
     code, document = _run(_write(tmp_path / "a.csv", 0, 100), "-e", "NYSE", "--wait", "--wait-timeout", 600)
     assert (code, document["wait"], document["missing"]) == (3, "no sink runs", 100)

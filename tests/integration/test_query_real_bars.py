@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from k2_testing.lake import catalog_properties, make_lake
 
-from k2.feeds.csv_source import CsvFiles, csv_format
-from k2.feeds.formats import Assembler
+from k2.feeds.formats.layouts import Assembler
+from k2.feeds.load.csv_source import CsvFiles, csv_format
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.lake.writer import write_files

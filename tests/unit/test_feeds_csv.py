@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from k2.feeds.columns import exact
-from k2.feeds.csv_source import CsvFiles, csv_format
-from k2.feeds.formats import Assembler
+from k2.feeds.formats.columns import exact
+from k2.feeds.formats.layouts import Assembler
+from k2.feeds.load.csv_source import CsvFiles, csv_format
 from k2.model.errors import UserError
 from k2.model.events import MAX_DECIMAL, arrow_schema
 from k2.model.exchanges import exchange

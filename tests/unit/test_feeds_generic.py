@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.feeds.csv_source import CsvFiles, csv_format
-from k2.feeds.formats import Assembler
+from k2.feeds.formats.layouts import Assembler
+from k2.feeds.load.csv_source import CsvFiles, csv_format
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange
 from k2.model.ids import message_id

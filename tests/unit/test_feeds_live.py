@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pytest
 
-from k2.feeds.live import LiveProducer
-from k2.feeds.uris import local_files
+from k2.feeds.load.live import LiveProducer
+from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError, WorldError
 from k2.model.events import arrow_schema
 from k2.model.topics import DataType
@@ -51,7 +51,7 @@ def test_a_live_producer_is_ready_once_it_sends():
 
 
 def test_a_live_producer_says_when_the_brokers_are_silent(monkeypatch):
-    monkeypatch.setattr("k2.feeds.live.UNREADY_SECONDS", 0.0)
+    monkeypatch.setattr("k2.feeds.load.live.UNREADY_SECONDS", 0.0)
     live = LiveProducer("ASX")
     with pytest.raises(WorldError, match="did not confirm the last 2 events"):
         live.run(_events(2), _Outlet(silent=True))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.feeds.occurrences import Occurrences
+from k2.feeds.formats.occurrences import Occurrences
 
 ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), st.integers(0, 2)), max_size=120)
 

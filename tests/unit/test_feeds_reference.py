@@ -6,8 +6,8 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from k2.feeds.csv_source import CsvFiles, csv_format
-from k2.feeds.formats import Assembler
+from k2.feeds.formats.layouts import Assembler
+from k2.feeds.load.csv_source import CsvFiles, csv_format
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange
 from k2.model.topics import DataType

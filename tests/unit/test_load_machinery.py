@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from k2.feeds.chunks import Position, ahead
-from k2.feeds.csv_source import CsvFiles, csv_format
-from k2.feeds.formats import Assembler
-from k2.feeds.ledger import Ledger
-from k2.feeds.load import Load
-from k2.feeds.rejects import RejectsFile, is_rejects_file, unwrap
+from k2.feeds.formats.layouts import Assembler
+from k2.feeds.load.chunks import Position, ahead
+from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.load.ledger import Ledger
+from k2.feeds.load.load import Load
+from k2.feeds.load.rejects import RejectsFile, is_rejects_file, unwrap
 from k2.model.errors import UserError, WorldError
 from k2.model.exchanges import exchange
 from k2.model.topics import DataType
@@ -176,7 +176,7 @@ def test_a_delivery_error_ends_the_load_and_the_next_run_sends_the_rest(tmp_path
 
 
 def test_silent_brokers_end_the_load_with_words_for_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("k2.feeds.load.STALLED_SECONDS", 0.2)
+    monkeypatch.setattr("k2.feeds.load.load.STALLED_SECONDS", 0.2)
     with pytest.raises(WorldError, match="Kafka confirmed nothing for"):
         _load(tmp_path, _source(_write(tmp_path / "a.csv", _lines(10))), _Topic(silent=True))
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k2.feeds.synthetic import SyntheticMarket
-from k2.feeds.synthetic_events import EventMaker, rebatched
-from k2.feeds.synthetic_source import SyntheticFeed, live_events
+from k2.feeds.venues.synthetic.events import EventMaker, rebatched
+from k2.feeds.venues.synthetic.market import SyntheticMarket
+from k2.feeds.venues.synthetic.source import SyntheticFeed, live_events
 from k2.model.errors import UserError
 from k2.model.events import arrow_schema
 from k2.model.exchanges import exchange

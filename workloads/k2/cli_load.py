@@ -22,9 +22,9 @@ from k2.model.tables import NAMESPACE
 from k2.model.topics import DataType, TopicName
 
 if TYPE_CHECKING:
-    from k2.feeds.csv_source import CsvFiles
-    from k2.feeds.load import Tally
-    from k2.feeds.waiting import Waited
+    from k2.feeds.load.csv_source import CsvFiles
+    from k2.feeds.load.load import Tally
+    from k2.feeds.load.waiting import Waited
     from k2.lake.offsets import PartitionOffsets
 
 NOT_IN_TABLE, SOME_REJECTED, INTERRUPTED = 3, 4, 130
@@ -130,9 +130,9 @@ def _source(
     kind: str | None,
     allow_empty: bool,
 ) -> CsvFiles:
-    from k2.feeds.csv_source import CsvFiles, csv_format
-    from k2.feeds.formats import Assembler
-    from k2.feeds.rejects import is_rejects_file, unwrap
+    from k2.feeds.formats.layouts import Assembler
+    from k2.feeds.load.csv_source import CsvFiles, csv_format
+    from k2.feeds.load.rejects import is_rejects_file, unwrap
 
     venue = exchange(exchange_code)
     paths: list[Path] = []
@@ -148,8 +148,8 @@ def _source(
 
 
 def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) -> _Outcome:
-    from k2.feeds.load import Load
-    from k2.feeds.rejects import RejectsFile
+    from k2.feeds.load.load import Load
+    from k2.feeds.load.rejects import RejectsFile
     from k2.feeds.run import load_source
 
     rejects = RejectsFile(wish.rejects) if wish.rejects is not None else None
@@ -159,7 +159,7 @@ def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) ->
             load = Load(source, None, None, rejects, report=report, stop=stop)
             return _Outcome(load.run(), None, None)
         if wish.wait:
-            from k2.feeds.waiting import Recorded  # brings PyIceberg: only when it is needed
+            from k2.feeds.load.waiting import Recorded  # brings PyIceberg: only when it is needed
 
             before = Recorded(env, wish.table, wish.topic).partitions()
         tally, ledger = load_source(
@@ -185,7 +185,7 @@ def _wait(
     before: Mapping[int, PartitionOffsets],
     stop: threading.Event,
 ) -> Waited:
-    from k2.feeds.waiting import wait_for_table
+    from k2.feeds.load.waiting import wait_for_table
 
     console = Console(stderr=True)
     with console.status(f"waiting for {wish.table}") as status:

@@ -1,1 +1,1 @@
-"""Sources of events: files, venues, the synthetic market, and the loader that sends them."""
+"""Sources of events, and what brings their events into topics. `run.py` puts a feed together."""

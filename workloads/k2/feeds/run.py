@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from k2.feeds.chunks import FiniteSource
-from k2.feeds.csv_source import CsvFiles, csv_format
-from k2.feeds.formats import Assembler
-from k2.feeds.ledger import Ledger
-from k2.feeds.live import LiveProducer
-from k2.feeds.load import Load, Tally
-from k2.feeds.outlet import KafkaOutlet, topic_identities
-from k2.feeds.rejects import RejectsFile
-from k2.feeds.synthetic_source import SyntheticFeed, live_events
-from k2.feeds.uris import local_files
+from k2.feeds.formats.layouts import Assembler
+from k2.feeds.load.chunks import FiniteSource
+from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.load.ledger import Ledger
+from k2.feeds.load.live import LiveProducer
+from k2.feeds.load.load import Load, Tally
+from k2.feeds.load.outlet import KafkaOutlet, topic_identities
+from k2.feeds.load.rejects import RejectsFile
+from k2.feeds.load.uris import local_files
+from k2.feeds.venues.synthetic.source import SyntheticFeed, live_events
 from k2.model.errors import UserError, WorldError
 from k2.model.exchanges import exchange
 from k2.model.settings import Settings

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from k2.feeds.asx_csv import AsxReference, AsxTicks
-from k2.feeds.chunks import Chunk, Position
-from k2.feeds.files import BLOCK_BYTES, SourceFile, first_line, read_blocks
-from k2.feeds.formats import Assembler, Format, Layout, Parsed
-from k2.feeds.generic_csv import Generic
-from k2.feeds.occurrences import Occurrences
+from k2.feeds.formats.asx_csv import AsxReference, AsxTicks
+from k2.feeds.formats.files import BLOCK_BYTES, SourceFile, first_line, read_blocks
+from k2.feeds.formats.generic_csv import Generic
+from k2.feeds.formats.layouts import Assembler, Format, Layout, Parsed
+from k2.feeds.formats.occurrences import Occurrences
+from k2.feeds.load.chunks import Chunk, Position
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.topics import DataType

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from k2.feeds.chunks import Chunk, Position
-from k2.feeds.csv_source import Clock, now_micros
-from k2.feeds.synthetic import SyntheticMarket, midnight_micros
-from k2.feeds.synthetic_events import EventMaker, rebatched
+from k2.feeds.load.chunks import Chunk, Position
+from k2.feeds.load.csv_source import Clock, now_micros
+from k2.feeds.venues.synthetic.events import EventMaker, rebatched
+from k2.feeds.venues.synthetic.market import SyntheticMarket, midnight_micros
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.topics import DataType

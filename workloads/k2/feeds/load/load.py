@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from k2.feeds.chunks import Chunk, FiniteSource, Position, ahead
-from k2.feeds.csv_blocks import Rejected
-from k2.feeds.ledger import Ledger
-from k2.feeds.rejects import RejectsFile
+from k2.feeds.formats.csv_blocks import Rejected
+from k2.feeds.load.chunks import Chunk, FiniteSource, Position, ahead
+from k2.feeds.load.ledger import Ledger
+from k2.feeds.load.rejects import RejectsFile
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from k2.feeds.csv_blocks import Rejected
+from k2.feeds.formats.csv_blocks import Rejected
 from k2.model.topics import DataType
 
 

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from k2.feeds.synthetic_events import QUOTE, TRADE, Slice, merged
+from k2.feeds.venues.synthetic.events import QUOTE, TRADE, Slice, merged
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.workload import SyntheticSource

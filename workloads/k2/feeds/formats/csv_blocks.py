@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from k2.feeds.compute import pc
-from k2.feeds.files import Block
+from k2.feeds.formats.compute import pc
+from k2.feeds.formats.files import Block
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from k2.feeds.csv_blocks import Rejected
-from k2.feeds.files import REJECTS_HEADER
-from k2.feeds.files import first_line as first_line_of
+from k2.feeds.formats.csv_blocks import Rejected
+from k2.feeds.formats.files import REJECTS_HEADER
+from k2.feeds.formats.files import first_line as first_line_of
 from k2.model.errors import UserError
 
 _HEADER_REASON = "header"

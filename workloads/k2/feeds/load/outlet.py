@@ -12,7 +12,7 @@ from k2.bus.admin import cluster_id, topic_ids
 from k2.bus.dead_letters import DeadLetter, DeadLetters
 from k2.bus.producer import Delivery, EventProducer
 from k2.bus.registry import ensure_subjects
-from k2.feeds.csv_blocks import Rejected
+from k2.feeds.formats.csv_blocks import Rejected
 from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings
 from k2.model.topics import DataType, TopicName

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2.feeds.asx_csv import conditions, quote_side
-from k2.feeds.columns import (
+from k2.feeds.formats.asx_csv import conditions, quote_side
+from k2.feeds.formats.columns import (
     DAY_MICROS,
     canonical,
     day_of,
@@ -25,9 +25,9 @@ from k2.feeds.columns import (
     trimmed,
     vendor_map,
 )
-from k2.feeds.compute import pc
-from k2.feeds.csv_blocks import Rows
-from k2.feeds.formats import Found, Layout
+from k2.feeds.formats.compute import pc
+from k2.feeds.formats.csv_blocks import Rows
+from k2.feeds.formats.layouts import Found, Layout
 from k2.model.errors import UserError
 from k2.model.events import SIDES
 from k2.model.topics import DataType

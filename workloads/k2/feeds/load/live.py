@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from k2.feeds.load import Delivery, Outlet
+from k2.feeds.load.load import Delivery, Outlet
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.obs import metrics

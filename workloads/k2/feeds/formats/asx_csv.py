@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2.feeds.columns import (
+from k2.feeds.formats.columns import (
     DAY_MICROS,
     canonical,
     days,
@@ -26,11 +26,11 @@ from k2.feeds.columns import (
     utc_of,
     vendor_map,
 )
-from k2.feeds.compute import pc
-from k2.feeds.csv_blocks import Rows
-from k2.feeds.files import first_line as first_line_of
-from k2.feeds.files import open_text
-from k2.feeds.formats import Found, Layout
+from k2.feeds.formats.compute import pc
+from k2.feeds.formats.csv_blocks import Rows
+from k2.feeds.formats.files import first_line as first_line_of
+from k2.feeds.formats.files import open_text
+from k2.feeds.formats.layouts import Found, Layout
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.topics import DataType

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2.feeds.columns import timestamp_array
-from k2.feeds.compute import pc
-from k2.feeds.csv_blocks import Rejected, Rows, parse_rows
-from k2.feeds.files import Block
-from k2.feeds.occurrences import Occurrences
+from k2.feeds.formats.columns import timestamp_array
+from k2.feeds.formats.compute import pc
+from k2.feeds.formats.csv_blocks import Rejected, Rows, parse_rows
+from k2.feeds.formats.files import Block
+from k2.feeds.formats.occurrences import Occurrences
 from k2.model.events import COLUMNS, EVENT_TIME, arrow_schema
 from k2.model.exchanges import Exchange
 from k2.model.ids import hex_ids, id_keys, message_ids

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from k2.feeds.chunks import Position
+from k2.feeds.load.chunks import Position
 from k2.model.errors import UserError
 
 _VERSION = 1

@@ -1,0 +1,1 @@
+"""From the bytes of files to events: layouts, columns, ids. Knows no topic and no load."""

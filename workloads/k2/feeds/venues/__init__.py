@@ -1,0 +1,1 @@
+"""Where events come from, beside files: a folder each."""

@@ -1,0 +1,1 @@
+"""A seeded market of our own making."""
