@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from k2.bus import admin
 from k2.bus.admin import TopicSpec, ensure_topics
 from k2.bus.consumer import TopicReader
-from k2.bus.dead_letters import DeadLetter, DeadLetters, read_dead_letters
+from k2.bus.dead_letters import DeadLetter, DeadLetterWriter, read_dead_letters
 from k2.bus.producer import EventProducer, FatalProducerError
 from k2.model.codec import decode
 from k2.model.errors import RefusedError, UserError, WorldError
@@ -240,7 +240,7 @@ def test_dead_letters_come_back_as_they_went(config, free_topic):
         DeadLetter(None, "tombstone (no value)", topic="t", partition=0, offset=0, time=when),
         DeadLetter("naïve".encode(), "side is 'X' , expected BUY", file="trades ü.csv", line=4, time=when),
     ]
-    with DeadLetters(config, dlq) as writer:
+    with DeadLetterWriter(config, dlq) as writer:
         writer.send(letters)
         writer.flush()
         found = read_dead_letters(config, dlq)
@@ -253,7 +253,7 @@ def test_dead_letters_come_back_as_they_went(config, free_topic):
 
 
 def test_flush_of_dead_letters_fails_when_they_are_not_safe(free_topic):
-    writer = DeadLetters({"bootstrap.servers": "127.0.0.1:1"}, f"{free_topic()}.dlq")
+    writer = DeadLetterWriter({"bootstrap.servers": "127.0.0.1:1"}, f"{free_topic()}.dlq")
     writer.send([DeadLetter(b"x", "truncated")])
     with pytest.raises(WorldError, match=r"1 messages to .*dlq were not acknowledged"):
         writer.flush(0.5)

@@ -23,7 +23,7 @@ from k2.model.topics import DataType, TopicName
 
 if TYPE_CHECKING:
     from k2.feeds.load.csv_source import CsvFiles
-    from k2.feeds.load.load import Tally
+    from k2.feeds.load.load import LoadTally
     from k2.feeds.load.waiting import Waited
     from k2.lake.offsets import PartitionOffsets
 
@@ -49,7 +49,7 @@ class _Wish:
 class _Outcome:
     """What became of it."""
 
-    tally: Tally
+    tally: LoadTally
     ledger: Path | None
     waited: Waited | None
 
@@ -202,7 +202,7 @@ def _wait(
 
 
 @contextmanager
-def _progress(size: int, wish: _Wish) -> Generator[Callable[[Tally], None]]:
+def _progress(size: int, wish: _Wish) -> Generator[Callable[[LoadTally], None]]:
     """A progress bar on stderr, where that is a terminal: part done, rows, rows/s, time left."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -217,7 +217,7 @@ def _progress(size: int, wish: _Wish) -> Generator[Callable[[Tally], None]]:
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(label, total=max(size, 1), rows=0, speed=0.0)
 
-        def report(tally: Tally) -> None:
+        def report(tally: LoadTally) -> None:
             bar.update(task, completed=tally.progress, rows=tally.read, speed=tally.rows_per_second)
 
         yield report

@@ -91,7 +91,7 @@ class DeadLetter:
         )
 
 
-class DeadLetters:
+class DeadLetterWriter:
     """Writes to one dead-letter topic, which exists. Use from one thread.
 
     Args:

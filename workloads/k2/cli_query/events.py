@@ -11,7 +11,7 @@ from k2.cli_query.options import (
     As,
     AsOf,
     End,
-    Events,
+    EventTable,
     Exchange,
     Fields,
     Hybrid,
@@ -136,7 +136,7 @@ def asof(
 def diff(
     since: Annotated[str, typer.Option("--from", help="The earlier snapshot (see `snapshots`).")],
     symbols: Symbols = None,
-    table: Annotated[Events, typer.Option(help="Which table.")] = Events.TRADES,
+    table: Annotated[EventTable, typer.Option(help="Which table.")] = EventTable.TRADES,
     to: Annotated[str | None, typer.Option(help="The later snapshot (default: the current one).")] = None,
     exchange: Exchange = None,
     start: Start = None,

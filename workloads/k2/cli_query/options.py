@@ -32,7 +32,7 @@ class Output(StrEnum):
     CSV = "csv"
 
 
-class Events(StrEnum):
+class EventTable(StrEnum):
     """The tables that hold events."""
 
     TRADES = DataType.TRADES.value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from k2.cli_query.options import AsOf, End, Events, Hybrid, Local, Pin, Snapshot, Start, Url, examples, opened
+from k2.cli_query.options import AsOf, End, EventTable, Hybrid, Local, Pin, Snapshot, Start, Url, examples, opened
 from k2.cli_query.printing import say, write
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def replay(
-    table: Annotated[Events | None, typer.Argument(help="trades (default) or quotes.", show_default=False)] = None,
+    table: Annotated[EventTable | None, typer.Argument(help="trades (default) or quotes.", show_default=False)] = None,
     merged: Annotated[bool, typer.Option("--merged", help="Quotes and trades, in one order of events.")] = False,
     symbol: Annotated[list[str] | None, typer.Option(help="Only this symbol (repeatable; default: all).")] = None,
     exchange: Annotated[str | None, typer.Option(help="Only this exchange.")] = None,
@@ -62,7 +62,7 @@ def replay(
     """All events in event order, as a stream: memory does not grow with their number."""
     if merged and table is not None:
         raise UserError("--merged is of both tables", found=table.value, expected="one of them")
-    tables = [Events.QUOTES.value, Events.TRADES.value] if merged else [(table or Events.TRADES).value]
+    tables = [EventTable.QUOTES.value, EventTable.TRADES.value] if merged else [(table or EventTable.TRADES).value]
     if snapshot is not None and merged:
         raise UserError("--snapshot is of one table", expected="--pin or --as-of with --merged")
     asked: dict[str, Any] = {

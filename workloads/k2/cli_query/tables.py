@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from k2.cli_query.options import As, AsOf, Events, Local, Output, Pin, Snapshot, Url, examples, opened
+from k2.cli_query.options import As, AsOf, EventTable, Local, Output, Pin, Snapshot, Url, examples, opened
 from k2.cli_query.printing import print_records, print_table, say, write
 from k2.cli_query.waiting import Waiting
 from k2.model.sequences import SequenceScope
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def symbols(
-    table: Annotated[Events, typer.Option(help="Which table.")] = Events.TRADES,
+    table: Annotated[EventTable, typer.Option(help="Which table.")] = EventTable.TRADES,
     exchange: Annotated[str | None, typer.Option(help="Only symbols of this exchange.")] = None,
     snapshot: Snapshot = None,
     as_of: AsOf = None,

@@ -14,7 +14,7 @@ from k2.feeds.load.chunks import FiniteSource
 from k2.feeds.load.csv_source import CsvFiles, csv_format
 from k2.feeds.load.ledger import Ledger
 from k2.feeds.load.live import LiveProducer
-from k2.feeds.load.load import Load, Tally
+from k2.feeds.load.load import Load, LoadTally
 from k2.feeds.load.outlet import KafkaOutlet, topic_identities
 from k2.feeds.load.rejects import RejectsFile
 from k2.feeds.load.uris import local_files
@@ -48,9 +48,9 @@ def load_source(
     directory: Path,
     stop: threading.Event,
     rejects: RejectsFile | None = None,
-    report: Callable[[Tally], None] | None = None,
+    report: Callable[[LoadTally], None] | None = None,
     restart: bool = False,
-) -> tuple[Tally, Ledger]:
+) -> tuple[LoadTally, Ledger]:
     """Load a source into topics that exist.
 
     Args:
@@ -192,12 +192,12 @@ def _when_topics_exist(settings: Settings, topics: Mapping[DataType, str], stop:
             return
 
 
-def _metered(config: ProducerConfig) -> Callable[[Tally], None]:
+def _metered(config: ProducerConfig) -> Callable[[LoadTally], None]:
     """Feeds the metrics from the tally's growth."""
     labels = (config.exchange, str(config.streams[0].data_type))
     last = [0, 0]
 
-    def report(tally: Tally) -> None:
+    def report(tally: LoadTally) -> None:
         metrics.FEED_EVENTS.labels(*labels).inc(tally.accepted - last[0])
         metrics.FEED_REJECTED.labels(*labels).inc(tally.rejected - last[1])
         last[:] = [tally.accepted, tally.rejected]

@@ -16,7 +16,7 @@ from k2.model.times import iso
 from k2.query.aggregates.summaries import Summary
 from k2.query.events.paging import Events
 from k2.query.plan.directory import SymbolInfo
-from k2.query.plan.pins import Pin
+from k2.query.plan.pins import PinRecord
 from k2.query.plan.provenance import Provenance
 from k2.query.plan.table_stats import TableStats
 
@@ -105,7 +105,7 @@ def snapshots(state: TableState, limit: int) -> dict[str, Any]:
     }
 
 
-def pin(found: Pin) -> dict[str, Any]:
+def pin(found: PinRecord) -> dict[str, Any]:
     """A pin and what it fixes."""
     return {
         "pin": found.id,
@@ -121,7 +121,7 @@ def pin(found: Pin) -> dict[str, Any]:
     }
 
 
-def pins(found: Iterable[Pin]) -> dict[str, Any]:
+def pins(found: Iterable[PinRecord]) -> dict[str, Any]:
     """All pins."""
     return {"data": [pin(each) for each in found]}
 

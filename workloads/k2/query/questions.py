@@ -33,7 +33,7 @@ from k2.query.measuring import measured
 from k2.query.plan import audits, changes, pins
 from k2.query.plan.audits import Audited
 from k2.query.plan.directory import SymbolDirectory, SymbolInfo, Symbols
-from k2.query.plan.pins import Pin
+from k2.query.plan.pins import PinRecord
 from k2.query.plan.planner import Pinned, Planner
 from k2.query.plan.table_stats import TableStats, TopicProgress
 from k2.query.plan.venue import ambiguous, check_exchanges, one_exchange
@@ -300,12 +300,12 @@ class Questions:
         """What may be seen."""
         return self._planner.sight
 
-    def make_pin(self, data_types: Sequence[DataType], at: Mapping[DataType, At], lasts: timedelta) -> Pin:
+    def make_pin(self, data_types: Sequence[DataType], at: Mapping[DataType, At], lasts: timedelta) -> PinRecord:
         """See `pins.make_pin`."""
         with measured("pins"):
             return pins.make_pin(self._planner, data_types, at, lasts, datetime.now(UTC))
 
-    def pins(self) -> list[Pin]:
+    def pins(self) -> list[PinRecord]:
         """See `pins.all_pins`."""
         with measured("pins"):
             return pins.all_pins(self._planner, datetime.now(UTC))

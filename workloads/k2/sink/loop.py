@@ -20,7 +20,7 @@ from k2.model.commit_note import CommitNote
 from k2.model.errors import K2Error, RefusedError, WorldError
 from k2.model.topics import TopicName
 from k2.obs import metrics
-from k2.sink.held import Holding, Polled
+from k2.sink.held import Holding, PolledColumns
 from k2.sink.sequences import Sequences
 from k2.sink.writing import Writing, Written
 
@@ -35,7 +35,7 @@ GAUGE_SECONDS = 1.0
 class Reader(Protocol):
     """What the loop needs of a consumer (`k2.bus.consumer.TopicReader`)."""
 
-    def poll_block(self, max_messages: int, timeout: float) -> Polled | None:
+    def poll_block(self, max_messages: int, timeout: float) -> PolledColumns | None:
         """Up to so many messages, or None when there was none within the timeout. Rebalances happen in here."""
         ...
 
@@ -90,7 +90,7 @@ class Starts:
 
 
 @dataclass(slots=True)
-class Sink:
+class SinkLoop:
     """One consumer of one (topic, table) pair.
 
     Args:

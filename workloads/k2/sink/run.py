@@ -10,7 +10,7 @@ import structlog
 
 from k2.bus.admin import beginning_offsets, cluster_id, committed_with_metadata, end_offsets, topic_ids
 from k2.bus.consumer import TopicReader
-from k2.bus.dead_letters import DeadLetter, DeadLetters
+from k2.bus.dead_letters import DeadLetter, DeadLetterWriter
 from k2.bus.registry import Schemas
 from k2.lake.catalog import load_table, open_catalog
 from k2.lake.commit import Committer, Origin
@@ -26,7 +26,7 @@ from k2.model.workload import SinkConfig
 from k2.obs.http import serve_health
 from k2.obs.stopping import stop_on_signals
 from k2.sink.held import Holding, Poison
-from k2.sink.loop import POLL_MESSAGES, Sink, Starts
+from k2.sink.loop import POLL_MESSAGES, SinkLoop, Starts
 from k2.sink.sequences import SequenceTracker
 from k2.sink.writing import Writing
 
@@ -60,7 +60,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     kafka = env.kafka_config()
     schemas = Schemas(env.registry_config())
     catalog = open_catalog(env)  # this thread's own; the writing thread opens another
-    letters = DeadLetters(kafka, TopicName.parse(config.topic).dead_letters)
+    letters = DeadLetterWriter(kafka, TopicName.parse(config.topic).dead_letters)
 
     def committer() -> Committer:
         drop = config.duplicates == "drop"
@@ -82,7 +82,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         earliest = beginning_offsets(kafka, config.topic)
         ends = {p: end for p, end in end_offsets(kafka, config.topic).items() if end > earliest[p]}
     follows = config.sequences == "per_symbol"
-    sink = Sink(
+    sink = SinkLoop(
         holding=Holding(read, _empty(config.data_type)),
         writing=Writing(committer, bury, config.max_snapshots, stop, _tracker(config) if follows else None),
         starts=Starts(recorded, lambda: beginning_offsets(kafka, config.topic), config.topic, config.table),
@@ -143,7 +143,7 @@ class _Status:
 
     def __init__(self, config: SinkConfig) -> None:
         self.waiting = f"waiting for {config.topic} and {config.table}"
-        self.sink: Sink | None = None
+        self.sink: SinkLoop | None = None
 
     def ready(self) -> tuple[bool, str]:
         """Ready once the group has answered and nothing holds the sink up."""

@@ -30,7 +30,7 @@ from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rows
 from k2.feeds.formats.files import first_line as first_line_of
 from k2.feeds.formats.files import open_text
-from k2.feeds.formats.layouts import Found, Layout
+from k2.feeds.formats.layouts import FileLayout, FoundRows
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.topics import DataType
@@ -73,7 +73,7 @@ class AsxTicks:
         self._zone = exchange.time_zone
         self._names = _TRADE_COLUMNS if data_type is DataType.TRADES else _QUOTE_COLUMNS
 
-    def layout(self, path: Path, first_line: bytes) -> Layout:
+    def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """Rows from the first line on; a `UserError` when that line is a header."""
         start = first_line.split(b",")[0].strip().strip(b'"')
         if b"," in first_line and start.replace(b"_", b"").replace(b" ", b"").isalpha():
@@ -84,9 +84,9 @@ class AsxTicks:
                 remedy="For a CSV with a header use --format generic",
             )
         convert = self._trades if self.data_type is DataType.TRADES else self._quotes
-        return Layout(self._names, frozenset({"time"}), None, convert)
+        return FileLayout(self._names, frozenset({"time"}), None, convert)
 
-    def _trades(self, rows: Rows) -> Found:
+    def _trades(self, rows: Rows) -> FoundRows:
         times = local_times(rows, self._zone)
         price, volume = decimals(rows, "price", "price"), decimals(rows, "volume", "volume")
         qualifiers, venue, buyer = (texts(rows, name) for name in ("qualifiers", "venue", "buyer_id"))
@@ -97,16 +97,16 @@ class AsxTicks:
             "trade_conditions": conditions(rows, "qualifiers"),
             "vendor_data": vendor_map({"venue": venue, "buyer_id": buyer}, len(rows)),
         }
-        return Found(columns, self._symbol, canonical(times, price, volume, qualifiers, venue, buyer), times)
+        return FoundRows(columns, self._symbol, canonical(times, price, volume, qualifiers, venue, buyer), times)
 
-    def _quotes(self, rows: Rows) -> Found:
+    def _quotes(self, rows: Rows) -> FoundRows:
         times = local_times(rows, self._zone)
         sides, parts = {}, []
         for side in ("bid", "ask"):
             price, quantity, arrays = quote_side(rows, side, side, f"{side}_volume")
             sides |= arrays
             parts += [price, quantity]
-        return Found(sides, self._symbol, canonical(times, *parts), times)
+        return FoundRows(sides, self._symbol, canonical(times, *parts), times)
 
 
 class AsxReference:
@@ -130,7 +130,7 @@ class AsxReference:
         self._currency = exchange.currency
         self._symbols = _symbols_of(paths)
 
-    def layout(self, path: Path, first_line: bytes) -> Layout:
+    def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """The layout by the file's header; splits and mergers have the same one and are told by the file's name."""
         names = _header_names(first_line)
         kind = _REFERENCE_HEADERS.get(names)
@@ -144,9 +144,9 @@ class AsxReference:
         if kind == "split":
             kind = self._kind or _kind_by_name(path)
         convert = {"company": self._companies, "dividend": self._dividends}.get(kind, self._ratios(kind))
-        return Layout(names, frozenset(), first_line, convert, skip=_NO_RECORDS, kind=kind)
+        return FileLayout(names, frozenset(), first_line, convert, skip=_NO_RECORDS, kind=kind)
 
-    def _companies(self, rows: Rows) -> Found:
+    def _companies(self, rows: Rows) -> FoundRows:
         listed, unlisted = days(rows, "start_date", "start_date", _DATE, blank=True)
         ended, open_ended = days(rows, "end_date", "end_date", _DATE, blank=True)
         identity = _company_ids(rows)
@@ -161,7 +161,7 @@ class AsxReference:
         }
         return self._found(rows, "company", identity, listed, columns, [symbol, name, isin, listed, ended])
 
-    def _dividends(self, rows: Rows) -> Found:
+    def _dividends(self, rows: Rows) -> FoundRows:
         dates = {name: days(rows, name, name, _DATE, blank=name != "ex_date") for name in _REFERENCE_DATES}
         identity = _company_ids(rows)
         net = decimals(rows, "net_amount", "net amount", zero=True)
@@ -178,7 +178,7 @@ class AsxReference:
         return self._found(rows, "dividend", identity, dates["ex_date"][0], columns, parts)
 
     def _ratios(self, kind: str):  # noqa: ANN202 - Callable[[Rows], Found]
-        def convert(rows: Rows) -> Found:
+        def convert(rows: Rows) -> FoundRows:
             effective, absent = days(rows, "effective_date", "effective date", _DATE)
             identity = _company_ids(rows)
             ratio = decimals(rows, "ratio", "ratio")
@@ -199,13 +199,13 @@ class AsxReference:
         day: Ints,
         columns: dict[str, pa.Array],
         parts: Sequence[object],
-    ) -> Found:
+    ) -> FoundRows:
         # Midnight does not exist, or is there twice, where clocks change at midnight: the earlier moment is the day's.
         times, _, _ = utc_of(day * DAY_MICROS, self._zone)
         kinds = pa.repeat(pa.scalar(kind), len(rows))
         # The company's id takes the symbol's place in the message id: it is there even where the symbol is not.
         row = canonical(kinds, times, *parts)
-        return Found(columns | {"kind": kinds, "company_id": identity}, identity, row, times)
+        return FoundRows(columns | {"kind": kinds, "company_id": identity}, identity, row, times)
 
     def _symbol_column(self, identity: pa.StringArray) -> pa.StringArray:
         encoded = identity.dictionary_encode()

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from k2.feeds.formats.compute import pc
-from k2.feeds.formats.files import Block
+from k2.feeds.formats.files import LineBlock
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -75,7 +75,7 @@ class Rows:
 class _Lines:
     """Where the lines of a block begin and end."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: LineBlock) -> None:
         self._data = block.data
         self._first = block.first_line
         self.bytes = np.frombuffer(block.data, dtype=np.uint8)
@@ -106,7 +106,7 @@ class _Lines:
 
 
 def parse_rows(
-    block: Block, names: Sequence[str], plain: frozenset[str] = frozenset(), skip_first: bool = False
+    block: LineBlock, names: Sequence[str], plain: frozenset[str] = frozenset(), skip_first: bool = False
 ) -> Rows:
     """Parse a block into columns of text.
 
@@ -135,7 +135,7 @@ def parse_rows(
     return Rows(columns, numbers, rejected, blank, lines)
 
 
-def _screened(block: Block, lines: _Lines, skip_first: bool) -> tuple[Mask, list[Rejected], int]:
+def _screened(block: LineBlock, lines: _Lines, skip_first: bool) -> tuple[Mask, list[Rejected], int]:
     keep = np.ones(len(lines), dtype=bool)
     keep[0] = not skip_first
     returns = b"\r" in block.data

@@ -92,7 +92,7 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class LineBlock:
     """Whole lines of a file: `start` is the byte position of the first, `first_line` its number (from 1)."""
 
     data: bytes
@@ -111,7 +111,7 @@ class Block:
         return self.first_line + self.data.count(b"\n") - self.data.endswith(b"\n")
 
 
-def read_blocks(source: SourceFile, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def read_blocks(source: SourceFile, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBlock]:
     """The file's lines in order, in blocks of about `block_bytes`; checks at the end that the file did not change.
 
     The last line may come without its newline. A line beyond 1 MiB is a `UserError`: that is no CSV of ticks.
@@ -132,7 +132,7 @@ def read_blocks(source: SourceFile, block_bytes: int = BLOCK_BYTES) -> Iterator[
             block = rest + data[:cut] if data else rest
             rest = data[cut:]
             if block:
-                yield Block(block, position, line, at_end=not data)
+                yield LineBlock(block, position, line, at_end=not data)
                 position += len(block)
                 line += block.count(b"\n")
             if not data:

@@ -27,7 +27,7 @@ from k2.feeds.formats.columns import (
 )
 from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rows
-from k2.feeds.formats.layouts import Found, Layout
+from k2.feeds.formats.layouts import FileLayout, FoundRows
 from k2.model.errors import UserError
 from k2.model.events import SIDES
 from k2.model.topics import DataType
@@ -72,7 +72,7 @@ class Generic:
         self._symbol = symbol or None
         self._currency = currency
 
-    def layout(self, path: Path, first_line: bytes) -> Layout:
+    def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """The layout by the header; a `UserError` names columns that are missing, unknown or doubled."""
         names = _header(first_line)
         required = [name for name in _REQUIRED[self.data_type] if name != "symbol" or self._symbol is None]
@@ -98,9 +98,9 @@ class Generic:
         if len(set(names)) < len(names):
             raise UserError(f"The header of {path} names a column twice", found=found)
         plain = frozenset(name for name in ("timestamp", "trade_id", "quote_id", "source_sequence") if name in names)
-        return Layout(names, plain, first_line, self._trades if self.data_type is DataType.TRADES else self._quotes)
+        return FileLayout(names, plain, first_line, self._trades if self.data_type is DataType.TRADES else self._quotes)
 
-    def _trades(self, rows: Rows) -> Found:
+    def _trades(self, rows: Rows) -> FoundRows:
         times = timestamps(rows, "timestamp")
         price, quantity = decimals(rows, "price", "price"), decimals(rows, "quantity", "quantity")
         side = _sides(rows)
@@ -113,7 +113,7 @@ class Generic:
             columns["trade_conditions"] = pa.repeat(pa.scalar([], kind), len(rows))
         return self._found(rows, times, columns, [price, quantity, side, codes], "trade_id")
 
-    def _quotes(self, rows: Rows) -> Found:
+    def _quotes(self, rows: Rows) -> FoundRows:
         times = timestamps(rows, "timestamp")
         columns: dict[str, pa.Array] = {}
         parts: list[object] = []
@@ -123,7 +123,9 @@ class Generic:
             parts += [price, quantity]
         return self._found(rows, times, columns, parts, "quote_id")
 
-    def _found(self, rows: Rows, times: Ints, columns: dict[str, pa.Array], parts: list[object], own_id: str) -> Found:
+    def _found(
+        self, rows: Rows, times: Ints, columns: dict[str, pa.Array], parts: list[object], own_id: str
+    ) -> FoundRows:
         symbols: pa.StringArray | str = self._symbol or ""
         if self._symbol is None:
             symbols = columns["symbol"] = texts(rows, "symbol")
@@ -139,7 +141,7 @@ class Generic:
         # Vendor fields by name, so that the order of a file's columns changes no id.
         extra = [field for name in sorted(vendor) for field in (pa.repeat(pa.scalar(name), len(rows)), vendor[name])]
         ids = trimmed(rows.columns[own_id]) if own_id in rows.columns else None
-        return Found(columns, symbols, canonical(times, *parts, currency, *extra), times, ids)
+        return FoundRows(columns, symbols, canonical(times, *parts, currency, *extra), times, ids)
 
 
 def timestamps(rows: Rows, column: str) -> Ints:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from k2.feeds.formats.columns import timestamp_array
 from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rejected, Rows, parse_rows
-from k2.feeds.formats.files import Block
+from k2.feeds.formats.files import LineBlock
 from k2.feeds.formats.occurrences import Occurrences
 from k2.model.events import COLUMNS, EVENT_TIME, arrow_schema
 from k2.model.exchanges import Exchange
@@ -30,7 +30,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedRows:
     """The good rows of a block as columns of the model (those that the file has), and the bad ones with reasons.
 
     Args:
@@ -55,8 +55,8 @@ class Parsed:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a layout's function found in the rows of a block, bad rows still among them (see `Parsed`)."""
+class FoundRows:
+    """What a layout's function found in the rows of a block, bad rows still among them (see `ParsedRows`)."""
 
     columns: dict[str, pa.Array]
     symbols: pa.StringArray | str
@@ -66,14 +66,14 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class FileLayout:
     """How the lines of one file are read.
 
     Args:
         names: the columns in the order of the file.
         plain: columns where nearly every value differs (see `parse_rows`).
         header: the file's header line, or None when its first line is a row.
-        convert: from columns of text to `Found`; takes bad rows out by `Rows.reject`.
+        convert: from columns of text to `FoundRows`; takes bad rows out by `Rows.reject`.
         skip: lines of this content say that there are no rows.
         kind: what the file holds, where the same bytes could hold something else.
     """
@@ -81,23 +81,23 @@ class Layout:
     names: Sequence[str]
     plain: frozenset[str]
     header: bytes | None
-    convert: Callable[[Rows], Found]
+    convert: Callable[[Rows], FoundRows]
     skip: bytes | None = None
     kind: str = ""
 
-    def parse(self, block: Block) -> Parsed:
+    def parse(self, block: LineBlock) -> ParsedRows:
         """Parse a block of whole lines."""
         has_header = self.header is not None and block.first_line == 1
         if block.start == 0 and block.data.startswith(_BYTE_ORDER_MARK):
-            block = Block(block.data[len(_BYTE_ORDER_MARK) :], 0, block.first_line, block.at_end)
+            block = LineBlock(block.data[len(_BYTE_ORDER_MARK) :], 0, block.first_line, block.at_end)
         if self.skip is not None and self.skip in block.data:
             # Blanked, not cut: line numbers and byte positions stay true.
-            block = Block(block.data.replace(self.skip, b""), block.start, block.first_line, block.at_end)
+            block = LineBlock(block.data.replace(self.skip, b""), block.start, block.first_line, block.at_end)
         rows = parse_rows(block, self.names, self.plain, skip_first=has_header)
         found = self.convert(rows)
         rejected = sorted(rows.rejected, key=lambda bad: bad.line)
         if rows.ok.all():
-            return Parsed(
+            return ParsedRows(
                 found.columns,
                 found.symbols,
                 found.canonical,
@@ -108,7 +108,7 @@ class Layout:
                 rows.blank,
             )
         keep = pa.array(rows.ok)
-        return Parsed(
+        return ParsedRows(
             {name: column.filter(keep) for name, column in found.columns.items()},
             found.symbols if isinstance(found.symbols, str) else found.symbols.filter(keep),
             found.canonical.filter(keep),
@@ -120,14 +120,14 @@ class Layout:
         )
 
 
-class Format(Protocol):
+class FileFormat(Protocol):
     """A family of files. `version` grows when the same bytes would give other events: ledgers then begin anew."""
 
     name: str
     version: int
     data_type: DataType
 
-    def layout(self, path: Path, first_line: bytes) -> Layout:
+    def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """How this file is read; a `UserError` when its first line is not one of this format."""
         ...
 
@@ -141,7 +141,9 @@ class Assembler:
     currency: str
     asset_class: str
 
-    def assemble(self, parsed: Parsed, occurrences: Occurrences, lines_before: int, ingested: int) -> pa.RecordBatch:
+    def assemble(
+        self, parsed: ParsedRows, occurrences: Occurrences, lines_before: int, ingested: int
+    ) -> pa.RecordBatch:
         """Events of the model's schema.
 
         Args:
@@ -177,7 +179,7 @@ class Assembler:
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def _ids(self, parsed: Parsed, occurrences: Occurrences) -> pa.FixedSizeBinaryArray:
+    def _ids(self, parsed: ParsedRows, occurrences: Occurrences) -> pa.FixedSizeBinaryArray:
         code, symbols = self.exchange.code, parsed.symbols
         none = np.zeros(len(parsed.lines), dtype=np.int64)
         first = message_ids(self.data_type, code, symbols, parsed.canonical, none)

@@ -9,7 +9,7 @@ from pathlib import Path
 from k2.feeds.formats.asx_csv import AsxReference, AsxTicks
 from k2.feeds.formats.files import BLOCK_BYTES, SourceFile, first_line, read_blocks
 from k2.feeds.formats.generic_csv import Generic
-from k2.feeds.formats.layouts import Assembler, Format, Layout, Parsed
+from k2.feeds.formats.layouts import Assembler, FileFormat, FileLayout, ParsedRows
 from k2.feeds.formats.occurrences import Occurrences
 from k2.feeds.load.chunks import Chunk, Position
 from k2.model.errors import UserError
@@ -35,7 +35,7 @@ def csv_format(
     currency: str | None = None,
     paths: Sequence[Path] = (),
     kind: str | None = None,
-) -> Format:
+) -> FileFormat:
     """The format of that name (`asx` or `generic`); a `UserError` for an unknown one, or a symbol that is missing."""
     if name == "asx":
         if data_type is DataType.REFERENCE_DATA:
@@ -67,7 +67,7 @@ class CsvFiles:
     def __init__(
         self,
         paths: Sequence[Path],
-        form: Format,
+        form: FileFormat,
         assembler: Assembler,
         *,
         names: Sequence[str] | None = None,
@@ -125,7 +125,7 @@ class CsvFiles:
                     )
                 lines_before += lines
 
-    def _layout(self, file: SourceFile) -> Layout | None:
+    def _layout(self, file: SourceFile) -> FileLayout | None:
         return self._form.layout(file.path, first_line(file.path)) if file.size else None
 
     def _refuse_doubles(self) -> None:
@@ -139,7 +139,7 @@ class CsvFiles:
                     expected="each file once: its rows would count as repeats that happened",
                 )
 
-    def _refuse_hopeless(self, path: Path, parsed: Parsed) -> None:
+    def _refuse_hopeless(self, path: Path, parsed: ParsedRows) -> None:
         if len(parsed.lines) or len(parsed.rejected) < _HOPELESS:
             return
         first = parsed.rejected[0]

@@ -22,7 +22,7 @@ _VERSION = 1
 
 
 @dataclass(slots=True)
-class Progress:
+class LoadProgress:
     """How far a load is: what is acknowledged, and where it went."""
 
     position: Position = field(default_factory=Position)
@@ -47,7 +47,7 @@ class Ledger:
     `progress` is what was found (or nothing yet); change it and `save`.
     """
 
-    def __init__(self, path: Path, lock: int, document: dict[str, Any], progress: Progress) -> None:
+    def __init__(self, path: Path, lock: int, document: dict[str, Any], progress: LoadProgress) -> None:
         self.path = path
         self.progress = progress
         self._lock = lock
@@ -82,7 +82,7 @@ class Ledger:
                 "Another process is loading the same files", remedy="Wait for it, or stop it: this load goes on then"
             ) from error
         document: dict[str, Any] = {"ledger": _VERSION, "options": dict(options), "parts": list(parts)}
-        progress = Progress() if restart else _found(directory, key, parts)
+        progress = LoadProgress() if restart else _found(directory, key, parts)
         return cls(directory / f"{name}.json", lock, document, progress)
 
     def save(self) -> None:
@@ -117,9 +117,9 @@ class Ledger:
         self.close()
 
 
-def _found(directory: Path, key: str, parts: Sequence[str]) -> Progress:
+def _found(directory: Path, key: str, parts: Sequence[str]) -> LoadProgress:
     """The progress of the ledger that covers most of these parts; nothing when there is none."""
-    best = Progress()
+    best = LoadProgress()
     for path in sorted(directory.glob(f"{key}-*.json")):
         try:
             document = json.loads(path.read_text())
@@ -133,7 +133,7 @@ def _found(directory: Path, key: str, parts: Sequence[str]) -> Progress:
     return best
 
 
-def _covered(document: Mapping[str, Any], parts: Sequence[str]) -> Progress:
+def _covered(document: Mapping[str, Any], parts: Sequence[str]) -> LoadProgress:
     theirs: list[str] = document["parts"]
     common = next((i for i, pair in enumerate(zip(theirs, parts, strict=False)) if pair[0] != pair[1]), len(theirs))
     common = min(common, len(parts))
@@ -142,11 +142,11 @@ def _covered(document: Mapping[str, Any], parts: Sequence[str]) -> Progress:
         position = Position(len(theirs), 0)
     same = theirs == list(parts)
     covered = position if position.part < common or same else Position(common, 0)
-    progress = Progress(
+    progress = LoadProgress(
         covered,
         document["rows"] if same else 0,
         same and document["finished"],
         {topic: {int(p): offset for p, offset in found.items()} for topic, found in document["next_offsets"].items()},
         document["summary"] if same else {},
     )
-    return progress if covered > Position() or same else Progress()
+    return progress if covered > Position() or same else LoadProgress()

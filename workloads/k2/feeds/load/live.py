@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from k2.feeds.load.load import Delivery, Outlet
+from k2.feeds.load.load import DeliveryReport, Outlet
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.obs import metrics
@@ -28,7 +28,7 @@ class LiveProducer:
         self.sent = 0
         self._exchange = exchange
         self._running = False
-        self._waiting: deque[tuple[float, Delivery]] = deque()
+        self._waiting: deque[tuple[float, DeliveryReport]] = deque()
 
     def ready(self) -> tuple[bool, str]:
         """Whether it produces and the brokers confirm, and the reason when not."""

@@ -30,7 +30,7 @@ FLUSH_SECONDS = 30.0
 _SAVE_SECONDS = 1.0
 
 
-class Delivery(Protocol):
+class DeliveryReport(Protocol):
     """What became of a batch that was handed to the producer."""
 
     @property
@@ -61,7 +61,7 @@ class Outlet(Protocol):
         """The topic of that data type."""
         ...
 
-    def send(self, data_type: DataType, events: pa.RecordBatch) -> Delivery:
+    def send(self, data_type: DataType, events: pa.RecordBatch) -> DeliveryReport:
         """Hand a batch over; blocks while the producer's queue is full."""
         ...
 
@@ -79,7 +79,7 @@ class Outlet(Protocol):
 
 
 @dataclass(slots=True)
-class Tally:
+class LoadTally:
     """What a load did so far. `read` = `accepted` + `rejected`, always; `accepted` = `sent` + `already_there` at the end."""
 
     read: int = 0
@@ -112,7 +112,7 @@ class _Pending:
 
     end: Position
     rows: int
-    deliveries: list[tuple[str, Delivery]]
+    deliveries: list[tuple[str, DeliveryReport]]
 
 
 class Load:
@@ -135,7 +135,7 @@ class Load:
         ledger: Ledger | None,
         rejects: RejectsFile | None = None,
         *,
-        report: Callable[[Tally], None] | None = None,
+        report: Callable[[LoadTally], None] | None = None,
         stop: threading.Event | None = None,
         in_flight_rows: int = IN_FLIGHT_ROWS,
     ) -> None:
@@ -150,10 +150,10 @@ class Load:
         self._pending: deque[_Pending] = deque()
         self._waiting_rows = 0
         self._saved = time.monotonic()
-        self.tally = Tally()
+        self.tally = LoadTally()
 
-    def run(self) -> Tally:
-        """Load until the end, or until `stop` is set (`Tally.interrupted`).
+    def run(self) -> LoadTally:
+        """Load until the end, or until `stop` is set (`LoadTally.interrupted`).
 
         Raises:
             UserError: the source cannot be used (it changed while it was read, …).
@@ -284,8 +284,10 @@ class Load:
             self._ledger.save()
             self._saved = time.monotonic()
 
-    def _again(self, summary: Mapping[str, Any]) -> Tally:
+    def _again(self, summary: Mapping[str, Any]) -> LoadTally:
         """The tally of a finished load that is run again."""
         known = {name: summary[name] for name in ("read", "accepted", "rejected", "blank", "identical", "out_of_order")}
-        self.tally = Tally(**known, already_there=known["accepted"], finished=True, reasons=list(summary["reasons"]))
+        self.tally = LoadTally(
+            **known, already_there=known["accepted"], finished=True, reasons=list(summary["reasons"])
+        )
         return self.tally

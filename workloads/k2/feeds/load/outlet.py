@@ -9,7 +9,7 @@ from typing import Self
 import pyarrow as pa
 
 from k2.bus.admin import cluster_id, topic_ids
-from k2.bus.dead_letters import DeadLetter, DeadLetters
+from k2.bus.dead_letters import DeadLetter, DeadLetterWriter
 from k2.bus.producer import Delivery, EventProducer
 from k2.bus.registry import ensure_subjects
 from k2.feeds.formats.csv_blocks import Rejected
@@ -52,8 +52,8 @@ class KafkaOutlet:
         kafka = settings.kafka_config()
         schemas = ensure_subjects(settings.registry_config(), {topic: kind for kind, topic in topics.items()})
         self._topics = dict(topics)
-        self._dead_letters: dict[str, DeadLetters] = {}
-        self._make_letters: Callable[[str], DeadLetters] = lambda topic: DeadLetters(kafka, topic)
+        self._dead_letters: dict[str, DeadLetterWriter] = {}
+        self._make_letters: Callable[[str], DeadLetterWriter] = lambda topic: DeadLetterWriter(kafka, topic)
         self._producers = {
             kind: EventProducer(
                 kafka, topic=topic, data_type=kind, schema_id=schemas[topic], queue_messages=_QUEUE_MESSAGES

@@ -34,7 +34,7 @@ class PinnedTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class PinRecord:
     """A pin. `until_us`: when it lapses, microseconds since 1970 UTC."""
 
     id: str
@@ -44,7 +44,7 @@ class Pin:
 
 def make_pin(
     planner: Planner, data_types: Sequence[DataType], at: Mapping[DataType, At], lasts: timedelta, now: datetime
-) -> Pin:
+) -> PinRecord:
     """Fix a snapshot of each table (`at`; the current one where it says nothing), so that it is kept until the pin lapses.
 
     The snapshots are chosen before the first is tagged, so they are of one moment.
@@ -75,7 +75,7 @@ def make_pin(
             chosen.append(PinnedTable(data_type, pinned.state.identifier, pinned.snapshot))
     if not chosen:
         raise UserError("There is nothing to pin", expected="a table that has a snapshot")
-    pin = Pin(secrets.token_hex(8), micros(until), tuple(chosen))
+    pin = PinRecord(secrets.token_hex(8), micros(until), tuple(chosen))
     with planner.reader.another_catalog() as catalog:
         done: list[str] = []
         try:
@@ -89,7 +89,7 @@ def make_pin(
     return pin
 
 
-def all_pins(planner: Planner, now: datetime) -> list[Pin]:
+def all_pins(planner: Planner, now: datetime) -> list[PinRecord]:
     """Pins that have not lapsed, of the tables that may be asked for; the first to lapse first."""
     found: dict[str, list[PinnedTable]] = {}
     until: dict[str, int] = {}
@@ -105,7 +105,7 @@ def all_pins(planner: Planner, now: datetime) -> list[Pin]:
                 pin = name.removeprefix(PIN_TAG)
                 found.setdefault(pin, []).append(PinnedTable(data_type, state.identifier, state.by_id[tag.snapshot_id]))
                 until[pin] = min(tag.until_us, until.get(pin, tag.until_us))
-    pins = [Pin(name, until[name], tuple(tables)) for name, tables in found.items()]
+    pins = [PinRecord(name, until[name], tuple(tables)) for name, tables in found.items()]
     return sorted(pins, key=lambda pin: (pin.until_us, pin.id))
 
 

@@ -25,7 +25,7 @@ _SMALLEST_TIER = 2_048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class TailBlock:
     """Some rows in file order (symbol, time, source sequence, arrival), and where each was read.
 
     Attributes:
@@ -74,13 +74,13 @@ class Reach:
     without: frozenset[tuple[int, int]] = frozenset()
 
 
-def block_of(rows: pa.Table, places: Places, offsets: Ints, data_type: DataType, kept: Mask | None = None) -> Block:
+def block_of(rows: pa.Table, places: Places, offsets: Ints, data_type: DataType, kept: Mask | None = None) -> TailBlock:
     """A block of rows in any order. `kept` (in file order, as `OrderedBatch` has it) leaves some out."""
     ordered = OrderedBatch(rows, data_type)
     return of_ordered(ordered, places, offsets, kept)
 
 
-def of_ordered(ordered: OrderedBatch, places: Places, offsets: Ints, kept: Mask | None = None) -> Block:
+def of_ordered(ordered: OrderedBatch, places: Places, offsets: Ints, kept: Mask | None = None) -> TailBlock:
     """A block of a batch whose order is known; places and offsets are in the order of its input."""
     order, time, runs = ordered.order, ordered.time, [(run.symbol, run.start, run.stop) for run in ordered.runs]
     if kept is not None and not kept.all():
@@ -89,7 +89,7 @@ def of_ordered(ordered: OrderedBatch, places: Places, offsets: Ints, kept: Mask 
         order, time = order[kept], time[kept]
     places, offsets = places[order], offsets[order]
     rows = ordered.rows.take(pa.array(order)).combine_chunks()
-    return Block(
+    return TailBlock(
         rows=rows,
         runs={symbol: (start, stop) for symbol, start, stop in runs if stop > start},
         time=time,
@@ -100,14 +100,14 @@ def of_ordered(ordered: OrderedBatch, places: Places, offsets: Ints, kept: Mask 
     )
 
 
-def merged(blocks: Sequence[Block], data_type: DataType) -> Block:
+def merged(blocks: Sequence[TailBlock], data_type: DataType) -> TailBlock:
     """One block of the rows of several."""
     rows = in_one_piece([batch for block in blocks for batch in block.rows.to_batches()])
     places = np.concatenate([block.places for block in blocks])
     return block_of(rows, places, np.concatenate([block.offsets for block in blocks]), data_type)
 
 
-def due_for_merging(blocks: Sequence[Block]) -> int:
+def due_for_merging(blocks: Sequence[TailBlock]) -> int:
     """How many of the last blocks should become one; 0: none."""
     if len(blocks) < _MERGED_AT_ONCE:
         return 0
@@ -121,7 +121,7 @@ def due_for_merging(blocks: Sequence[Block]) -> int:
     return count if count >= _MERGED_AT_ONCE else 0
 
 
-def select(blocks: Iterable[Block], reach: Reach, wanted: Wanted) -> pa.Table | None:
+def select(blocks: Iterable[TailBlock], reach: Reach, wanted: Wanted) -> pa.Table | None:
     """The rows asked for, one chunk a column; None when there are none."""
     parts: list[pa.Table] = []
     for block in blocks:
@@ -131,7 +131,7 @@ def select(blocks: Iterable[Block], reach: Reach, wanted: Wanted) -> pa.Table | 
     return in_one_piece([batch for part in parts for batch in part.to_batches()])
 
 
-def _of_block(block: Block, reach: Reach, wanted: Wanted) -> list[pa.Table]:
+def _of_block(block: TailBlock, reach: Reach, wanted: Wanted) -> list[pa.Table]:
     pieces = [(0, len(block.time))]
     if wanted.symbols:
         pieces = [run for symbol in wanted.symbols if (run := block.runs.get(symbol)) is not None]
@@ -159,7 +159,7 @@ def _within(time: Ints, piece: tuple[int, int], wanted: Wanted) -> tuple[int, in
     return start + low, start + high
 
 
-def _conditions(block: Block, reach: Reach, wanted: Wanted) -> Mask | None:
+def _conditions(block: TailBlock, reach: Reach, wanted: Wanted) -> Mask | None:
     """Which rows satisfy what the slices do not settle; None: all of them do."""
     masks: list[Mask] = []
     for place, (low, high) in block.bounds.items():
@@ -181,7 +181,7 @@ def _conditions(block: Block, reach: Reach, wanted: Wanted) -> Mask | None:
     return None if not masks else np.logical_and.reduce(masks)
 
 
-def _of_exchange(block: Block, exchange: str) -> list[Mask]:
+def _of_exchange(block: TailBlock, exchange: str) -> list[Mask]:
     column = block.rows.column("exchange").chunk(0)
     names = column.dictionary.to_pylist()
     if names == [exchange]:

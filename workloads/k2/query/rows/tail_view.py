@@ -13,7 +13,7 @@ from k2.lake.offsets import OffsetMap
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
 from k2.lake.scan import SnapshotFiles
 from k2.model.topics import DataType
-from k2.query.rows.tail_blocks import Block, Reach, Wanted, select
+from k2.query.rows.tail_blocks import Reach, TailBlock, Wanted, select
 from k2.query.rows.visibility import Sight
 
 
@@ -21,7 +21,7 @@ from k2.query.rows.visibility import Sight
 class TailView:
     """What a tail held at one moment from some offsets on. Immutable: what is trimmed later stays in it."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[TailBlock, ...]
     reach: Reach
 
     @property

@@ -44,7 +44,7 @@ _FAR_BEHIND = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RecordedTopic:
     """A topic as a table records it: its name, and what the table's snapshot holds of it."""
 
     topic: str
@@ -64,7 +64,7 @@ class Follower:
 
     def __init__(
         self,
-        origin: Origin,
+        origin: RecordedTopic,
         kafka: Mapping[str, str],
         decoder: Callable[[], Decode],
         tail: TableTail,

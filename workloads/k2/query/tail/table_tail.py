@@ -21,7 +21,7 @@ from k2.lake.recent import RecentIds
 from k2.lake.scan import SnapshotFiles
 from k2.model.tables import OFFSET, PARTITION, TOPIC_ID
 from k2.model.topics import DataType
-from k2.query.rows.tail_blocks import Block, Offsets, Places, Reach, due_for_merging, merged, of_ordered
+from k2.query.rows.tail_blocks import Offsets, Places, Reach, TailBlock, due_for_merging, merged, of_ordered
 from k2.query.rows.tail_view import TailView
 
 REMEMBERED_IDS = 1_000_000
@@ -88,7 +88,7 @@ class TableTail:
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._inserting = threading.Lock()
-        self._blocks: tuple[Block, ...] = ()
+        self._blocks: tuple[TailBlock, ...] = ()
         self._next: dict[int, int] = {}
         self._floor: dict[int, int] = {}
         self._newest = known
@@ -216,7 +216,7 @@ class TableTail:
             known |= (places == place) & (offsets < self.next_of(place))
         return (rows.filter(pa.array(~known)), places[~known]) if known.any() else (rows, places)
 
-    def _without_duplicates(self, rows: pa.Table, places: Places) -> Block | None:
+    def _without_duplicates(self, rows: pa.Table, places: Places) -> TailBlock | None:
         ordered = OrderedBatch(rows, self.data_type)
         offsets: Ints = rows.column(OFFSET).to_numpy()
         duplicate = ordered.repeated_within()

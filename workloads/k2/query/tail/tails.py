@@ -28,7 +28,7 @@ from k2.obs import metrics
 from k2.obs.logging import get_logger
 from k2.query.rows.tail_blocks import Reach
 from k2.query.rows.tail_view import Tail, TailView, TopicTail
-from k2.query.tail.follower import Decode, Follower, Origin
+from k2.query.tail.follower import Decode, Follower, RecordedTopic
 from k2.query.tail.table_tail import Budget, Known, TableTail
 
 _log = get_logger(__name__)
@@ -169,7 +169,7 @@ class Tails:
                     continue
                 if before is not None:
                     before.stop()
-                follower = self._follower(state.identifier, followed, Origin(topic, held))
+                follower = self._follower(state.identifier, followed, RecordedTopic(topic, held))
                 followed.followers[topic] = follower
                 follower.start()
             return followed
@@ -186,7 +186,7 @@ class Tails:
         tail = TableTail(data_type, self._budget, in_files, Known({}, files))
         return _Followed(tail, data_type, time.monotonic())
 
-    def _follower(self, identifier: str, followed: _Followed, origin: Origin) -> Follower:
+    def _follower(self, identifier: str, followed: _Followed, origin: RecordedTopic) -> Follower:
         def decoder() -> Decode:
             schemas = Schemas(self._registry)
             return PayloadDecoder(
