@@ -1,6 +1,6 @@
 """K2's data plane: from a market's ticks to an answer.
 
-Layers, top to bottom: `cli` → `client` → `api` → `query`, `sink`, `feeds` → `bus`, `lake` → `obs` → `model`.
+Layers, top to bottom: `cli` → `client`, `api` → `forms` → `query`, `sink`, `feeds` → `bus`, `lake` → `obs` → `model`.
 """
 
 from __future__ import annotations

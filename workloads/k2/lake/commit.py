@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import structlog
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.io import FileIO
@@ -44,8 +43,9 @@ from k2.lake.writer import WrittenFile, write_files
 from k2.model.errors import RefusedError, UserError, WorldError
 from k2.model.tables import TOPIC_ID
 from k2.model.topics import DataType
+from k2.obs.logging import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class FencedError(WorldError):

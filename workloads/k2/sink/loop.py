@@ -12,19 +12,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-import structlog
-
 from k2.lake.commit import FencedError
 from k2.lake.payloads import PausedError
 from k2.model.commit_note import CommitNote
 from k2.model.errors import K2Error, RefusedError, WorldError
 from k2.model.topics import TopicName
 from k2.obs import metrics
+from k2.obs.logging import get_logger
 from k2.sink.held import Holding, PolledColumns
 from k2.sink.sequences import Sequences
 from k2.sink.writing import Writing, Written
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 POLL_MESSAGES = 1_000
 POLL_SECONDS = 0.1

@@ -6,7 +6,6 @@ import gc
 import threading
 
 import pyarrow as pa
-import structlog
 
 from k2.bus.admin import beginning_offsets, cluster_id, committed_with_metadata, end_offsets, topic_ids
 from k2.bus.consumer import TopicReader
@@ -24,13 +23,14 @@ from k2.model.topics import DataType, TopicName
 from k2.model.trading_days import known_exchange
 from k2.model.workload import SinkConfig
 from k2.obs.http import serve_health
+from k2.obs.logging import get_logger
 from k2.obs.stopping import stop_on_signals
 from k2.sink.held import Holding, Poison
 from k2.sink.loop import POLL_MESSAGES, SinkLoop, Starts
 from k2.sink.sequences import SequenceTracker
 from k2.sink.writing import Writing
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 WAIT_SECONDS = 2.0
 

@@ -15,17 +15,17 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
-import structlog
 
 from k2.lake.batch import Batch
 from k2.lake.commit import Committed, Committer, FencedError
 from k2.lake.snapshots import trim_snapshots
 from k2.model.events import EVENT_TIME
 from k2.obs import metrics
+from k2.obs.logging import get_logger
 from k2.sink.held import HeldBatch, Poison
 from k2.sink.sequences import Sequences, SequenceTracker
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SendDeadLetters = Callable[[list[Poison]], None]
 """Sends messages to the dead-letter topic and returns when every one is acknowledged."""
