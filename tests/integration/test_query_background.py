@@ -11,7 +11,7 @@ import pytest
 from k2.query.engine.background import Background
 from k2.query.engine.database import Limits
 from k2.query.engine.engine import LARGE_BYTES, Engine
-from k2.query.rows.statement import Statement
+from k2.query.rows.statement import FilesRead, Statement
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere priorities are of processes")
 
@@ -37,7 +37,7 @@ def ticks_of_threads():
 )
 def test_long_work_is_done_at_low_priority(tmp_path, planned_bytes, streamed, low):
     engine = Engine(Limits(connections=2, threads=2, timeout_seconds=60))
-    statement = Statement(HARD, {}, (f"{tmp_path}/",), planned_bytes=planned_bytes)
+    statement = Statement(HARD, {}, (f"{tmp_path}/",), reads=(FilesRead("t", {"f": planned_bytes}),))
     before = ticks_of_threads()
     if streamed:
         engine.background.run(lambda: list(engine.stream("hard", statement, batch_rows=1000)))

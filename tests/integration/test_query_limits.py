@@ -13,7 +13,7 @@ from k2.model.errors import WorldError
 from k2.query.engine.database import Limits
 from k2.query.engine.engine import LARGE_BYTES, Engine
 from k2.query.rows.errors import EngineBusyError, QueryTimeoutError
-from k2.query.rows.statement import Statement
+from k2.query.rows.statement import FilesRead, Statement
 
 ENDLESS = "SELECT count(*) FROM range(100000000) a, range(100000) b WHERE (a.range * b.range) % 7 = 3"
 
@@ -71,7 +71,7 @@ def test_large_queries_leave_connections_to_small_ones(tmp_path):
 
     def run_large():
         try:
-            engine.fetch("large", Statement(ENDLESS, {}, roots, planned_bytes=LARGE_BYTES + 1))
+            engine.fetch("large", Statement(ENDLESS, {}, roots, reads=(FilesRead("t", {"f": LARGE_BYTES + 1}),)))
         except (QueryTimeoutError, EngineBusyError) as error:
             stopped.append(str(error))
 

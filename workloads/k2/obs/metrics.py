@@ -86,9 +86,11 @@ QUERY_DURATION = Histogram(
     "k2_query_duration_seconds", "From the request to the rows, planning included.", ("query",), buckets=_FAST
 )
 QUERY_ROWS = Counter("k2_query_rows_returned_total", "Rows that queries gave.", ("query",))
-QUERY_FILES_SCANNED = Counter("k2_query_files_scanned_total", "Data files that queries read.", ("table",))
-QUERY_FILES_SKIPPED = Counter("k2_query_files_skipped_total", "Data files that plans left out.", ("table",))
-QUERY_BYTES_PLANNED = Counter("k2_query_planned_bytes_total", "Bytes of the data files that queries read.", ("table",))
+QUERY_FILES_SCANNED = Counter("k2_query_files_scanned_total", "Data files that statements read.", ("table",))
+QUERY_FILES_SKIPPED = Counter("k2_query_files_skipped_total", "Data files that statements left out.", ("table",))
+QUERY_BYTES_PLANNED = Counter(
+    "k2_query_planned_bytes_total", "Bytes of the data files that statements read.", ("table",)
+)
 QUERY_TIMEOUTS = Counter("k2_query_timeouts_total", "Queries stopped at their deadline.", ("query",))
 QUERY_ABANDONED = Counter("k2_query_abandoned_total", "Queries stopped because the client went away.", ("query",))
 QUERY_CONNECTIONS = Gauge("k2_query_connections", "DuckDB connections of the pool.")

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from k2.model.errors import K2Error, WorldError
 from k2.obs import metrics
-from k2.obs.tally import tally
+from k2.obs.tally import count_files, tally
 from k2.query.engine.background import Background
 from k2.query.engine.caller import CALLER
 from k2.query.engine.database import Database, Limits, half
@@ -144,6 +144,7 @@ class Engine:
             with self._lane(label):
                 return self.background.run(lambda: self._fetch_long(label, statement))
         with self._lease(label, statement.roots) as lease, self._watched(label, lease):
+            _count(statement)
             return _rows(lease.connection, statement)
 
     def stream(self, label: str, statement: Statement, *, batch_rows: int) -> Generator[pa.RecordBatch]:
@@ -154,6 +155,7 @@ class Engine:
         """
         with self._open_long(statement.roots).dedicated() as connection, _reading(connection, statement):
             lease = self._start(connection)
+            _count(statement)
             with self._watched(label, lease):
                 reader = connection.execute(statement.sql, dict(statement.params)).to_arrow_reader(batch_rows)
             while True:
@@ -173,6 +175,7 @@ class Engine:
             self._open_long(statement.roots).dedicated() as connection,
             self._watched(label, self._start(connection)),
         ):
+            _count(statement)
             return _rows(connection, statement)
 
     @contextmanager
@@ -274,6 +277,11 @@ class Engine:
         known = frozenset[str]() if database is None else database.roots
         limits = replace(self.limits, connections=connections)
         return Database(limits, known.union(map(local_path, roots)), Path(self._spill.name), self._store)
+
+
+def _count(statement: Statement) -> None:
+    for each in statement.reads:
+        count_files(each.table, each.files, each.left_out)
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, statement: Statement) -> pa.Table:

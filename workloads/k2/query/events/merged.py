@@ -19,7 +19,7 @@ from k2.query.events.windows import TailCut, clusters
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
 from k2.query.rows.schema import arrow_schema
-from k2.query.rows.statement import TAIL, RowSource, Statement
+from k2.query.rows.statement import TAIL, FilesRead, RowSource, Statement
 
 TYPE, RANK = "type", "k2_rank"
 RANKS: Mapping[DataType, tuple[int, str]] = {DataType.QUOTES: (0, "quote"), DataType.TRADES: (1, "trade")}
@@ -64,6 +64,7 @@ def statement(parts: Sequence[Part], *, limit: int | None = None) -> Statement:
     params: dict[str, Any] = {}
     tails: dict[str, pa.Table] = {}
     roots: set[str] = set()
+    reads: list[FilesRead] = []
     for part in parts:
         if not part.relation:
             continue
@@ -82,11 +83,12 @@ def statement(parts: Sequence[Part], *, limit: int | None = None) -> Statement:
         if part.relation.tail is not None:
             tails[tail] = part.relation.tail
         roots |= set(whole.roots)
+        reads += whole.reads
     order = ", ".join(f'"{name}" NULLS LAST' for name in ORDER)
     text = f"SELECT * FROM ({' UNION ALL BY NAME '.join(texts)}) ORDER BY {order}"
     if limit is not None:
         text += f" LIMIT {int(limit)}"
-    return Statement(text, params, tuple(sorted(roots)), tails=tails)
+    return Statement(text, params, tuple(sorted(roots)), tails=tails, reads=tuple(reads))
 
 
 def after(part: Part, key: SortKey) -> Part:

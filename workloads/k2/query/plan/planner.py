@@ -130,7 +130,7 @@ class Planner:
             files = SnapshotFiles(()) if snapshot is None else self.reader.files(state, snapshot.id)
             tail = None if tails is None else tails.after(state, snapshot, files, data_type)
         if self.sight.is_partial and self.directory is not None and snapshot is not None:
-            everything = _relation(state, snapshot, files.files, self.sight)
+            everything = _relation(state, snapshot, files.files, self.sight, len(files.files))
             files = seen_files(self.directory, state.uuid, snapshot.id, everything)
         took = time.perf_counter() - started
         metrics.PLAN_DURATION.observe(took)
@@ -156,15 +156,7 @@ class Planner:
             end_us=window.end_us,
             exchanges=_both(asked, sight.exchanges),
         )
-        counted = tally()
-        counted.files_scanned += len(files)
-        counted.files_skipped += len(pinned.files.files) - len(files)
-        planned_bytes = sum(file.bytes for file in files)
-        counted.planned_bytes += planned_bytes
-        metrics.QUERY_BYTES_PLANNED.labels(pinned.state.identifier).inc(planned_bytes)
-        metrics.QUERY_FILES_SCANNED.labels(pinned.state.identifier).inc(len(files))
-        metrics.QUERY_FILES_SKIPPED.labels(pinned.state.identifier).inc(len(pinned.files.files) - len(files))
-        relation = _relation(pinned.state, pinned.snapshot, files, pinned.sight)
+        relation = _relation(pinned.state, pinned.snapshot, files, pinned.sight, len(pinned.files.files))
         if pinned.tail is None:
             return relation
         wanted = Wanted(symbols, exchange, start_us, window.end_us)
@@ -172,11 +164,11 @@ class Planner:
 
 
 def _relation(
-    state: TableState, snapshot: SnapshotInfo | None, files: tuple[DataFileRef, ...], sight: Sight
+    state: TableState, snapshot: SnapshotInfo | None, files: tuple[DataFileRef, ...], sight: Sight, of_files: int
 ) -> Relation:
     columns = state.columns(snapshot)
     if not any(file.deletes for file in files):
-        return Relation(columns, files, state.roots, sight)
+        return Relation(state.identifier, columns, files, state.roots, of_files, sight)
     odd = next((delete for file in files for delete in file.deletes if not delete.parquet), None)
     if odd is not None:
         raise UnreadableError(
@@ -186,7 +178,7 @@ def _relation(
             remedy="Compact the table with the engine that deleted the rows",
         )
     hidden = deletes.hidden(columns, state.schemas.values(), deletes.equality_ids(files))
-    return Relation(columns, files, state.roots, sight, hidden=hidden)
+    return Relation(state.identifier, columns, files, state.roots, of_files, sight, hidden=hidden)
 
 
 def _both(asked: frozenset[str] | None, seen: frozenset[str] | None) -> frozenset[str] | None:

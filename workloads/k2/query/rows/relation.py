@@ -18,17 +18,21 @@ class Relation:
     """The rows of one table at one snapshot that a question is about, before its own conditions.
 
     Attributes:
+        table: the table's identifier.
         columns: the table's columns at that snapshot.
         files: the data files that may hold such rows, oldest first.
         roots: directories that the files lie in, each with a slash at the end.
+        of_files: how many data files the snapshot has.
         sight: what of them may be seen: a condition of every statement.
         tail: rows beyond the snapshot, with columns of the same names; None when there are none.
         hidden: columns that the table no longer has and that rows of the files were deleted by.
     """
 
+    table: str
     columns: tuple[ColumnInfo, ...]
     files: tuple[DataFileRef, ...]
     roots: tuple[str, ...]
+    of_files: int
     sight: Sight = EVERYTHING
     tail: pa.Table | None = None
     hidden: tuple[ColumnInfo, ...] = ()

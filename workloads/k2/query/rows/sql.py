@@ -21,7 +21,7 @@ from k2.model.times import iso
 from k2.query.rows import deletes
 from k2.query.rows.locations import local_path
 from k2.query.rows.relation import Relation
-from k2.query.rows.statement import TAIL, Statement
+from k2.query.rows.statement import TAIL, FilesRead, Statement
 
 # The total order of events of one table. Types are told apart above this layer, where tables are merged.
 ORDER = (
@@ -277,8 +277,9 @@ def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement
         whole = tuple(file for file in relation.files if not file.deletes)
     if whole:
         params = {**params, "files": "\n".join(local_path(file.path) for file in whole)}
-    size = sum(file.bytes for file in relation.files)
-    return Statement(sql, params, relation.roots, relation.tail, planned_bytes=size)
+    files = {file.path: file.bytes for file in relation.files}
+    read = FilesRead(relation.table, files, relation.of_files - len(files))
+    return Statement(sql, params, relation.roots, relation.tail, reads=(read,))
 
 
 def _name(column: str) -> str:

@@ -13,6 +13,15 @@ TAIL = "k2_tail"
 
 
 @dataclass(frozen=True, slots=True)
+class FilesRead:
+    """The data files of one table that a statement reads: location → bytes; and how many others its snapshot has."""
+
+    table: str
+    files: Mapping[str, int]
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """SQL that was built from constants alone.
 
@@ -22,7 +31,7 @@ class Statement:
         roots: directories that its files lie in, each with a slash at the end.
         tail: the rows that the text reads as `TAIL`.
         tails: further rows, by the names under which the text reads them.
-        planned_bytes: size of its files.
+        reads: its data files, by table.
     """
 
     sql: str
@@ -30,7 +39,12 @@ class Statement:
     roots: tuple[str, ...] = ()
     tail: pa.Table | None = None
     tails: Mapping[str, pa.Table] = field(default_factory=dict[str, pa.Table])
-    planned_bytes: int = 0
+    reads: tuple[FilesRead, ...] = ()
+
+    @property
+    def planned_bytes(self) -> int:
+        """Size of its files."""
+        return sum(sum(each.files.values()) for each in self.reads)
 
 
 class RowSource(Protocol):
