@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from k2.feeds.formats.layouts import Assembler
-from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
+from k2.feeds.load.csv_source import CsvFiles
 from k2.lake.catalog import open_named
 from k2.lake.scan import plan_files
 from k2.lake.tables import ensure_tables
@@ -87,7 +88,7 @@ def real_week(table, data_type=DataType.TRADES):
         return False
     venue = EXCHANGES["ASX"]
     assembler = Assembler(data_type, venue, venue.currency, str(venue.asset_class))
-    source = CsvFiles([path], csv_format("asx", data_type, venue, symbol="BHP"), assembler)
+    source = CsvFiles([path], file_format("asx", Files(data_type, venue, symbol="BHP")), assembler)
     rows = pa.Table.from_batches([batch for chunk in source.chunks() for _, batch in chunk.events])
     lineage = {"kafka_topic_id": ["a"], "kafka_partition": [0]}
     rows = rows.append_column("kafka_topic_id", pa.array(lineage["kafka_topic_id"] * len(rows)))

@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from k2 import cli_load
 from k2.bus.admin import TopicSpec, delete_topics, end_offsets, ensure_topics
 from k2.bus.dead_letters import read_dead_letters
-from k2.feeds.formats.layouts import Assembler
-from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
+from k2.feeds.load.csv_source import CsvFiles
 from k2.feeds.load.rejects import RejectsFile
 from k2.feeds.run import load_source, run_load
 from k2.model.errors import UserError
@@ -60,7 +61,7 @@ def _write_ticks(path, rows, seed=1):
 
 def _source(*paths):
     venue = exchange("ASX")
-    form = csv_format("asx", DataType.TRADES, venue, symbol="BHP")
+    form = file_format("asx", Files(DataType.TRADES, venue, symbol="BHP"))
     return CsvFiles(paths, form, Assembler(DataType.TRADES, venue, "AUD", "equities"), symbol="BHP")
 
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 from k2_testing.lake import catalog_properties, make_lake
 
-from k2.feeds.formats.layouts import Assembler
-from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
+from k2.feeds.load.csv_source import CsvFiles
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.lake.writer import write_files
@@ -48,7 +49,7 @@ def questions(tmp_path_factory) -> Iterator[Questions]:
     for data_type, path in ((DataType.TRADES, TRADES), (DataType.QUOTES, QUOTES)):
         table = catalog.load_table(f"market_data.{data_type.value}")
         assembler = Assembler(data_type, ASX, ASX.currency, str(ASX.asset_class))
-        source = CsvFiles([path], csv_format("asx", data_type, ASX, symbol="BHP"), assembler)
+        source = CsvFiles([path], file_format("asx", Files(data_type, ASX, symbol="BHP")), assembler)
         rows = pa.Table.from_batches([batch for chunk in source.chunks() for _, batch in chunk.events])
         rows = rows.append_column("kafka_topic_id", pa.array(["t"] * len(rows)))
         rows = rows.append_column("kafka_partition", pa.array([0] * len(rows), pa.int32()))

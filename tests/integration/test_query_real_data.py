@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 from k2_testing.lake import catalog_properties, make_lake
 
-from k2.feeds.formats.layouts import Assembler
-from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
+from k2.feeds.load.csv_source import CsvFiles
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.lake.writer import write_files
@@ -39,7 +40,7 @@ def questions(tmp_path_factory) -> Iterator[Questions]:
     folder = tmp_path_factory.mktemp("real")
     table = make_lake(folder).load_table("market_data.trades")
     assembler = Assembler(DataType.TRADES, ASX, ASX.currency, str(ASX.asset_class))
-    source = CsvFiles([FILE], csv_format("asx", DataType.TRADES, ASX, symbol="BHP"), assembler)
+    source = CsvFiles([FILE], file_format("asx", Files(DataType.TRADES, ASX, symbol="BHP")), assembler)
     rows = pa.Table.from_batches([batch for chunk in source.chunks() for _, batch in chunk.events])
     rows = rows.append_column("kafka_topic_id", pa.array(["t"] * len(rows)))
     rows = rows.append_column("kafka_partition", pa.array([0] * len(rows), pa.int32()))

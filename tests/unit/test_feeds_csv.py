@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from k2.feeds.formats.columns import exact
-from k2.feeds.formats.layouts import Assembler
-from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
+from k2.feeds.load.csv_source import CsvFiles
 from k2.model.errors import UserError
 from k2.model.events import MAX_DECIMAL, arrow_schema
 from k2.model.exchanges import exchange
@@ -24,7 +25,7 @@ QUOTE = b"03/10/2014,10:00:00.123,36.5,36.51,100,200"
 def _source(path, data_type=DataType.TRADES, form="asx", code="ASX", symbol="BHP", **options):
     venue = exchange(code)
     paths = path if isinstance(path, list) else [path]
-    chosen = csv_format(form, data_type, venue, symbol=symbol, paths=paths)
+    chosen = file_format(form, Files(data_type, venue, symbol=symbol, paths=paths))
     assembler = Assembler(data_type, venue, venue.currency, str(venue.asset_class))
     return CsvFiles(paths, chosen, assembler, symbol=symbol, clock=lambda: 0, **options)
 

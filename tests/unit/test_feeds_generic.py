@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.feeds.formats.layouts import Assembler
-from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
+from k2.feeds.load.csv_source import CsvFiles
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange
 from k2.model.ids import message_id
@@ -22,7 +23,7 @@ def _load(tmp_path, text, data_type=DataType.TRADES, symbol=None):
     path = tmp_path / "in.csv"
     path.write_text(text, newline="")
     venue = exchange("NYSE")
-    form = csv_format("generic", data_type, venue, symbol=symbol)
+    form = file_format("generic", Files(data_type, venue, symbol=symbol))
     source = CsvFiles([path], form, Assembler(data_type, venue, "USD", "equities"), symbol=symbol, clock=lambda: 0)
     chunks = list(source.chunks())
     batches = [batch for chunk in chunks for _, batch in chunk.events]

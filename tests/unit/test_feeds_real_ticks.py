@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from k2.feeds.formats.layouts import Assembler
-from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
+from k2.feeds.load.csv_source import CsvFiles
 from k2.model.exchanges import exchange
 from k2.model.topics import DataType
 
@@ -29,7 +30,7 @@ pytestmark = [
 
 def _load(data_type, *paths, symbol=None):
     venue = exchange("ASX")
-    form = csv_format("asx", data_type, venue, symbol=symbol, paths=paths)
+    form = file_format("asx", Files(data_type, venue, symbol=symbol, paths=paths))
     source = CsvFiles(paths, form, Assembler(data_type, venue, "AUD", "equities"), symbol=symbol)
     chunks = list(source.chunks())
     return pa.Table.from_batches([batch for chunk in chunks for _, batch in chunk.events]), chunks

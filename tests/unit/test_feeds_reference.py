@@ -6,8 +6,9 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from k2.feeds.formats.layouts import Assembler
-from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
+from k2.feeds.load.csv_source import CsvFiles
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange
 from k2.model.topics import DataType
@@ -27,7 +28,7 @@ def _load(tmp_path, kind=None, **files):
         paths.append(tmp_path / f"{name}.csv")
         paths[-1].write_text(text, newline="")
     venue = exchange("ASX")
-    form = csv_format("asx", DataType.REFERENCE_DATA, venue, paths=paths, kind=kind)
+    form = file_format("asx", Files(DataType.REFERENCE_DATA, venue, paths=paths, kind=kind))
     source = CsvFiles(paths, form, Assembler(DataType.REFERENCE_DATA, venue, "AUD", "equities"), clock=lambda: 0)
     chunks = list(source.chunks())
     batches = [batch for chunk in chunks for _, batch in chunk.events]

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from k2.feeds.formats.layouts import Assembler
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
 from k2.feeds.load.chunks import Position, ahead
-from k2.feeds.load.csv_source import CsvFiles, csv_format
+from k2.feeds.load.csv_source import CsvFiles
 from k2.feeds.load.ledger import Ledger
 from k2.feeds.load.load import Load
 from k2.feeds.load.rejects import RejectsFile, is_rejects_file, unwrap
@@ -77,7 +78,7 @@ def _write(path, lines):
 
 def _source(*paths, names=None, block_bytes=400):
     venue = exchange("ASX")
-    form = csv_format("asx", DataType.TRADES, venue, symbol="BHP")
+    form = file_format("asx", Files(DataType.TRADES, venue, symbol="BHP"))
     assembler = Assembler(DataType.TRADES, venue, "AUD", "equities")
     return CsvFiles(paths, form, assembler, names=names, symbol="BHP", block_bytes=block_bytes, clock=lambda: 0)
 
@@ -251,7 +252,7 @@ def test_rejected_rows_are_kept_as_they_came_and_load_once_mended(tmp_path):
 
 def test_a_rejects_file_keeps_the_headers_of_its_files(tmp_path):
     venue = exchange("NYSE")
-    form = csv_format("generic", DataType.TRADES, venue)
+    form = file_format("generic", Files(DataType.TRADES, venue))
     for name, header in (("a", "symbol,timestamp,price,quantity"), ("b", "timestamp,symbol,quantity,price")):
         (tmp_path / f"{name}.csv").write_text(f"{header}\nx,y,z,1\n")
     source = CsvFiles(

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from k2.feeds.venues.synthetic.events import EventMaker, rebatched
 from k2.feeds.venues.synthetic.market import SyntheticMarket
-from k2.feeds.venues.synthetic.source import SyntheticFeed, live_events
+from k2.feeds.venues.synthetic.source import SyntheticFeed, SyntheticLive
 from k2.model.errors import UserError
 from k2.model.events import arrow_schema
 from k2.model.exchanges import exchange
 from k2.model.ids import message_id
+from k2.model.sources import SyntheticSource
 from k2.model.topics import DataType
-from k2.model.workload import SyntheticSource
 
 BOTH = (DataType.TRADES, DataType.QUOTES)
 
@@ -153,7 +153,7 @@ def test_a_market_without_end_keeps_its_rate_and_never_repeats_an_id():
     def run(seconds):
         stop, found, began = Waits(), [], now[0]
         source = _source(days=0, events_per_second=2000)
-        feed = live_events(
+        feed = SyntheticLive(
             source,
             exchange("ASX"),
             asset_class="equities",
@@ -162,7 +162,7 @@ def test_a_market_without_end_keeps_its_rate_and_never_repeats_an_id():
             stop=stop,
             clock=lambda: now[0],
         )
-        for batches in feed:
+        for batches in feed.events():
             found += batches
             if now[0] - began > seconds * 1e6:
                 stop.set()

@@ -18,6 +18,7 @@ from rich.console import Console
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange
 from k2.model.settings import Settings, settings
+from k2.model.sources import FormatName
 from k2.model.tables import NAMESPACE
 from k2.model.topics import DataType, TopicName
 
@@ -66,7 +67,9 @@ def load(
     symbol: Annotated[
         str | None, typer.Option("--symbol", "-s", help="The symbol of all rows, where the files do not name it.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", "-f", help="asx or generic (see docs/feeds.md).")] = "generic",
+    form: Annotated[
+        str, typer.Option("--format", "-f", help=f"{' or '.join(FormatName)} (see docs/feeds.md).")
+    ] = "generic",
     currency: Annotated[str | None, typer.Option(help="Currency of the prices; default: the exchange's.")] = None,
     kind: Annotated[
         str | None, typer.Option(help="split or merger, for ASX reference files whose name does not say it.")
@@ -130,8 +133,9 @@ def _source(
     kind: str | None,
     allow_empty: bool,
 ) -> CsvFiles:
-    from k2.feeds.formats.layouts import Assembler
-    from k2.feeds.load.csv_source import CsvFiles, csv_format
+    from k2.feeds.formats.layouts import Assembler, Files
+    from k2.feeds.formats.registry import file_format
+    from k2.feeds.load.csv_source import CsvFiles
     from k2.feeds.load.rejects import is_rejects_file, unwrap
 
     venue = exchange(exchange_code)
@@ -142,7 +146,7 @@ def _source(
         paths += pieces
         names += [str(path)] * len(pieces)
     money = currency or venue.currency
-    chosen = csv_format(form, wish.data_type, venue, symbol=symbol, currency=money, paths=paths, kind=kind)
+    chosen = file_format(form, Files(wish.data_type, venue, symbol=symbol, currency=money, paths=paths, kind=kind))
     assembler = Assembler(wish.data_type, venue, money, str(venue.asset_class))
     return CsvFiles(paths, chosen, assembler, names=names, symbol=symbol, allow_empty=allow_empty)
 

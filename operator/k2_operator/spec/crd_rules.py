@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from k2.model.sources import FormatName
 from k2_operator.spec import schedules
 from k2_operator.spec.resources import MAX_FEED_NAME, NAME_PATTERN, PATTERN_HELP, Source
 
@@ -44,8 +45,12 @@ RULES: Mapping[str, Sequence[Rule]] = {
             "not one volume; expected exactly one of claimName, configMapName",
         ),
     ),
-    "Csv": (
-        _rule("self.format != 'asx' || has(self.symbol)", "symbol is missing: asx files do not name it"),
+    "CsvSource": (
+        *(
+            _rule(f"self.format != '{each}' || has(self.symbol)", f"symbol is missing: {each} files do not name it")
+            for each in FormatName
+            if not each.names_symbols
+        ),
         _rule(
             "has(self.volume) || self.uris.all(uri, !uri.startsWith('file:'))",
             "volume is missing: file: URIs are relative to one",

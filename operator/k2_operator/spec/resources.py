@@ -7,27 +7,25 @@ together is found in `plan/planning.py`.
 
 from __future__ import annotations
 
-from datetime import date
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
+from k2.model.sources import NAME_PATTERN, SOURCES, SYMBOL_PATTERN, Name, SourceConfig
 from k2.model.topics import AssetClass, DataType
 
 GROUP = "k2.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 MAX_FEED_NAME = 40
 _DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
 _BYTES_PATTERN = r"^[0-9]+(Ki|Mi|Gi)?$"
 _QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi)?$"
 _CURRENCY_PATTERN = r"^[A-Z]{3,8}$"
 _IDENTIFIER_PATTERN = r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$"
-_SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9.\-/]{0,31}$"
 _ZONE_PATTERN = r"^[A-Za-z]+([_+/-][A-Za-z0-9]+)*$"
 
 PATTERN_HELP = {
@@ -38,16 +36,14 @@ PATTERN_HELP = {
     _CURRENCY_PATTERN: "a currency's code in capitals, such as AUD or USDT",
     _IDENTIFIER_PATTERN: "an identifier namespace.name of a-z, 0-9 and '_'",
     _ZONE_PATTERN: "a time zone such as Etc/UTC or Australia/Sydney",
-    _SYMBOL_PATTERN: "a symbol in capitals, such as BHP or BTC-USDT",
+    SYMBOL_PATTERN: "a symbol in capitals, such as BHP or BTC-USDT",
 }
 """What each pattern means, for error texts."""
 
 Duration = Annotated[str, Field(pattern=_DURATION_PATTERN)]
 ByteSize = Annotated[str, Field(pattern=_BYTES_PATTERN)]
 Quantity = Annotated[str, Field(pattern=_QUANTITY_PATTERN)]
-Symbol = Annotated[str, Field(pattern=_SYMBOL_PATTERN)]
 Schedule = Annotated[str, Field(max_length=64)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
 
 
 class _Model(BaseModel):
@@ -63,60 +59,33 @@ class Resources(_Model):
     limits: dict[Literal["cpu", "memory"], Quantity] = Field(default={}, description="What may be used at most.")
 
 
-class Synthetic(_Model):
-    """A seeded, deterministic market: the same settings give the same events."""
-
-    seed: int = Field(default=1, ge=0, description="Seed of the random numbers.")
-    symbols: tuple[Symbol, ...] = Field(
-        default=("ACME", "GLOBEX", "INITECH", "STARK", "WAYNE"),
-        min_length=1,
-        max_length=10_000,
-        description="Symbols that are traded.",
-    )
-    start: date = Field(description="First trading date, in the exchange's calendar (weekends are skipped).")
-    days: int = Field(
-        default=1, ge=0, le=10_000, description="Trading dates to make. 0: go on for ever, from now, in real time."
-    )
-    trades_per_day: int = Field(
-        default=100_000, ge=1, le=1_000_000_000, description="Trades of all symbols together in a trading date."
-    )
-    quotes_per_trade: float = Field(default=2.0, ge=0, le=1000, description="Quotes for each trade, on average.")
-    events_per_second: float = Field(
-        default=0, ge=0, description="Trades and quotes together in a second. 0: as fast as possible."
-    )
-
-
-class Volume(_Model):
-    """Where files come from. Exactly one; on one machine a claim is the folder `volumes/<name>` of the data directory."""
-
-    claim_name: Name | None = Field(default=None, description="A PersistentVolumeClaim of the same namespace.")
-    config_map_name: Name | None = Field(default=None, description="A ConfigMap of the same namespace.")
-
-
-class Csv(_Model):
-    """Files of one data type; each is read once."""
-
-    format: Literal["asx", "generic"] = Field(description="How the files are written; docs/formats.md describes each.")
-    uris: tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...] = Field(
-        min_length=1, max_length=1000, description="`s3://…`, `https://…`, or `file:…` relative to the volume."
-    )
-    data_type: DataType | None = Field(
-        default=None, description="What the files hold. May be left out when the feed has one stream."
-    )
-    symbol: Symbol | None = Field(default=None, description="Of all rows, for formats that do not name it (asx).")
-    volume: Volume | None = Field(default=None, description="The volume that `file:` URIs are relative to.")
-
-
 class External(_Model):
     """Events come from outside, by `k2 load` or another producer: the feed makes topics, schemas and sinks only."""
 
 
-class Source(_Model):
+class _SourceBase(_Model):
     """Where the events come from. Exactly one."""
 
-    csv: Csv | None = Field(default=None, description="Files.")
-    synthetic: Synthetic | None = Field(default=None, description="A made-up market, for demonstrations and tests.")
-    external: External | None = Field(default=None, description="Somebody else sends, for instance `k2 load`.")
+    @property
+    def chosen(self) -> list[str]:
+        """Names of what is given; one, when it is right."""
+        return [kind for kind in type(self).model_fields if getattr(self, kind) is not None]
+
+    @property
+    def config(self) -> SourceConfig | None:
+        """The source; None where somebody else sends."""
+        found = getattr(self, self.chosen[0])
+        return found if isinstance(found, SourceConfig) else None
+
+
+if TYPE_CHECKING:
+    Source = _SourceBase
+else:
+    _KINDS = {kind: (each | None, Field(default=None, description=each.says)) for kind, each in SOURCES.items()}
+    _EXTERNAL = Field(default=None, description="Somebody else sends, for instance `k2 load`.")
+    Source = create_model(
+        "Source", __base__=_SourceBase, __doc__=_SourceBase.__doc__, **_KINDS, external=(External | None, _EXTERNAL)
+    )
 
 
 class TableRef(_Model):

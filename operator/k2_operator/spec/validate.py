@@ -79,7 +79,9 @@ def parse(document: Mapping[str, Any]) -> tuple[MarketFeed | IcebergTable | None
     try:
         # As JSON and strict: what the API server would refuse ("6" for a number) is refused here too, and a date that YAML
         # has already read is text again.
-        spec = KINDS[str(kind)].model_validate_json(json.dumps(document.get("spec"), default=str), strict=True)
+        spec = KINDS[str(kind)].model_validate_json(
+            json.dumps(document.get("spec"), default=str), strict=True, by_alias=True, by_name=False
+        )
     except ValidationError as error:
         return None, errors + _field_errors(who, KINDS[str(kind)], error)
     if errors or metadata is None:

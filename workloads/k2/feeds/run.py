@@ -9,21 +9,18 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from k2.feeds.formats.layouts import Assembler
 from k2.feeds.load.chunks import FiniteSource
-from k2.feeds.load.csv_source import CsvFiles, csv_format
 from k2.feeds.load.ledger import Ledger
 from k2.feeds.load.live import LiveProducer
 from k2.feeds.load.load import Load, LoadTally
+from k2.feeds.load.opening import Opening
 from k2.feeds.load.outlet import KafkaOutlet, topic_identities
 from k2.feeds.load.rejects import RejectsFile
-from k2.feeds.load.uris import local_files
-from k2.feeds.venues.synthetic.source import SyntheticFeed, live_events
+from k2.feeds.sources import finite_source, live_source
 from k2.model.errors import UserError, WorldError
-from k2.model.exchanges import exchange
 from k2.model.settings import Settings
 from k2.model.topics import DataType
-from k2.model.workload import CsvSource, ProducerConfig, SyntheticSource
+from k2.model.workload import ProducerConfig
 from k2.obs import metrics
 from k2.obs.http import serve_health
 from k2.obs.logging import get_logger
@@ -96,7 +93,7 @@ def run_load(settings: Settings, config: ProducerConfig) -> None:
             _when_topics_exist(settings, topics, stop)
             if stop.is_set():
                 raise SystemExit(INTERRUPTED)
-            source = _finite_source(settings, config, stop, Path(folder))
+            source = finite_source(Opening(config, settings, stop, Path(folder)))
             rejects = RejectsFile(directory / "rejects" / f"{config.feed.replace('/', '.')}.rejects.csv")
             with rejects:
                 tally, ledger = load_source(
@@ -120,60 +117,18 @@ def run_producer(settings: Settings, config: ProducerConfig) -> None:
         UserError: the source has an end (that is for `run_load`), or the schemas cannot be registered.
         WorldError: Kafka refused events for good: the process ends, and whoever runs it starts it again.
     """
-    source = config.source
-    if not isinstance(source, SyntheticSource) or source.days != 0:
-        raise UserError(
-            f"The source of {config.feed} has an end",
-            found=source.type,
-            expected="synthetic with days: 0",
-            remedy="Run it as `k2 run load`",
-        )
     topics = {stream.data_type: stream.topic for stream in config.streams}
     live = LiveProducer(config.exchange)
-    with stopping() as stop, serve_health(settings.metrics_port, live.ready):
-        _when_topics_exist(settings, topics, stop)
-        if stop.is_set():
-            return
-        with KafkaOutlet(settings, topics) as outlet:
-            events = live_events(
-                source,
-                exchange(config.exchange),
-                asset_class=str(config.asset_class),
-                currency=config.currency,
-                data_types=list(topics),
-                stop=stop,
-            )
-            _log.info("producing", feed=config.feed, topics=list(topics.values()))
-            live.run(events, outlet)
+    with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-producer-") as folder:
+        source = live_source(Opening(config, settings, stop, Path(folder)))
+        with serve_health(settings.metrics_port, live.ready):
+            _when_topics_exist(settings, topics, stop)
+            if stop.is_set():
+                return
+            with KafkaOutlet(settings, topics) as outlet:
+                _log.info("producing", feed=config.feed, topics=list(topics.values()))
+                live.run(source.events(), outlet)
     _log.info("producer stopped", feed=config.feed, events=live.sent)
-
-
-def _finite_source(settings: Settings, config: ProducerConfig, stop: threading.Event, folder: Path) -> FiniteSource:
-    venue, source = exchange(config.exchange), config.source
-    if isinstance(source, SyntheticSource):
-
-        def sleep(seconds: float) -> None:
-            stop.wait(seconds)
-
-        return SyntheticFeed(
-            source,
-            venue,
-            asset_class=str(config.asset_class),
-            currency=config.currency,
-            data_types=[stream.data_type for stream in config.streams],
-            sleep=sleep,
-        )
-    return _csv_files(settings, config, source, folder)
-
-
-def _csv_files(settings: Settings, config: ProducerConfig, source: CsvSource, folder: Path) -> CsvFiles:
-    venue = exchange(config.exchange)
-    paths = local_files(source.uris, settings.source_dir, folder)
-    form = csv_format(
-        source.format, source.data_type, venue, symbol=source.symbol, currency=config.currency, paths=paths
-    )
-    assembler = Assembler(source.data_type, venue, config.currency, str(config.asset_class))
-    return CsvFiles(paths, form, assembler, names=source.uris, symbol=source.symbol)
 
 
 def _when_topics_exist(settings: Settings, topics: Mapping[DataType, str], stop: threading.Event) -> None:

@@ -6,13 +6,13 @@ Addresses and credentials are not in here: they come from the environment (`k2.m
 from __future__ import annotations
 
 import json
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from k2.model.errors import UserError
+from k2.model.sources import TOLD, SourceConfig
 from k2.model.topics import AssetClass, DataType
 
 
@@ -28,30 +28,10 @@ class StreamConfig(_Config):
     table: str = Field(description="Iceberg identifier, `namespace.name`.")
 
 
-class SyntheticSource(_Config):
-    """A seeded, deterministic market. The same settings give the same events, to the last byte."""
-
-    type: Literal["synthetic"] = Field(default="synthetic", description="Which source this is.")
-    seed: int = Field(default=1, description="Another seed is another market.")
-    symbols: tuple[str, ...] = Field(default=("BHP", "CBA", "CSL", "WOW", "TLS"), description="Symbols that trade.")
-    start: date = Field(description="First trading date, exchange's calendar (weekends are skipped).")
-    days: int = Field(default=1, ge=0, description="Trading dates to make; 0: go on for ever, from now, in real time.")
-    trades_per_day: int = Field(default=100_000, ge=1, description="Trades of all symbols together in a trading date.")
-    quotes_per_trade: float = Field(default=2.0, ge=0, description="Quotes for each trade, on average.")
-    events_per_second: float = Field(default=0, ge=0, description="Trades and quotes together; 0: as fast as possible.")
-
-
-class CsvSource(_Config):
-    """Files of one exchange and data type."""
-
-    type: Literal["csv"] = Field(default="csv", description="Which source this is.")
-    format: Literal["asx", "generic"] = Field(description="Format of the files.")
-    uris: tuple[str, ...] = Field(min_length=1, description="The files, in order: `file:`, `https://` or `s3://`.")
-    data_type: DataType = Field(description="trades, quotes or reference_data.")
-    symbol: str | None = Field(default=None, description="Of all rows, for formats that do not name it (asx).")
-
-
-Source = Annotated[SyntheticSource | CsvSource, Field(discriminator="type")]
+if TYPE_CHECKING:
+    Source = SourceConfig
+else:
+    Source = Annotated[Union[tuple(TOLD.values())], Field(discriminator="type")]  # noqa: UP007 - of a list
 
 
 class ProducerConfig(_Config):

@@ -30,7 +30,7 @@ from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rows
 from k2.feeds.formats.files import first_line as first_line_of
 from k2.feeds.formats.files import open_text
-from k2.feeds.formats.layouts import FileLayout, FoundRows
+from k2.feeds.formats.layouts import FileFormat, FileLayout, Files, FoundRows
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.topics import DataType
@@ -107,6 +107,13 @@ class AsxTicks:
             sides |= arrays
             parts += [price, quantity]
         return FoundRows(sides, self._symbol, canonical(times, *parts), times)
+
+
+def asx(files: Files) -> FileFormat:
+    """How ASX files of that data type are read; a `UserError` for ticks without a symbol, or an unknown `kind`."""
+    if files.data_type is DataType.REFERENCE_DATA:
+        return AsxReference(files.exchange, files.paths, files.kind)
+    return AsxTicks(files.data_type, files.symbol, files.exchange)
 
 
 class AsxReference:

@@ -27,7 +27,7 @@ from k2.feeds.formats.columns import (
 )
 from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rows
-from k2.feeds.formats.layouts import FileLayout, FoundRows
+from k2.feeds.formats.layouts import FileFormat, FileLayout, Files, FoundRows
 from k2.model.errors import UserError
 from k2.model.events import SIDES
 from k2.model.topics import DataType
@@ -49,6 +49,11 @@ _ISO = (
 )  # fmt: skip
 _EPOCH = r"^-?(?:[0-9]{16}|[0-9]{19})$"
 _TIME_SHAPE = "ISO 8601 (2014-03-10T07:57:14.754Z), or 16 digits of microseconds or 19 of nanoseconds since 1970"
+
+
+def generic(files: Files) -> FileFormat:
+    """How generic files of that data type are read; a `UserError` for a data type that they cannot hold."""
+    return Generic(files.data_type, files.symbol, files.currency or files.exchange.currency)
 
 
 class Generic:

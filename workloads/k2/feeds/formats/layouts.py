@@ -120,6 +120,27 @@ class FileLayout:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What is known of the files of a load before any is read.
+
+    Attributes:
+        data_type: what they hold.
+        exchange: whose they are.
+        symbol: of all rows, where whoever loads them says so.
+        currency: of all prices; None: the exchange's.
+        paths: the files.
+        kind: what reference data holds, where the files do not say it.
+    """
+
+    data_type: DataType
+    exchange: Exchange
+    symbol: str | None = None
+    currency: str | None = None
+    paths: Sequence[Path] = ()
+    kind: str | None = None
+
+
 class FileFormat(Protocol):
     """A family of files. `version` grows when the same bytes would give other events: ledgers then begin anew."""
 

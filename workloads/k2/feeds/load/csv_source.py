@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from k2.feeds.formats.asx_csv import AsxReference, AsxTicks
 from k2.feeds.formats.files import BLOCK_BYTES, SourceFile, first_line, read_blocks
-from k2.feeds.formats.generic_csv import Generic
-from k2.feeds.formats.layouts import Assembler, FileFormat, FileLayout, ParsedRows
+from k2.feeds.formats.layouts import Assembler, FileFormat, FileLayout, Files, ParsedRows
 from k2.feeds.formats.occurrences import Occurrences
+from k2.feeds.formats.registry import file_format
 from k2.feeds.load.chunks import Chunk, Position
+from k2.feeds.load.opening import Opening
+from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError
-from k2.model.exchanges import Exchange
-from k2.model.topics import DataType
+from k2.model.exchanges import exchange
+from k2.model.sources import CsvSource
 
 _HOPELESS = 20  # so many rows at a file's start, and not one of them usable: another kind of file
 
@@ -24,26 +25,6 @@ Clock = Callable[[], int]
 def now_micros() -> int:
     """This moment, UTC microseconds since 1970."""
     return time.time_ns() // 1000
-
-
-def csv_format(
-    name: str,
-    data_type: DataType,
-    exchange: Exchange,
-    *,
-    symbol: str | None = None,
-    currency: str | None = None,
-    paths: Sequence[Path] = (),
-    kind: str | None = None,
-) -> FileFormat:
-    """The format of that name (`asx` or `generic`); a `UserError` for an unknown one, or a symbol that is missing."""
-    if name == "asx":
-        if data_type is DataType.REFERENCE_DATA:
-            return AsxReference(exchange, paths, kind)
-        return AsxTicks(data_type, symbol, exchange)
-    if name == "generic":
-        return Generic(data_type, symbol, currency or exchange.currency)
-    raise UserError("Unknown format", found=name, expected="asx or generic")
 
 
 class CsvFiles:
@@ -149,3 +130,15 @@ class CsvFiles:
             expected="the columns described in docs/feeds.md",
             remedy="Check data type and --format; nothing was loaded",
         )
+
+
+def opened(opening: Opening) -> CsvFiles:
+    """The files of a feed's source, fetched where they are far."""
+    config, source = opening.config, opening.config.source
+    assert isinstance(source, CsvSource)
+    market = exchange(config.exchange)
+    data_type = source.data_type or config.streams[0].data_type
+    paths = local_files(source.uris, opening.settings.source_dir, opening.folder)
+    form = file_format(source.format, Files(data_type, market, source.symbol, config.currency, paths))
+    assembler = Assembler(data_type, market, config.currency, str(config.asset_class))
+    return CsvFiles(paths, form, assembler, names=source.uris, symbol=source.symbol)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -15,6 +16,18 @@ from k2.obs import metrics
 
 UNREADY_SECONDS = 60.0  # nothing confirmed for so long: /ready says so
 FLUSH_SECONDS = 30.0
+
+
+Batches = tuple[tuple[DataType, pa.RecordBatch], ...]
+"""Events that came together, by data type."""
+
+
+class LiveSource(Protocol):
+    """A source without an end, as `k2.feeds.sources` opens it."""
+
+    def events(self) -> Iterator[Batches]:
+        """Events as they come, until the event is set that it was opened with; each piece is sent at once."""
+        ...
 
 
 class LiveProducer:
@@ -39,7 +52,7 @@ class LiveProducer:
             return False, f"Kafka confirmed nothing for {UNREADY_SECONDS:.0f} s"
         return True, "producing"
 
-    def run(self, events: Iterator[tuple[tuple[DataType, pa.RecordBatch], ...]], outlet: Outlet) -> None:
+    def run(self, events: Iterator[Batches], outlet: Outlet) -> None:
         """Send until the source stops; then wait for what is outstanding.
 
         Raises:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from k2.feeds.venues.synthetic.events import QUOTE, TRADE, Slice, merged
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
-from k2.model.workload import SyntheticSource
+from k2.model.sources import SyntheticSource
 
 Ints = npt.NDArray[np.int64]
 

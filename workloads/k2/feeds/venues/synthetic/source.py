@@ -6,19 +6,22 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import pyarrow as pa
 
 from k2.feeds.load.chunks import Chunk, Position
 from k2.feeds.load.csv_source import Clock, now_micros
+from k2.feeds.load.live import Batches
+from k2.feeds.load.opening import Opening
 from k2.feeds.venues.synthetic.events import EventMaker, rebatched
 from k2.feeds.venues.synthetic.market import SyntheticMarket, midnight_micros
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
+from k2.model.exchanges import exchange as exchange_of
+from k2.model.sources import SyntheticSource
 from k2.model.topics import DataType
-from k2.model.workload import SyntheticSource
 
 CHUNK_EVENTS = 49_152
 _PACED_PARTS = 5  # chunks a second of a paced market
@@ -90,37 +93,69 @@ class SyntheticFeed:
             yield Chunk(Position(0, made), events, len(part))
 
 
-def live_events(
-    source: SyntheticSource,
-    exchange: Exchange,
-    *,
-    asset_class: str,
-    currency: str,
-    data_types: Sequence[DataType],
-    stop: threading.Event,
-    clock: Clock = now_micros,
-) -> Iterator[tuple[tuple[DataType, pa.RecordBatch], ...]]:
-    """A market without end, in real time, until `stop` is set: batches about every 0.2 s.
+@dataclass(frozen=True, slots=True)
+class SyntheticLive:
+    """A market without end, in real time, until `stop` is set (a `LiveSource`): batches about every 0.2 s.
 
     It is open round the clock. Its rate is `events_per_second`, or that of `trades_per_day` spread over a day. Prices
     begin anew at each start; ids hold the time, so they never repeat.
     """
-    market = SyntheticMarket(source.model_copy(update={"days": 1}), exchange)
-    maker = EventMaker(source.symbols, exchange.code, asset_class, currency, data_types)
-    rate = source.events_per_second or market.events_per_day / 86_400
-    share = 1 / (1 + source.quotes_per_trade)
-    # The next whole second: what ran before with the same settings has sent nothing of it.
-    at = (clock() // 1_000_000 + 1) * 1_000_000
-    owed = 0.0
-    while not stop.wait(max(0.0, (at + _STEP_MICROS - clock()) / 1e6)):
-        day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)).date()
-        rng = np.random.Generator(np.random.PCG64([source.seed, at]))
-        end = min(at + _STEP_MICROS, midnight_micros(day + timedelta(days=1)))
-        owed += rate * (end - at) / 1e6
-        times = np.sort(rng.integers(at, end, int(owed)))
-        owed -= len(times)
-        yield maker.batches(market.live(day, times, share, rng), clock())
-        at = end
-        behind = clock() - at
-        if behind > 10_000_000:  # suspended, or slower than its rate: real time goes on without what was missed
-            at = (clock() // 1_000_000) * 1_000_000
+
+    source: SyntheticSource
+    exchange: Exchange
+    asset_class: str
+    currency: str
+    data_types: Sequence[DataType]
+    stop: threading.Event
+    clock: Clock = now_micros
+
+    def events(self) -> Iterator[Batches]:
+        """See `LiveSource`."""
+        market = SyntheticMarket(self.source.model_copy(update={"days": 1}), self.exchange)
+        maker = EventMaker(self.source.symbols, self.exchange.code, self.asset_class, self.currency, self.data_types)
+        rate = self.source.events_per_second or market.events_per_day / 86_400
+        share = 1 / (1 + self.source.quotes_per_trade)
+        # The next whole second: what ran before with the same settings has sent nothing of it.
+        at = (self.clock() // 1_000_000 + 1) * 1_000_000
+        owed = 0.0
+        while not self.stop.wait(max(0.0, (at + _STEP_MICROS - self.clock()) / 1e6)):
+            day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)).date()
+            rng = np.random.Generator(np.random.PCG64([self.source.seed, at]))
+            end = min(at + _STEP_MICROS, midnight_micros(day + timedelta(days=1)))
+            owed += rate * (end - at) / 1e6
+            times = np.sort(rng.integers(at, end, int(owed)))
+            owed -= len(times)
+            yield maker.batches(market.live(day, times, share, rng), self.clock())
+            at = end
+            behind = self.clock() - at
+            if behind > 10_000_000:  # suspended, or slower than its rate: real time goes on without what was missed
+                at = (self.clock() // 1_000_000) * 1_000_000
+
+
+def opened(opening: Opening) -> SyntheticFeed:
+    """The market of some dates."""
+    source, market = _told(opening)
+    stop = opening.stop
+
+    def sleep(seconds: float) -> None:
+        stop.wait(seconds)
+
+    config = opening.config
+    types = [stream.data_type for stream in config.streams]
+    return SyntheticFeed(
+        source, market, asset_class=str(config.asset_class), currency=config.currency, data_types=types, sleep=sleep
+    )
+
+
+def opened_live(opening: Opening) -> SyntheticLive:
+    """The market without end."""
+    source, market = _told(opening)
+    config = opening.config
+    types = [stream.data_type for stream in config.streams]
+    return SyntheticLive(source, market, str(config.asset_class), config.currency, types, opening.stop)
+
+
+def _told(opening: Opening) -> tuple[SyntheticSource, Exchange]:
+    source = opening.config.source
+    assert isinstance(source, SyntheticSource)
+    return source, exchange_of(opening.config.exchange)

@@ -1,0 +1,190 @@
+"""Where a feed's events come from: what a person writes under `spec.source`, and what a workload is told. A class a kind.
+
+The resource has a field for each class, by its `kind`; the plan passes what is written there on; `k2.feeds.sources` names what
+reads it. So a new kind is a class here, a module that reads it, and its line there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic.alias_generators import to_camel
+
+from k2.model.topics import DataType
+
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9.\-/]{0,31}$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
+Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a source, which no field says by itself: `path` is below the source, such as `uris[0]`."""
+
+    path: str
+    what: str
+    expected: str
+    found: object = None
+
+
+class SourceConfig(BaseModel):
+    """One kind of source. In a resource its fields are camelCase, in Python and for a workload snake_case."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+
+    kind: ClassVar[str]
+    """Its name under `spec.source`."""
+    says: ClassVar[str]
+    """One sentence about it, for `kubectl explain`."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has no end: a producer that runs, and not a load that is done some time."""
+        return True
+
+    @property
+    def mounts(self) -> Volume | None:
+        """The volume that it reads."""
+        return None
+
+    def problems(self, data_types: Sequence[DataType]) -> Iterator[Problem]:  # noqa: ARG002 - some kinds look
+        """What is wrong with it, in a feed of these data types."""
+        yield from ()
+
+    def resolved(self, data_types: Sequence[DataType]) -> Self:  # noqa: ARG002 - some kinds look
+        """The same with what the feed's data types say; it has no problems."""
+        return self
+
+
+class SyntheticSource(SourceConfig):
+    """A seeded, deterministic market. The same settings give the same events, to the last byte."""
+
+    kind: ClassVar[str] = "synthetic"
+    says: ClassVar[str] = "A made-up market, for demonstrations and tests."
+
+    seed: int = Field(default=1, ge=0, description="Seed of the random numbers. Another seed is another market.")
+    symbols: tuple[Symbol, ...] = Field(
+        default=("ACME", "GLOBEX", "INITECH", "STARK", "WAYNE"),
+        min_length=1,
+        max_length=10_000,
+        description="Symbols that are traded.",
+    )
+    start: date = Field(description="First trading date, in the exchange's calendar (weekends are skipped).")
+    days: int = Field(
+        default=1, ge=0, le=10_000, description="Trading dates to make. 0: go on for ever, from now, in real time."
+    )
+    trades_per_day: int = Field(
+        default=100_000, ge=1, le=1_000_000_000, description="Trades of all symbols together in a trading date."
+    )
+    quotes_per_trade: float = Field(default=2.0, ge=0, le=1000, description="Quotes for each trade, on average.")
+    events_per_second: float = Field(
+        default=0, ge=0, description="Trades and quotes together in a second. 0: as fast as possible."
+    )
+
+    @property
+    def is_live(self) -> bool:
+        """See `SourceConfig`."""
+        return self.days == 0
+
+
+class FormatName(StrEnum):
+    """How files are written; `k2.feeds.formats.registry` names what reads each, docs/feeds.md describes it."""
+
+    ASX = "asx"
+    GENERIC = "generic"
+
+    @property
+    def names_symbols(self) -> bool:
+        """Whether its rows say of which symbol they are; else who loads them says it for all."""
+        return self is not FormatName.ASX
+
+
+class Volume(BaseModel):
+    """Where files come from. Exactly one; on one machine a claim is the folder `volumes/<name>` of the data directory."""
+
+    model_config = SourceConfig.model_config
+
+    claim_name: Name | None = Field(default=None, description="A PersistentVolumeClaim of the same namespace.")
+    config_map_name: Name | None = Field(default=None, description="A ConfigMap of the same namespace.")
+
+
+class CsvSource(SourceConfig):
+    """Files of one exchange and data type; each is read once."""
+
+    kind: ClassVar[str] = "csv"
+    says: ClassVar[str] = "Files."
+
+    format: FormatName = Field(description="How the files are written; docs/feeds.md describes each.")
+    uris: tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...] = Field(
+        min_length=1, max_length=1000, description="`s3://…`, `https://…`, or `file:…` relative to the volume."
+    )
+    data_type: DataType | None = Field(
+        default=None, description="What the files hold. May be left out when the feed has one stream."
+    )
+    symbol: Symbol | None = Field(default=None, description="Of all rows, for formats that do not name it (asx).")
+    # How the files come to the workload, and nothing that it is told.
+    volume: Volume | None = Field(
+        default=None, exclude=True, description="The volume that `file:` URIs are relative to."
+    )
+
+    @property
+    def is_live(self) -> bool:
+        """See `SourceConfig`."""
+        return False
+
+    @property
+    def mounts(self) -> Volume | None:
+        """See `SourceConfig`."""
+        return self.volume
+
+    def resolved(self, data_types: Sequence[DataType]) -> Self:
+        """See `SourceConfig`."""
+        return self.model_copy(update={"data_type": self.data_type or data_types[0]})
+
+    def problems(self, data_types: Sequence[DataType]) -> Iterator[Problem]:
+        """See `SourceConfig`."""
+        streams = f"one of the feed's streams: {', '.join(data_types)}"
+        if self.data_type is None and len(data_types) > 1:
+            yield Problem("dataType", "missing", streams)
+        if self.data_type is not None and self.data_type not in data_types:
+            yield Problem("dataType", "not a stream", streams, self.data_type)
+        if not self.format.names_symbols and self.symbol is None:
+            yield Problem("symbol", "missing", f"the symbol of all rows: {self.format} files do not name it")
+        for index, uri in enumerate(self.uris):
+            path = f"uris[{index}]"
+            if not uri.startswith(("s3://", "https://", "file:")):
+                yield Problem(path, "unknown kind of URI", "s3://, https:// or file:", uri)
+            elif uri.startswith("file:") and (uri.startswith("file:/") or ".." in uri.removeprefix("file:").split("/")):
+                yield Problem(path, "not a relative path", "file: and a path relative to the volume, without ..", uri)
+            elif uri.startswith("file:") and self.volume is None:
+                yield Problem("volume", "missing", "the volume that file: URIs are relative to")
+        if self.volume is not None and (self.volume.claim_name is None) == (self.volume.config_map_name is None):
+            yield Problem("volume", "not one volume", "exactly one of claimName, configMapName")
+
+
+SOURCES: dict[str, type[SourceConfig]] = {each.kind: each for each in (CsvSource, SyntheticSource)}
+"""Every kind, in the order in which people are told of them."""
+
+
+def _told(source: type[SourceConfig]) -> type[SourceConfig]:
+    """The class with its kind as a field, by which a workload's configuration tells one from another."""
+    kind: Any = (Literal[source.kind], Field(default=source.kind, description="Which source this is."))
+    return create_model(source.__name__, __base__=source, __doc__=source.__doc__, type=kind)
+
+
+TOLD: dict[str, type[SourceConfig]] = {kind: _told(source) for kind, source in SOURCES.items()}
+"""What a workload's configuration holds, by kind: see `told`."""
+
+
+def told(source: SourceConfig) -> SourceConfig:
+    """A source as a workload's configuration holds it."""
+    return TOLD[source.kind].model_validate(source.model_dump(mode="json"))
