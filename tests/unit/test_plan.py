@@ -10,6 +10,7 @@ from k2.model.tables import DEFAULT_PROPERTIES
 from k2.model.topics import sink_group_id
 from k2_operator.plan.planning import plan
 from k2_operator.spec.quantities import seconds, size_in_bytes
+from k2_operator.spec.resources import Source
 
 PLATFORM = Platform(
     kafka=KafkaPlatform(bootstrap_servers="kafka:9092", replication_factor=3),
@@ -175,7 +176,10 @@ def test_a_table_keeps_the_defaults_that_it_does_not_name():
         ),
         ({"sink": {"commitBytes": "1Ki"}}, "spec.sink.commitBytes: out of range: found '1Ki', expected 64Ki to 4Gi"),
         ({"schemaVersion": 1}, "spec.schemaVersion: not usable: found 1, expected 2"),
-        ({"source": {}}, "spec.source: not one source: found 'none', expected exactly one of csv, synthetic, external"),
+        (
+            {"source": {}},
+            f"spec.source: not one source: found 'none', expected exactly one of {', '.join(Source.model_fields)}",
+        ),
         (
             {"source": {"external": {}, "synthetic": {"start": "2026-03-02"}}},
             "spec.source: not one source: found 'synthetic and external'",
