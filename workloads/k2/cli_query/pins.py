@@ -11,10 +11,11 @@ from k2.cli_query.options import As, Local, Output, Url, examples, opened
 from k2.cli_query.printing import print_records, say, write
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
+from k2.model.times import DAY_SECONDS
 from k2.model.topics import DataType
 
 _HELD = ("snapshot_time", "snapshot_id")
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": DAY_SECONDS, "w": 7 * DAY_SECONDS}
 
 
 def register(app: typer.Typer) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from k2.forms.formats import Format
 from k2.model.exchanges import Session
 from k2.model.sequences import SequenceScope
+from k2.model.times import DAY_SECONDS
 from k2.model.topics import DataType
 from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At
 
@@ -167,9 +168,9 @@ class PinBody(Params):
         default_factory=dict, description="Snapshots by table, where they are not the current ones."
     )
     ttl_seconds: int = Field(
-        default=86_400,
+        default=DAY_SECONDS,
         ge=60,
-        le=2_592_000,
+        le=30 * DAY_SECONDS,
         description="After so long the pin lapses: 1 minute to 30 days.",
         examples=[600],
     )

@@ -6,10 +6,10 @@ import json
 import time
 from typing import Any
 
+from k2.model.times import SECOND_US
 from k2.query.plan.provenance import Provenance
 
 _LONGEST_HEADER = 2_000
-_MICROS = 1_000_000
 
 
 def members(found: Provenance) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _staleness(found: Provenance) -> float | None:
 
 def _age(found: Provenance) -> float | None:
     """Seconds since the snapshot was committed: nothing that came later is in the answer."""
-    return None if found.snapshot is None else _rounded(time.time() - found.snapshot.time_us / _MICROS)
+    return None if found.snapshot is None else _rounded(time.time() - found.snapshot.time_us / SECOND_US)
 
 
 def _rounded(seconds: float | None) -> float | None:

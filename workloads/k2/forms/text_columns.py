@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
+from k2.model.times import DAY_US, SECOND_US
+
 # pyarrow makes its compute functions at import: no type checker sees them.
 pc: Any = pyarrow.compute
 
-_DAY_US = 86_400_000_000
 _QUOTE, _BACKSLASH = 0x22, 0x5C
 
 
@@ -204,8 +205,8 @@ def _micros(column: pa.Array) -> npt.NDArray[np.int64]:
 
 def _times(micros: npt.NDArray[np.int64]) -> pa.Array:
     """ISO 8601 of microseconds since 1970. Digits from tables: Arrow's cast takes twice as long, strftime ten times."""
-    days, of_day = np.divmod(micros, _DAY_US)
-    seconds, fraction = np.divmod(of_day, 1_000_000)
+    days, of_day = np.divmod(micros, DAY_US)
+    seconds, fraction = np.divmod(of_day, SECOND_US)
     minutes, second = np.divmod(seconds, 60)
     hour, minute = np.divmod(minutes, 60)
     high, low = np.divmod(fraction, 1_000)

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -24,10 +24,9 @@ from pyiceberg.table.sorting import NullOrder, SortDirection, SortOrder
 from pyiceberg.transforms import IdentityTransform
 
 from k2.model.errors import UserError
+from k2.model.times import DAY_US, day_number
 
 _MIN_US, _MAX_US = -(2**63), 2**63 - 1
-_DAY_US = 86_400_000_000
-_EPOCH_DAY = date(1970, 1, 1)
 # Field id of the path in files of position deletes, reserved by the specification.
 _TARGET = 2_147_483_546
 _HIGHEST = b"\xff" * 8
@@ -326,8 +325,8 @@ class _Decoder:
         fields = self._specs[file.spec_id].fields if file.spec_id in self._specs else ()
         for field, value in zip(fields, _partition_values(file), strict=False):
             if field.source_id == self._time and str(field.transform) == "day" and value is not None:
-                day = (value - _EPOCH_DAY) // timedelta(days=1) if isinstance(value, date) else int(value)
-                return day * _DAY_US, (day + 1) * _DAY_US - 1
+                day = day_number(value) if isinstance(value, date) else int(value)
+                return day * DAY_US, (day + 1) * DAY_US - 1
         return _MIN_US, _MAX_US
 
 

@@ -17,9 +17,10 @@ from pyiceberg.table.snapshots import Snapshot
 
 from k2.lake.offsets import OFFSETS, ancestors, summary_of
 from k2.lake.pins import lapsed
+from k2.model.times import DAY_SECONDS
 
 HOUR_TAG, DAY_TAG = "k2-hour-", "k2-day-"
-HOUR_TAGS_KEPT_MS = 30 * 24 * 3600 * 1000
+HOUR_TAGS_KEPT_MS = 30 * DAY_SECONDS * 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,13 @@ from datetime import UTC, date, datetime, timedelta
 
 from k2.model.errors import UserError
 
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+DAY_SECONDS = 86_400
+
+EPOCH_DATE = date(1970, 1, 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_FORM = "an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset) or nanoseconds since 1970"
 _NANOSECONDS = re.compile(r"-?[0-9]{1,19}")
@@ -46,7 +53,7 @@ def _parse_iso(value: str, text: str, name: str) -> int:
         since = aware.astimezone(UTC) - _EPOCH
     except (ValueError, OverflowError):
         raise UserError(f"{name} is not a time", found=text, expected=_TIME_FORM) from None
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds + round_up
+    return since // timedelta(microseconds=1) + round_up
 
 
 def parse_date(text: str, name: str) -> date:
@@ -65,9 +72,19 @@ def micros(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
+def day_number(day: date) -> int:
+    """Days from 1970-01-01 to that date."""
+    return (day - EPOCH_DATE).days
+
+
+def midnight(day: date) -> int:
+    """Microseconds since 1970 of the date's first moment in UTC."""
+    return day_number(day) * DAY_US
+
+
 def to_datetime(micros: int) -> datetime:
     """The instant as an aware UTC datetime."""
-    return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
+    return datetime.fromtimestamp(micros // SECOND_US, UTC).replace(microsecond=micros % SECOND_US)
 
 
 def iso(micros: int) -> str:

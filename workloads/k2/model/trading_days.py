@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from k2.model.exchanges import EXCHANGES, Exchange
+from k2.model.times import DAY_US, EPOCH_DATE, day_number, micros
 
 Ints = npt.NDArray[np.int64]
 
-_DAY_US = 86_400_000_000
-_EPOCH = date(1970, 1, 1)
 # A calendar date is only made of instants that have one, with a day to spare on both sides.
-_FIRST, _LAST = (date(2, 1, 1) - _EPOCH).days, (date(9998, 12, 31) - _EPOCH).days
+_FIRST, _LAST = day_number(date(2, 1, 1)), day_number(date(9998, 12, 31))
 
 
 def day_starts(times: Ints, exchange: Exchange | None) -> Ints:
@@ -25,24 +24,24 @@ def day_starts(times: Ints, exchange: Exchange | None) -> Ints:
         exchange: whose calendar days are meant; None: UTC's.
     """
     if exchange is None or exchange.time_zone == "UTC" or not len(times):
-        return times // _DAY_US * _DAY_US
-    low, high = int(times.min()) // _DAY_US, int(times.max()) // _DAY_US
-    blocks = range(low, high + 1) if high - low < 400 else np.unique(times // _DAY_US).tolist()
+        return times // DAY_US * DAY_US
+    low, high = int(times.min()) // DAY_US, int(times.max()) // DAY_US
+    blocks = range(low, high + 1) if high - low < 400 else np.unique(times // DAY_US).tolist()
     days = {day for block in blocks for day in (block - 1, block, block + 1) if _FIRST <= day <= _LAST}
     if not days:
-        return times // _DAY_US * _DAY_US
+        return times // DAY_US * DAY_US
     starts = np.array([_start(exchange, day) for day in sorted(days)], dtype=np.int64)
     return starts[np.maximum(np.searchsorted(starts, times, side="right") - 1, 0)]
 
 
 def day_of(start: int, exchange: Exchange | None) -> date:
     """The calendar date that begins at that instant (microseconds since 1970 UTC)."""
-    at = min(max(start // _DAY_US, _FIRST), _LAST)
+    at = min(max(start // DAY_US, _FIRST), _LAST)
     if exchange is None or exchange.time_zone == "UTC":
-        return _EPOCH + timedelta(days=at)
+        return EPOCH_DATE + timedelta(days=at)
     return next(
-        (_EPOCH + timedelta(days=day) for day in (at, at + 1) if _start(exchange, day) == start),
-        _EPOCH + timedelta(days=at),
+        (EPOCH_DATE + timedelta(days=day) for day in (at, at + 1) if _start(exchange, day) == start),
+        EPOCH_DATE + timedelta(days=at),
     )
 
 
@@ -52,4 +51,4 @@ def known_exchange(code: str) -> Exchange | None:
 
 
 def _start(exchange: Exchange, day: int) -> int:
-    return int(exchange.trading_day(_EPOCH + timedelta(days=day))[0].timestamp()) * 1_000_000
+    return micros(exchange.trading_day(EPOCH_DATE + timedelta(days=day))[0])

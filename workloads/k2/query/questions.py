@@ -43,9 +43,6 @@ from k2.query.rows.relation import Relation
 from k2.query.rows.visibility import Sight
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY_US = 86_400_000_000
-# A trading date in the zones furthest from UTC lies within these of its UTC date.
-_EAST_US, _WEST_US = 15 * 3_600_000_000, 13 * 3_600_000_000
 
 
 class Questions:
@@ -159,9 +156,7 @@ class Questions:
             pinned = self._planner.pin(DataType.TRADES, query.at)
             code = query.exchange
             if code is None:
-                midnight = (query.day - _EPOCH.date()).days * _DAY_US
-                around = Window(midnight - _EAST_US, midnight + _DAY_US + _WEST_US)
-                near = self._planner.plan(pinned, (query.symbol,), None, around)
+                near = self._planner.plan(pinned, (query.symbol,), None, Window.around(query.day, query.day))
                 code = one_exchange(self._directory, near, query.symbol)
                 if code is None:
                     raise self._no_trades(pinned, query, "")

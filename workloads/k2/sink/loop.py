@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Protocol
 
 from k2.lake.commit import FencedError
 from k2.lake.payloads import PausedError
 from k2.model.commit_note import CommitNote
 from k2.model.errors import K2Error, RefusedError, WorldError
+from k2.model.times import SECOND_US, to_datetime
 from k2.model.topics import TopicName
 from k2.obs import metrics
 from k2.obs.logging import get_logger
@@ -302,14 +302,14 @@ class SinkLoop:
             attempts=done.attempts,
         )
         if newest is not None:
-            metrics.SINK_NEWEST_EVENT.labels(self.table).set(newest / 1e6)
+            metrics.SINK_NEWEST_EVENT.labels(self.table).set(newest / SECOND_US)
         assert self.reader is not None
         snapshot = done.metadata.snapshot_by_id(done.snapshot_id)
         note = CommitNote(
             snapshot=done.snapshot_id,
             sequence=None if snapshot is None else snapshot.sequence_number,
-            committed=None if snapshot is None else _utc(snapshot.timestamp_ms * 1000),
-            newest=None if newest is None else _utc(newest),
+            committed=None if snapshot is None else to_datetime(snapshot.timestamp_ms * 1000),
+            newest=None if newest is None else to_datetime(newest),
             rows=done.rows,
         )
         mine = {partition: offset for partition, offset in done.offsets.items() if partition in self.holding.next}
@@ -359,7 +359,3 @@ def sequence_labels(topic: str) -> tuple[str, str]:
     """Exchange and data type, as the metrics of sequences are labelled."""
     name = TopicName.parse(topic)
     return name.exchange.upper(), str(name.data_type)
-
-
-def _utc(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC)

@@ -22,6 +22,7 @@ import pyarrow as pa
 from k2.lake.runs import Ints, Places, running_max, shifted, starts_of
 from k2.model.exchanges import Exchange
 from k2.model.tables import PARTITION
+from k2.model.times import MINUTE_US
 from k2.model.trading_days import day_starts
 
 Mask = npt.NDArray[np.bool_]
@@ -35,7 +36,7 @@ MOST_SYMBOLS = 1_000_000
 FAR = 100
 """A 0 or 1 that is more than this below the number before it is a beginning; nearer, it is only late."""
 
-SLACK_US = 60_000_000
+SLACK_US = MINUTE_US
 """An event this little before the newest day still counts for it: numbers and clocks of a venue differ around midnight."""
 
 

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from k2.model.errors import UserError, WorldError
+from k2.model.times import midnight
 from k2.model.topics import DataType
 from k2.query.asked.requests import check_symbol, exchange_code
 from k2.query.rows.visibility import EVERYTHING, Sight
@@ -30,8 +31,6 @@ from k2.query.rows.visibility import EVERYTHING, Sight
 _ALPHABET = string.ascii_letters + string.digits  # no sign that would end the word under a double click
 _PREFIX_CHARACTERS, _SECRET_CHARACTERS = 8, 43  # 62^43 > 2^256
 _KEY = re.compile(r"k2_([a-zA-Z0-9]{8})_[a-zA-Z0-9]{43}")
-_EPOCH_DAY = date(1970, 1, 1)
-_DAY_US = 86_400_000_000
 
 
 class _Entry(BaseModel):
@@ -66,7 +65,7 @@ class KeyRules(_Entry):
             data_types=None if self.tables is None else frozenset(self.tables),
             exchanges=None if self.exchanges is None else frozenset(self.exchanges),
             symbols=None if self.symbols is None else frozenset(self.symbols),
-            oldest_us=None if self.oldest is None else (self.oldest - _EPOCH_DAY).days * _DAY_US,
+            oldest_us=None if self.oldest is None else midnight(self.oldest),
         )
 
 

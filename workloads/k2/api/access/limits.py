@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 
 from k2.api.access.keys import KeyLimits
 from k2.model.errors import UserError, WorldError
-from k2.model.times import iso
+from k2.model.times import DAY_SECONDS, DAY_US, iso
 from k2.obs import metrics
 
-_DAY_SECONDS = 86_400
 _KEYS_REMEMBERED = 10_000
 
 
@@ -95,7 +94,7 @@ class Allowance:
             old = {"limit": size, "remaining": self.left, "reset": reset}
             found += [(f"ratelimit-{name}".encode(), str(value).encode()) for name, value in old.items()]
         if self.limits.rows_per_day is not None:
-            policies.append(f'"rows";q={self.limits.rows_per_day};w={_DAY_SECONDS};qu="rows"')
+            policies.append(f'"rows";q={self.limits.rows_per_day};w={DAY_SECONDS};qu="rows"')
             left.append(f'"rows";r={self.rows_left};t={math.ceil(self.seconds_to_midnight)}')
         if policies:
             found.append((b"ratelimit-policy", ", ".join(policies).encode()))
@@ -123,7 +122,7 @@ class Meter:
         """
         account = self._account(key_id, limits)
         if limits.rows_per_day is not None and self._rows_today(account) >= limits.rows_per_day:
-            midnight = iso((account.day + 1) * _DAY_SECONDS * 1_000_000)
+            midnight = iso((account.day + 1) * DAY_US)
             raise RateLimitedError(
                 "The key has had its rows of the day",
                 expected=f"at most {limits.rows_per_day} rows until {midnight}",
@@ -182,13 +181,13 @@ class Meter:
         return account
 
     def _rows_today(self, account: _Account) -> int:
-        today = int(self._clock() // _DAY_SECONDS)
+        today = int(self._clock() // DAY_SECONDS)
         if account.day != today:
             account.day, account.rows = today, 0
         return account.rows
 
     def _to_midnight(self) -> float:
-        return _DAY_SECONDS - self._clock() % _DAY_SECONDS
+        return DAY_SECONDS - self._clock() % DAY_SECONDS
 
 
 def _renewed(account: _Account, limits: KeyLimits, bucket: TokenBucket | None) -> _Account:

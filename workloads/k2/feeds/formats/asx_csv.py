@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.feeds.formats.columns import (
-    DAY_MICROS,
     canonical,
     days,
     decimal_array,
@@ -33,6 +32,7 @@ from k2.feeds.formats.files import open_text
 from k2.feeds.formats.layouts import FileFormat, FileLayout, Files, FoundRows
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
+from k2.model.times import DAY_US
 from k2.model.topics import DataType
 
 Ints = npt.NDArray[np.int64]
@@ -208,7 +208,7 @@ class AsxReference:
         parts: Sequence[object],
     ) -> FoundRows:
         # Midnight does not exist, or is there twice, where clocks change at midnight: the earlier moment is the day's.
-        times, _, _ = utc_of(day * DAY_MICROS, self._zone)
+        times, _, _ = utc_of(day * DAY_US, self._zone)
         kinds = pa.repeat(pa.scalar(kind), len(rows))
         # The company's id takes the symbol's place in the message id: it is there even where the symbol is not.
         row = canonical(kinds, times, *parts)
@@ -233,7 +233,7 @@ def local_times(rows: Rows, time_zone: str, date_column: str = "date", time_colu
         rows.reject(
             ~ok, lambda row: f"time is not a time of day: found {rows.value(time_column, row)!r}, expected HH:MM:SS.mmm"
         )
-    times, twice, never = utc_of(day * DAY_MICROS + micros, time_zone)
+    times, twice, never = utc_of(day * DAY_US + micros, time_zone)
     if twice.any() or never.any():
         reject_clock_changes(rows, twice & rows.ok, never & rows.ok, (date_column, time_column), time_zone)
     return times

@@ -17,12 +17,11 @@ import pyarrow as pa
 from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rows
 from k2.model.events import DECIMAL, MAX_DECIMAL, PRECISION, SCALE, TIMESTAMP
+from k2.model.times import SECOND_US, day_number
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-DAY_MICROS = 86_400_000_000
-_EPOCH = date(1970, 1, 1).toordinal()
 _PLAIN_DECIMAL = rf"^[0-9]{{1,{PRECISION - SCALE}}}(\.[0-9]{{1,{SCALE}}})?$"
 _DECIMAL_SHAPE = "digits with at most one point"
 
@@ -140,7 +139,7 @@ def day_of(text: str, order: str) -> int | str | None:
         return f"is not a date: found {text!r}, expected {order}"
     by_name = dict(zip(order.split(separator), map(int, parts), strict=True))
     try:
-        return date(by_name["YYYY"], by_name["MM"], by_name["DD"]).toordinal() - _EPOCH
+        return day_number(date(by_name["YYYY"], by_name["MM"], by_name["DD"]))
     except ValueError:
         return f"is a date that does not exist: found {text!r}"
 
@@ -245,7 +244,7 @@ def _fixed_times(text: npt.NDArray[np.uint8]) -> tuple[Ints, Mask]:
     number = digit.astype(np.int64)
     hours, minutes, seconds = (number[:, i] * 10 + number[:, i + 1] for i in (0, 2, 4))
     ok &= (hours < 24) & (minutes < 60) & (seconds < 60)
-    micros = ((hours * 60 + minutes) * 60 + seconds) * 1_000_000
+    micros = ((hours * 60 + minutes) * 60 + seconds) * SECOND_US
     for place, weight in zip(range(6, min(len(places), 12)), (100_000, 10_000, 1_000, 100, 10, 1), strict=False):
         micros += number[:, place] * weight
     return micros, ok

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from k2.feeds.formats.asx_csv import conditions, quote_side
 from k2.feeds.formats.columns import (
-    DAY_MICROS,
     canonical,
     day_of,
     decimal_array,
@@ -30,6 +29,7 @@ from k2.feeds.formats.csv_blocks import Rows
 from k2.feeds.formats.layouts import FileFormat, FileLayout, Files, FoundRows
 from k2.model.errors import UserError
 from k2.model.events import SIDES
+from k2.model.times import DAY_US, MINUTE_US
 from k2.model.topics import DataType
 
 Ints = npt.NDArray[np.int64]
@@ -194,7 +194,7 @@ def _iso_times(values: pa.StringArray):  # noqa: ANN202 - micros, which are time
             return f"{found} (in {text!r})"
         return f"is not a time: found {text!r}, expected {_TIME_SHAPE}"
 
-    return day * DAY_MICROS + micros - offset * 60_000_000, shaped & dated & timed & bounded, why
+    return day * DAY_US + micros - offset * MINUTE_US, shaped & dated & timed & bounded, why
 
 
 def _offset_minutes(text: str) -> int:

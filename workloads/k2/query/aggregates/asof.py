@@ -19,7 +19,7 @@ from k2.lake.scan import DataFileRef
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange, Session
 from k2.model.exchanges import exchange as exchange_of
-from k2.model.times import MAX_US, MIN_US
+from k2.model.times import MAX_US, MIN_US, MINUTE_US
 from k2.query.aggregates import lee_ready, sessions
 from k2.query.aggregates.exact_decimals import Ints, decimals, unscaled
 from k2.query.aggregates.ticks import Ticks, last_before, read_ticks
@@ -39,7 +39,7 @@ from k2.query.rows.statement import RowSource
 # pyarrow makes its compute functions at import: no type checker sees them.
 pc: Any = pyarrow.compute
 
-NEAR_US = 60_000_000
+NEAR_US = MINUTE_US
 """So far before the first trade quotes are looked for at first: most often one of them prevails."""
 
 QUOTE = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.model.exchanges import Exchange, Session, exchange
-from k2.model.times import micros, to_datetime
+from k2.model.times import day_number, micros, to_datetime
 from k2.query.aggregates.exact_decimals import Ints
 from k2.query.asked.requests import Window
 
-_EPOCH = date(1970, 1, 1)
 # The dates whose bounds exist as times in every zone.
 _FIRST, _LAST = date(1, 1, 3), date(9999, 12, 29)
 
@@ -63,7 +62,7 @@ def calendar(market: Exchange, session: Session, width_us: int | None, first_us:
     first, last = day_of(market, first_us), day_of(market, last_us)
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     bounds = np.array([_hours(market.code, day, session) for day in days], np.int64)
-    numbers = np.arange((first - _EPOCH).days, (last - _EPOCH).days + 1, dtype=np.int64)
+    numbers = np.arange(day_number(first), day_number(last) + 1, dtype=np.int64)
     return Calendar(numbers, bounds[:, 0], bounds[:, 1], width_us)
 
 

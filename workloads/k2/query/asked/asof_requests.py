@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 
 from k2.model.errors import UserError
-from k2.model.times import MAX_US
+from k2.model.times import DAY_US, HOUR_US, MAX_US, MINUTE_US, SECOND_US
 from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_SYMBOLS, At, Window, check_symbol
 
 _LOOKBACK = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>ms|s|m|h|d)")
-_UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_UNITS = {"ms": 1_000, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US}
 
 
 @dataclass(frozen=True, slots=True)

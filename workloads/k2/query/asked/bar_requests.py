@@ -8,16 +8,11 @@ from enum import StrEnum
 
 from k2.model.errors import UserError
 from k2.model.exchanges import Session
-from k2.model.times import MAX_US, MIN_US
+from k2.model.times import DAY_US, HOUR_US, MAX_US, MIN_US, MINUTE_US
 from k2.query.asked.requests import CURRENT, MOST_SYMBOLS, At, Window, check_symbol
 
 MOST_BARS = 10_000
 """Bars of an answer, unless another limit is asked for: a week of minutes."""
-
-_EPOCH = date(1970, 1, 1)
-_DAY_US = 86_400_000_000
-# A trading date in the zones furthest from UTC lies within these of its UTC date.
-_EAST_US, _WEST_US = 15 * 3_600_000_000, 13 * 3_600_000_000
 
 
 class Interval(StrEnum):
@@ -33,7 +28,7 @@ class Interval(StrEnum):
     def width_us(self) -> int | None:
         """Microseconds; None for a day, which is as long as its session."""
         minutes = {"1m": 1, "5m": 5, "15m": 15, "1h": 60}.get(self.value)
-        return None if minutes is None else minutes * 60_000_000
+        return None if minutes is None else minutes * MINUTE_US
 
 
 class Empty(StrEnum):
@@ -106,18 +101,12 @@ class BarsQuery:
     def around(self) -> Window:
         """What any exchange's ticks of these bars lie in."""
         if isinstance(self.period, Dates):
-            first, last = midnight(self.period.first), midnight(self.period.last)
-            return Window(first - _EAST_US, last + _DAY_US + _WEST_US)
+            return Window.around(self.period.first, self.period.last)
         start, end = self.period.start_us, self.period.end_us
-        longest = _DAY_US + 3_600_000_000  # a date on which clocks go back
+        longest = DAY_US + HOUR_US  # a date on which clocks go back
         return Window(
             None if start is None else max(start - longest, MIN_US), None if end is None else min(end + longest, MAX_US)
         )
-
-
-def midnight(day: date) -> int:
-    """Start of a UTC date."""
-    return (day - _EPOCH).days * _DAY_US
 
 
 def parse_period(start: str | None, end: str | None, first: date | None, last: date | None) -> Window | Dates:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from k2.model.errors import UserError
+from k2.model.times import SECOND_US
 
 Ints = npt.NDArray[np.int64]
-_MICROS = 1_000_000
 FASTEST = 1e9
 
 
@@ -66,10 +66,10 @@ class Schedule:
         else:
             factor = self.pace.factor or 1.0
             # A late event is due with those that came before it.
-            ready = int(np.searchsorted(times, self.anchor_us + round(elapsed * factor * _MICROS), side="right"))
+            ready = int(np.searchsorted(times, self.anchor_us + round(elapsed * factor * SECOND_US), side="right"))
             wait = 0.0
             if ready < len(times):
-                wait = (int(times[ready]) - self.anchor_us) / (factor * _MICROS) - elapsed
+                wait = (int(times[ready]) - self.anchor_us) / (factor * SECOND_US) - elapsed
         return ready, (max(0.0, wait) if ready < len(times) else 0.0)
 
     def after(self, rows: int) -> Schedule:

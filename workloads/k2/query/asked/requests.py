@@ -9,7 +9,7 @@ from datetime import date
 from k2.model.errors import UserError
 from k2.model.events import SortKey
 from k2.model.exchanges import Session
-from k2.model.times import iso, parse_time
+from k2.model.times import DAY_US, HOUR_US, iso, midnight, parse_time
 from k2.model.topics import DataType
 
 DEFAULT_LIMIT = 1_000
@@ -17,6 +17,8 @@ MOST_ROWS = 1_000_000_000
 """Rows of one streamed answer; a JSON object holds fewer (`max_rows`)."""
 MOST_SYMBOLS = 500
 """Symbols of one question: more of them would make its page tokens too long for a URL."""
+# A trading date in the zones furthest from UTC lies within these of its UTC date.
+_EAST_US, _WEST_US = 15 * HOUR_US, 13 * HOUR_US
 _EXCHANGE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}")
 _SYMBOL = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 
@@ -35,6 +37,11 @@ class Window:
                 found=f"start {iso(self.start_us)}, end {iso(self.end_us)}",
                 expected="start before end",
             )
+
+    @classmethod
+    def around(cls, first: date, last: date) -> Window:
+        """What these trading dates, both inclusive, lie in, of whichever exchange."""
+        return cls(midnight(first) - _EAST_US, midnight(last) + DAY_US + _WEST_US)
 
     @classmethod
     def parse(cls, start: str | None, end: str | None) -> Window:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from k2.lake.scan import DataFileRef
 from k2.model.events import SortKey
+from k2.model.times import SECOND_US
 from k2.model.topics import DataType
 from k2.query.events.windows import TailCut, clusters
 from k2.query.rows import sql
@@ -30,7 +31,7 @@ WINDOW_ROWS = 2_000_000
 
 ORDER = ("timestamp", "exchange", "symbol", RANK, "source_sequence", *sql.LINEAGE)
 _INSTANT = 3
-_BIN_US = 1_000_000
+_BIN_US = SECOND_US
 
 
 @dataclass(frozen=True, slots=True)

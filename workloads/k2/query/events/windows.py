@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from k2.lake.scan import DataFileRef
+from k2.model.times import SECOND_US
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
 from k2.query.rows.statement import RowSource
@@ -19,7 +20,7 @@ from k2.query.rows.statement import RowSource
 FIRST_FILES = 8
 """Files that a search for the first rows begins with: two days of a table as the sink leaves it."""
 
-_BIN_US = 1_000_000
+_BIN_US = SECOND_US
 
 
 @dataclass(frozen=True, slots=True)

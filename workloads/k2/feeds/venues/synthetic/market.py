@@ -11,9 +11,8 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from k2.feeds.venues.synthetic.events import QUOTE, TRADE, Slice, merged
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.sources import SyntheticSource
+from k2.model.times import DAY_US, micros
 
 Ints = npt.NDArray[np.int64]
 
@@ -30,7 +30,6 @@ MAX_EVENTS_PER_DAY = 1_000_000_000
 _DAY_MOVE = 0.015  # standard deviation of a day's move, as a part of the price
 _U_DEPTH = 3.0  # how much busier than noon the open and the close are: 1 + this, at the edges
 _GRID = 4096
-_EPOCH = datetime(1970, 1, 1, tzinfo=ZoneInfo("UTC"))
 _TICKS = ((2.0, 0.01), (0.1, 0.005), (0.0, 0.001))  # price from which a tick size holds, as at ASX
 
 
@@ -194,7 +193,7 @@ class SyntheticMarket:
             # A trade takes no more than is offered.
             "quantity": np.minimum(sizes[2] // 2 + 1, np.where(buys, ask_size, bid_size)),
             # A market without end may be started again: its numbers come from the clock, and never come back.
-            "numbers": times % 86_400_000_000 if number_by_time else numbers,
+            "numbers": times % DAY_US if number_by_time else numbers,
             "tick": round(state.tick * 100_000_000),
         }
 
@@ -234,13 +233,4 @@ def _session(exchange: Exchange, day: date) -> tuple[int, int]:
         begin, end = exchange.trading_day(day)
     else:
         begin, end = (datetime.combine(day, at, exchange.zone) for at in exchange.regular)
-    return _micros(begin), _micros(end)
-
-
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def midnight_micros(day: date) -> int:
-    """UTC microseconds of a date's first moment in UTC."""
-    return _micros(datetime.combine(day, time(), ZoneInfo("UTC")))
+    return micros(begin), micros(end)

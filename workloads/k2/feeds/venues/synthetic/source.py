@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 
@@ -16,16 +16,17 @@ from k2.feeds.load.csv_source import Clock, now_micros
 from k2.feeds.load.live import Batches
 from k2.feeds.load.opening import Opening
 from k2.feeds.venues.synthetic.events import EventMaker, rebatched
-from k2.feeds.venues.synthetic.market import SyntheticMarket, midnight_micros
+from k2.feeds.venues.synthetic.market import SyntheticMarket
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.sources import SyntheticSource
+from k2.model.times import DAY_SECONDS, SECOND_US, midnight, to_datetime
 from k2.model.topics import DataType
 
 CHUNK_EVENTS = 49_152
 _PACED_PARTS = 5  # chunks a second of a paced market
-_STEP_MICROS = 200_000  # of a market without end
+_STEP_US = 200_000  # of a market without end
 
 Sleep = Callable[[float], None]
 
@@ -113,23 +114,23 @@ class SyntheticLive:
         """See `LiveSource`."""
         market = SyntheticMarket(self.source.model_copy(update={"days": 1}), self.exchange)
         maker = EventMaker(self.source.symbols, self.exchange.code, self.asset_class, self.currency, self.data_types)
-        rate = self.source.events_per_second or market.events_per_day / 86_400
+        rate = self.source.events_per_second or market.events_per_day / DAY_SECONDS
         share = 1 / (1 + self.source.quotes_per_trade)
         # The next whole second: what ran before with the same settings has sent nothing of it.
-        at = (self.clock() // 1_000_000 + 1) * 1_000_000
+        at = (self.clock() // SECOND_US + 1) * SECOND_US
         owed = 0.0
-        while not self.stop.wait(max(0.0, (at + _STEP_MICROS - self.clock()) / 1e6)):
-            day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)).date()
+        while not self.stop.wait(max(0.0, (at + _STEP_US - self.clock()) / SECOND_US)):
+            day = to_datetime(at).date()
             rng = np.random.Generator(np.random.PCG64([self.source.seed, at]))
-            end = min(at + _STEP_MICROS, midnight_micros(day + timedelta(days=1)))
-            owed += rate * (end - at) / 1e6
+            end = min(at + _STEP_US, midnight(day + timedelta(days=1)))
+            owed += rate * (end - at) / SECOND_US
             times = np.sort(rng.integers(at, end, int(owed)))
             owed -= len(times)
             yield maker.batches(market.live(day, times, share, rng), self.clock())
             at = end
             behind = self.clock() - at
-            if behind > 10_000_000:  # suspended, or slower than its rate: real time goes on without what was missed
-                at = (self.clock() // 1_000_000) * 1_000_000
+            if behind > 10 * SECOND_US:  # suspended, or slower than its rate: real time goes on without what was missed
+                at = (self.clock() // SECOND_US) * SECOND_US
 
 
 def opened(opening: Opening) -> SyntheticFeed:
