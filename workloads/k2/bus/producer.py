@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.compute
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from k2.model.codec import encode
+from k2.model.compute import pc
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.obs import metrics
 
 log = logging.getLogger(__name__)
-pc: Any = pyarrow.compute  # its functions are made at run time: no checker knows them
 
 DELIVERY_SECONDS = 120.0
 # Encoded and handed over at once. Small enough to be sent while the next ones are encoded, and for the caches.

@@ -12,16 +12,15 @@ from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute
 import pyarrow.ipc as pa_ipc
 import pyarrow.parquet as pq
 
 from k2.forms.text_columns import json_rows, lines, plain_text
 from k2.forms.wire import metadata_of
+from k2.model.compute import pc
 from k2.model.errors import UserError
 
 # pyarrow makes its compute functions at import: no type checker sees them.
-pc: Any = pyarrow.compute
 
 _SLICE_ROWS = 50_000
 _NEEDS_QUOTES = r'[",\r\n]'

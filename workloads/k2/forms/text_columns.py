@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
 
+from k2.model.compute import pc
 from k2.model.times import DAY_US, SECOND_US
 
 # pyarrow makes its compute functions at import: no type checker sees them.
-pc: Any = pyarrow.compute
 
 _QUOTE, _BACKSLASH = 0x22, 0x5C
 

@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from k2.model.compute import pc
 from k2.model.events import EVENT_TIME
 from k2.model.tables import PARTITION
 from k2.model.topics import DataType

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
 
+from k2.model.compute import pc
 from k2.model.topics import DataType
 
 NAMESPACE = uuid.UUID("8f0e9a52-6c1d-5b7e-9d43-2b6a1f0c7e11")
 SEPARATOR = "\x1f"
-_pc: Any = pyarrow.compute  # its functions are made at import: no type checker sees them
 _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
 
 
@@ -68,7 +67,7 @@ def message_ids(
         parts.insert(0, symbols)
     if occurrences is not None:
         parts.append(pa.array(occurrences).cast(pa.string()))
-    names = parts[0] if len(parts) == 1 else _pc.binary_join_element_wise(*parts, SEPARATOR)
+    names = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, SEPARATOR)
     return _hashed(hashlib.sha1(NAMESPACE.bytes + prefix.encode(), usedforsecurity=False), names)
 
 

@@ -25,11 +25,11 @@ from k2.feeds.formats.columns import (
     utc_of,
     vendor_map,
 )
-from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rows
 from k2.feeds.formats.files import first_line as first_line_of
 from k2.feeds.formats.files import open_text
 from k2.feeds.formats.layouts import FileFormat, FileLayout, Files, FoundRows
+from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.times import DAY_US

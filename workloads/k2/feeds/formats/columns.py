@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rows
+from k2.model.compute import pc
 from k2.model.events import DECIMAL, MAX_DECIMAL, PRECISION, SCALE, TIMESTAMP
 from k2.model.times import SECOND_US, day_number
 

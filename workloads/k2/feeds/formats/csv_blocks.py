@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from k2.feeds.formats.compute import pc
 from k2.feeds.formats.files import LineBlock
+from k2.model.compute import pc
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

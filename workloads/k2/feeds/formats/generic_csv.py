@@ -24,9 +24,9 @@ from k2.feeds.formats.columns import (
     trimmed,
     vendor_map,
 )
-from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rows
 from k2.feeds.formats.layouts import FileFormat, FileLayout, Files, FoundRows
+from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.events import SIDES
 from k2.model.times import DAY_US, MINUTE_US

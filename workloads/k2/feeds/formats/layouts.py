@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.feeds.formats.columns import timestamp_array
-from k2.feeds.formats.compute import pc
 from k2.feeds.formats.csv_blocks import Rejected, Rows, parse_rows
 from k2.feeds.formats.files import LineBlock
 from k2.feeds.formats.occurrences import Occurrences
+from k2.model.compute import pc
 from k2.model.events import COLUMNS, EVENT_TIME, arrow_schema
 from k2.model.exchanges import Exchange
 from k2.model.ids import hex_ids, id_keys, message_ids

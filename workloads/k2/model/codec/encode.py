@@ -18,17 +18,16 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
 
 from k2.model.codec import wire
 from k2.model.codec.lengths import Field, fields_of, record_lengths, unscaled
+from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.events import COLUMNS, KINDS, MAX_DECIMAL, PRECISION, SCALE, SIDES, Kind, arrow_schema, avro_schema
 from k2.model.topics import DataType
 
 # Rows of one block: its buffers (about 2 MB) stay in the processor's cache between writing and cutting.
 BLOCK_ROWS = 16_384
-pc: Any = pyarrow.compute  # its functions are made at run time: no checker knows them
 _SYMBOLS = {Kind.SIDE: SIDES, Kind.REFERENCE_KIND: KINDS}
 
 

@@ -11,15 +11,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
 
 from k2.model.codec import wire
 from k2.model.codec.encode import too_wide
 from k2.model.codec.lengths import Field, fields_of
+from k2.model.compute import pc
 from k2.model.events import COLUMNS, KINDS, SIDES, Column, Kind, arrow_schema, avro_schema
 from k2.model.topics import DataType
 
-pc: Any = pyarrow.compute  # its functions are made at run time: no checker knows them
 _SYMBOLS = {Kind.SIDE: SIDES, Kind.REFERENCE_KIND: KINDS}
 # What a writer may have in place of our type without losing anything. A float is no price: it stays refused.
 _READABLE: dict[Kind, frozenset[str]] = {

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from numpy.typing import NDArray
 
 from k2.lake.scan import DataFileRef
+from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange, Session
 from k2.model.exchanges import exchange as exchange_of
@@ -37,7 +37,6 @@ from k2.query.rows.schema import arrow_schema
 from k2.query.rows.statement import RowSource
 
 # pyarrow makes its compute functions at import: no type checker sees them.
-pc: Any = pyarrow.compute
 
 NEAR_US = MINUTE_US
 """So far before the first trade quotes are looked for at first: most often one of them prevails."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from numpy.typing import NDArray
 
+from k2.model.compute import pc
 from k2.model.times import MAX_US, MIN_US
 from k2.query.aggregates.exact_decimals import Ints, Wide, decimals, quotients, wide
 from k2.query.aggregates.folding import Folded
@@ -17,7 +17,6 @@ from k2.query.aggregates.sessions import Calendar
 from k2.query.asked.requests import Window
 
 # pyarrow makes its compute functions at import: no type checker sees them.
-pc: Any = pyarrow.compute
 
 _PRICE = pa.decimal128(18, 8)
 _TIME = pa.timestamp("us", tz="UTC")

@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from numpy.typing import NDArray
 
+from k2.model.compute import pc
 from k2.query.aggregates.exact_decimals import Ints
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
 from k2.query.rows.statement import RowSource, Statement
 
 # pyarrow makes its compute functions at import: no type checker sees them.
-pc: Any = pyarrow.compute
 
 _KEY = {"symbol", "exchange", "timestamp", "source_sequence"}
 _LAST_SEQUENCE = 2**63 - 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from k2.lake.scan import DataFileRef
+from k2.model.compute import pc
 from k2.query.plan.directory import SymbolDirectory
 from k2.query.rows.errors import AmbiguousSymbolError
 from k2.query.rows.relation import Relation

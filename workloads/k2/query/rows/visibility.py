@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from k2.lake.reader import TableState
+from k2.model.compute import pc
 from k2.model.topics import DataType
 from k2.query.rows.errors import ForbiddenError
 
@@ -63,7 +64,7 @@ class Sight:
 
     def visible(self, rows: pa.Table) -> pa.Table:
         """The rows that may be seen of those with the columns symbol, exchange and timestamp, in their order."""
-        kept: list[pc.Expression] = []
+        kept: list[Any] = []
         for name, allowed in (("symbol", self.symbols), ("exchange", self.exchanges)):
             if allowed is not None:
                 kept.append(pc.field(name).cast(pa.string()).isin(sorted(allowed)))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.feeds.formats.columns import decimal_array, timestamp_array
-from k2.feeds.formats.compute import pc
+from k2.model.compute import pc
 from k2.model.events import COLUMNS, SCALE, arrow_schema
 from k2.model.ids import message_ids
 from k2.model.topics import DataType
