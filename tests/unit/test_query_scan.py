@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.lake.scan import DataFileRef, DeleteFileRef, Lru, SnapshotFiles, _Entry, _with_deletes
+from k2.lake.scan import DataFileRef, DeleteFileRef, SnapshotFiles, _Entry, _with_deletes
 
 NAME = st.text("ABÉz", max_size=3)
 BOUNDS = st.none() | st.tuples(NAME, NAME).map(lambda pair: tuple(sorted(pair, key=str.encode)))
@@ -73,12 +73,3 @@ def test_a_delete_file_applies_to_the_data_that_the_format_says():
     assert not applies((0, "(1,)"), 5, 3)
     assert applies((1, "()"), 6, 3)
     assert not applies((0, "(2,)"), 6, 3)
-
-
-def test_a_bounded_map_forgets_what_was_used_longest_ago():
-    kept = Lru(2)
-    kept.put("a", 1)
-    kept.put("b", 2)
-    assert kept.get("a") == 1
-    kept.put("c", 3)
-    assert (kept.get("a"), kept.get("b"), kept.get("c")) == (1, None, 3)

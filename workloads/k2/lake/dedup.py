@@ -7,8 +7,7 @@ and costs a look at spans kept in memory; replayed data is compared with the ids
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +19,7 @@ from pyiceberg.table import Table
 from k2.lake.batch import Ints, Mask, OrderedBatch, Words
 from k2.lake.scan import plan_files
 from k2.model.events import EVENT_TIME
+from k2.model.lru import Lru
 from k2.model.topics import DataType
 
 CACHED_ROWS = 2_000_000
@@ -49,7 +49,7 @@ class KnownIds:
 
     data_type: DataType
     _spans: dict[str, Mapping[str, _Span]] = field(default_factory=dict)
-    _held: OrderedDict[str, Mapping[str, _Held]] = field(default_factory=OrderedDict)
+    _held: Lru[str, Mapping[str, _Held]] = field(default_factory=lambda: Lru(CACHED_ROWS, _rows))
     files_read: int = 0
 
     def remember(self, path: str, batch: OrderedBatch, kept: Mask) -> None:
@@ -115,13 +115,10 @@ class KnownIds:
             found[low:high] |= candidates[low:high] & contained(batch.ids(low, high), have)
 
     def _load(self, io: FileIO, path: str) -> Mapping[str, _Held]:
-        held = self._held.pop(path, None)
+        held = self._held.get(path)
         if held is None:
-            held = _read(io, path, self.data_type)
+            held = self._held.put(path, _read(io, path, self.data_type))
             self.files_read += 1
-        self._held[path] = held
-        while len(self._held) > 1 and _rows(self._held.values()) > CACHED_ROWS:
-            self._held.popitem(last=False)
         return held
 
     def _forget(self, overlapping: set[str]) -> None:
@@ -160,8 +157,8 @@ def _span(held: _Held) -> _Span:
     return _Span(int(held.time[0]), last, _between(held, last, last))
 
 
-def _rows(held: Iterable[Mapping[str, _Held]]) -> int:
-    return sum(len(of_symbol.time) for of_file in held for of_symbol in of_file.values())
+def _rows(of_file: Mapping[str, _Held]) -> int:
+    return sum(len(of_symbol.time) for of_symbol in of_file.values())
 
 
 def _read(io: FileIO, path: str, data_type: DataType) -> Mapping[str, _Held]:

@@ -6,12 +6,10 @@ The bounds of a snapshot's files lie in numpy arrays: choosing among thousands o
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from pyiceberg.conversions import from_bytes
@@ -24,15 +22,13 @@ from pyiceberg.table.sorting import NullOrder, SortDirection, SortOrder
 from pyiceberg.transforms import IdentityTransform
 
 from k2.model.errors import UserError
+from k2.model.lru import Lru
 from k2.model.times import DAY_US, day_number
 
 _MIN_US, _MAX_US = -(2**63), 2**63 - 1
 # Field id of the path in files of position deletes, reserved by the specification.
 _TARGET = 2_147_483_546
 _HIGHEST = b"\xff" * 8
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,31 +95,6 @@ class _Entry:
     sequence: int
     delete: DeleteFileRef | None = None
     targets: tuple[str | None, str | None] = (None, None)
-
-
-class Lru(Generic[K, V]):
-    """A bounded map that forgets what was used longest ago. Safe to share between threads."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._items: OrderedDict[K, V] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: K) -> V | None:
-        """The value, or None."""
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-            return self._items.get(key)
-
-    def put(self, key: K, value: V) -> V:
-        """Keep the value, and give it back."""
-        with self._lock:
-            self._items[key] = value
-            self._items.move_to_end(key)
-            while len(self._items) > self._capacity:
-                self._items.popitem(last=False)
-        return value
 
 
 class SnapshotFiles:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from k2.api.access.keys import KeyLimits
 from k2.model.errors import UserError, WorldError
+from k2.model.lru import Lru
 from k2.model.times import DAY_SECONDS, DAY_US, iso
 from k2.obs import metrics
 
@@ -112,7 +113,7 @@ class Meter:
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._clock = clock
         self._monotonic = monotonic
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._accounts: Lru[str, _Account] = Lru(_KEYS_REMEMBERED)
 
     def admit(self, key_id: str, limits: KeyLimits) -> Callable[[], None]:
         """Count a request in; the caller calls what it gets when the request ends.
@@ -174,10 +175,7 @@ class Meter:
             full = None if rate is None else TokenBucket(rate, limits.bucket, limits.bucket, self._monotonic())
             # Changed limits begin with a full bucket; what is under way and the day's rows stay counted.
             account = _Account(limits, full) if account is None else _renewed(account, limits, full)
-            self._accounts[key_id] = account
-        self._accounts.move_to_end(key_id)
-        if len(self._accounts) > _KEYS_REMEMBERED:
-            self._accounts.popitem(last=False)
+            self._accounts.put(key_id, account)
         return account
 
     def _rows_today(self, account: _Account) -> int:

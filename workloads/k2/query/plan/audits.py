@@ -14,8 +14,8 @@ from itertools import pairwise
 from k2.lake.audit import Audit, PartitionAudit
 from k2.lake.offsets import OffsetMap
 from k2.lake.reader import SnapshotInfo, TableReader, TableState
-from k2.lake.scan import Lru
 from k2.lake.sequence_audit import SequenceAudit
+from k2.model.lru import Lru
 from k2.model.sequences import SequenceScope
 from k2.query.rows.errors import EngineBusyError
 from k2.query.rows.tail_view import TailSource

@@ -6,12 +6,11 @@ out is what the relation's sight allows; what it remembers is of all rows.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from k2.lake.scan import DataFileRef
+from k2.model.lru import Lru
 from k2.query.plan.provenance import Provenance
 from k2.query.rows import sql
 from k2.query.rows.locations import local_path
@@ -47,9 +46,7 @@ class SymbolDirectory:
 
     def __init__(self, engine: RowSource) -> None:
         self._engine = engine
-        self._held: OrderedDict[tuple[str, ...], tuple[SymbolInfo, ...]] = OrderedDict()
-        self._entries = 0
-        self._lock = threading.Lock()
+        self._held: Lru[tuple[str, ...], tuple[SymbolInfo, ...]] = Lru(_MOST_ENTRIES, len)
 
     def symbols(self, relation: Relation) -> list[SymbolInfo]:
         """Symbols of the files, summed over them, by symbol and exchange."""
@@ -90,20 +87,13 @@ class SymbolDirectory:
     def _of_whole_files(self, relation: Relation) -> Iterable[SymbolInfo]:
         missing: list[DataFileRef] = []
         for file in relation.files:
-            held = self._remembered(file.identity)
+            held = self._held.get(file.identity)
             if held is None:
                 missing.append(file)
             else:
                 yield from held
         for start in range(0, len(missing), _FILES_A_QUERY):
             yield from self._read(relation.of(missing[start : start + _FILES_A_QUERY]))
-
-    def _remembered(self, file: tuple[str, ...]) -> tuple[SymbolInfo, ...] | None:
-        with self._lock:
-            held = self._held.get(file)
-            if held is not None:
-                self._held.move_to_end(file)
-            return held
 
     def _read(self, relation: Relation) -> Iterable[SymbolInfo]:
         rows = self._engine.fetch("symbols", sql.listing(relation)).to_pylist()
@@ -112,13 +102,8 @@ class SymbolDirectory:
             info = SymbolInfo(row["symbol"], row["exchange"], row["rows"], row["first_us"], row["last_us"])
             by_file[row["filename"]].append(info)
             yield info
-        with self._lock:
-            for file in relation.files:
-                held = tuple(by_file[local_path(file.path)])
-                self._entries += len(held) - len(self._held.get(file.identity, ()))
-                self._held[file.identity] = held
-            while self._entries > _MOST_ENTRIES and self._held:
-                self._entries -= len(self._held.popitem(last=False)[1])
+        for file in relation.files:
+            self._held.put(file.identity, tuple(by_file[local_path(file.path)]))
 
 
 def _sum(one: SymbolInfo, other: SymbolInfo) -> SymbolInfo:

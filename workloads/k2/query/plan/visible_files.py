@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from k2.lake.scan import DataFileRef, Lru, SnapshotFiles
+from k2.lake.scan import DataFileRef, SnapshotFiles
+from k2.model.lru import Lru
 from k2.query.plan.directory import SymbolDirectory
 from k2.query.rows.relation import Relation
 from k2.query.rows.visibility import Sight
