@@ -217,9 +217,9 @@ def test_a_broker_that_dies_in_the_middle_costs_no_message_and_doubles_none(kafk
 
 def test_a_fatal_error_ends_the_producer(config, topic):
     producer = EventProducer(config, topic=topic, data_type=TRADES, schema_id=7)
-    producer._on_error(KafkaError(KafkaError._TRANSPORT, "gone for a moment"))
+    producer._complaints(KafkaError(KafkaError._TRANSPORT, "gone for a moment"))
     producer.poll()
-    producer._on_error(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "sequence lost", fatal=True))
+    producer._complaints(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "sequence lost", fatal=True))
     with pytest.raises(FatalProducerError, match="cannot go on: sequence lost"):
         producer.send(trades(1))
     with pytest.raises(FatalProducerError):

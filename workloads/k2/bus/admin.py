@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from confluent_kafka import (
-    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -32,6 +31,7 @@ from confluent_kafka.admin import (
     TopicDescription,  # pyright: ignore[reportPrivateImportUsage]
 )
 
+from k2.bus.clients import asking_consumer, quiet
 from k2.model.errors import K2Error, UserError, WorldError
 
 REQUEST_SECONDS = 15.0
@@ -182,11 +182,8 @@ def committed_with_metadata(kafka_config: Mapping[str, str], group: str, topic: 
         partitions = [TopicPartition(topic, each.id) for each in description.partitions]
         # A consumer that never joins, not the admin client's list_consumer_group_offsets: on a coordinator that is
         # still loading (NOT_COORDINATOR) that one dereferences a null pointer and takes the process with it.
-        consumer = Consumer(dict(kafka_config) | {"group.id": group, "enable.auto.commit": False, "log_level": 0})
-        try:
+        with asking_consumer(kafka_config, group) as consumer:
             found = _waiting(lambda: consumer.committed(partitions, timeout=REQUEST_SECONDS))
-        finally:
-            consumer.close()
     return {
         each.partition: (each.offset, each.metadata or "") for each in found if each.offset >= 0 and each.error is None
     }
@@ -206,9 +203,7 @@ def delete_topics(kafka_config: Mapping[str, str], topics: Iterable[str]) -> lis
 def _admin(kafka_config: Mapping[str, str]) -> Generator[AdminClient]:
     """An admin client whose errors come out as K2's, with the cluster's address."""
     address = kafka_config.get("bootstrap.servers", "")
-    # Without a log callback librdkafka writes its connection errors on our stderr; they come back as errors anyway.
-    config: dict[str, str | int | float | bool] = {**kafka_config, "log_level": 0}
-    admin = AdminClient(config)
+    admin = AdminClient(quiet(kafka_config))
     try:
         yield admin
     except K2Error:

@@ -7,7 +7,6 @@ The group (KIP-848) only shares partitions out. Where to read comes from `on_ass
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -17,11 +16,12 @@ import numpy.typing as npt
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from k2.bus.admin import beginning_offsets, end_offsets
+from k2.bus.clients import Complaints, TopicConsumer
 from k2.model.errors import K2Error, RefusedError, UserError, WorldError
+from k2.obs.logging import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
-NO_POSITION = -1001  # librdkafka's "nothing consumed since the assignment"
 _REFUSED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -100,34 +100,19 @@ class TopicReader:
     ) -> None:
         self.topic = topic
         self._kafka = dict(kafka_config)
-        self._address = kafka_config.get("bootstrap.servers", "")
         self._on_assigned, self._on_revoked, self._on_lost = on_assigned, on_revoked, on_lost
         self._starts: dict[int, int] = {}  # the partitions that are ours, and where each began or was sought to
         self._moved = False
         self._in_callback = False
-        self._fatal: KafkaError | None = None
-        config: dict[str, Any] = {
-            **kafka_config,
-            "group.id": group_id,
+        self._complaints = Complaints("consumer", topic, kafka_config)
+        settings = {
             "group.protocol": "consumer",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "isolation.level": "read_committed",
-            # An offset that is not there is a question for a person: starting anywhere else would lose or double rows.
-            "auto.offset.reset": "error",
-            # Measured: 561 → 720 K messages a second by the backoff alone, whose default is a second.
-            "fetch.queue.backoff.ms": 10,
-            "fetch.wait.max.ms": 50,
             "queued.min.messages": 500_000,
             "queued.max.messages.kbytes": queue_kbytes,
-            "error_cb": self._on_error,
             "on_commit": self._on_commit,
         }
-        try:
-            self._consumer = Consumer(config, logger=log)
-            self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
-        except KafkaException as error:
-            raise WorldError(f"The consumer of {topic} cannot be made: {error}") from error
+        self._client = TopicConsumer(kafka_config, group_id, settings, self._complaints, self._subscribe)
+        self._consumer = self._client.raw
 
     def poll_block(self, max_messages: int = 1_000, timeout: float = 0.1) -> Polled | None:
         """Up to `max_messages` (500 to 1,000 are fastest), or None when none came within `timeout` seconds.
@@ -139,12 +124,9 @@ class TopicReader:
             Exception: whatever a callback raised.
         """
         self._moved = False
-        try:
-            messages = self._consumer.consume(max_messages, timeout)
-        except KafkaException as error:
-            raise WorldError(f"Reading {self.topic} from Kafka at {self._address} failed: {error}") from error
-        if self._fatal is not None:
-            raise WorldError(f"The consumer of {self.topic} cannot go on: {self._fatal.str()}")
+        messages = self._client.consume(max_messages, timeout)
+        if self._complaints.fatal is not None:
+            raise WorldError(f"The consumer of {self.topic} cannot go on: {self._complaints.fatal.str()}")
         if not messages:
             return None
         if any(map(_error, messages)):
@@ -162,13 +144,7 @@ class TopicReader:
 
     def position(self) -> dict[int, int]:
         """Per partition that is ours, the next offset to read: markers of transactions that were reached are passed."""
-        if not self._starts:
-            return {}
-        found = self._consumer.position([TopicPartition(self.topic, partition) for partition in self._starts])
-        return {
-            each.partition: self._starts[each.partition] if each.offset == NO_POSITION else each.offset
-            for each in found
-        }
+        return self._client.positions(self._starts)
 
     def seek(self, partition: int, offset: int) -> None:
         """Read a partition from `offset` on; nothing that was fetched before comes out of `poll_block` any more."""
@@ -181,7 +157,7 @@ class TopicReader:
         except KafkaException as error:
             if self._in_callback:
                 return  # it is being taken from us: there is nothing to read
-            log.info("seek of %s/%d to %d: %s; assigning anew", self.topic, partition, offset, error)
+            log.info("consumer.seek_refused", topic=self.topic, partition=partition, offset=offset, error=str(error))
             # A partition that is not yet fetched from cannot be sought; a new assignment can begin anywhere.
             self._consumer.incremental_unassign([TopicPartition(self.topic, partition)])
             self._consumer.incremental_assign([there])
@@ -202,7 +178,7 @@ class TopicReader:
         try:
             self._consumer.commit(offsets=told, asynchronous=True)
         except KafkaException as error:
-            log.warning("the group's offsets of %s were not committed: %s", self.topic, error)
+            log.warning("consumer.offsets_not_committed", topic=self.topic, error=str(error))
 
     def seen_ends(self) -> dict[int, int]:
         """Per partition that is ours, the end of it that the last fetch has seen; asks nobody. None before the first fetch."""
@@ -219,7 +195,7 @@ class TopicReader:
 
     def close(self) -> None:
         """Leave the group; `on_revoked` is called for what is ours."""
-        self._consumer.close()
+        self._client.close()
         self._starts.clear()
 
     def __enter__(self) -> Self:
@@ -230,9 +206,12 @@ class TopicReader:
 
     def _those(self, partitions: Iterable[int] | None) -> list[TopicPartition]:
         asked = self._starts if partitions is None else partitions
-        return [TopicPartition(self.topic, partition) for partition in asked if partition in self._starts]
+        return self._client.partitions([partition for partition in asked if partition in self._starts])
 
     # --- librdkafka's callbacks -------------------------------------------------------------------------------------
+
+    def _subscribe(self, consumer: Consumer) -> None:
+        consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         given = {each.partition for each in partitions}
@@ -265,17 +244,10 @@ class TopicReader:
                 self._starts.pop(partition, None)
             consumer.incremental_unassign(partitions)
 
-    def _on_error(self, error: KafkaError) -> None:
-        """Librdkafka mends connections by itself: only a fatal error ends us."""
-        if error.fatal():
-            self._fatal = error
-        else:
-            log.warning("Kafka at %s, consumer of %s: %s", self._address, self.topic, error.str())
-
     def _on_commit(self, error: KafkaError | None, _partitions: list[TopicPartition]) -> None:
         # Raised while nothing was there to commit, too; in any case the table is what counts.
         if error is not None and error.code() != KafkaError._NO_OFFSET:  # noqa: SLF001 - public under this name
-            log.warning("the group's offsets of %s were not committed: %s", self.topic, error.str())
+            log.warning("consumer.offsets_not_committed", topic=self.topic, error=error.str())
 
     def _without_errors(self, messages: list[Message[Any, Any]]) -> list[Message[Any, Any]]:
         for message in messages:
@@ -290,10 +262,10 @@ class TopicReader:
         if code in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001
             raise self._out_of_range(message.partition() or 0)
         if code in _REFUSED:
-            raise UserError(f"Kafka at {self._address} refuses reading {self.topic}", found=error.str())
+            raise UserError(f"Kafka at {self._complaints.address} refuses reading {self.topic}", found=error.str())
         if error.fatal() or code == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise WorldError(f"Reading {self.topic} from Kafka at {self._address} failed: {error.str()}")
-        log.warning("Kafka at %s, consumer of %s: %s", self._address, self.topic, error.str())
+            raise self._client.failed(error)
+        self._complaints.say(error)
 
     def _out_of_range(self, partition: int) -> K2Error:
         start = self.position().get(partition, self._starts.get(partition, 0))

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from k2.bus.admin import beginning_offsets, end_offsets
+from k2.bus.clients import asking_consumer
 from k2.bus.producer import EventProducer
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
@@ -164,42 +165,31 @@ def read_dead_letters(
         WorldError: Kafka cannot be reached, or did not give them within `timeout` seconds.
     """
     first, ends = beginning_offsets(kafka_config, topic), end_offsets(kafka_config, topic)
-    consumer = Consumer(
-        {
-            **kafka_config,
-            "group.id": "k2-dead-letters",  # asked for by the client; nothing is committed and nothing joined
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "log_level": 0,
-        }
-    )
     left = {partition: end for partition, end in ends.items() if end > first[partition]}
     found: list[tuple[int, DeadLetter]] = []
     deadline = time.monotonic() + timeout
     try:
-        consumer.assign([TopicPartition(topic, partition, first[partition]) for partition in left])
-        while left and len(found) < limit:
-            if time.monotonic() > deadline:
-                raise WorldError(f"Kafka did not give the letters of {topic} within {timeout:.0f} s")
-            message = consumer.poll(0.1)
-            if message is None:
-                # Markers of transactions take offsets and are no messages: the position passes them, nothing else does.
-                for at in consumer.position([TopicPartition(topic, partition) for partition in left]):
-                    if at.offset >= left[at.partition]:
-                        del left[at.partition]
-                continue
-            error = message.error()
-            if error is not None:
-                raise WorldError(f"Reading {topic} failed: {error.str()}")
-            partition, offset = message.partition() or 0, message.offset() or 0
-            found.append((partition, DeadLetter.of(message.value(), message.key(), _headers(message.headers()))))
-            if offset + 1 >= left.get(partition, 0):
-                left.pop(partition, None)
+        with asking_consumer(kafka_config, "k2-dead-letters") as consumer:  # the name is asked for; it joins nothing
+            consumer.assign([TopicPartition(topic, partition, first[partition]) for partition in left])
+            while left and len(found) < limit:
+                if time.monotonic() > deadline:
+                    raise WorldError(f"Kafka did not give the letters of {topic} within {timeout:.0f} s")
+                message = consumer.poll(0.1)
+                if message is None:
+                    # Markers of transactions take offsets and are no messages: the position passes them, nothing else does.
+                    for at in consumer.position([TopicPartition(topic, partition) for partition in left]):
+                        if at.offset >= left[at.partition]:
+                            del left[at.partition]
+                    continue
+                error = message.error()
+                if error is not None:
+                    raise WorldError(f"Reading {topic} failed: {error.str()}")
+                partition, offset = message.partition() or 0, message.offset() or 0
+                found.append((partition, DeadLetter.of(message.value(), message.key(), _headers(message.headers()))))
+                if offset + 1 >= left.get(partition, 0):
+                    left.pop(partition, None)
     except KafkaException as error:
         raise WorldError(f"Reading {topic} failed: {error}") from error
-    finally:
-        consumer.close()
     return [letter for _, letter in sorted(found, key=lambda each: each[0])]
 
 

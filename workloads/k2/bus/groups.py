@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from k2.bus.clients import quiet
 from k2.model.errors import WorldError
 
 REQUEST_SECONDS = 10.0
@@ -18,8 +19,7 @@ def active_members(kafka_config: Mapping[str, str], group: str) -> int:
     Raises:
         WorldError: Kafka cannot be reached.
     """
-    config: dict[str, str | int | float | bool] = {**kafka_config, "log_level": 0}
-    admin = AdminClient(config)
+    admin = AdminClient(quiet(kafka_config))
     try:
         future = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)[group]
         return len(future.result(REQUEST_SECONDS + 5).members or ())

@@ -12,12 +12,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
-from k2.bus.consumer import NO_POSITION, Polled, columns_of
+from k2.bus.clients import Complaints, TopicConsumer
+from k2.bus.consumer import Polled, columns_of
 from k2.model.errors import WorldError
-
-log = logging.getLogger(__name__)
 
 STATISTICS_MS = 500
 
@@ -40,33 +39,24 @@ class PartitionsReader:
     ) -> None:
         self.topic = topic
         self._starts = dict(starts)
-        self._address = kafka_config.get("bootstrap.servers", "")
         self._heard: float | None = None
         self._looked = 0.0
         self._partitions = frozenset(starts)
         self._ends: dict[int, int] = {}
-        config: dict[str, Any] = {
-            **kafka_config,
-            "group.id": "k2-tail",  # the client asks for a name; it joins nothing
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-            "fetch.queue.backoff.ms": 10,
-            "fetch.wait.max.ms": 50,
+        self._complaints = Complaints("reader", topic, kafka_config, logging.INFO)
+        settings = {
             "queued.min.messages": 100_000,
             "queued.max.messages.kbytes": queue_kbytes,
             "reconnect.backoff.max.ms": 1_000,
             "topic.metadata.refresh.interval.ms": 10_000,
             "statistics.interval.ms": STATISTICS_MS,
             "stats_cb": self._on_statistics,
-            "error_cb": self._on_error,
         }
-        try:
-            self._consumer = Consumer(config, logger=log)
-            self._consumer.assign([TopicPartition(topic, number, offset) for number, offset in starts.items()])
-        except KafkaException as error:
-            raise WorldError(f"The reader of {topic} cannot be made: {error}") from error
+        where = [TopicPartition(topic, number, offset) for number, offset in starts.items()]
+        # The client asks for a group's name; it joins nothing.
+        self._consumer = TopicConsumer(
+            kafka_config, "k2-tail", settings, self._complaints, lambda consumer: consumer.assign(where)
+        )
 
     def poll_block(self, max_messages: int, timeout: float) -> Polled | None:
         """Up to `max_messages`, or None when none came within `timeout` seconds.
@@ -74,10 +64,7 @@ class PartitionsReader:
         Raises:
             WorldError: the topic cannot be read on: an offset is not there (any more), or Kafka refuses.
         """
-        try:
-            messages = self._consumer.consume(max_messages, timeout)
-        except KafkaException as error:
-            raise WorldError(f"Reading {self.topic} from Kafka at {self._address} failed: {error}") from error
+        messages = self._consumer.consume(max_messages, timeout)
         for message in messages:
             error = message.error()
             if error is not None:
@@ -87,11 +74,7 @@ class PartitionsReader:
 
     def positions(self) -> dict[int, int]:
         """Per partition the next offset to read: markers of transactions that were reached are passed."""
-        found = self._consumer.position([TopicPartition(self.topic, partition) for partition in self._starts])
-        return {
-            each.partition: self._starts[each.partition] if each.offset == NO_POSITION else each.offset
-            for each in found
-        }
+        return self._consumer.positions(self._starts)
 
     def stable_ends(self) -> dict[int, int]:
         """Per partition the last stable offset as the broker said last; a partition of which it said none is absent."""
@@ -127,13 +110,10 @@ class PartitionsReader:
             if int(number) in self._starts and part["ls_offset"] >= 0:
                 self._ends[int(number)] = part["ls_offset"]
 
-    def _on_error(self, error: KafkaError) -> None:
-        log.info("Kafka at %s, reader of %s: %s", self._address, self.topic, error.str())
-
     def _consider(self, error: KafkaError, partition: int | None) -> None:
         code = error.code()
         if code in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # noqa: SLF001 - public under this name
             raise WorldError(f"{self.topic}/{partition} does not have the offset to read (any more): {error.str()}")
         if error.fatal() or code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED}:
-            raise WorldError(f"Reading {self.topic} from Kafka at {self._address} failed: {error.str()}")
-        log.info("Kafka at %s, reader of %s: %s", self._address, self.topic, error.str())
+            raise self._consumer.failed(error)
+        self._complaints.say(error)

@@ -6,7 +6,6 @@ long must poll.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,12 @@ from typing import Any, Self
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from k2.bus.clients import LIBRDKAFKA, Complaints
 from k2.model.codec import encode
 from k2.model.compute import pc
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.obs import metrics
-
-log = logging.getLogger(__name__)
 
 DELIVERY_SECONDS = 120.0
 # Encoded and handed over at once. Small enough to be sent while the next ones are encoded, and for the caches.
@@ -119,8 +117,7 @@ class EventProducer:
         self._schema_id = schema_id
         self._queue_messages = queue_messages
         self._queue_bytes = queue_bytes
-        self._address = kafka_config.get("bootstrap.servers", "")
-        self._fatal: KafkaError | None = None
+        self._complaints = Complaints("producer", topic, kafka_config)
         self._open: list[Delivery] = []
         self._waiting: deque[tuple[int, int]] = deque()  # (messages, bytes) handed over, oldest first
         self._waiting_messages = self._waiting_bytes = 0
@@ -139,10 +136,10 @@ class EventProducer:
             # in its middle could not be handed over again without breaking a symbol's order.
             "queue.buffering.max.messages": queue_messages + BATCH_ROWS,
             "queue.buffering.max.kbytes": 2_097_151,
-            "error_cb": self._on_error,
+            "error_cb": self._complaints,
         }
         try:
-            self._producer = Producer(config, logger=log)
+            self._producer = Producer(config, logger=LIBRDKAFKA)
         except KafkaException as error:
             raise WorldError(f"The producer of {topic} cannot be made: {error}") from error
 
@@ -201,8 +198,8 @@ class EventProducer:
         """
         self._producer.poll(timeout)
         self._settle()
-        if self._fatal is not None:
-            raise FatalProducerError(f"The producer of {self.topic} cannot go on: {self._fatal.str()}")
+        if self._complaints.fatal is not None:
+            raise FatalProducerError(f"The producer of {self.topic} cannot go on: {self._complaints.fatal.str()}")
 
     def flush(self, timeout: float = 30.0) -> None:
         """Wait until every message is acknowledged.
@@ -221,7 +218,7 @@ class EventProducer:
         if waiting or lost:
             why = f"; {lost} were given up: {self._lost_error}" if lost else ""
             raise WorldError(
-                f"{waiting + lost} messages to {self.topic} were not acknowledged by Kafka at {self._address} "
+                f"{waiting + lost} messages to {self.topic} were not acknowledged by Kafka at {self._complaints.address} "
                 f"within {timeout:.0f} s{why}"
             )
 
@@ -300,13 +297,6 @@ class EventProducer:
                 self._lost_error = delivery.error or ""
         self._open = still
         metrics.PRODUCE_QUEUE.set(len(self._producer))
-
-    def _on_error(self, error: KafkaError) -> None:
-        """Librdkafka's own errors: it mends connections by itself, and only a fatal one ends us."""
-        if error.fatal():
-            self._fatal = error
-        else:
-            log.warning("Kafka at %s, producer of %s: %s", self._address, self.topic, error.str())
 
 
 def _kafka_error(error: KafkaException) -> KafkaError:
