@@ -128,7 +128,7 @@ def consumed(pipeline) -> int:
     import re
     import urllib.request
 
-    ports = [json.loads(line).get("port") for line in pipeline.log().splitlines() if '"sink.listening"' in line]
+    ports = [json.loads(line).get("port") for line in pipeline.log().splitlines() if '"sink.started"' in line]
     with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/metrics", timeout=60) as answer:
         found = re.search(rb"^k2_kafka_messages_consumed_total\{[^}]*\} ([0-9.e+]+)", answer.read(), re.MULTILINE)
     return int(float(found[1])) if found else 0

@@ -68,7 +68,7 @@ def told(port, pipeline, name):
 def logged(pipeline, number=-1):
     whole = pipeline.log(number).rpartition("\n")[0]  # of the last line a part may be there
     lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
-    return [line for line in lines if line["event"] == "sink.sequence_gaps"]
+    return [line for line in lines if line["event"] == "sink.sequence_gaps_found"]
 
 
 def in_table(pipeline, count):

@@ -35,12 +35,12 @@ def fetch(port, path):
 def test_logs_go_to_stderr_as_json_with_the_correlation_id(capsys):
     configure_logging(Settings(log_format="json"))
     token = correlation_id.set("abc-1")
-    get_logger("k2.test").info("sink committed", table="market_data.trades", rows=3)
+    get_logger("k2.test").info("sink.committed", table="market_data.trades", rows=3)
     correlation_id.reset(token)
     captured = capsys.readouterr()
     assert captured.out == ""
     line = json.loads(captured.err)
-    assert line["event"] == "sink committed"
+    assert line["event"] == "sink.committed"
     assert line["correlation_id"] == "abc-1"
     assert (line["level"], line["logger"], line["rows"]) == ("info", "k2.test", 3)
     assert line["timestamp"].endswith("Z")
@@ -59,15 +59,25 @@ def test_a_library_that_logs_by_the_standard_module_comes_out_in_the_same_form(c
 
 def test_the_console_format_has_no_colour_codes_off_a_terminal(capsys):
     configure_logging(Settings(log_format="console"))
-    get_logger("k2.test").warning("lag grows", topic="t")
+    get_logger("k2.test").warning("lag.grown", topic="t")
     text = capsys.readouterr().err
-    assert "lag grows" in text
+    assert "lag.grown" in text
     assert "\x1b[" not in text
+
+
+def test_where_nobody_configured_logging_a_warning_is_a_line_on_stderr_and_stdout_stays_the_commands(
+    capsys, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log = get_logger("k2.test")
+    log.info("sink.committed", rows=3)
+    log.warning("sink.fenced", table="market_data.trades", reason="100 %s")
+    assert capsys.readouterr() == ("", "sink.fenced table='market_data.trades' reason='100 %s'\n")
 
 
 def test_the_level_is_honoured(capsys):
     configure_logging(Settings(log_format="json", log_level="warning"))
-    get_logger("k2.test").info("quiet")
+    get_logger("k2.test").info("lag.measured")
     assert capsys.readouterr().err == ""
 
 

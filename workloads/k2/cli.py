@@ -10,6 +10,7 @@ from rich.text import Text
 
 from k2 import __version__, cli_keys, cli_load, cli_query, cli_run, cli_sink, cli_up
 from k2.model.errors import K2Error, UserError
+from k2.obs.logging import structlog_to_logging
 
 USER_ERROR, WORLD_ERROR, INTERRUPTED = 2, 1, 130
 
@@ -53,4 +54,5 @@ def run_app_with_errors(application: typer.Typer) -> None:
 
 def main() -> None:
     """Entry point of `k2`."""
+    structlog_to_logging()
     run_app_with_errors(app)

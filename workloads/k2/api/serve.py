@@ -51,7 +51,7 @@ def run_query(settings: Settings, config: QueryConfig) -> None:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     host, port = listener.getsockname()[:2]
-    _log.info("query service listens", url=f"http://{host}:{port}", docs=f"http://{host}:{port}/docs")
+    _log.info("service.started", url=f"http://{host}:{port}", docs=f"http://{host}:{port}/docs")
     try:
         server.run(sockets=[listener])
     finally:

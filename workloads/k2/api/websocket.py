@@ -286,7 +286,7 @@ class _Talk:
             return
         self._is_over = True
         if code == TOO_SLOW:
-            _log.warning("a stream was dropped", reason=reason)
+            _log.warning("stream.dropped", reason=reason)
         with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             async with asyncio.timeout(1.0 if code == TOO_SLOW else self.stall_seconds):
                 await self.websocket.close(code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))

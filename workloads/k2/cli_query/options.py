@@ -125,6 +125,9 @@ def opened(*, local: bool, url: str | None, live: bool = False) -> Client:
                 f"A catalog cannot be read here: {error.name} is not installed",
                 remedy="pip install 'k2-market-data[lake,query]', or ask a service with --url",
             ) from error
+        from k2.obs.logging import structlog_to_logging
+
+        structlog_to_logging()
         return Catalog(found, live=live)
     from k2.client.remote import Remote
 

@@ -105,7 +105,7 @@ def run_load(settings: Settings, config: ProducerConfig) -> None:
                     rejects=rejects,
                     report=_metered(config),
                 )
-    _log.info("load ended", feed=config.feed, **tally.as_dict(), next_offsets=ledger.progress.next_offsets)
+    _log.info("load.ended", feed=config.feed, **tally.as_dict(), next_offsets=ledger.progress.next_offsets)
     if tally.interrupted:
         raise SystemExit(INTERRUPTED)
 
@@ -126,9 +126,9 @@ def run_producer(settings: Settings, config: ProducerConfig) -> None:
             if stop.is_set():
                 return
             with KafkaOutlet(settings, topics) as outlet:
-                _log.info("producing", feed=config.feed, topics=list(topics.values()))
+                _log.info("producer.started", feed=config.feed, topics=list(topics.values()))
                 live.run(source.events(), outlet)
-    _log.info("producer stopped", feed=config.feed, events=live.sent)
+    _log.info("producer.stopped", feed=config.feed, events=live.sent)
 
 
 def _when_topics_exist(settings: Settings, topics: Mapping[DataType, str], stop: threading.Event) -> None:
@@ -140,7 +140,7 @@ def _when_topics_exist(settings: Settings, topics: Mapping[DataType, str], stop:
         except (UserError, WorldError) as error:
             if not settings.kafka_bootstrap_servers:
                 raise
-            _log.info("waiting for the topics", reason=str(error), seconds=pause)
+            _log.info("topics.awaited", reason=str(error), seconds=pause)
             stop.wait(pause)
             pause = min(_LONGEST_RETRY_SECONDS, pause * 2)
         else:
@@ -172,7 +172,5 @@ def _writable(directory: Path, otherwise: Path) -> Path:
     else:
         writable = os.access(directory, os.W_OK)
     if not writable:
-        _log.warning(
-            "the data directory cannot be written: the ledger lasts only as long as this process", path=str(directory)
-        )
+        _log.warning("ledger.not_persisted", path=str(directory))
     return directory if writable else otherwise

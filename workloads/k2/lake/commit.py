@@ -176,7 +176,7 @@ class Committer:
                 done = self._try(attempt)
             except CommitFailedException as conflict:
                 # 4. Not landed (LandedIsSuccess looked): load again, and if the offsets still match, build again.
-                log.info("commit.conflict", table=self.identifier, attempt=attempt.number, reason=str(conflict))
+                log.info("commit.conflicted", table=self.identifier, attempt=attempt.number, reason=str(conflict))
                 if time.monotonic() > deadline:
                     raise WorldError(f"Too many others commit to {self.identifier}: {conflict}") from conflict
                 # As long as a try takes, drawn at random: others get their turn, and nobody waits for nothing.
@@ -190,7 +190,7 @@ class Committer:
                 attempt.unknown = True
                 if time.monotonic() > deadline or self.stop.is_set():
                     raise WorldError(f"A commit to {self.identifier} could not be finished: {error}") from error
-                log.warning("commit.unknown_outcome", table=self.identifier, attempt=attempt.number, error=repr(error))
+                log.warning("commit.outcome_lost", table=self.identifier, attempt=attempt.number, error=repr(error))
                 self._wait(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt.number, 10.0))
                 continue
             return done

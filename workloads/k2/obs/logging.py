@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextvars import ContextVar
+from typing import Any
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
@@ -24,11 +25,29 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 # Talkative at INFO with nothing that an operator of K2 can act on.
 _QUIET = ("httpx", "httpcore", "pyiceberg", "sqlalchemy", "uvicorn.access")
 
+# What a handler of the standard module can say of a line by itself.
+_OF_THE_RECORD = ("level", "logger", "timestamp")
+
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger of that name: `log.info("event words", key=value)`."""
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    """A logger of that name: `log.info("noun.past_tense", field=value)`."""
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=_processors(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
     return logger
+
+
+def structlog_to_logging() -> None:
+    """Send the lines of libraries that log by structlog (stamina) where ours go. By itself it would write on stdout."""
+    structlog.configure(
+        processors=_processors(),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
 
 
 def configure_logging(settings: Settings) -> None:
@@ -37,33 +56,15 @@ def configure_logging(settings: Settings) -> None:
     Raises:
         UserError: the format or the level is not one there is.
     """
+    structlog_to_logging()
     level = _one_of("K2_LOG_LEVEL", settings.log_level.upper(), _LEVELS)
     form = _one_of("K2_LOG_FORMAT", settings.log_format.lower(), _FORMATS)
     if form == "auto":
         form = "console" if sys.stderr.isatty() else "json"
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        _add_correlation_id,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-    ]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder()],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form)],
         )
     )
@@ -80,6 +81,33 @@ def _renderers(form: str) -> list[Processor]:
     # Tracebacks without local variables: these hold keys and passwords, and rendering them takes seconds.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+
+
+def _processors() -> list[Processor]:
+    return [structlog.stdlib.filter_by_level, *_shared(), _hand_over]
+
+
+def _shared() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        _add_correlation_id,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _hand_over(logger: WrappedLogger, name: str, event: EventDict) -> Any:
+    """To our handler; where no handler is ours (a short command, a program that uses the client), as a plain line.
+
+    Then the standard module decides where it goes: warnings to stderr, the rest nowhere, and nothing to stdout.
+    """
+    if any(isinstance(each.formatter, structlog.stdlib.ProcessorFormatter) for each in logging.getLogger().handlers):
+        return structlog.stdlib.ProcessorFormatter.wrap_for_formatter(logger, name, event)
+    fields = {key: value for key, value in event.items() if key not in {*_OF_THE_RECORD, "event", "exc_info"}}
+    line = " ".join([str(event["event"]), *(f"{key}={value!r}" for key, value in fields.items())])
+    return ("%s", line), {"exc_info": event.get("exc_info")}
 
 
 def _add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -169,7 +169,7 @@ class SinkLoop:
         try:
             told = notes()
         except K2Error as error:  # a count for people to see is no reason to stop
-            log.warning("sink.gaps_unknown", topic=self.topic, error=str(error))
+            log.warning("sink.gaps_not_told", topic=self.topic, error=str(error))
             told = {}
         found = {partition: CommitNote.from_json(told.get(partition, (0, ""))[1]) for partition in partitions}
         return {partition: 0 if note is None else note.gaps or 0 for partition, note in found.items()}
@@ -336,7 +336,7 @@ class SinkLoop:
         metrics.OUT_OF_ORDER.labels(*labels).inc(seen.late)
         if gaps:
             log.warning(
-                "sink.sequence_gaps",
+                "sink.sequence_gaps_found",
                 topic=self.topic,
                 table=self.table,
                 gaps=gaps,

@@ -47,10 +47,10 @@ def run_sink(env: Settings, config: SinkConfig) -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     status = _Status(config)
     with (
-        stop_on_signals(lambda number: log.info("sink.stopping", signal=number.name)) as stop,
+        stop_on_signals(lambda number: log.info("sink.stop_requested", signal=number.name)) as stop,
         serve_health(env.metrics_port, status.ready) as server,
     ):
-        log.info("sink.listening", port=server.port, topic=config.topic, table=config.table)
+        log.info("sink.started", port=server.port, topic=config.topic, table=config.table)
         origin = _wait_for_parts(env, config, stop, status)
         if origin is not None:
             _run(env, config, origin, stop, status)
@@ -170,7 +170,7 @@ def _wait_for_parts(env: Settings, config: SinkConfig, stop: threading.Event, st
         except K2Error as error:
             reason = str(error)
         if reason != said:
-            log.info("sink.waiting", reason=reason)
+            log.info("sink.parts_awaited", reason=reason)
         said = status.waiting = reason
         stop.wait(WAIT_SECONDS)
     return None

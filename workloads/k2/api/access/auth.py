@@ -54,7 +54,7 @@ class KeyRing:
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
         if path is None:
-            _log.warning("no file of API keys is configured: every request to /v1 is refused")
+            _log.warning("keys.not_configured", refused="/v1")
 
     def find(self, key: str) -> KnownKey | None:
         """The entry that the key belongs to, or None; the caller looks at its times.
@@ -107,13 +107,13 @@ def _read(path: Path, before: dict[str | None, tuple[KnownKey, ...]]) -> dict[st
     except (OSError, ValueError) as error:
         reason = str(error) if isinstance(error, ValueError) else error.strerror or type(error).__name__
         held = sum(len(keys) for keys in before.values())
-        _log.error("the file of API keys cannot be used", file=str(path), reason=reason, keys_in_force=held)
+        _log.error("keys.not_read", file=str(path), reason=reason, keys_in_force=held)
         metrics.KEY_FILE_READS.labels("failed").inc()
         return before
     found: dict[str | None, tuple[KnownKey, ...]] = {}
     for entry in entries:
         known = KnownKey(entry, entry.prefix or entry.sha256[:8].lower(), entry.sight)
         found[entry.prefix] = (*found.get(entry.prefix, ()), known)
-    _log.info("API keys read", file=str(path), keys=len(entries))
+    _log.info("keys.read", file=str(path), keys=len(entries))
     metrics.KEY_FILE_READS.labels("read").inc()
     return found

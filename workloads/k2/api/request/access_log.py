@@ -75,7 +75,7 @@ class AccessLog:
             "wait_milliseconds": round(tally.wait_seconds * 1000, 1),
         }
         if self._file is None:
-            _log.info("request", **line)
+            _log.info("request.answered", **line)
             return
         stamped = {"timestamp": datetime.now(UTC).isoformat(), "correlation_id": correlation_id.get(), **line}
         text = json.dumps(stamped, ensure_ascii=False)

@@ -77,9 +77,9 @@ class RequestContext:
         except _StalledError:
             # uvicorn closes a connection whose answer was left unfinished.
             metrics.HTTP_STALLED.labels(exchange.route).inc()
-            _log.warning("the client took nothing of its answer", path=scope["path"], seconds=self._stall_seconds)
+            _log.warning("answer.not_taken", path=scope["path"], seconds=self._stall_seconds)
         except Exception:
-            _log.exception("request failed unforeseen", method=scope["method"], path=scope["path"])
+            _log.exception("request.failed_unforeseen", method=scope["method"], path=scope["path"])
             if exchange.status:
                 raise  # the answer has begun: all that is left is to break the connection
             detail = "The service made a mistake. The correlation id finds it in the log"

@@ -91,7 +91,7 @@ def of_error(error: K2Error, instance: str) -> JSONResponse:
         parts = {"found": error.found, "expected": error.expected, "remedy": error.remedy}
         more = {name: str(value) for name, value in parts.items() if value not in (None, "")}
     elif status >= 500:
-        _log.warning("request failed", problem=kind, reason=str(error))
+        _log.warning("request.failed", problem=kind, reason=str(error))
     return problem(status, kind, title, str(error), instance=instance, headers=headers, **more)
 
 

@@ -110,10 +110,10 @@ class Follower:
                 self._follow()
             except (K2Error, OSError) as error:
                 if self.problem != str(error):
-                    _log.warning("tail interrupted", topic=self.origin.topic, reason=str(error))
+                    _log.warning("tail.interrupted", topic=self.origin.topic, reason=str(error))
                 self.problem = str(error)
             except Exception as error:  # noqa: BLE001 - a thread that dies in silence would leave answers old without a word
-                _log.exception("tail failed unforeseen", topic=self.origin.topic)
+                _log.exception("tail.failed_unforeseen", topic=self.origin.topic)
                 self.problem = f"{type(error).__name__}: {error}"
             self.ready.set()
             self._stop.wait(_RETRY_SECONDS)

@@ -182,7 +182,7 @@ class Tails:
             near = some.select(start_us=int(batch.time.min()), end_us=int(batch.time.max()) + 1)
             return known_ids.in_files(io, [file.path for file in near], batch, candidates)
 
-        _log.info("tail begins", table=identifier)
+        _log.info("tail.started", table=identifier)
         tail = TableTail(data_type, self._budget, in_files, Known({}, files))
         return _Followed(tail, data_type, time.monotonic())
 
@@ -211,7 +211,7 @@ class Tails:
             metrics.TAIL_BYTES.set(self._budget.used)
             for identifier, followed in all_followed.items():
                 if time.monotonic() - followed.used > self._idle:
-                    _log.info("tail released", table=identifier, idle_seconds=self._idle)
+                    _log.info("tail.released", table=identifier, idle_seconds=self._idle)
                     self._release(identifier)
                     continue
                 stale = [follower.stale_seconds() for follower in followed.followers.values()]
@@ -219,7 +219,7 @@ class Tails:
                 try:
                     self._note_newest(identifier, followed)
                 except (K2Error, OSError) as error:  # the catalog is away: nothing is trimmed meanwhile
-                    _log.info("tail not trimmed", table=identifier, reason=str(error))
+                    _log.info("tail.not_trimmed", table=identifier, reason=str(error))
 
     def _note_newest(self, identifier: str, followed: _Followed) -> None:
         state = self._reader.state(identifier)
