@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Protocol
 
 from k2.lake.commit import FencedError
@@ -29,6 +30,14 @@ POLL_MESSAGES = 1_000
 POLL_SECONDS = 0.1
 PAUSE_SECONDS = 5.0
 GAUGE_SECONDS = 1.0
+
+
+class Phase(StrEnum):
+    """What a sink is doing; the values are what a probe is told."""
+
+    WAITING = "waiting for partitions"
+    RUNNING = "running"
+    PAUSED = "paused"
 
 
 class Reader(Protocol):
@@ -102,6 +111,7 @@ class SinkLoop:
         stop: set by a signal: what is held is committed, then the loop ends.
         ends: for `--until-end`: the offsets at which to stop once the table holds them. None: run for ever.
         settled: for `--until-end`: what the table records now, of all partitions.
+        phase, paused_by: what it is doing, and why it is paused.
         notes: partition → the group's offset and what the last sink left beside it, where the source's numbers are looked
             at. None: they are not.
     """
@@ -118,13 +128,19 @@ class SinkLoop:
     settled: Callable[[], dict[int, int]] | None = None
     notes: Callable[[], Mapping[int, tuple[int, str]]] | None = None
     reader: Reader | None = None
-    state: str = "waiting for partitions"
+    phase: Phase = Phase.WAITING
+    paused_by: str = ""
     _oldest: float | None = field(default=None, init=False)
     _checked: float = field(default=0.0, init=False)
     _ended: bool = field(default=False, init=False)
     _in_table: dict[int, int] = field(default_factory=dict[int, int], init=False)
     _gauged: float = field(default=0.0, init=False)
     _gaps: dict[int, int] = field(default_factory=dict[int, int], init=False)
+
+    @property
+    def ready(self) -> tuple[bool, str]:
+        """Whether it goes on, and what it is doing: while it is paused, why."""
+        return self.phase is Phase.RUNNING, self.paused_by if self.phase is Phase.PAUSED else self.phase.value
 
     # --- called by the reader while it polls -------------------------------------------------------------------------
 
@@ -138,7 +154,7 @@ class SinkLoop:
             self._gaps.update(self._gaps_so_far(self.notes, partitions))
         metrics.REBALANCES.labels(self.topic, "assigned").inc()
         log.info("sink.assigned", topic=self.topic, table=self.table, starts=starts)
-        self.state = "running"
+        self.phase = Phase.RUNNING
         return starts
 
     def revoked(self, partitions: set[int]) -> None:
@@ -203,9 +219,9 @@ class SinkLoop:
 
     def _step(self, reader: Reader) -> None:
         self._gauge(reader)
-        if self.state != "running" and self.holding.next:
+        if self.phase is not Phase.RUNNING and self.holding.next:
             self.holding.decode_pending()  # raises again while the reason for the pause lasts
-            self.state = "running"
+            self.phase = Phase.RUNNING
         self._read(reader)
         if self.writing.finished:
             self._take()
@@ -225,9 +241,10 @@ class SinkLoop:
 
     def _pause(self, paused: PausedError) -> None:
         """Nothing is dropped and nothing is read: what cannot be decoded now is tried again, until it can."""
-        before, self.state = self.state, str(paused)
-        if before != self.state:
-            log.warning("sink.paused", topic=self.topic, table=self.table, reason=str(paused))
+        before = (self.phase, self.paused_by)
+        self.paused_by, self.phase = str(paused), Phase.PAUSED  # in this order: a probe may ask between the two
+        if before != (self.phase, self.paused_by):
+            log.warning("sink.paused", topic=self.topic, table=self.table, reason=self.paused_by)
         self.stop.wait(PAUSE_SECONDS)
 
     def flush(self) -> None:

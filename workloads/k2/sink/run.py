@@ -149,7 +149,7 @@ class _Status:
         """Ready once the group has answered and nothing holds the sink up."""
         if self.sink is None:
             return False, self.waiting
-        return self.sink.state == "running", self.sink.state
+        return self.sink.ready
 
 
 def _wait_for_parts(env: Settings, config: SinkConfig, stop: threading.Event, status: _Status) -> Origin | None:
