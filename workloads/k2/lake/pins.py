@@ -6,11 +6,10 @@ from its snapshot's time: the greatest age is chosen so that it ends when the pi
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable
 from datetime import datetime
 
+import stamina
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
@@ -71,18 +70,25 @@ def lapsed(table: Table, now: datetime) -> list[str]:
 
 def _change(catalog: Catalog, identifier: str, change: Callable[[Table, ManageSnapshots], object]) -> None:
     """Commit a change of tags. A sink may commit at any moment: then it is done again on the table as it is now."""
-    for attempt in range(_TRIES):
+
+    # Waits are drawn at random and do not grow: two who met do not meet again, and a commit takes no longer each time.
+    @stamina.retry(
+        on=CommitFailedException, attempts=_TRIES, timeout=None, wait_initial=0.01, wait_exp_base=1, wait_jitter=0.4
+    )
+    def once() -> None:
         table = load_table(catalog, identifier)
         guard(table)
         try:
             with table.manage_snapshots() as manage:
                 change(table, manage)
-        except CommitFailedException:
-            time.sleep(random.uniform(0.0, min(0.02 * 2**attempt, 0.5)))
-            continue
-        except UserError:
+        except (CommitFailedException, UserError):
             raise
         except Exception as error:
             raise WorldError(f"The tags of {identifier} cannot be changed: {type(error).__name__}: {error}") from error
-        return
-    raise WorldError(f"Others committed to {identifier} each of {_TRIES} times: the pin could not be set")
+
+    try:
+        once()
+    except CommitFailedException as error:
+        raise WorldError(
+            f"Others committed to {identifier} each of {_TRIES} times: the pin could not be set"
+        ) from error
