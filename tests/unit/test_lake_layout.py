@@ -19,6 +19,7 @@ from k2.model.topics import DataType
 from k2_operator.plan.plans import TablePlan, UpkeepPlan
 from k2_operator.report import table_figures
 from k2_operator.report.status import no, unknown, yes
+from k2_operator.spec.conditions import Reason
 from k2_operator.spec.resources import Resources
 
 DAY_US = 86_400 * 1_000_000
@@ -121,8 +122,8 @@ def test_what_is_not_compacted_says_where_and_what_to_do():
 
 
 def test_a_failed_compaction_is_the_reason_only_where_the_files_show_it():
-    failed, well = no("RunFailed", "see its log"), yes("RunSucceeded", "well")
-    few, many, unseen = yes("FewFiles", ""), no("ManySmallFiles", "400"), unknown("NotMeasured", "")
+    failed, well = no(Reason.RUN_FAILED, "see its log"), yes(Reason.RUN_SUCCEEDED, "well")
+    few, many, unseen = yes(Reason.FEW_FILES, ""), no(Reason.MANY_SMALL_FILES, "400"), unknown(Reason.NOT_MEASURED, "")
     assert table_figures.whole(few, failed) == few
     assert table_figures.whole(many, failed) == failed
     assert table_figures.whole(many, well) == many

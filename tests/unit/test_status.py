@@ -4,6 +4,7 @@ import pytest
 
 from k2_operator.report import status
 from k2_operator.report.status import no, ready, unknown, yes
+from k2_operator.spec.conditions import ConditionType, Reason
 
 THEN, NOW = "2026-03-02T10:00:00Z", "2026-03-02T11:00:00Z"
 
@@ -23,20 +24,25 @@ def job(**conditions):
 
 
 def written(previous, finding, now=NOW, generation=1):
-    return status.status(resource(generation, conditions=previous), {"Ready": finding}, now)["conditions"][0]
+    return status.status(resource(generation, conditions=previous), {ConditionType.READY: finding}, now)["conditions"][
+        0
+    ]
 
 
 def test_a_time_moves_when_the_status_does_and_not_when_only_the_words_do():
-    first = written([], no("KafkaUnreachable", "away"), THEN)
+    first = written([], no(Reason.KAFKA_UNREACHABLE, "away"), THEN)
     assert first["lastTransitionTime"] == THEN
-    second = written([first], no("TopicRefused", "compacted"))
+    second = written([first], no(Reason.TOPIC_REFUSED, "compacted"))
     assert (second["reason"], second["lastTransitionTime"]) == ("TopicRefused", THEN)
-    third = written([second], yes("AsAsked"))
+    third = written([second], yes(Reason.AS_ASKED))
     assert third["lastTransitionTime"] == NOW
 
 
 def test_the_same_findings_give_the_same_status_so_that_nothing_is_written():
-    findings = {"Ready": no("TableNotFound", "apply it"), "TablesReady": no("TableNotFound", "apply it")}
+    findings = {
+        ConditionType.READY: no(Reason.TABLE_NOT_FOUND, "apply it"),
+        ConditionType.TABLES_READY: no(Reason.TABLE_NOT_FOUND, "apply it"),
+    }
     once = status.status(resource(3), findings, THEN, {"lag": None, "streams": "trades"})
     assert "lag" not in once
     again = status.status(resource(3, **once), findings, NOW, {"lag": None, "streams": "trades"})
@@ -44,22 +50,24 @@ def test_the_same_findings_give_the_same_status_so_that_nothing_is_written():
 
 
 def test_the_generation_that_was_looked_at_is_told():
-    assert written([], yes("AsAsked"), generation=7)["observedGeneration"] == 7
+    assert written([], yes(Reason.AS_ASKED), generation=7)["observedGeneration"] == 7
 
 
 def test_a_long_message_is_cut():
-    assert len(written([], no("KafkaUnreachable", "x" * 5000))["message"]) == status.MESSAGE_LIMIT
+    assert len(written([], no(Reason.KAFKA_UNREACHABLE, "x" * 5000))["message"]) == status.MESSAGE_LIMIT
 
 
 def gates(**different):
-    return {gate: different.get(gate, yes("Well")) for gate in status.GATES}
+    return {gate: different.get(gate, yes(Reason.AS_ASKED)) for gate in status.GATES}
 
 
 def test_ready_is_every_gate_and_names_the_first_that_is_shut():
     assert ready(gates()).good
-    shut = ready(gates(SinkAvailable=no("SinkNotAvailable", "pods"), TopicsReady=no("KafkaUnreachable", "away")))
+    shut = ready(
+        gates(SinkAvailable=no(Reason.SINK_NOT_AVAILABLE, "pods"), TopicsReady=no(Reason.KAFKA_UNREACHABLE, "away"))
+    )
     assert (shut.status, shut.reason, shut.message) == ("False", "KafkaUnreachable", "away")
-    assert ready(gates(TablesReady=unknown("NotLooked", "yet"))).status == "False"
+    assert ready(gates(TablesReady=unknown(Reason.NOT_MEASURED, "yet"))).status == "False"
 
 
 @pytest.mark.parametrize(

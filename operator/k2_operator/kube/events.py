@@ -11,6 +11,7 @@ from typing import Literal
 from k2.obs.logging import get_logger
 from k2_operator.kube.client import ApiError, Kube
 from k2_operator.kube.objects import Object
+from k2_operator.spec.conditions import EventReason, Reason
 
 REPEAT_SECONDS = 600.0
 _log = get_logger(__name__)
@@ -25,7 +26,7 @@ class EventWriter:
     _posted: dict[tuple[str, str, str], float] = field(default_factory=dict[tuple[str, str, str], float])
 
     async def post(
-        self, about: Object, reason: str, message: str, kind: Literal["Normal", "Warning"] = "Normal"
+        self, about: Object, reason: Reason | EventReason, message: str, kind: Literal["Normal", "Warning"] = "Normal"
     ) -> None:
         """Post an Event about an object. One that cannot be posted is logged: nobody's feed waits for it."""
         metadata = about["metadata"]
@@ -48,7 +49,7 @@ class EventWriter:
                 "uid": metadata.get("uid", ""),
                 "resourceVersion": metadata.get("resourceVersion", ""),
             },
-            "reason": reason,
+            "reason": reason.value,
             "message": message[:1000],
             "type": kind,
             "count": 1,
@@ -60,4 +61,4 @@ class EventWriter:
         try:
             await self.kube.create(event)
         except ApiError as error:
-            _log.warning("an event could not be posted", reason=reason, about=metadata["name"], error=str(error))
+            _log.warning("an event could not be posted", reason=reason.value, about=metadata["name"], error=str(error))

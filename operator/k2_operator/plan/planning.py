@@ -27,6 +27,7 @@ from k2.model.workload import SinkConfig, StreamConfig
 from k2_operator.plan.plans import AutoscalingPlan, FeedPlan, PlatformPlan, SinkPlan, TablePlan, TopicPlan
 from k2_operator.plan.source import producer_plan, source_errors
 from k2_operator.plan.upkeep import upkeep_errors, upkeep_plans
+from k2_operator.spec.conditions import Reason
 from k2_operator.spec.quantities import seconds, size_in_bytes
 from k2_operator.spec.resources import (
     DeletionPolicy,
@@ -56,7 +57,7 @@ def plan(documents: Iterable[Mapping[str, Any]], platform: Platform) -> Platform
         if (who := describe(document)) in seen:
             remedy = "give one of them another name"
             problems.append(
-                ResourceError(who, "metadata.name", "declared twice", remedy=remedy, reason="DuplicateName")
+                ResourceError(who, "metadata.name", "declared twice", remedy=remedy, reason=Reason.DUPLICATE_NAME)
             )
             continue
         seen.add(who)
@@ -108,7 +109,7 @@ def plan_table(table: IcebergTable, tables: Sequence[IcebergTable]) -> tuple[Tab
                 "spec.identifier",
                 f"{spec.identifier} belongs to IcebergTable {_where(owner.metadata)}, which is older",
                 remedy="choose another identifier, or delete one of the two",
-                reason="DuplicateIdentifier",
+                reason=Reason.DUPLICATE_IDENTIFIER,
             )
         )
     if errors:
@@ -257,7 +258,7 @@ def _claim_errors(who: str, feed: MarketFeed, index: int, feeds: Sequence[Market
             f"spec.streams[{index}]",
             f"topic {topic} and its sink belong to MarketFeed {_where(owner)}, which is older",
             remedy="set sink.enabled: false to send to the same topic only",
-            reason="TopicClaimed",
+            reason=Reason.TOPIC_CLAIMED,
         )
     ]
 
@@ -277,14 +278,16 @@ def _stream_table(
                 found=stream.table_ref.name,
                 expected=f"one of {', '.join(known)}" if known else "",
                 remedy="" if known else "apply the table first (manifests/samples/tables.yaml has three)",
-                reason="TableNotFound",
+                reason=Reason.TABLE_NOT_FOUND,
             )
         ]
     if table.table.data_type != stream.data_type:
         what = f"IcebergTable {table.name} holds {table.table.data_type}, the stream holds {stream.data_type}"
         path = f"spec.streams[{index}].tableRef.name"
         return None, [
-            ResourceError(who, path, what, remedy="refer to a table of the stream's type", reason="SchemaMismatch")
+            ResourceError(
+                who, path, what, remedy="refer to a table of the stream's type", reason=Reason.SCHEMA_MISMATCH
+            )
         ]
     return table, []
 

@@ -18,6 +18,7 @@ from k2_operator.kube.client import FIELD_MANAGER, REPLICAS_MANAGER, ApiError, K
 from k2_operator.kube.kinds import KEDA
 from k2_operator.kube.objects import Object, Ref
 from k2_operator.reconcile import metrics
+from k2_operator.spec.conditions import EventReason
 
 
 @dataclass(slots=True)
@@ -29,15 +30,15 @@ class Changes:
     repaired: list[Ref] = field(default_factory=list[Ref])
     deleted: list[Ref] = field(default_factory=list[Ref])
 
-    def sentences(self) -> list[tuple[str, str]]:
+    def sentences(self) -> list[tuple[EventReason, str]]:
         """(reason, message) for each kind of change that there was."""
         return [
             (reason, f"{reason} {', '.join(f'{each.kind} {each.name}' for each in refs)}")
             for reason, refs in (
-                ("Created", self.created),
-                ("Updated", self.updated),
-                ("Repaired", self.repaired),
-                ("Deleted", self.deleted),
+                (EventReason.CREATED, self.created),
+                (EventReason.UPDATED, self.updated),
+                (EventReason.REPAIRED, self.repaired),
+                (EventReason.DELETED, self.deleted),
             )
             if refs
         ]

@@ -27,8 +27,9 @@ from k2_operator.reconcile import metrics, observe
 from k2_operator.reconcile.backends import Backends
 from k2_operator.report import figures, table_figures
 from k2_operator.report.figures import Commits, Reading, SinkProgress
-from k2_operator.report.status import READY, Finding, unknown
-from k2_operator.report.table_figures import COMPACTED, NEWEST
+from k2_operator.report.status import Finding, unknown
+from k2_operator.report.table_figures import NEWEST
+from k2_operator.spec.conditions import ConditionType, Reason
 
 INTERVAL_SECONDS = 30.0
 PUBLISH_SECONDS = 60.0
@@ -43,7 +44,7 @@ class Told:
     """What a resource's status is to say of its figures."""
 
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    findings: Mapping[str, Finding] = field(default_factory=dict[str, Finding])
+    findings: Mapping[ConditionType, Finding] = field(default_factory=dict[ConditionType, Finding])
 
 
 NOTHING = Told()
@@ -147,7 +148,7 @@ class Collector:
             facts = observe.table(self.cache, where)
             if facts is None or facts.plan is None or facts.deleting:
                 continue
-            ready = condition(facts.obj, READY)
+            ready = condition(facts.obj, ConditionType.READY)
             if ready is not None and ready["status"] == "True":
                 found[where] = facts.plan
         return found
@@ -175,14 +176,14 @@ class Collector:
     def _take(self, where: Ref, plan: TablePlan, found: Layout | WorldError, now: float, *, deep: bool) -> None:
         before = self._looks.get(where)
         if isinstance(found, WorldError):
-            finding = unknown("NotMeasured", f"The table could not be looked at: {found}")
+            finding = unknown(Reason.NOT_MEASURED, f"The table could not be looked at: {found}")
             self._looks[where] = _Look(before.sequence if before else 0, now, now, finding)
-            self._tell(where, Told(self.told(where).fields, {COMPACTED: finding}), now)
+            self._tell(where, Told(self.told(where).fields, {ConditionType.COMPACTED: finding}), now)
             return
         finding = table_figures.compacted(plan, found.newest) if deep or before is None else before.finding
         deep_at = now if deep or before is None else before.deep_at
         self._looks[where] = _Look(found.totals.sequence, now, deep_at, finding)
-        self._tell(where, Told(table_figures.fields(found.totals), {COMPACTED: finding}), now)
+        self._tell(where, Told(table_figures.fields(found.totals), {ConditionType.COMPACTED: finding}), now)
 
     def _publish(self, where: Ref, plan: FeedPlan) -> None:
         found = {

@@ -19,8 +19,11 @@ from k2_operator.reconcile.observe import Secrets
 from k2_operator.reconcile.rollout import Turns
 from k2_operator.report import status
 from k2_operator.report.status import Finding, no
+from k2_operator.spec.conditions import ConditionType, Reason
 
-WAITING = no("Reconciling", "The operator has just begun with this resource.")
+WAITING = no(Reason.RECONCILING, "The operator has just begun with this resource.")
+_ASKED_FOR = (Reason.SUSPENDED, Reason.SCALED_TO_ZERO, Reason.LOAD_STARTING)
+"""Not ready, and nothing to warn of."""
 
 
 def utc_now() -> str:
@@ -44,7 +47,7 @@ class Context:
     turns: Turns
     now: Callable[[], str] = utc_now
 
-    async def write(self, obj: Object, findings: Mapping[str, Finding], fields: Mapping[str, Any]) -> None:
+    async def write(self, obj: Object, findings: Mapping[ConditionType, Finding], fields: Mapping[str, Any]) -> None:
         """Write the status, if it says anything else than before."""
         before = self.cache.get(Ref(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])) or obj
         new = status.status(before, findings, self.now(), fields)
@@ -57,15 +60,15 @@ class Context:
             "status": new,
         }
         self.cache.put(await self.kube.apply(manifest, "status"))
-        await self._tell(before, findings[status.READY])
+        await self._tell(before, findings[ConditionType.READY])
 
     async def _tell(self, obj: Object, ready: Finding) -> None:
-        before = condition(obj, status.READY)
+        before = condition(obj, ConditionType.READY)
         if ready is WAITING or (before is not None and before["reason"] == ready.reason):
             return
-        kind = "Normal" if ready.good or ready.reason in ("Suspended", "ScaledToZero", "LoadStarting") else "Warning"
+        kind = "Normal" if ready.good or ready.reason in _ASKED_FOR else "Warning"
         await self.events.post(obj, ready.reason, ready.message, kind)
 
     async def say(self, obj: Object, finding: Finding) -> None:
         """Write `Ready` alone, for a resource on its way out."""
-        await self.write(obj, {status.READY: finding}, {})
+        await self.write(obj, {ConditionType.READY: finding}, {})

@@ -29,6 +29,7 @@ from k2_operator.reconcile.reconciler import NotYetError, Reconciler
 from k2_operator.reconcile.rollout import Turns
 from k2_operator.reconcile.workqueue import WorkQueue
 from k2_operator.spec import labels
+from k2_operator.spec.conditions import ConditionType
 from k2_operator.spec.resources import KINDS, MarketFeed
 
 RESYNC_SECONDS = 600.0
@@ -227,7 +228,9 @@ class Controller:
 
     def _count(self) -> None:
         for kind in (FEED, TABLE):
-            states = [objects.condition(obj, "Ready") for obj in map(self.cache.get, self.cache.refs(kind)) if obj]
+            states = [
+                objects.condition(obj, ConditionType.READY) for obj in map(self.cache.get, self.cache.refs(kind)) if obj
+            ]
             good = sum(1 for each in states if each is not None and each["status"] == "True")
             metrics.RESOURCES.labels(kind, "true").set(good)
             metrics.RESOURCES.labels(kind, "false").set(len(states) - good)

@@ -19,6 +19,7 @@ from k2_operator.plan.plans import FeedPlan, TopicPlan
 from k2_operator.reconcile import apply, observe, strimzi
 from k2_operator.reconcile.context import Context
 from k2_operator.report.status import no
+from k2_operator.spec.conditions import EventReason, Reason
 
 FINALIZER = "k2.dev/drain"
 SKIP_DRAIN = "k2.dev/skip-drain"
@@ -60,24 +61,24 @@ async def feed(context: Context, facts: observe.FeedFacts) -> float | None:
         return None
     plan, reason = facts.plan, _why_not(facts)
     if plan is None or reason:
-        await context.events.post(facts.obj, "DrainSkipped", f"Not drained: {reason}", "Warning")
+        await context.events.post(facts.obj, EventReason.DRAIN_SKIPPED, f"Not drained: {reason}", "Warning")
         return await _release(context, facts)
     if not await _producer_stopped(context, facts, plan):
-        await context.say(facts.obj, no("Draining", "The producer is being stopped."))
+        await context.say(facts.obj, no(Reason.DRAINING, "The producer is being stopped."))
         return _left_of(facts.obj, plan.drain_seconds, POLL_SECONDS)
     try:
         left = await context.backends.undrained(plan.sinks)
     except K2Error as error:
-        await context.events.post(facts.obj, "DrainSkipped", f"Not drained: {error}", "Warning")
+        await context.events.post(facts.obj, EventReason.DRAIN_SKIPPED, f"Not drained: {error}", "Warning")
         return await _release(context, facts)
     if left and (again := _left_of(facts.obj, plan.drain_seconds, POLL_SECONDS)):
-        await context.say(facts.obj, no("Draining", f"{left:,} messages are not in the tables yet."))
+        await context.say(facts.obj, no(Reason.DRAINING, f"{left:,} messages are not in the tables yet."))
         return again
     if left:
         message = f"After {plan.drain_seconds:.0f} s {left:,} messages are not in the tables; they stay in the topics."
-        await context.events.post(facts.obj, "DrainTimedOut", message, "Warning")
+        await context.events.post(facts.obj, EventReason.DRAIN_TIMED_OUT, message, "Warning")
     else:
-        await context.events.post(facts.obj, "Drained", "Everything that was sent is in the tables.")
+        await context.events.post(facts.obj, EventReason.DRAINED, "Everything that was sent is in the tables.")
         await _delete_topics(context, facts, plan)
     return await _release(context, facts)
 
@@ -90,11 +91,11 @@ async def table(context: Context, facts: observe.TableFacts) -> float | None:
         if facts.feeds:
             users = ", ".join(sorted(each.metadata.name for each in facts.feeds))
             message = f"MarketFeed {users} sends to it; delete that first, or set deletionPolicy: Retain to let go."
-            await context.say(facts.obj, no("InUse", message))
+            await context.say(facts.obj, no(Reason.IN_USE, message))
             return None
         identifier = facts.plan.table.identifier
         if await context.backends.drop_table(identifier):
-            await context.events.post(facts.obj, "TableDropped", f"Dropped {identifier} with its rows.")
+            await context.events.post(facts.obj, EventReason.TABLE_DROPPED, f"Dropped {identifier} with its rows.")
     await mark(context, facts.obj, wanted=False)
     return None
 
@@ -150,7 +151,7 @@ async def _delete_topics(context: Context, facts: observe.FeedFacts, plan: FeedP
     else:
         deleted = await context.backends.delete_topics(free)
     if deleted:
-        await context.events.post(facts.obj, "TopicsDeleted", f"Deleted {', '.join(deleted)}")
+        await context.events.post(facts.obj, EventReason.TOPICS_DELETED, f"Deleted {', '.join(deleted)}")
 
 
 def _free_topics(context: Context, facts: observe.FeedFacts, plan: FeedPlan) -> list[TopicPlan]:
@@ -174,14 +175,16 @@ async def _release_topics(context: Context, facts: observe.FeedFacts) -> float |
     free = _free_topics(context, facts, plan)
     held = await strimzi.release(context.kube, plan, free, platform)
     if held and (again := _left_of(facts.obj, plan.drain_seconds + RELEASE_SECONDS, POLL_SECONDS)):
-        await context.say(facts.obj, no("ReleasingTopics", "Strimzi is being asked to let go of the topics."))
+        await context.say(facts.obj, no(Reason.RELEASING_TOPICS, "Strimzi is being asked to let go of the topics."))
         return again
     if held:
         message = f"Strimzi has not let go of {', '.join(held)}; their KafkaTopics stay."
-        await context.events.post(facts.obj, "TopicsNotReleased", message, "Warning")
+        await context.events.post(facts.obj, EventReason.TOPICS_NOT_RELEASED, message, "Warning")
     elif free:
         names_of = ", ".join(str(each.name) for each in free)
-        await context.events.post(facts.obj, "TopicsReleased", f"{names_of} stay in Kafka without a KafkaTopic.")
+        await context.events.post(
+            facts.obj, EventReason.TOPICS_RELEASED, f"{names_of} stay in Kafka without a KafkaTopic."
+        )
     return None
 
 

@@ -20,15 +20,16 @@ from k2_operator.kube.objects import Object, Ref, condition, ref
 from k2_operator.plan.plans import FeedPlan, TablePlan
 from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi
 from k2_operator.reconcile.context import WAITING, Context
-from k2_operator.report import status, table_figures
+from k2_operator.report import figures, status, table_figures
 from k2_operator.report.status import Finding, no, yes
 from k2_operator.report.upkeep import CONDITIONS, upkeep_finding
+from k2_operator.spec.conditions import ConditionType, EventReason, Reason
 from k2_operator.spec.validate import ResourceError
 
 WELL = {
-    "TopicsExist": "Topics and dead-letter topics are there.",
-    "SubjectsRegistered": "The registry has the schemas.",
-    "TableExists": "The table is as described here.",
+    Reason.TOPICS_EXIST: "Topics and dead-letter topics are there.",
+    Reason.SUBJECTS_REGISTERED: "The registry has the schemas.",
+    Reason.TABLE_EXISTS: "The table is as described here.",
 }
 
 
@@ -70,28 +71,28 @@ class Reconciler:
             return None
         if missing := await self.context.secrets.missing(where.namespace):
             finding = no(
-                "SecretNotFound",
+                Reason.SECRET_NOT_FOUND,
                 f"Secret {', '.join(missing)} is not in namespace {where.namespace}; create it there. K2 copies no Secrets.",
             )
             await self.context.write(
-                facts.obj, {status.READY: finding}, _feed_fields(facts, self.context.told(where).fields)
+                facts.obj, {ConditionType.READY: finding}, _feed_fields(facts, self.context.told(where).fields)
             )
             raise NotYetError(finding.message)
         if not (facts.obj.get("status") or {}).get("conditions"):
-            await self.context.write(facts.obj, {status.READY: WAITING}, {})
+            await self.context.write(facts.obj, {ConditionType.READY: WAITING}, {})
         await deletion.mark(self.context, facts.obj, wanted=True)
         failures: list[WorldError] = []
         (refused, waits), topics, schemas = await asyncio.gather(
             self._objects(facts, facts.plan),
             self._step(
                 self._topics(facts.plan),
-                ("TopicsExist", "TopicRefused", "KafkaUnreachable"),
+                (Reason.TOPICS_EXIST, Reason.TOPIC_REFUSED, Reason.KAFKA_UNREACHABLE),
                 facts,
                 failures,
             ),
             self._step(
                 self.context.backends.subjects(facts.plan.topics),
-                ("SubjectsRegistered", "SchemaRefused", "RegistryUnreachable"),
+                (Reason.SUBJECTS_REGISTERED, Reason.SCHEMA_REFUSED, Reason.REGISTRY_UNREACHABLE),
                 facts,
                 failures,
             ),
@@ -101,19 +102,19 @@ class Reconciler:
         if facts.plan is None or facts.deleting:
             return 0.0
         findings = {
-            "TopicsReady": topics,
-            "SchemasReady": schemas,
-            "TablesReady": _tables_ready(facts),
+            ConditionType.TOPICS_READY: topics,
+            ConditionType.SCHEMAS_READY: schemas,
+            ConditionType.TABLES_READY: _tables_ready(facts),
             **_workloads(facts, facts.plan),
-            "UpToDate": rollout.waiting(self.context.turns.limit) if waits else rollout.UP_TO_DATE,
+            ConditionType.UP_TO_DATE: rollout.waiting(self.context.turns.limit) if waits else rollout.UP_TO_DATE,
         }
         overall = status.ready(findings)
-        if refused is not None and all(each.good for each in (topics, schemas, findings["TablesReady"])):
-            overall = no("ApplyFailed", str(refused))
-        measured = self.context.told(where).findings or status.carried(facts.obj, ("Fresh", "Degraded"))
+        if refused is not None and all(each.good for each in (topics, schemas, findings[ConditionType.TABLES_READY])):
+            overall = no(Reason.APPLY_FAILED, str(refused))
+        measured = self.context.told(where).findings or status.carried(facts.obj, figures.MEASURED)
         await self.context.write(
             facts.obj,
-            {status.READY: overall, **findings, **measured},
+            {ConditionType.READY: overall, **findings, **measured},
             _feed_fields(facts, self.context.told(where).fields),
         )
         for error in (*failures, refused):
@@ -158,7 +159,7 @@ class Reconciler:
     async def _step(
         self,
         doing: Awaitable[list[str]],
-        reasons: tuple[str, str, str],
+        reasons: tuple[Reason, Reason, Reason],
         facts: observe.FeedFacts | observe.TableFacts,
         failures: list[WorldError],
     ) -> Finding:
@@ -166,12 +167,12 @@ class Reconciler:
         well, refused, unreachable = reasons
         try:
             for sentence in await doing:
-                await self.context.events.post(facts.obj, "Changed", sentence)
+                await self.context.events.post(facts.obj, EventReason.CHANGED, sentence)
         except UserError as error:
             return no(refused, str(error))
         except WorldError as error:
             failures.append(error)
-            return no("StoreUnreachable" if isinstance(error, StoreError) else unreachable, str(error))
+            return no(Reason.STORE_UNREACHABLE if isinstance(error, StoreError) else unreachable, str(error))
         return yes(well, WELL[well])
 
     async def _table(self, where: Ref) -> float | None:
@@ -189,14 +190,14 @@ class Reconciler:
         await deletion.mark(self.context, facts.obj, wanted=facts.plan.delete_with_resource)
         refused = await self._upkeep(facts, facts.plan)
         failures: list[WorldError] = []
-        reasons = ("TableExists", "TableRefused", "CatalogUnreachable")
+        reasons = (Reason.TABLE_EXISTS, Reason.TABLE_REFUSED, Reason.CATALOG_UNREACHABLE)
         finding = await self._step(self.context.backends.table(facts.plan), reasons, facts, failures)
-        before = condition(facts.obj, status.READY)
+        before = condition(facts.obj, ConditionType.READY)
         facts = observe.table(self.context.cache, where) or facts
         if finding.good and refused is not None:
-            finding = no("ApplyFailed", str(refused))
+            finding = no(Reason.APPLY_FAILED, str(refused))
         told = self.context.told(where)
-        findings = {status.READY: finding, **_table_findings(facts, told.findings)}
+        findings = {ConditionType.READY: finding, **_table_findings(facts, told.findings)}
         await self.context.write(facts.obj, findings, _table_fields(facts, told.fields))
         if before is None or before["status"] != finding.status:
             self._wake_feeds(facts)
@@ -221,12 +222,14 @@ class Reconciler:
             self.context.wake(Ref(FEED, each.metadata.namespace, each.metadata.name))
 
 
-def _refused(errors: Sequence[ResourceError]) -> dict[str, Finding]:
+def _refused(errors: Sequence[ResourceError]) -> dict[ConditionType, Finding]:
     """`Ready` for a resource without a plan: the first error's reason, every error's text."""
-    findings = {status.READY: no(errors[0].reason, "; ".join(error.text for error in errors))}
-    about_tables = [error for error in errors if error.reason in ("TableNotFound", "SchemaMismatch")]
+    findings = {ConditionType.READY: no(errors[0].reason, "; ".join(error.text for error in errors))}
+    about_tables = [error for error in errors if error.reason in (Reason.TABLE_NOT_FOUND, Reason.SCHEMA_MISMATCH)]
     if about_tables:
-        findings["TablesReady"] = no(about_tables[0].reason, "; ".join(error.text for error in about_tables))
+        findings[ConditionType.TABLES_READY] = no(
+            about_tables[0].reason, "; ".join(error.text for error in about_tables)
+        )
     return findings
 
 
@@ -244,7 +247,7 @@ def _completed(facts: observe.FeedFacts, plan: FeedPlan) -> str | None:
     return facts.completed_source
 
 
-def _feed_fields(facts: observe.FeedFacts, figures: Mapping[str, Any]) -> dict[str, Any]:
+def _feed_fields(facts: observe.FeedFacts, measured: Mapping[str, Any]) -> dict[str, Any]:
     before, plan = facts.obj.get("status") or {}, facts.plan
     # What was measured before a restart holds until it is measured again.
     kept = {name: before.get(name) for name in ("lag", "rate", "lastEventTime", "gaps", "sinks")}
@@ -260,25 +263,25 @@ def _feed_fields(facts: observe.FeedFacts, figures: Mapping[str, Any]) -> dict[s
             "completedSource": _completed(facts, plan),
             "sinkReplicas": max(pods, default=0),
         }
-    return {**kept, **figures}
+    return {**kept, **measured}
 
 
-def _table_fields(facts: observe.TableFacts, figures: Mapping[str, Any]) -> dict[str, Any]:
+def _table_fields(facts: observe.TableFacts, measured: Mapping[str, Any]) -> dict[str, Any]:
     before = facts.obj.get("status") or {}
-    return {name: before.get(name) for name in table_figures.FIELDS} | dict(figures)
+    return {name: before.get(name) for name in table_figures.FIELDS} | dict(measured)
 
 
 def _tables_ready(facts: observe.FeedFacts) -> Finding:
     for name, obj in sorted(facts.tables.items()):
-        found = condition(obj, status.READY)
+        found = condition(obj, ConditionType.READY)
         if found is None:
-            return no("TableNotReady", f"IcebergTable {name} has not been looked at yet.")
+            return no(Reason.TABLE_NOT_READY, f"IcebergTable {name} has not been looked at yet.")
         if found["status"] != "True":
-            return no("TableNotReady", f"IcebergTable {name}: {found['reason']}: {found['message']}")
-    return yes("TablesExist", "The tables of all streams are there.")
+            return no(Reason.TABLE_NOT_READY, f"IcebergTable {name}: {found['reason']}: {found['message']}")
+    return yes(Reason.TABLES_EXIST, "The tables of all streams are there.")
 
 
-def _upkeep_findings(facts: observe.TableFacts) -> dict[str, Finding]:
+def _upkeep_findings(facts: observe.TableFacts) -> dict[ConditionType, Finding]:
     if facts.plan is None:
         return {}
     jobs = {each["metadata"]["name"]: each for each in facts.owned if each["kind"] == "CronJob"}
@@ -288,29 +291,31 @@ def _upkeep_findings(facts: observe.TableFacts) -> dict[str, Finding]:
     }
 
 
-def _table_findings(facts: observe.TableFacts, measured: Mapping[str, Finding]) -> dict[str, Finding]:
+def _table_findings(
+    facts: observe.TableFacts, measured: Mapping[ConditionType, Finding]
+) -> dict[ConditionType, Finding]:
     """What upkeep says of itself, and what the files say of it."""
     runs = _upkeep_findings(facts)
-    known = measured or status.carried(facts.obj, (table_figures.COMPACTED,))
-    files = known.get(table_figures.COMPACTED, table_figures.NOT_MEASURED)
-    return runs | {table_figures.COMPACTED: table_figures.whole(files, runs.get(table_figures.COMPACTED))}
+    known = measured or status.carried(facts.obj, (ConditionType.COMPACTED,))
+    files = known.get(ConditionType.COMPACTED, table_figures.NOT_MEASURED)
+    return runs | {ConditionType.COMPACTED: table_figures.whole(files, runs.get(ConditionType.COMPACTED))}
 
 
-def _workloads(facts: observe.FeedFacts, plan: FeedPlan) -> dict[str, Finding]:
+def _workloads(facts: observe.FeedFacts, plan: FeedPlan) -> dict[ConditionType, Finding]:
     sinks = [
         (facts.object("Deployment", names.sink(each.config.topic, each.config.table)), each.least)
         for each in plan.sinks
     ]
     return {
-        "SinkAvailable": status.sinks(sinks, suspended=plan.suspended),
-        "ProducerAvailable": _producer(facts, plan),
+        ConditionType.SINK_AVAILABLE: status.sinks(sinks, suspended=plan.suspended),
+        ConditionType.PRODUCER_AVAILABLE: _producer(facts, plan),
     }
 
 
 def _producer(facts: observe.FeedFacts, plan: FeedPlan) -> Finding:
     producer = plan.producer
     if producer is None:
-        return yes("ExternalSource", "Somebody else sends.")
+        return yes(Reason.EXTERNAL_SOURCE, "Somebody else sends.")
     if not producer.finite:
         return status.live_producer(facts.object("Deployment", names.producer(plan.name)), suspended=plan.suspended)
     completed = _completed(facts, plan) == producer.source_hash

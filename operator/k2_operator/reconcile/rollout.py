@@ -15,19 +15,20 @@ from k2_operator.kube.cache import Cache, owner_of
 from k2_operator.kube.objects import Object, Ref, condition
 from k2_operator.report.status import Finding, no, yes
 from k2_operator.spec import labels
+from k2_operator.spec.conditions import ConditionType, Reason
 
 COME_AGAIN_SECONDS = 5.0
 FORGET_SECONDS = 60.0
 """A feed that has not asked for so long does not want a turn any more: it is gone, or its spec has a mistake in it."""
 _WORKLOADS = ("Deployment", "Job")
 
-UP_TO_DATE = yes("AsConfigured", "What runs was built from the platform's present settings.")
+UP_TO_DATE = yes(Reason.AS_CONFIGURED, "What runs was built from the platform's present settings.")
 
 
 def waiting(limit: int) -> Finding:
     """`UpToDate` of a feed that waits. Without names: those change with every feed that is done."""
     return no(
-        "RolloutWaiting",
+        Reason.ROLLOUT_WAITING,
         f"Images or the platform's settings have changed; at most {limit} feeds are rolled at once "
         "(maxConcurrentRollouts), and others are before this one. It goes on by itself.",
     )
@@ -96,7 +97,7 @@ class Turns:
             return True
         now = self.clock()
         self._asked = {each: known for each, known in self._asked.items() if known[0] + FORGET_SECONDS > now}
-        self._asked[where] = (now, (condition(feed, "Ready") or {}).get("status") == "True")
+        self._asked[where] = (now, (condition(feed, ConditionType.READY) or {}).get("status") == "True")
         asking = {each: well for each, (_, well) in self._asked.items()}
         if where not in turns(asking, self._rolling() | self._given, self.limit):
             return False

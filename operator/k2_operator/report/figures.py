@@ -15,11 +15,15 @@ from k2.model.exchanges import Exchange
 from k2.model.workload import SinkConfig
 from k2_operator.plan.plans import FeedPlan
 from k2_operator.report.status import Finding, no, unknown, yes
+from k2_operator.spec.conditions import ConditionType, Reason
 
 STALLED_SECONDS = 300.0
 FRESH_SECONDS = 120.0
 COMMITS_PER_SECOND = 1.0
 """Of all sinks of a table together. Above it commits wait for each other, and snapshots pile up faster than they are expired."""
+
+MEASURED = (ConditionType.FRESH, ConditionType.DEGRADED)
+"""Of a feed: what `findings` finds."""
 
 Ends = Mapping[int, int]
 Committed = Mapping[int, tuple[int, str]]
@@ -126,7 +130,7 @@ def findings(
     tables: Mapping[str, Commits],
     now: datetime,
     at: float,
-) -> dict[str, Finding]:
+) -> dict[ConditionType, Finding]:
     """`Fresh` and `Degraded`; neither is a part of `Ready`. `tables` are by identifier, `at` is of a steady clock."""
     crowded = sorted(
         {
@@ -135,7 +139,10 @@ def findings(
             if (found := tables.get(sink.config.table)) is not None and found.rate > COMMITS_PER_SECOND
         }
     )
-    return {"Fresh": _fresh(plan, market, streams, now), "Degraded": _degraded(streams, crowded, at)}
+    return {
+        ConditionType.FRESH: _fresh(plan, market, streams, now),
+        ConditionType.DEGRADED: _degraded(streams, crowded, at),
+    }
 
 
 def rounded(value: float) -> int:
@@ -147,21 +154,21 @@ def rounded(value: float) -> int:
 
 def _fresh(plan: FeedPlan, market: Exchange, streams: Mapping[str, SinkProgress], now: datetime) -> Finding:
     if plan.producer is None:
-        return unknown("ExternalSource", "Somebody else sends; K2 does not know when there should be events.")
+        return unknown(Reason.EXTERNAL_SOURCE, "Somebody else sends; K2 does not know when there should be events.")
     if plan.producer.finite:
-        return unknown("FiniteSource", "The source has an end; its events are as old as they are.")
+        return unknown(Reason.FINITE_SOURCE, "The source has an end; its events are as old as they are.")
     local = now.astimezone(market.zone)
     if market.regular is not None and (
         local.weekday() >= 5 or not market.regular[0] <= local.time().replace(tzinfo=None) < market.regular[1]
     ):
-        return unknown("MarketClosed", f"{market.code} is outside of its regular session.")
+        return unknown(Reason.MARKET_CLOSED, f"{market.code} is outside of its regular session.")
     newest = max((each for found in streams.values() if (each := found.latest.newest)), default=None)
     if newest is None:
-        return unknown("NotMeasured", "No sink has committed anything yet.")
+        return unknown(Reason.NOT_MEASURED, "No sink has committed anything yet.")
     interval = max((each.config.commit_interval_seconds for each in plan.sinks), default=0.0)
     if now - newest <= timedelta(seconds=FRESH_SECONDS + interval):
-        return yes("Fresh", "Events reach the tables as they happen.")
-    return no("Stale", "The newest event in the tables is old (status.lastEventTime); look at the producer's log.")
+        return yes(Reason.FRESH, "Events reach the tables as they happen.")
+    return no(Reason.STALE, "The newest event in the tables is old (status.lastEventTime); look at the producer's log.")
 
 
 def _degraded(streams: Mapping[str, SinkProgress], crowded: list[str], at: float) -> Finding:
@@ -171,17 +178,17 @@ def _degraded(streams: Mapping[str, SinkProgress], crowded: list[str], at: float
     if stalled:
         minutes = f"{STALLED_SECONDS / 60:.0f}"
         return yes(
-            "SinkStalled",
+            Reason.SINK_STALLED,
             f"For {minutes} minutes no sink has committed anything of {', '.join(stalled)}, although there are messages; "
             "look at its log.",
         )
     if crowded:
         return yes(
-            "CommitContention",
+            Reason.COMMIT_CONTENTION,
             f"The sinks of {', '.join(crowded)} commit more than once a second, all of them together, and wait for each other; "
             "raise spec.sink.commitInterval of the feeds that send to it, or give some of them a table of their own.",
         )
-    return no("AsExpected", "Nothing is known to be wrong.")
+    return no(Reason.AS_EXPECTED, "Nothing is known to be wrong.")
 
 
 def _sink(config: SinkConfig, reading: Reading) -> dict[str, Any]:

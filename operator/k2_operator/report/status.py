@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from k2_operator.kube.objects import Object, condition
+from k2_operator.spec.conditions import ConditionType, Reason
 
 Truth = Literal["True", "False", "Unknown"]
 MESSAGE_LIMIT = 1024
 
-READY = "Ready"
-GATES = ("TopicsReady", "SchemasReady", "TablesReady", "SinkAvailable", "ProducerAvailable")
-"""What `Ready` needs, in the order in which a person should mend it."""
+GATES = tuple(each for each in ConditionType if each.gate)
+"""What `Ready` of a feed needs, in the order in which a person should mend it."""
+
+_REASONS = frozenset(each.value for each in Reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is to be said about one condition. Reasons are stable CamelCase words, messages are for a person."""
+    """What is to be said about one condition. The message is for a person."""
 
     status: Truth
-    reason: str
+    reason: Reason
     message: str
 
     @property
@@ -30,23 +32,23 @@ class Finding:
         return self.status == "True"
 
 
-def yes(reason: str, message: str = "") -> Finding:
+def yes(reason: Reason, message: str = "") -> Finding:
     """It is so."""
     return Finding("True", reason, message)
 
 
-def no(reason: str, message: str) -> Finding:
+def no(reason: Reason, message: str) -> Finding:
     """It is not so."""
     return Finding("False", reason, message)
 
 
-def unknown(reason: str, message: str) -> Finding:
+def unknown(reason: Reason, message: str) -> Finding:
     """Nobody knows."""
     return Finding("Unknown", reason, message)
 
 
 def conditions(
-    previous: Sequence[Object], findings: Mapping[str, Finding], generation: int, now: str
+    previous: Sequence[Object], findings: Mapping[ConditionType, Finding], generation: int, now: str
 ) -> list[dict[str, Any]]:
     """Conditions in the order of the findings; a time is kept for as long as the status is the same."""
     before = {each["type"]: each for each in previous}
@@ -56,9 +58,9 @@ def conditions(
         since = old["lastTransitionTime"] if old is not None and old["status"] == finding.status else now
         built.append(
             {
-                "type": kind,
+                "type": kind.value,
                 "status": finding.status,
-                "reason": finding.reason,
+                "reason": finding.reason.value,
                 "message": _shortened(finding.message),
                 "observedGeneration": generation,
                 "lastTransitionTime": since,
@@ -68,7 +70,7 @@ def conditions(
 
 
 def status(
-    obj: Object, findings: Mapping[str, Finding], now: str, fields: Mapping[str, Any] | None = None
+    obj: Object, findings: Mapping[ConditionType, Finding], now: str, fields: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The whole status of a resource. `fields` go beside the conditions; a None among them is left out."""
     generation = int(obj["metadata"].get("generation", 0))
@@ -80,23 +82,23 @@ def status(
     }
 
 
-def carried(obj: Object, kinds: Sequence[str]) -> dict[str, Finding]:
-    """Findings of those types as they stand in the status already."""
+def carried(obj: Object, kinds: Sequence[ConditionType]) -> dict[ConditionType, Finding]:
+    """Findings of those types as they stand in the status already. One for another version's reason waits to be found anew."""
     found = {kind: condition(obj, kind) for kind in kinds}
     return {
-        kind: Finding(each["status"], each["reason"], each["message"])
+        kind: Finding(each["status"], Reason(each["reason"]), each["message"])
         for kind, each in found.items()
-        if each is not None
+        if each is not None and each["reason"] in _REASONS
     }
 
 
-def ready(findings: Mapping[str, Finding]) -> Finding:
+def ready(findings: Mapping[ConditionType, Finding]) -> Finding:
     """`Ready` of a feed: everything that it needs, or the first thing that is missing."""
     for gate in GATES:
         finding = findings[gate]
         if not finding.good:
             return no(finding.reason, finding.message)
-    return yes("AsAsked", "Topics, schemas, tables, sinks and producer are there.")
+    return yes(Reason.AS_ASKED, "Topics, schemas, tables, sinks and producer are there.")
 
 
 def sinks(deployments: Sequence[tuple[Object | None, int]], *, suspended: bool) -> Finding:
@@ -107,44 +109,48 @@ def sinks(deployments: Sequence[tuple[Object | None, int]], *, suspended: bool) 
         suspended: whether the feed is.
     """
     if suspended:
-        return no("Suspended", "spec.suspend is true; set it to false to go on.")
+        return no(Reason.SUSPENDED, "spec.suspend is true; set it to false to go on.")
     if not deployments:
-        return yes("NoSink", "No stream of this feed has a sink of its own.")
+        return yes(Reason.NO_SINK, "No stream of this feed has a sink of its own.")
     if all(wanted == 0 for _, wanted in deployments):
-        return no("ScaledToZero", "spec.sink.replicas is 0; events stay in the topics.")
+        return no(Reason.SCALED_TO_ZERO, "spec.sink.replicas is 0; events stay in the topics.")
     if lacking := [reason for each, wanted in deployments if (reason := _lack(each, wanted))]:
         more = "`kubectl get pods -l app.kubernetes.io/component=sink` tells more."
-        return no("SinkNotAvailable", f"{'; '.join(lacking)}. {more}")
-    return yes("SinkAvailable", f"{len(deployments)} of {len(deployments)} sinks run.")
+        return no(Reason.SINK_NOT_AVAILABLE, f"{'; '.join(lacking)}. {more}")
+    return yes(Reason.SINK_AVAILABLE, f"{len(deployments)} of {len(deployments)} sinks run.")
 
 
 def live_producer(deployment: Object | None, *, suspended: bool) -> Finding:
     """`ProducerAvailable` of a source without an end."""
     if suspended:
-        return no("Suspended", "spec.suspend is true; set it to false to go on.")
+        return no(Reason.SUSPENDED, "spec.suspend is true; set it to false to go on.")
     reason = _lack(deployment, 1)
-    return no("ProducerNotAvailable", f"{reason}.") if reason else yes("ProducerAvailable", "The producer runs.")
+    return (
+        no(Reason.PRODUCER_NOT_AVAILABLE, f"{reason}.")
+        if reason
+        else yes(Reason.PRODUCER_AVAILABLE, "The producer runs.")
+    )
 
 
 def load(job: Object | None, *, completed: bool, suspended: bool) -> Finding:
     """`ProducerAvailable` of a source with an end: True while its Job runs and for ever after."""
     if completed:
-        return yes("LoadCompleted", "The source was read to its end.")
+        return yes(Reason.LOAD_COMPLETED, "The source was read to its end.")
     if suspended:
-        return no("Suspended", "spec.suspend is true; set it to false to go on.")
+        return no(Reason.SUSPENDED, "spec.suspend is true; set it to false to go on.")
     if job is None:
-        return no("LoadStarting", "The load's Job is not there yet.")
+        return no(Reason.LOAD_STARTING, "The load's Job is not there yet.")
     failed = condition(job, "Failed")
     if failed is not None and failed["status"] == "True":
         name = job["metadata"]["name"]
         return no(
-            "LoadFailed",
+            Reason.LOAD_FAILED,
             f"Job {name} has failed ({failed.get('message', '')}). Look at `kubectl logs job/{name}`, then delete the Job: "
             "it is started again.",
         )
     if (job.get("status") or {}).get("ready"):
-        return yes("LoadRunning", "The source is being read.")
-    return no("LoadStarting", f"Job {job['metadata']['name']} has no running pod yet.")
+        return yes(Reason.LOAD_RUNNING, "The source is being read.")
+    return no(Reason.LOAD_STARTING, f"Job {job['metadata']['name']} has no running pod yet.")
 
 
 def is_complete(job: Object | None) -> bool:

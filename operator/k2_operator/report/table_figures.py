@@ -10,6 +10,7 @@ from typing import Any
 from k2.lake.layout import PartitionFiles, Totals
 from k2_operator.plan.plans import TablePlan
 from k2_operator.report.status import Finding, no, unknown, yes
+from k2_operator.spec.conditions import Reason
 
 NEWEST = 7
 """Partitions that are looked at, by day where the table is partitioned by day: older ones do not change any more."""
@@ -17,9 +18,8 @@ NEWEST = 7
 SPARE_FILES, SPARE_FILES_NEWEST = 10, 120
 """Files that a partition may have beyond those that it takes; the newest one an hour's commits at the default interval."""
 
-COMPACTED = "Compacted"
 FIELDS = ("lastSnapshot", "lastCommitTime", "rows", "bytes", "files")
-NOT_MEASURED = unknown("NotMeasured", "The table's files have not been looked at yet.")
+NOT_MEASURED = unknown(Reason.NOT_MEASURED, "The table's files have not been looked at yet.")
 
 
 def fields(totals: Totals) -> dict[str, Any]:
@@ -37,14 +37,16 @@ def fields(totals: Totals) -> dict[str, Any]:
 def compacted(plan: TablePlan, newest: Sequence[PartitionFiles] | None) -> Finding:
     """Whether the newest partitions lie in about as few files as their size takes."""
     if newest is None:
-        return unknown("NotPartitionedByTime", "No partition is the newest, so all files would have to be looked at.")
+        return unknown(
+            Reason.NOT_PARTITIONED_BY_TIME, "No partition is the newest, so all files would have to be looked at."
+        )
     if not newest:
-        return unknown("NoData", "The table has no rows yet.")
+        return unknown(Reason.NO_DATA, "The table has no rows yet.")
     target = target_bytes(plan)
     worst = max(newest, key=lambda each: _spare(each, target))
     if any(_spare(each, target) > allowed for each, allowed in zip(newest, _allowed(len(newest)), strict=True)):
-        return no("ManySmallFiles", f"{_described(worst, target)} {_remedy(plan)}")
-    return yes("FewFiles", "The newest partitions lie in about as few files as their size takes.")
+        return no(Reason.MANY_SMALL_FILES, f"{_described(worst, target)} {_remedy(plan)}")
+    return yes(Reason.FEW_FILES, "The newest partitions lie in about as few files as their size takes.")
 
 
 def whole(files: Finding, run: Finding | None) -> Finding:
@@ -54,7 +56,7 @@ def whole(files: Finding, run: Finding | None) -> Finding:
     """
     if run is None or files.good:
         return files
-    return run if run.reason == "RunFailed" or files.status == "Unknown" else files
+    return run if run.reason is Reason.RUN_FAILED or files.status == "Unknown" else files
 
 
 def target_bytes(plan: TablePlan) -> int:

@@ -15,10 +15,10 @@ import yaml
 from pydantic import BaseModel
 
 from k2_operator.spec import crd_rules
+from k2_operator.spec.conditions import ConditionType, Reason
 from k2_operator.spec.resources import GROUP, VERSION, IcebergTableSpec, MarketFeedSpec
 from k2_operator.spec.statuses import IcebergTableStatus, MarketFeedStatus
 
-CONDITION = '.status.conditions[?(@.type=="{}")].{}'
 CHART = Path("charts") / "k2" / "templates" / "crds"
 
 
@@ -32,25 +32,31 @@ class _Plain(yaml.SafeDumper):
 
 
 def _column(name: str, path: str, kind: str = "string", *, wide: bool = False, doc: str = "") -> dict[str, Any]:
-    column: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
+    column: dict[str, Any] = {"name": str(name), "type": kind, "jsonPath": path}
     if doc:
         column["description"] = doc
     return column | ({"priority": 1} if wide else {})
 
 
-_READY = _column("Ready", CONDITION.format("Ready", "status"), doc="Whether everything that it asks for is there.")
-_REASON = _column("Reason", CONDITION.format("Ready", "reason"), wide=True)
+def _condition(kind: ConditionType, field: str) -> str:
+    return f'.status.conditions[?(@.type=="{kind}")].{field}'
+
+
+def _truth(kind: ConditionType) -> dict[str, Any]:
+    return _column(kind, _condition(kind, "status"), doc=f"Whether {kind.means}.")
+
+
+_READY = _truth(ConditionType.READY)
+_REASON = _column("Reason", _condition(ConditionType.READY, "reason"), wide=True)
 _AGE = _column("Age", ".metadata.creationTimestamp", "date")
 
 _DEGRADED = _column(
-    "Degraded",
-    CONDITION.format("Degraded", "reason"),
+    ConditionType.DEGRADED,
+    _condition(ConditionType.DEGRADED, "reason"),
     wide=True,
-    doc="What is wrong without stopping it; AsExpected: nothing.",
+    doc=f"Whether {ConditionType.DEGRADED.means}, and what; {Reason.AS_EXPECTED}: nothing.",
 )
-_COMPACTED = _column(
-    "Compacted", CONDITION.format("Compacted", "status"), doc="Whether its newest files are few enough."
-)
+_COMPACTED = _truth(ConditionType.COMPACTED)
 
 _FEED_COLUMNS = (
     _column("Exchange", ".spec.exchange"),

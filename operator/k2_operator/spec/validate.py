@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from k2.model.errors import UserError
+from k2_operator.spec.conditions import Reason
 from k2_operator.spec.resources import (
     API_VERSION,
     KINDS,
@@ -32,7 +33,7 @@ class ResourceError(UserError):
         resource: `Kind namespace/name`.
         path: where it stands, such as `spec.streams[0].dataType`.
         what: what is wrong, without the path.
-        reason: a stable CamelCase word for the condition.
+        reason: of the condition that tells of it.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class ResourceError(UserError):
         found: object = None,
         expected: str = "",
         remedy: str = "",
-        reason: str = "InvalidSpec",
+        reason: Reason = Reason.INVALID_SPEC,
     ) -> None:
         super().__init__(what, found=found, expected=expected, remedy=remedy)
         self.resource = resource

@@ -1,0 +1,130 @@
+"""The words of a status: the types of conditions, their reasons, and the reasons of Events.
+
+Each stands here once and is used by its name everywhere, so that a misspelt one is a type error. They are part of what
+people and their scripts rely on: `kubectl wait --for=condition=Ready`, alerts, `docs/operator.md`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class ConditionType(StrEnum):
+    """What a condition is about.
+
+    `means` is what its True says, as the end of a sentence that begins with "whether" or "True means". `gate` tells whether a
+    feed's `Ready` needs it; the gates stand in the order in which a person should mend them.
+    """
+
+    _value_: str
+    means: str
+    gate: bool
+
+    def __new__(cls, value: str, means: str, gate: bool = False) -> Self:
+        """A member: its value is the type's name as it stands in a status."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.means, member.gate = means, gate
+        return member
+
+    READY = "Ready", "everything that it asks for is there"
+    TOPICS_READY = "TopicsReady", "topics and dead-letter topics are there", True
+    SCHEMAS_READY = "SchemasReady", "the registry has the schemas", True
+    TABLES_READY = "TablesReady", "the streams' IcebergTables are ready", True
+    SINK_AVAILABLE = "SinkAvailable", "every sink has its pods", True
+    PRODUCER_AVAILABLE = "ProducerAvailable", "the producer runs, or has read its source to the end", True
+    FRESH = "Fresh", "events reach the tables as they happen"
+    DEGRADED = "Degraded", "something is wrong that does not stop it"
+    UP_TO_DATE = "UpToDate", "its pods were built from the platform's present settings"
+    COMPACTED = "Compacted", "the newest partitions lie in about as few files as their size takes"
+    SNAPSHOTS_EXPIRED = "SnapshotsExpired", "the last run of snapshot expiry ended well"
+    ORPHANS_REMOVED = "OrphansRemoved", "the last run of orphan removal ended well"
+
+
+class Reason(StrEnum):
+    """Why a condition is what it is: stable words, which `docs/operator.md` lists by type."""
+
+    # A resource that cannot be planned.
+    INVALID_SPEC = "InvalidSpec"
+    DUPLICATE_NAME = "DuplicateName"
+    DUPLICATE_IDENTIFIER = "DuplicateIdentifier"
+    TOPIC_CLAIMED = "TopicClaimed"
+    TABLE_NOT_FOUND = "TableNotFound"
+    SCHEMA_MISMATCH = "SchemaMismatch"
+
+    # Ready, where no gate says it better.
+    AS_ASKED = "AsAsked"
+    RECONCILING = "Reconciling"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a word for a person, no password
+    APPLY_FAILED = "ApplyFailed"
+    DRAINING = "Draining"
+    RELEASING_TOPICS = "ReleasingTopics"
+    IN_USE = "InUse"
+
+    # Topics, schemas and tables: made, refused, or not to be asked.
+    TOPICS_EXIST = "TopicsExist"
+    TOPIC_REFUSED = "TopicRefused"
+    KAFKA_UNREACHABLE = "KafkaUnreachable"
+    SUBJECTS_REGISTERED = "SubjectsRegistered"
+    SCHEMA_REFUSED = "SchemaRefused"
+    REGISTRY_UNREACHABLE = "RegistryUnreachable"
+    TABLE_EXISTS = "TableExists"
+    TABLE_REFUSED = "TableRefused"
+    CATALOG_UNREACHABLE = "CatalogUnreachable"
+    STORE_UNREACHABLE = "StoreUnreachable"
+    TABLES_EXIST = "TablesExist"
+    TABLE_NOT_READY = "TableNotReady"
+
+    # What runs.
+    SUSPENDED = "Suspended"
+    SINK_AVAILABLE = "SinkAvailable"
+    NO_SINK = "NoSink"
+    SCALED_TO_ZERO = "ScaledToZero"
+    SINK_NOT_AVAILABLE = "SinkNotAvailable"
+    PRODUCER_AVAILABLE = "ProducerAvailable"
+    PRODUCER_NOT_AVAILABLE = "ProducerNotAvailable"
+    EXTERNAL_SOURCE = "ExternalSource"
+    LOAD_STARTING = "LoadStarting"
+    LOAD_RUNNING = "LoadRunning"
+    LOAD_COMPLETED = "LoadCompleted"
+    LOAD_FAILED = "LoadFailed"
+    AS_CONFIGURED = "AsConfigured"
+    ROLLOUT_WAITING = "RolloutWaiting"
+
+    # What was measured.
+    NOT_MEASURED = "NotMeasured"
+    FRESH = "Fresh"
+    STALE = "Stale"
+    FINITE_SOURCE = "FiniteSource"
+    MARKET_CLOSED = "MarketClosed"
+    AS_EXPECTED = "AsExpected"
+    SINK_STALLED = "SinkStalled"
+    COMMIT_CONTENTION = "CommitContention"
+
+    # A table's files and its upkeep.
+    FEW_FILES = "FewFiles"
+    MANY_SMALL_FILES = "ManySmallFiles"
+    NOT_PARTITIONED_BY_TIME = "NotPartitionedByTime"
+    NO_DATA = "NoData"
+    NOT_YET_RUN = "NotYetRun"
+    RUNNING = "Running"
+    RUN_SUCCEEDED = "RunSucceeded"
+    RUN_FAILED = "RunFailed"
+
+
+class EventReason(StrEnum):
+    """What an Event tells of; those about a change of `Ready` have its `Reason`."""
+
+    CREATED = "Created"
+    UPDATED = "Updated"
+    REPAIRED = "Repaired"
+    DELETED = "Deleted"
+    CHANGED = "Changed"
+    DRAINED = "Drained"
+    DRAIN_TIMED_OUT = "DrainTimedOut"
+    DRAIN_SKIPPED = "DrainSkipped"
+    TOPICS_DELETED = "TopicsDeleted"
+    TOPICS_RELEASED = "TopicsReleased"
+    TOPICS_NOT_RELEASED = "TopicsNotReleased"
+    TABLE_DROPPED = "TableDropped"
