@@ -118,7 +118,7 @@ def main() -> int:
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request to the registry
         asyncio.run(run(settings, OperatorSettings()))
     except K2Error as error:
-        _log.error("the operator cannot run", error=str(error))
+        _log.error("operator.failed", error=str(error))
         return 2 if isinstance(error, UserError) else 1
     return 0
 

@@ -255,7 +255,7 @@ def test_the_worlds_errors_are_tried_again_with_backoff_and_the_condition_says_s
         assert more <= 3 + math.log2(1 + seconds / 3)
         assert condition(cluster, namespace, "sim", "SchemasReady")["lastTransitionTime"] == since
         tries = [line for line in operator.log.read_text().splitlines() if f"MarketFeed {namespace}/sim" in line]
-        assert any('"will try again"' in line and '"failures": 3' in line for line in tries)
+        assert any('"reconcile.failed"' in line and '"failures": 3' in line for line in tries)
     finally:
         registry.start()
     cluster.until_condition("MarketFeed", namespace, "sim", "SubjectsRegistered", "SchemasReady", seconds=300)

@@ -61,4 +61,4 @@ class EventWriter:
         try:
             await self.kube.create(event)
         except ApiError as error:
-            _log.warning("an event could not be posted", reason=reason.value, about=metadata["name"], error=str(error))
+            _log.warning("event.dropped", reason=reason.value, about=metadata["name"], error=str(error))

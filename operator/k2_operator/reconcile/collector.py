@@ -87,7 +87,7 @@ class Collector:
             except K2Error as error:
                 # The feeds' own conditions tell that Kafka is away; old figures stay.
                 metrics.COLLECTIONS.labels("error").inc()
-                _log.warning("lag could not be measured", error=str(error))
+                _log.warning("collection.failed", error=str(error))
 
     async def collect(self) -> None:
         """One round over all feeds and tables.

@@ -83,7 +83,7 @@ class Controller:
                 await self._list_all()
                 self._synced = True
             except ApiError as error:
-                _log.warning("the API server cannot be listed yet", error=str(error))
+                _log.warning("cluster.list_failed", error=str(error))
                 await asyncio.sleep(2)
         self._wake_all()
         self._tasks = [
@@ -93,7 +93,7 @@ class Controller:
         ]
         for task in self._tasks:
             task.add_done_callback(_end_with)
-        _log.info("watching", namespaces=list(self.namespaces or ["*"]), resources=len(self._our_refs()))
+        _log.info("operator.started", namespaces=list(self.namespaces or ["*"]), resources=len(self._our_refs()))
 
     async def stop(self) -> None:
         """Stop working. What was begun is found half done by the next start, which goes on from there."""
@@ -167,11 +167,13 @@ class Controller:
 
     def _failed(self, where: Ref, error: Exception) -> None:
         if isinstance(error, NotYetError):
-            _log.info("waiting", resource=str(where), reason=str(error))
+            _log.info("reconcile.deferred", resource=str(where), reason=str(error))
         elif isinstance(error, WorldError):
-            _log.warning("will try again", resource=str(where), failures=self._queue.failures(where), error=str(error))
+            _log.warning(
+                "reconcile.failed", resource=str(where), failures=self._queue.failures(where), error=str(error)
+            )
         else:
-            _log.error("a reconcile broke", resource=str(where), exc_info=error)
+            _log.error("reconcile.crashed", resource=str(where), exc_info=error)
 
     def _our_refs(self) -> list[Ref]:
         return self.cache.refs(FEED) + self.cache.refs(TABLE)
@@ -190,7 +192,7 @@ class Controller:
                 for where, obj, resource in await self._list_all():
                     self._after(where, obj, resource)
             except ApiError as error:
-                _log.warning("a resync was put off", error=str(error))
+                _log.warning("resync.postponed", error=str(error))
                 delay = 30.0
                 continue
             metrics.LAST_RESYNC.set(time.time())
@@ -239,4 +241,4 @@ class Controller:
 def _end_with(task: asyncio.Task[None]) -> None:
     """A part of the machinery that has ended takes the process with it: Kubernetes starts it again."""
     if not task.cancelled():
-        _log.error("a task has ended", task=task.get_name(), exc_info=task.exception())
+        _log.error("task.ended", task=task.get_name(), exc_info=task.exception())
