@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import stamina
+
 from k2.model.errors import WorldError
 from k2.model.platform import Platform
 from k2.obs.logging import get_logger
@@ -78,13 +80,10 @@ class Controller:
 
     async def start(self) -> None:
         """List everything, then begin to work: who owns a topic can only be told by who knows all feeds."""
-        while not self._synced:
-            try:
-                await self._list_all()
-                self._synced = True
-            except ApiError as error:
-                _log.warning("cluster.list_failed", error=str(error))
-                await asyncio.sleep(2)
+        # As long as it takes: without the list there is nothing to do.
+        patiently = stamina.AsyncRetryingCaller(attempts=None, timeout=None, wait_initial=1.0, wait_max=5.0)
+        await patiently(ApiError, self._list_all)
+        self._synced = True
         self._wake_all()
         self._tasks = [
             asyncio.create_task(self._queue.run(), name="k2-queue"),
