@@ -157,7 +157,7 @@ def test_a_topic_that_is_not_there_is_said_with_the_remedy(env, free_topic, tmp_
 
 _PARKED = """
 import pathlib
-from k2.feeds import load
+from k2.feeds.load import load
 load._SAVE_SECONDS = 0.1
 take = load.Load._take
 def parked(self, chunk):
