@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field, StrictInt
 
 from k2.forms.formats import Format
-from k2.forms.parameters import TIME, LiveParams, Params
+from k2.forms.parameters import TIME, LiveBody, LiveParams, NamesParams
 from k2.model.exchanges import Session
 from k2.query.asked.bar_requests import MOST_BARS, Empty, Interval
-from k2.query.asked.requests import DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At
+from k2.query.asked.requests import DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS
 
 _EXCHANGE = "Needed where a symbol is traded on several."
 _START = f"Bars that start from this instant on. {TIME}"
@@ -33,7 +33,7 @@ class BarsParams(LiveParams):
     limit: int = Field(default=MOST_BARS, ge=1, le=MOST_ROWS, description="Most bars.")
 
 
-class AggregationsBody(Params):
+class AggregationsBody(LiveBody):
     """Body of /v1/aggregations."""
 
     symbols: list[str] = Field(
@@ -48,28 +48,12 @@ class AggregationsBody(Params):
     session: Session = Field(default=Session.ALL, description=_SESSION, examples=["regular"])
     empty: Empty = Field(default=Empty.SKIP, description=_EMPTY, examples=["carry"])
     limit: int = Field(default=MOST_BARS, ge=1, le=MOST_ROWS, description="Most bars of all symbols.", examples=[1000])
-    snapshot: str | StrictInt | None = Field(default=None, description="Answer from this snapshot.")
-    as_of: str | StrictInt | None = Field(default=None, description=f"Answer as was known at this time. {TIME}")
-    pin: str | None = Field(default=None, description="Answer from the snapshot that this pin fixes.")
-    hybrid: bool | None = Field(
-        default=None, description="Whether with what is in the topics beyond the table's snapshot."
-    )
     format: Format | None = Field(default=None, description="Instead of the Accept header.", examples=["json"])
 
-    @property
-    def at(self) -> At:
-        """The snapshot that answers, and whether what came after it is asked for."""
-        snapshot, as_of = (None if each is None else str(each) for each in (self.snapshot, self.as_of))
-        return At.parse(snapshot, as_of, self.pin, self.hybrid)
 
-
-class AsofParams(LiveParams):
+class AsofParams(LiveParams, NamesParams):
     """Parameters of /v1/asof."""
 
-    symbol: str | None = Field(
-        default=None, description="Symbol on its exchange; needed unless there are symbols.", examples=["BHP"]
-    )
-    symbols: list[str] | None = Field(default=None, description="Several symbols: repeated, or with commas.")
     exchange: str | None = Field(default=None, description=_EXCHANGE, examples=["ASX"])
     start: str | None = Field(
         default=None, description=f"First instant of trades. {TIME}", examples=["2014-03-09T23:00:00Z"]

@@ -7,7 +7,8 @@ from typing import Any
 
 from k2.forms import bodies
 from k2.forms.aggregate_parameters import AggregationsBody, AsofParams, BarsParams
-from k2.forms.selection import as_text, listed, symbols_of
+from k2.forms.parameters import as_text
+from k2.forms.selection import listed, symbols_of
 from k2.model.errors import UserError
 from k2.model.times import parse_date
 from k2.query.aggregates.asof import Asof

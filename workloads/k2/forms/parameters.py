@@ -11,7 +11,7 @@ from k2.model.exchanges import Session
 from k2.model.sequences import SequenceScope
 from k2.model.times import DAY_SECONDS
 from k2.model.topics import DataType
-from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At
+from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At, Window
 
 EventTable = Literal[DataType.TRADES, DataType.QUOTES]
 """The tables that hold events of symbols."""
@@ -20,6 +20,11 @@ _LIMIT = "Most rows. More than the service's max_rows only in NDJSON, CSV, Parqu
 _FIELDS = "Columns of the answer, in this order; default: all of the event."
 _PAGE_TOKEN = "The next_page of an answer: goes on after its last row, in the same snapshot."  # noqa: S105
 TIME = "ISO 8601 (UTC when it has no offset) or nanoseconds since 1970."
+
+
+def as_text(value: str | int | None) -> str | None:
+    """An instant or an id as it was given, in JSON as a number or a text."""
+    return None if value is None else str(value)
 
 
 class Params(BaseModel):
@@ -58,13 +63,18 @@ class LiveParams(PinnedParams):
         return At.parse(self.snapshot, self.as_of, self.pin, self.hybrid)
 
 
-class SelectionParams(Params):
-    """Parameters that choose events."""
+class NamesParams(Params):
+    """Parameters that name symbols: one, or several."""
 
     symbol: str | None = Field(
         default=None, description="Symbol on its exchange; needed unless there are symbols.", examples=["BHP"]
     )
     symbols: list[str] | None = Field(default=None, description="Several symbols: repeated, or with commas.")
+
+
+class SelectionParams(NamesParams):
+    """Parameters that choose events."""
+
     exchange: str | None = Field(
         default=None, description="Needed where the symbol is traded on several.", examples=["ASX"]
     )
@@ -79,6 +89,11 @@ class SelectionParams(Params):
         examples=[["timestamp,symbol,source_sequence"]],
     )
     page_token: str | None = Field(default=None, description=_PAGE_TOKEN)
+
+    @property
+    def window(self) -> Window:
+        """The window; a `UserError` when it is none."""
+        return Window.parse(self.start, self.end)
 
 
 class EventsParams(LiveParams, SelectionParams):
@@ -104,19 +119,29 @@ class DiffParams(SelectionParams):
         return At.parse(self.from_, None).snapshot
 
 
-class EventsBody(Params):
-    """Body of the routes that ask for events by POST."""
+class WindowBody(Params):
+    """The part of a body that says when: texts, or numbers."""
 
-    symbols: list[str] = Field(
-        default_factory=list, description="Any of these; none: all.", examples=[["BHP", "CBA"]], max_length=MOST_SYMBOLS
-    )
-    exchange: str | None = Field(default=None, description="Needed where a symbol is traded on several.")
     start: str | StrictInt | None = Field(
         default=None, description=f"First instant. {TIME}", examples=["2014-03-09T23:00:00Z"]
     )
     end: str | StrictInt | None = Field(
         default=None, description=f"First instant no more. {TIME}", examples=["2014-03-10T06:00:00Z"]
     )
+
+    @property
+    def window(self) -> Window:
+        """The window; a `UserError` when it is none."""
+        return Window.parse(as_text(self.start), as_text(self.end))
+
+
+class EventsBody(WindowBody):
+    """Body of the routes that ask for events by POST."""
+
+    symbols: list[str] = Field(
+        default_factory=list, description="Any of these; none: all.", examples=[["BHP", "CBA"]], max_length=MOST_SYMBOLS
+    )
+    exchange: str | None = Field(default=None, description="Needed where a symbol is traded on several.")
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MOST_ROWS, description=_LIMIT, examples=[100])
     fields: list[str] = Field(
         default_factory=list, description=_FIELDS, examples=[["timestamp", "symbol"]], max_length=100
@@ -125,8 +150,8 @@ class EventsBody(Params):
     format: Format | None = Field(default=None, description="Instead of the Accept header.", examples=["json"])
 
 
-class QueryBody(EventsBody):
-    """Body of /v1/trades/query and /v1/quotes/query."""
+class LiveBody(Params):
+    """The part of a body that says which snapshot answers, of answers that may hold more than a snapshot."""
 
     snapshot: str | StrictInt | None = Field(default=None, description="Answer from this snapshot.")
     as_of: str | StrictInt | None = Field(default=None, description=f"Answer as was known at this time. {TIME}")
@@ -138,8 +163,11 @@ class QueryBody(EventsBody):
     @property
     def at(self) -> At:
         """The snapshot that answers, and whether what came after it is asked for."""
-        snapshot, as_of = (None if each is None else str(each) for each in (self.snapshot, self.as_of))
-        return At.parse(snapshot, as_of, self.pin, self.hybrid)
+        return At.parse(as_text(self.snapshot), as_text(self.as_of), self.pin, self.hybrid)
+
+
+class QueryBody(LiveBody, EventsBody):
+    """Body of /v1/trades/query and /v1/quotes/query."""
 
 
 class SnapshotBody(EventsBody):
@@ -178,8 +206,9 @@ class PinBody(Params):
     @property
     def at(self) -> dict[DataType, At]:
         """Which snapshot of each table."""
-        as_of = None if self.as_of is None else str(self.as_of)
-        return {table: At.parse(self.snapshots.get(table), as_of, None, hybrid=False) for table in self.tables}
+        return {
+            table: At.parse(self.snapshots.get(table), as_text(self.as_of), None, hybrid=False) for table in self.tables
+        }
 
 
 class SummaryParams(LiveParams):

@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field, StrictInt
 
 from k2.forms.formats import Format
-from k2.forms.parameters import TIME, Params
+from k2.forms.parameters import TIME, Params, WindowBody, as_text
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 from k2.query.asked.cursor import Cursor, ReplayQuery
 from k2.query.asked.pace import Pace
-from k2.query.asked.requests import MOST_SYMBOLS, At, Window, check_symbol, exchange_code
+from k2.query.asked.requests import MOST_SYMBOLS, At, check_symbol, exchange_code
 from k2.query.events.replay import Replay
 from k2.query.questions import Questions
 
@@ -20,7 +20,7 @@ MOST_ROWS = 100_000
 MOST_FRAME_ROWS = 65_536
 
 
-class ReplayAsked(Params):
+class ReplayAsked(WindowBody):
     """Which events, from where: what the page and the stream of a replay share."""
 
     tables: list[DataType] = Field(
@@ -34,12 +34,6 @@ class ReplayAsked(Params):
         default_factory=list, max_length=MOST_SYMBOLS, description="Any of these; none: all.", examples=[["BHP"]]
     )
     exchange: str | None = Field(default=None, description="Only this exchange.", examples=["ASX"])
-    start: str | StrictInt | None = Field(
-        default=None, description=f"First instant. {TIME}", examples=["2014-03-09T23:00:00Z"]
-    )
-    end: str | StrictInt | None = Field(
-        default=None, description=f"First instant no more. {TIME}", examples=["2014-03-10T06:00:00Z"]
-    )
     snapshots: dict[DataType, str] = Field(
         default_factory=dict, description="Snapshots by table, where they are not the current ones."
     )
@@ -59,7 +53,7 @@ class ReplayAsked(Params):
                     "A cursor is given with what it says itself", found=", ".join(given), expected="the cursor alone"
                 )
             return questions.replay_from(Cursor.decode(self.cursor))
-        as_of = None if self.as_of is None else str(self.as_of)
+        as_of = as_text(self.as_of)
         strangers = sorted(self.snapshots.keys() - set(self.tables))
         if strangers:
             raise UserError("snapshots is of other tables", found=", ".join(strangers), expected=", ".join(self.tables))
@@ -68,12 +62,11 @@ class ReplayAsked(Params):
             raise UserError(
                 "follow goes on with what comes in", found="snapshots, as_of, pin or end", expected="none of them"
             )
-        start, end = (None if each is None else str(each) for each in (self.start, self.end))
         query = ReplayQuery(
             tuple(dict.fromkeys(self.tables)),
             tuple(dict.fromkeys(check_symbol(symbol) for symbol in self.symbols)),
             exchange_code(self.exchange),
-            Window.parse(start, end),
+            self.window,
             at,
             follow,
         )

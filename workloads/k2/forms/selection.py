@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from k2.forms.aggregate_parameters import AsofParams
-from k2.forms.parameters import DiffParams, EventsParams, QueryBody, SelectionParams, SnapshotBody
+from k2.forms.parameters import DiffParams, EventsParams, NamesParams, QueryBody, SnapshotBody
 from k2.model.topics import DataType
-from k2.query.asked.requests import At, EventsQuery, Window, exchange_code
+from k2.query.asked.requests import At, EventsQuery, exchange_code
 
 Asking = EventsParams | DiffParams | QueryBody | SnapshotBody
 """What a selection of events is asked for with."""
@@ -24,7 +23,7 @@ def query_of(
         data_type,
         tuple(dict.fromkeys(symbols)),
         exchange_code(params.exchange),
-        Window.parse(as_text(params.start), as_text(params.end)),
+        params.window,
         params.limit,
         at,
         tuple(dict.fromkeys(fields)),
@@ -32,7 +31,7 @@ def query_of(
     )
 
 
-def symbols_of(params: SelectionParams | AsofParams) -> tuple[str, ...]:
+def symbols_of(params: NamesParams) -> tuple[str, ...]:
     """The one symbol and the several, as they were given."""
     return (*([] if params.symbol is None else [params.symbol]), *listed(params.symbols))
 
@@ -40,8 +39,3 @@ def symbols_of(params: SelectionParams | AsofParams) -> tuple[str, ...]:
 def listed(texts: list[str] | None) -> tuple[str, ...]:
     """Repeated parameters, each of which may be a list with commas."""
     return tuple(name for text in texts or () for name in text.split(",") if name)
-
-
-def as_text(value: str | int | None) -> str | None:
-    """An instant as it was given, in JSON as a number or a text."""
-    return None if value is None else str(value)

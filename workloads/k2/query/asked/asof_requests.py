@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from k2.model.errors import UserError
 from k2.model.times import DAY_US, HOUR_US, MAX_US, MINUTE_US, SECOND_US
-from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_SYMBOLS, At, Window, check_symbol
+from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, At, Window, check_limit, check_symbols
 
 _LOOKBACK = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>ms|s|m|h|d)")
 _UNITS = {"ms": 1_000, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US}
@@ -36,14 +36,8 @@ class AsofQuery:
     fields: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.symbols:
-            raise UserError("No symbol is given", expected="one or more")
-        if len(self.symbols) > MOST_SYMBOLS:
-            raise UserError("Too many symbols", found=len(self.symbols), expected=f"at most {MOST_SYMBOLS}")
-        for symbol in self.symbols:
-            check_symbol(symbol)
-        if self.limit < 1:
-            raise UserError("limit is too small", found=self.limit, expected="1 or more")
+        check_symbols(self.symbols, needed=True)
+        check_limit(self.limit)
         if self.lookback_us is not None and self.lookback_us < 1:
             raise UserError("lookback is too short", found=f"{self.lookback_us} µs", expected="more than nothing")
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from k2.model.errors import UserError
 from k2.model.exchanges import Session
 from k2.model.times import DAY_US, HOUR_US, MAX_US, MIN_US, MINUTE_US
-from k2.query.asked.requests import CURRENT, MOST_SYMBOLS, At, Window, check_symbol
+from k2.query.asked.requests import CURRENT, At, Window, check_limit, check_symbols
 
 MOST_BARS = 10_000
 """Bars of an answer, unless another limit is asked for: a week of minutes."""
@@ -88,14 +88,8 @@ class BarsQuery:
     at: At = CURRENT
 
     def __post_init__(self) -> None:
-        if not self.symbols:
-            raise UserError("No symbol is given", expected="one or more")
-        if len(self.symbols) > MOST_SYMBOLS:
-            raise UserError("Too many symbols", found=len(self.symbols), expected=f"at most {MOST_SYMBOLS}")
-        for symbol in self.symbols:
-            check_symbol(symbol)
-        if self.limit < 1:
-            raise UserError("limit is too small", found=self.limit, expected="1 or more")
+        check_symbols(self.symbols, needed=True)
+        check_limit(self.limit)
 
     @property
     def around(self) -> Window:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -122,12 +123,8 @@ class EventsQuery:
     since: int | None = None
 
     def __post_init__(self) -> None:
-        if len(self.symbols) > MOST_SYMBOLS:
-            raise UserError("Too many symbols", found=len(self.symbols), expected=f"at most {MOST_SYMBOLS}")
-        for symbol in self.symbols:
-            check_symbol(symbol)
-        if self.limit < 1:
-            raise UserError("limit is too small", found=self.limit, expected="1 or more")
+        check_symbols(self.symbols)
+        check_limit(self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +149,22 @@ def check_symbol(symbol: str) -> str:
     if not _SYMBOL.fullmatch(symbol):
         raise UserError("Not a symbol", found=symbol, expected="1 to 64 printable characters")
     return symbol
+
+
+def check_symbols(symbols: Sequence[str], *, needed: bool = False) -> None:
+    """A `UserError` when they cannot be the symbols of one question; `needed`: there must be one."""
+    if needed and not symbols:
+        raise UserError("No symbol is given", expected="one or more")
+    if len(symbols) > MOST_SYMBOLS:
+        raise UserError("Too many symbols", found=len(symbols), expected=f"at most {MOST_SYMBOLS}")
+    for symbol in symbols:
+        check_symbol(symbol)
+
+
+def check_limit(limit: int) -> None:
+    """A `UserError` when no answer can be of so many rows."""
+    if limit < 1:
+        raise UserError("limit is too small", found=limit, expected="1 or more")
 
 
 def exchange_code(text: str | None) -> str | None:
