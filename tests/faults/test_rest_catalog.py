@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from k2_testing.events import START_US, message_id, trades, with_lineage
+from k2_testing.committed import ORIGIN, batch
 from k2_testing.lake import TRADES, held
 from k2_testing.rest_catalog import Proxy, RestCatalog
 
 from k2.lake.audit import audit_table
-from k2.lake.batch import Batch
 from k2.lake.catalog import open_named
-from k2.lake.commit import Committer, FencedError, Origin
+from k2.lake.commit import Committer, FencedError
 from k2.lake.tables import ensure_tables
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
-ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +38,6 @@ def catalog(proxy):
         catalog.drop_table(TRADES)
     ensure_tables(catalog, [builtin_table(DataType.TRADES)])
     return catalog
-
-
-def batch(start, stop):
-    offsets = list(range(start, stop))
-    events = trades(
-        [message_id(offset) for offset in offsets],
-        symbols=["BHP"] * len(offsets),
-        times=[START_US + offset * 1000 for offset in offsets],
-    )
-    return Batch(with_lineage(events, [0] * len(offsets), offsets), {0: (start, stop)}, {})
 
 
 def test_lost_and_repeated_commits_leave_each_row_once_and_the_table_readable(catalog, proxy):

@@ -5,30 +5,19 @@ import json
 
 import pytest
 from fastapi.testclient import TestClient
-from k2_testing.events import START_US, message_id, trades, with_lineage
+from k2_testing.committed import ORIGIN, batch
 from k2_testing.lake import TRADES, catalog_properties, make_lake
 
 from k2.api.app import create_app
 from k2.lake.batch import Batch, OrderedBatch
-from k2.lake.commit import Committer, Origin
+from k2.lake.commit import Committer
 from k2.lake.offsets import OFFSETS
 from k2.lake.writer import write_files
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 
-ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
 KEYS = {"all": {}, "bhp": {"rules": {"symbols": ["BHP"]}}, "quotes": {"rules": {"tables": ["quotes"]}}}
-
-
-def batch(start, stop, partition=0):
-    offsets = range(start, stop)
-    events = trades(
-        [message_id(partition, offset) for offset in offsets],
-        symbols=["BHP"] * len(offsets),
-        times=[START_US + offset for offset in offsets],
-    )
-    return Batch(with_lineage(events, [partition] * len(offsets), offsets), {partition: (start, stop)}, {})
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import zstandard
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.service import problem, serving
 from k2_testing.sinks import eventually
-from k2_testing.ticks import append_ticks, at
+from k2_testing.ticks import OPEN, append_ticks
 
 from k2.client.local import Local
 from k2.client.remote import Remote
@@ -25,19 +25,6 @@ from k2.model.errors import UserError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.query.engine.engine import Engine
-
-OPEN = at("2014-03-09T23:00:00")
-
-
-@pytest.fixture
-def lake(tmp_path):
-    return make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
-
-
-@pytest.fixture
-def client(lake, tmp_path):
-    with serving(tmp_path) as found:
-        yield found
 
 
 def ticks(count, *, every=timedelta(seconds=1), **more):

@@ -32,11 +32,6 @@ def entry(key, name="desk"):
 
 
 @pytest.fixture
-def lake(tmp_path):
-    return make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
-
-
-@pytest.fixture
 def key_file(tmp_path):
     path = tmp_path / "keys.json"
     path.write_text(json.dumps([entry("other", "other"), entry(KEY)]))

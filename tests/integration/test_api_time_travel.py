@@ -5,62 +5,19 @@ import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-import numpy as np
-import pyarrow as pa
 import pytest
+from k2_testing.committed import ORIGIN, batch
 from k2_testing.lake import make_lake
-from k2_testing.service import problem, serving
-from k2_testing.ticks import append_ticks, at
+from k2_testing.service import problem
+from k2_testing.ticks import OPEN, append_ticks
 from pyiceberg.expressions import AlwaysTrue
 
-from k2.lake.batch import Batch
-from k2.lake.commit import Committer, Origin
+from k2.lake.commit import Committer
 from k2.lake.offsets import OFFSETS
 from k2.lake.snapshots import trim_snapshots
-from k2.model.events import arrow_schema
 from k2.model.topics import DataType
 
-OPEN = at("2014-03-09T23:00:00")
 TRADES = "market_data.trades"
-ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
-
-
-@pytest.fixture
-def lake(tmp_path):
-    return make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
-
-
-@pytest.fixture
-def client(lake, tmp_path):
-    with serving(tmp_path) as found:
-        yield found
-
-
-def batch(first, count):
-    """Offsets [first, first + count) of partition 0, as a sink commits them."""
-    names = range(first, first + count)
-    rows = {
-        "message_id": [number.to_bytes(16, "big") for number in names],
-        "trade_id": [f"T{number}" for number in names],
-        "symbol": ["BHP"] * count,
-        "exchange": ["ASX"] * count,
-        "asset_class": ["equities"] * count,
-        "timestamp": [OPEN + timedelta(seconds=number) for number in names],
-        "price": [Decimal(number + 1) for number in names],
-        "quantity": [Decimal(1)] * count,
-        "currency": ["AUD"] * count,
-        "side": ["UNKNOWN"] * count,
-        "trade_conditions": [[]] * count,
-        "source_sequence": [None] * count,
-        "ingestion_timestamp": [OPEN] * count,
-        "platform_sequence": [None] * count,
-        "vendor_data": [None] * count,
-    }
-    table = pa.table(rows, schema=arrow_schema(DataType.TRADES))
-    table = table.append_column("kafka_partition", pa.array(np.zeros(count), pa.int32()))
-    return Batch(
-        table.append_column("kafka_offset", pa.array(list(names), pa.int64())), {0: (first, first + count)}, {}
-    )
 
 
 @pytest.fixture
@@ -90,12 +47,12 @@ def rewrite(lake):
 
 
 def test_a_difference_is_what_was_added_whatever_compaction_and_expiry_did(lake, client, committer):
-    one, two, three = (committer.commit(batch(first, 4)).snapshot_id for first in (0, 4, 8))
+    one, two, three = (committer.commit(batch(first, first + 4)).snapshot_id for first in (0, 4, 8))
     assert names(diff(client, **{"from": one, "to": three})) == [f"T{n}" for n in range(4, 12)]
     assert names(diff(client, **{"from": one, "to": two})) == [f"T{n}" for n in range(4, 8)]
     packed = rewrite(lake)
     assert names(diff(client, **{"from": three, "to": packed})) == []
-    four = committer.commit(batch(12, 2)).snapshot_id
+    four = committer.commit(batch(12, 14)).snapshot_id
     assert names(diff(client, **{"from": two})) == [f"T{n}" for n in range(8, 14)]
     lake.load_table(TRADES).maintenance.expire_snapshots().by_ids([two, three, packed]).commit()
     body = diff(client, **{"from": one, "to": four, "limit": 5}).json()
@@ -120,7 +77,7 @@ def test_without_offsets_appends_are_told_by_their_files_and_rewrites_refused(la
 
 def test_snapshots_say_what_they_added_and_which_tags_hold_them(lake, client, committer):
     committer.commit(batch(0, 3))
-    made = committer.commit(batch(3, 2)).snapshot_id
+    made = committer.commit(batch(3, 5)).snapshot_id
     pin = client.post("/v1/pins", json={"tables": ["trades"]}).json()["pin"]
     newest = client.get("/v1/snapshots").json()["data"][0]
     assert (newest["snapshot_id"], newest["rows_added"], newest["tags"]) == (str(made), 2, [f"k2-pin-{pin}"])
@@ -141,7 +98,7 @@ def test_one_pin_fixes_several_tables_for_every_question(lake, client, committer
     pin = reply.json()
     assert reply.headers["Location"] == f"/v1/pins/{pin['pin']}"
     assert set(pin["tables"]) == {"trades", "quotes"}
-    committer.commit(batch(3, 3))
+    committer.commit(batch(3, 6))
     append_ticks(lake, [{"timestamp": OPEN}], DataType.QUOTES)
     given = {"pin": pin["pin"]}
     assert client.get("/v1/trades", params={"symbol": "BHP"} | given).json()["count"] == 3
@@ -158,7 +115,7 @@ def test_one_pin_fixes_several_tables_for_every_question(lake, client, committer
 
 def test_a_pin_may_be_of_a_snapshot_or_a_time_and_bad_ones_are_refused(lake, client, committer):
     first = committer.commit(batch(0, 1)).snapshot_id
-    committer.commit(batch(1, 1))
+    committer.commit(batch(1, 2))
     pin = client.post("/v1/pins", json={"tables": ["trades"], "snapshots": {"trades": str(first)}}).json()
     assert pin["tables"]["trades"]["snapshot_id"] == str(first)
     timed = client.post(
@@ -183,7 +140,7 @@ def test_what_a_pin_fixes_is_not_expired_until_it_lapses(lake, client, committer
         "/v1/pins", json={"tables": ["trades"], "snapshots": {"trades": str(first)}, "ttl_seconds": 3600}
     ).json()["pin"]
     for number in range(1, 15):
-        committer.commit(batch(2 * number, 2))
+        committer.commit(batch(2 * number, 2 * number + 2))
     now = datetime.now(UTC)
     trim_snapshots(lake.load_table(TRADES), 10, now)
     assert client.get("/v1/trades", params={"symbol": "BHP", "pin": pin}).json()["count"] == 2
@@ -191,7 +148,7 @@ def test_what_a_pin_fixes_is_not_expired_until_it_lapses(lake, client, committer
     later = trim_snapshots(lake.load_table(TRADES), 10, now + timedelta(seconds=3601))
     assert later.untagged == (f"k2-pin-{pin}",)
     for number in range(15, 20):
-        committer.commit(batch(2 * number, 2))
+        committer.commit(batch(2 * number, 2 * number + 2))
     trim_snapshots(lake.load_table(TRADES), 10, now + timedelta(seconds=3601))
     assert lake.load_table(TRADES).metadata.snapshot_by_id(first) is None
     assert problem(client.get("/v1/trades", params={"symbol": "BHP", "pin": pin}), 410)
@@ -205,7 +162,7 @@ def test_pins_are_made_and_dropped_beside_a_committing_sink(lake, client, tmp_pa
         first = 0
         try:
             while not stop.is_set():
-                own.commit(batch(first, 5))
+                own.commit(batch(first, first + 5))
                 first += 5
                 done.append(first)
         except Exception as error:  # noqa: BLE001 - told by the test's own thread

@@ -2,15 +2,14 @@
 
 import json
 import time
-import uuid
 from datetime import UTC, datetime
-from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from k2_testing.events import plain_rows
 
 from k2.bus import admin
 from k2.bus.admin import TopicSpec, ensure_topics
@@ -19,7 +18,7 @@ from k2.bus.dead_letters import DeadLetter, DeadLetterWriter, read_dead_letters
 from k2.bus.producer import EventProducer, FatalProducerError
 from k2.model.codec import decode
 from k2.model.errors import RefusedError, UserError, WorldError
-from k2.model.events import SIDES, arrow_schema, avro_schema
+from k2.model.events import arrow_schema, avro_schema
 from k2.model.topics import DataType
 
 pytestmark = pytest.mark.real
@@ -39,27 +38,8 @@ def topic(config, free_topic):
     return name
 
 
-def trades(count: int, symbols=("BHP", "CBA", "RIO", "WES", "TLS")) -> pa.RecordBatch:
-    none = {"platform_sequence": None, "vendor_data": None}
-    rows = [
-        {
-            "message_id": uuid.uuid5(uuid.NAMESPACE_OID, str(n)).bytes,
-            "trade_id": f"T{n}",
-            "symbol": symbols[n % len(symbols)],
-            "exchange": "ASX",
-            "asset_class": "equities",
-            "timestamp": 1_394_409_600_000_000 + n,
-            "price": Decimal(n + 1) / 100,
-            "quantity": Decimal(n),
-            "currency": "AUD",
-            "side": SIDES[n % 4],
-            "trade_conditions": [],
-            "source_sequence": n,
-            "ingestion_timestamp": 1_394_409_600_000_777,
-            **none,
-        }
-        for n in range(count)
-    ]
+def trades(count: int) -> pa.RecordBatch:
+    rows = plain_rows(count, symbols=("BHP", "CBA", "RIO", "WES", "TLS"))
     return pa.RecordBatch.from_pylist(rows, schema=arrow_schema(TRADES))
 
 

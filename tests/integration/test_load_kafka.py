@@ -169,9 +169,8 @@ load.Load._take = parked
 """
 
 
-def _start(env, topic, tmp_path, source, entry="run_load", go=None):
-    """`k2 run load` (or `producer`) as its own process. With `go` it reads no further than 800,000 rows before that file is there."""
-    config = ProducerConfig.model_validate(
+def _config(topic, source):
+    return ProducerConfig.model_validate(
         {
             "feed": "default/test",
             "exchange": "ASX",
@@ -181,6 +180,11 @@ def _start(env, topic, tmp_path, source, entry="run_load", go=None):
             "source": source,
         }
     )
+
+
+def _start(env, topic, tmp_path, source, entry="run_load", go=None):
+    """`k2 run load` (or `producer`) as its own process. With `go` it reads no further than 800,000 rows before that file is there."""
+    config = _config(topic, source)
     (tmp_path / "config.json").write_text(config.model_dump_json())
     script = "" if go is None else _PARKED.format(go=str(go))
     script += (
@@ -283,16 +287,7 @@ def test_a_load_that_waits_for_topics_ends_at_sigterm(env, free_topic, tmp_path)
 
 
 def test_a_feed_with_a_source_that_is_missing_is_told_so(env, topic, tmp_path):
-    config = ProducerConfig.model_validate(
-        {
-            "feed": "default/test",
-            "exchange": "ASX",
-            "asset_class": "equities",
-            "currency": "AUD",
-            "streams": [{"data_type": "trades", "topic": topic, "table": "market_data.trades"}],
-            "source": CSV,
-        }
-    )
+    config = _config(topic, CSV)
     with pytest.raises(UserError, match=r"a\.csv cannot be read"):
         run_load(env.model_copy(update={"source_dir": tmp_path / "nowhere"}), config)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from k2_testing.asking import questions_of
 from k2_testing.lake import make_lake
-from k2_testing.ticks import append_ticks, at
+from k2_testing.ticks import OPEN, append_ticks
 
 from k2.model.errors import UserError
 from k2.model.times import micros
@@ -22,19 +22,7 @@ from k2.query.asked.requests import At, Window
 from k2.query.rows.errors import AmbiguousSymbolError
 from k2.query.rows.visibility import Sight
 
-OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
 ZONE = ZoneInfo("Australia/Sydney")
-
-
-@pytest.fixture
-def lake(tmp_path):
-    return make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
-
-
-@pytest.fixture
-def questions(lake, tmp_path):
-    with questions_of(tmp_path) as found:
-        yield found
 
 
 def when(seconds):

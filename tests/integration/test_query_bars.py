@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from k2_testing.asking import questions_of
 from k2_testing.bars import TICK, ZONE, independent_bars
 from k2_testing.lake import make_lake
-from k2_testing.ticks import append_ticks, at
+from k2_testing.ticks import OPEN, append_ticks, at, trade
 
 from k2.model.errors import UserError
 from k2.model.exchanges import EXCHANGES, Session
@@ -24,23 +24,6 @@ from k2.query.rows.errors import AmbiguousSymbolError, NotFoundError
 from k2.query.rows.visibility import Sight
 
 DAY = date(2014, 3, 10)
-OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
-
-
-@pytest.fixture
-def lake(tmp_path):
-    return make_lake(tmp_path)
-
-
-@pytest.fixture
-def questions(lake, tmp_path):
-    with questions_of(tmp_path) as found:
-        yield found
-
-
-def trade(seconds=0.0, price="1", quantity="1", **more):
-    moment = OPEN + timedelta(microseconds=round(seconds * 1_000_000))
-    return {"timestamp": moment, "price": Decimal(price), "quantity": Decimal(quantity)} | more
 
 
 def of_day(interval="1m", day=DAY, symbol="BHP", **more):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from k2_testing.asking import questions_of
 from k2_testing.lake import make_lake
-from k2_testing.ticks import append_ticks, at
+from k2_testing.ticks import OPEN, append_ticks, at, trade
 from pyiceberg.types import StringType
 
 from k2.lake.reader import TableMissingError
@@ -22,23 +22,6 @@ from k2.query.events import paging
 from k2.query.rows.errors import AmbiguousSymbolError, NotFoundError, SnapshotGoneError
 
 DAY = date(2014, 3, 10)
-OPEN = at("2014-03-09T23:00:00")  # 10:00 in Sydney
-
-
-@pytest.fixture
-def lake(tmp_path):
-    return make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
-
-
-@pytest.fixture
-def questions(lake, tmp_path):
-    with questions_of(tmp_path) as found:
-        yield found
-
-
-def trade(seconds=0.0, price="1", quantity="1", **more):
-    moment = OPEN + timedelta(microseconds=round(seconds * 1_000_000))
-    return {"timestamp": moment, "price": Decimal(price), "quantity": Decimal(quantity)} | more
 
 
 def ids(events):

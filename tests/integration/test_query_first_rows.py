@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from k2_testing.asking import TABLES, questions_of
+from k2_testing.asking import TABLES
 from k2_testing.deleting import data_files, delete_positions
-from k2_testing.lake import catalog_properties, make_lake
-from k2_testing.ticks import append_ticks, at
+from k2_testing.lake import catalog_properties
+from k2_testing.ticks import OPEN, append_ticks
 from pyiceberg.transforms import IdentityTransform
 
 from k2.lake.catalog import open_named
@@ -18,23 +18,10 @@ from k2.model.topics import DataType
 from k2.query.asked.requests import CURRENT, EventsQuery, Window
 from k2.query.plan.planner import Planner
 
-OPEN = at("2014-03-09T23:00:00")
-
-
-@pytest.fixture
-def lake(tmp_path):
-    return make_lake(tmp_path)
-
 
 @pytest.fixture
 def planner(tmp_path):
     return Planner(TableReader(lambda: open_named("k2", catalog_properties(tmp_path))), TABLES)
-
-
-@pytest.fixture
-def questions(tmp_path):
-    with questions_of(tmp_path) as found:
-        yield found
 
 
 def trades(seconds, symbol="BHP"):

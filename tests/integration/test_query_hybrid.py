@@ -6,19 +6,17 @@ import signal
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
+from k2_testing.asking import hybrid_questions_of
 from k2_testing.events import START_US, message_id
 from k2_testing.lake import TRADES, catalog_properties
-from k2_testing.sinks import SYMBOLS, Pipeline, eventually
+from k2_testing.sinks import SYMBOLS, eventually
 
 from k2.api.app import create_app
 from k2.bus.producer import EventProducer
-from k2.lake.catalog import load_table, open_named
-from k2.lake.reader import TableReader
 from k2.model.settings import Settings
 from k2.model.times import to_datetime
 from k2.model.topics import DataType
@@ -26,43 +24,11 @@ from k2.model.workload import QueryConfig
 from k2.query.asked.cursor import Cursor, ReplayQuery
 from k2.query.asked.pace import Pace
 from k2.query.asked.requests import At, EventsQuery, SummaryQuery
-from k2.query.engine.database import Limits
-from k2.query.engine.engine import Engine
 from k2.query.events.player import Player
-from k2.query.plan.planner import Planner
-from k2.query.questions import Questions
-from k2.query.tail.tails import Tails
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 TABLES = {DataType.TRADES: TRADES, DataType.QUOTES: "market_data.quotes"}
-
-
-@pytest.fixture
-def pipeline(tmp_path, kafka, registry, free_topic):
-    made = Pipeline(tmp_path, kafka, registry, free_topic())
-    yield made
-    made.close()
-
-
-@contextmanager
-def asking(pipeline, **options):
-    properties = catalog_properties(pipeline.folder)
-    reader = TableReader(lambda: open_named("k2", properties))
-    tails = Tails(
-        reader,
-        lambda identifier: load_table(open_named("k2", properties), identifier),
-        pipeline.kafka,
-        pipeline.registry,
-        **{"wait_seconds": 60.0} | options,
-    )
-    engine = Engine(Limits(timeout_seconds=60))
-    questions = Questions(Planner(reader, TABLES, tails=tails), engine)
-    try:
-        yield questions
-    finally:
-        questions.close()
-        engine.close()
 
 
 def ids_of(questions, **options):
@@ -98,7 +64,7 @@ def committed(pipeline, stop):
 def test_what_the_sink_has_yet_to_commit_is_in_the_answer_once(pipeline):
     committed(pipeline, 1_000)
     pipeline.produce(1_000, 1_500)
-    with asking(pipeline) as questions:
+    with hybrid_questions_of(pipeline) as questions:
         ids, said = ids_of(questions)
         assert Counter(ids) == Counter(map(as_uuid, range(1_500)))
         assert said.tail.problem is None
@@ -114,7 +80,7 @@ def test_what_the_sink_has_yet_to_commit_is_in_the_answer_once(pipeline):
 def test_a_summary_and_a_page_hold_the_tail_too(pipeline):
     committed(pipeline, 800)
     pipeline.produce(800, 1_600)
-    with asking(pipeline) as questions:
+    with hybrid_questions_of(pipeline) as questions:
         day = to_datetime(START_US).date() + timedelta(days=1)
         found = questions.summary(SummaryQuery("BHP", day, "ASX"))
         assert found.trade_count == 200
@@ -136,7 +102,7 @@ def test_dead_letters_and_duplicates_are_no_rows(pipeline):
         producer.produce(b"no event at all", "BHP")
         producer.produce(None, "BHP")
         producer.flush()
-    with asking(pipeline) as questions:
+    with hybrid_questions_of(pipeline) as questions:
         ids, said = ids_of(questions)
         assert Counter(ids) == Counter(map(as_uuid, range(800)))
         assert said.tail_rows == 300
@@ -149,7 +115,7 @@ def test_dead_letters_and_duplicates_are_no_rows(pipeline):
 def test_a_tail_beyond_the_budget_says_up_to_where_it_is_complete(pipeline):
     committed(pipeline, 100)
     pipeline.produce(100, 20_000)
-    with asking(pipeline, budget_bytes=500_000) as questions:
+    with hybrid_questions_of(pipeline, budget_bytes=500_000) as questions:
         ids, said = ids_of(questions)
         assert_whole(ids, by_symbol(20_000))
         assert 100 < len(ids) < 20_000
@@ -164,7 +130,7 @@ def test_without_kafka_the_table_answers_alone_and_says_so(pipeline, kafka):
     committed(pipeline, 300)
     kafka.stop()
     try:
-        with asking(pipeline, wait_seconds=30.0) as questions:
+        with hybrid_questions_of(pipeline, wait_seconds=30.0) as questions:
             ids, said = ids_of(questions)
             assert Counter(ids) == Counter(map(as_uuid, range(300)))
             assert said.tail.problem
@@ -182,7 +148,7 @@ def test_without_kafka_the_table_answers_alone_and_says_so(pipeline, kafka):
 def test_the_tail_of_a_table_that_nobody_asks_about_is_released(pipeline):
     committed(pipeline, 100)
     pipeline.produce(100, 200)
-    with asking(pipeline) as questions:
+    with hybrid_questions_of(pipeline) as questions:
         assert len(ids_of(questions)[0]) == 200
         tails = questions._planner.tails
         tails._idle = 1.0  # from here on nobody asks: sooner it might be released while a question waits for it
@@ -224,7 +190,7 @@ def test_every_answer_is_whole_while_a_sink_commits_is_killed_and_comes_back(pip
 
     threads = [threading.Thread(target=flow), threading.Thread(target=sinks)]
     before, sources = 0, Counter()
-    with asking(pipeline) as questions:
+    with hybrid_questions_of(pipeline) as questions:
         for thread in threads:
             thread.start()
         try:
@@ -307,7 +273,7 @@ def test_a_replay_goes_from_history_into_what_comes_in_without_a_seam(pipeline):
 
     thread = threading.Thread(target=flow, daemon=True)
     seen: list[str] = []
-    with asking(pipeline) as questions:
+    with hybrid_questions_of(pipeline) as questions:
         first = Player(questions.replay_merged(query), Pace())
         thread.start()
         pipeline.sink(interval=0.3)
@@ -325,7 +291,7 @@ def test_a_replay_goes_from_history_into_what_comes_in_without_a_seam(pipeline):
         assert seen[:500] == [as_uuid(n) for n in range(500)], "history is in the order of events"
         token = first.cursor.encode()
         first.close()
-    with asking(pipeline) as questions:  # another process, as far as anyone can tell
+    with hybrid_questions_of(pipeline) as questions:  # another process, as far as anyone can tell
         second = Player(questions.replay_from(Cursor.decode(token)), Pace())
         more = len(seen) + 1_000
         take(second, lambda: len(seen) > more)

@@ -1,51 +1,22 @@
 """Bars and as-of joins of a snapshot and its topic's tail, on a real broker, registry and catalog: as if all were in files."""
 
-from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from k2_testing.asking import hybrid_questions_of
 from k2_testing.events import START_US
-from k2_testing.lake import TRADES, catalog_properties, make_lake
+from k2_testing.lake import make_lake
 from k2_testing.sinks import SYMBOLS, Pipeline
 from k2_testing.ticks import append_ticks
 
-from k2.lake.catalog import load_table, open_named
-from k2.lake.reader import TableReader
 from k2.model.times import to_datetime
 from k2.model.topics import DataType
 from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.bar_requests import BarsQuery, Empty, Interval
 from k2.query.asked.requests import At, Window
-from k2.query.engine.database import Limits
-from k2.query.engine.engine import Engine
-from k2.query.plan.planner import Planner
-from k2.query.questions import Questions
-from k2.query.tail.tails import Tails
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
-
-TABLES = {DataType.TRADES: TRADES, DataType.QUOTES: "market_data.quotes"}
-
-
-@contextmanager
-def asking(pipeline):
-    properties = catalog_properties(pipeline.folder)
-    reader = TableReader(lambda: open_named("k2", properties))
-    tails = Tails(
-        reader,
-        lambda identifier: load_table(open_named("k2", properties), identifier),
-        pipeline.kafka,
-        pipeline.registry,
-        wait_seconds=20.0,
-    )
-    engine = Engine(Limits(timeout_seconds=60))
-    questions = Questions(Planner(reader, TABLES, tails=tails), engine)
-    try:
-        yield questions
-    finally:
-        questions.close()
-        engine.close()
 
 
 def test_bars_and_joins_are_the_same_before_and_after_the_sink_commits(tmp_path, kafka, registry, free_topic):
@@ -72,7 +43,7 @@ def test_bars_and_joins_are_the_same_before_and_after_the_sink_commits(tmp_path,
         pipeline.produce(0, 900)
         pipeline.finish()
         pipeline.produce(900, 1_500)
-        with asking(pipeline) as questions:
+        with hybrid_questions_of(pipeline) as questions:
             bars, joined = [questions.bars(query) for query in queries], [questions.asof(join) for join in joins]
             assert bars[1].provenance.tail_rows == 600
             assert sum(bars[1].rows["trade_count"].to_pylist()) == 1_500
@@ -80,7 +51,7 @@ def test_bars_and_joins_are_the_same_before_and_after_the_sink_commits(tmp_path,
             alone = questions.bars(BarsQuery(SYMBOLS, Interval.HOUR, exchange="ASX", at=At(hybrid=False)))
             assert sum(alone.rows["trade_count"].to_pylist()) == 900
         pipeline.finish()
-        with asking(pipeline) as questions:
+        with hybrid_questions_of(pipeline) as questions:
             assert [questions.bars(query).rows for query in queries] == [found.rows for found in bars]
             columns = ["message_id", "quote_timestamp", "bid_price", "mid", "effective_spread", "inferred_side"]
             for join, found in zip(joins, joined, strict=True):

@@ -1,58 +1,30 @@
 """BHP's day summaries of 10 to 14 March 2014, loaded as the platform loads them, beside SQL straight on the vendor's file."""
 
-from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pytest
-from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.asking import questions_of
+from k2_testing.lake import make_lake
+from k2_testing.real_ticks import BHP, append_bhp, needs_real_ticks
 
-from k2.feeds.formats.layouts import Assembler, Files
-from k2.feeds.formats.registry import file_format
-from k2.feeds.load.csv_source import CsvFiles
-from k2.lake.catalog import open_named
-from k2.lake.reader import TableReader
-from k2.lake.writer import write_files
-from k2.model.exchanges import EXCHANGES
 from k2.model.topics import DataType
 from k2.query.asked.requests import EventsQuery, SummaryQuery
-from k2.query.engine.database import Limits
-from k2.query.engine.engine import Engine
-from k2.query.plan.planner import Planner
-from k2.query.questions import Questions
 
-FILE = Path(__file__).parents[3] / "shared/data/asx-2014-03/trades/7078.csv"
-ASX = EXCHANGES["ASX"]
+FILE = BHP[DataType.TRADES]
 
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif(not FILE.exists(), reason=f"the real ticks are not here: {FILE}"),
-]
+pytestmark = needs_real_ticks
 
 
 @pytest.fixture(scope="module")
-def questions(tmp_path_factory) -> Iterator[Questions]:
+def questions(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
-    table = make_lake(folder).load_table("market_data.trades")
-    assembler = Assembler(DataType.TRADES, ASX, ASX.currency, str(ASX.asset_class))
-    source = CsvFiles([FILE], file_format("asx", Files(DataType.TRADES, ASX, symbol="BHP")), assembler)
-    rows = pa.Table.from_batches([batch for chunk in source.chunks() for _, batch in chunk.events])
-    rows = rows.append_column("kafka_topic_id", pa.array(["t"] * len(rows)))
-    rows = rows.append_column("kafka_partition", pa.array([0] * len(rows), pa.int32()))
-    rows = rows.append_column("kafka_offset", pa.array(np.arange(len(rows))))
-    order = np.argsort(rows.column("timestamp").cast(pa.int64()).to_numpy(), kind="stable")
-    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as snapshot:
-        for written in write_files(table, rows, order):
-            snapshot.append_data_file(written.data_file)
-    engine = Engine(Limits())
-    reader = TableReader(lambda: open_named("k2", catalog_properties(folder)))
-    yield Questions(Planner(reader, {DataType.TRADES: "market_data.trades"}), engine)
-    engine.close()
+    append_bhp(make_lake(folder), DataType.TRADES)
+    with questions_of(folder) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

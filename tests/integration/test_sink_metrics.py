@@ -3,18 +3,11 @@
 import urllib.request
 
 import pytest
-from k2_testing.sinks import Pipeline, eventually
+from k2_testing.sinks import eventually
 
 from k2_local.host import ports
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
-
-
-@pytest.fixture
-def pipeline(tmp_path, kafka, registry, free_topic):
-    made = Pipeline(tmp_path, kafka, registry, free_topic())
-    yield made
-    made.close()
 
 
 def metric(port, name):

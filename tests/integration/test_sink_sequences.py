@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 from k2_testing.events import START_US, message_id, trades
-from k2_testing.sinks import Pipeline, eventually, gave_up, ready
+from k2_testing.sinks import eventually, gave_up, ready
 
 from k2.bus.admin import committed_with_metadata
 from k2.bus.producer import EventProducer
@@ -16,13 +16,6 @@ from k2.model.topics import DataType, sink_group_id
 from k2_local.host import ports
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240, func_only=True)]
-
-
-@pytest.fixture
-def pipeline(tmp_path, kafka, registry, free_topic):
-    made = Pipeline(tmp_path, kafka, registry, free_topic())
-    yield made
-    made.close()
 
 
 def send(pipeline, **numbers):

@@ -16,18 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
+from k2_testing.committed import ORIGIN
 from k2_testing.events import START_US, message_id, trades, with_lineage
 from k2_testing.extent import sized
 from k2_testing.lake import TRADES, held, make_lake
 from pyiceberg.exceptions import CommitFailedException
 
 from k2.lake.batch import Batch
-from k2.lake.commit import Committer, FencedError, Origin
+from k2.lake.commit import Committer, FencedError
 from k2.lake.offsets import recorded_offsets
 from k2.model.errors import K2Error, WorldError
 from k2.model.topics import DataType
 
-ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
 PARTITIONS = 2
 LENGTH = 60
 SEEDS = sized(40, 400)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from k2_testing.events import varied_rows
 
 from k2.model.codec import decode, encode, wire
 from k2.model.codec import encode as encode_function
@@ -83,28 +84,7 @@ def schema_of(data_type: DataType):
 
 
 def trades(count: int) -> pa.RecordBatch:
-    """Trades with every column's usual kind of value, all different."""
-    rows = [
-        {
-            "message_id": uuid.UUID(int=2**120 + n).bytes,
-            "trade_id": f"T{n}",
-            "symbol": ("BHP", "CBA", "RIO")[n % 3],
-            "exchange": "ASX",
-            "asset_class": "equities",
-            "timestamp": 1_394_409_600_000_000 + n,
-            "price": Decimal(n + 1) / 100,
-            "quantity": Decimal(n),
-            "currency": "AUD",
-            "side": SIDES[n % 4],
-            "trade_conditions": ["XT"] * (n % 3),
-            "source_sequence": n,
-            "ingestion_timestamp": 1_394_409_600_000_777 + n,
-            "platform_sequence": None,
-            "vendor_data": [("venue", "x" * n)] if n % 2 else None,
-        }
-        for n in range(count)
-    ]
-    return batch_of(rows, DataType.TRADES)
+    return batch_of(varied_rows(count), DataType.TRADES)
 
 
 def replaced(events: pa.RecordBatch, name: str, value: pa.Array) -> pa.RecordBatch:

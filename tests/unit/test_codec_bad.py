@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from k2_testing.events import varied_rows
 
 from k2.model.codec import decode, encode, wire
 from k2.model.codec import plan as plans
@@ -24,30 +25,7 @@ HEADER = wire.header(7)
 OURS = json.dumps(avro_schema(TRADES))
 
 
-def rows(count: int) -> list[dict]:
-    return [
-        {
-            "message_id": uuid.UUID(int=2**120 + n).bytes,
-            "trade_id": f"T{n}",
-            "symbol": ("BHP", "CBA", "RIO")[n % 3],
-            "exchange": "ASX",
-            "asset_class": "equities",
-            "timestamp": 1_394_409_600_000_000 + n,
-            "price": Decimal(n + 1) / 100,
-            "quantity": Decimal(n),
-            "currency": "AUD",
-            "side": SIDES[n % 4],
-            "trade_conditions": ["XT"] * (n % 3),
-            "source_sequence": n,
-            "ingestion_timestamp": 1_394_409_600_000_777 + n,
-            "platform_sequence": None,
-            "vendor_data": [("venue", "x" * n)] if n % 2 else None,
-        }
-        for n in range(count)
-    ]
-
-
-EVENTS = pa.RecordBatch.from_pylist(rows(40), schema=arrow_schema(TRADES))
+EVENTS = pa.RecordBatch.from_pylist(varied_rows(40), schema=arrow_schema(TRADES))
 GOOD = encode(EVENTS, TRADES, 7).payloads()
 
 
@@ -103,7 +81,7 @@ def with_price(raw: bytes) -> bytes:
     """A trade whose price is these bytes of two's complement."""
     schema = avro_schema(TRADES)
     next(field for field in schema["fields"] if field["name"] == "price")["type"] = "bytes"
-    row = rows(1)[0] | {"price": raw, "message_id": str(uuid.UUID(int=5))}
+    row = varied_rows(1)[0] | {"price": raw, "message_id": str(uuid.UUID(int=5))}
     out = io.BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema(schema), row)
     return HEADER + out.getvalue()
@@ -228,7 +206,7 @@ def two(schema: dict):
 
 def test_an_older_writer_without_an_optional_field_gives_null():
     schema = edited(platform_sequence=None, vendor_data=None)
-    payloads = [written(schema, row, 8) for row in rows(5)]
+    payloads = [written(schema, row, 8) for row in varied_rows(5)]
     found = check([GOOD[0], *payloads, GOOD[1]], two(schema))
     assert found.bad == []
     assert found.rows.tolist() == list(range(7))
@@ -238,7 +216,7 @@ def test_an_older_writer_without_an_optional_field_gives_null():
 
 def test_a_newer_writer_s_field_is_reported_and_the_rest_is_read():
     schema = edited(venue={"name": "venue", "type": ["null", "string"], "default": None})
-    payloads = [written(schema, row | {"venue": "X"}, 8) for row in rows(5)]
+    payloads = [written(schema, row | {"venue": "X"}, 8) for row in varied_rows(5)]
     found = check(payloads, two(schema))
     assert found.unknown_fields == {"venue"}
     assert found.events.column("price").equals(EVENTS.column("price").slice(0, 5))
@@ -250,30 +228,30 @@ def test_a_newer_writer_s_field_is_reported_and_the_rest_is_read():
 def test_fields_in_another_order_are_found_by_name():
     schema = avro_schema(TRADES)
     schema["fields"] = schema["fields"][::-1]
-    found = check([written(schema, row, 8) for row in rows(5)], two(schema))
+    found = check([written(schema, row, 8) for row in varied_rows(5)], two(schema))
     assert found.events.equals(EVENTS.slice(0, 5))
 
 
 def test_a_writer_that_lacks_what_an_event_needs_is_refused_by_name():
     schema = edited(currency=None)
-    reason = reason_of(written(schema, rows(1)[0], 8), two(schema))
+    reason = reason_of(written(schema, varied_rows(1)[0], 8), two(schema))
     assert reason == "schema id 8: its schema Trade lacks currency, which Trade needs"
 
 
 def test_a_float_is_no_price():
     schema = edited(price="double")
     assert (
-        reason_of(written(schema, rows(1)[0], 8), two(schema))
+        reason_of(written(schema, varied_rows(1)[0], 8), two(schema))
         == "schema id 8: price of its schema is double, not decimal"
     )
 
 
 def test_another_scale_is_converted_when_it_is_exact():
     schema = edited(price={"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 6})
-    found = check([written(schema, row, 8) for row in rows(3)], two(schema))
+    found = check([written(schema, row, 8) for row in varied_rows(3)], two(schema))
     assert found.events.column("price").equals(EVENTS.column("price").slice(0, 3))
     finer = edited(price={"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 9})
-    exact, inexact = rows(2)
+    exact, inexact = varied_rows(2)
     inexact["price"] = Decimal("0.000000001")
     found = check([written(finer, exact, 8), written(finer, inexact, 8)], two(finer))
     assert [bad.index for bad in found.bad] == [1]
@@ -282,7 +260,8 @@ def test_another_scale_is_converted_when_it_is_exact():
 def test_a_side_that_the_reader_does_not_know_is_bad_and_its_neighbours_are_not():
     schema = edited(side={"type": "enum", "name": "Side", "symbols": [*SIDES, "CROSS"]})
     mixed = [
-        written(schema, row | {"side": side}, 8) for row, side in zip(rows(3), ("BUY", "CROSS", "SELL"), strict=True)
+        written(schema, row | {"side": side}, 8)
+        for row, side in zip(varied_rows(3), ("BUY", "CROSS", "SELL"), strict=True)
     ]
     found = check(mixed, two(schema))
     assert [(bad.index, bad.reason) for bad in found.bad] == [
@@ -293,7 +272,7 @@ def test_a_side_that_the_reader_does_not_know_is_bad_and_its_neighbours_are_not(
 def test_a_null_where_none_may_be_is_bad():
     schema = edited(currency=["null", "string"])
     found = check(
-        [written(schema, row | {"currency": code}, 8) for row, code in zip(rows(2), ("AUD", None), strict=True)],
+        [written(schema, row | {"currency": code}, 8) for row, code in zip(varied_rows(2), ("AUD", None), strict=True)],
         two(schema),
     )
     assert [(bad.index, bad.reason) for bad in found.bad] == [(1, "currency is missing")]

@@ -5,31 +5,17 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from k2_testing.committed import ORIGIN, batch
 from k2_testing.events import START_US, message_id, trades, with_lineage
 from k2_testing.lake import TRADES, held, make_lake
 from pyiceberg.exceptions import CommitFailedException
 
 from k2.lake.batch import Batch
-from k2.lake.commit import Committer, FencedError, Origin
+from k2.lake.commit import Committer, FencedError
 from k2.lake.offsets import OFFSETS, recorded_offsets, summary_of
 from k2.model.errors import RefusedError, UserError
 from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType
-
-ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
-
-
-def batch(start: int, stop: int, *, partition: int = 0, seed: object = "", dead: int = 0, symbol: str = "BHP") -> Batch:
-    offsets = list(range(start, stop - dead))
-    events = trades(
-        [message_id(seed, partition, offset) for offset in offsets],
-        symbols=[symbol] * len(offsets),
-        times=[START_US + offset * 1000 for offset in offsets],
-        sequence=offsets,
-    )
-    return Batch(
-        with_lineage(events, [partition] * len(offsets), offsets), {partition: (start, stop)}, {partition: dead}
-    )
 
 
 @pytest.fixture

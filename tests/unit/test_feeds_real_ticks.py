@@ -1,39 +1,18 @@
 """The real ASX ticks, where they are: counts, times and sums against the files read by hand."""
 
 import csv
-import os
 from collections import Counter, defaultdict
 from decimal import Decimal
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pytest
+from k2_testing.real_ticks import BHP, ROOT, needs_real_ticks, read
 
-from k2.feeds.formats.layouts import Assembler, Files
-from k2.feeds.formats.registry import file_format
-from k2.feeds.load.csv_source import CsvFiles
-from k2.model.exchanges import exchange
 from k2.model.topics import DataType
 
-ROOT = Path(os.environ.get("K2_TEST_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data") / "asx-2014-03"
-
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif(
-        not ROOT.is_dir(), reason=f"there are no real ticks in {ROOT} (K2_TEST_DATA names their folder)"
-    ),
-]
-
-
-def _load(data_type, *paths, symbol=None):
-    venue = exchange("ASX")
-    form = file_format("asx", Files(data_type, venue, symbol=symbol, paths=paths))
-    source = CsvFiles(paths, form, Assembler(data_type, venue, "AUD", "equities"), symbol=symbol)
-    chunks = list(source.chunks())
-    return pa.Table.from_batches([batch for chunk in chunks for _, batch in chunk.events]), chunks
+pytestmark = needs_real_ticks
 
 
 def _by_hand(path):
@@ -49,8 +28,8 @@ def _by_hand(path):
 
 
 def test_bhp_trades_have_the_days_of_the_file_and_3193_surplus_identical_rows():
-    path = ROOT / "trades" / "7078.csv"
-    table, chunks = _load(DataType.TRADES, path, symbol="BHP")
+    path = BHP[DataType.TRADES]
+    table, chunks = read(DataType.TRADES, path, symbol="BHP")
     assert table.num_rows == 91_631
     assert [bad for chunk in chunks for bad in chunk.rejected] == []
     with path.open("rb") as file:
@@ -70,8 +49,8 @@ def test_bhp_trades_have_the_days_of_the_file_and_3193_surplus_identical_rows():
 
 
 def test_bhp_quotes_are_all_read_and_absent_sides_are_null():
-    path = ROOT / "quotes" / "7078.csv"
-    table, chunks = _load(DataType.QUOTES, path, symbol="BHP")
+    path = BHP[DataType.QUOTES]
+    table, chunks = read(DataType.QUOTES, path, symbol="BHP")
     assert table.num_rows == 77_849
     assert [bad for chunk in chunks for bad in chunk.rejected] == []
     rows = [line.split(",") for line in path.read_text().split()]
@@ -81,24 +60,24 @@ def test_bhp_quotes_are_all_read_and_absent_sides_are_null():
 
 
 def test_the_first_trade_is_at_its_sydney_time():
-    table, _ = _load(DataType.TRADES, ROOT / "trades" / "7078.csv", symbol="BHP")
+    table, _ = read(DataType.TRADES, BHP[DataType.TRADES], symbol="BHP")
     local = table["timestamp"][0].as_py().astimezone(ZoneInfo("Australia/Sydney"))
     assert local.isoformat() == "2014-03-10T07:57:14.754000+11:00"
 
 
 def test_a_split_of_the_real_trades_gives_the_same_ids(tmp_path):
-    path = ROOT / "trades" / "7078.csv"
-    whole, _ = _load(DataType.TRADES, path, symbol="BHP")
+    path = BHP[DataType.TRADES]
+    whole, _ = read(DataType.TRADES, path, symbol="BHP")
     lines = path.read_bytes().splitlines(keepends=True)
     for name, part in (("a.csv", lines[:40_000]), ("b.csv", lines[40_000:])):
         (tmp_path / name).write_bytes(b"".join(part))
-    split, _ = _load(DataType.TRADES, tmp_path / "a.csv", tmp_path / "b.csv", symbol="BHP")
+    split, _ = read(DataType.TRADES, tmp_path / "a.csv", tmp_path / "b.csv", symbol="BHP")
     assert split["message_id"].equals(whole["message_id"])
     assert (np.diff(np.asarray(split["source_sequence"])) > 0).all()
 
 
 def test_reference_data_has_four_companies_and_two_dividends():
-    table, chunks = _load(DataType.REFERENCE_DATA, *sorted((ROOT / "reference-data").iterdir()))
+    table, chunks = read(DataType.REFERENCE_DATA, *sorted((ROOT / "reference-data").iterdir()))
     assert Counter(table["kind"].to_pylist()) == {"company": 4, "dividend": 2}
     assert [bad for chunk in chunks for bad in chunk.rejected] == []
     assert {row["symbol"]: row["currency"] for row in table.to_pylist() if row["kind"] == "dividend"} == {

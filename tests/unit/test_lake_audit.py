@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from k2_testing.events import START_US, message_id, trades, with_lineage
+from k2_testing.committed import ORIGIN, batch
 from k2_testing.lake import TRADES, held, make_lake
 
 from k2.lake.audit import audit_table
-from k2.lake.batch import Batch, OrderedBatch
+from k2.lake.batch import OrderedBatch
 from k2.lake.commit import Committer, Origin
 from k2.lake.offsets import recorded_offsets
 from k2.lake.reset import forget_topic, reset_to_snapshot, skip_to_earliest
@@ -17,18 +17,6 @@ from k2.lake.snapshots import trim_snapshots, untagged_snapshots
 from k2.lake.writer import write_files
 from k2.model.errors import RefusedError, UserError
 from k2.model.topics import DataType
-
-ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
-
-
-def batch(start, stop, partition=0):
-    offsets = range(start, stop)
-    events = trades(
-        [message_id(partition, offset) for offset in offsets],
-        symbols=["BHP"] * len(offsets),
-        times=[START_US + offset for offset in offsets],
-    )
-    return Batch(with_lineage(events, [partition] * len(offsets), offsets), {partition: (start, stop)}, {})
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from k2_testing.committed import ORIGIN
 from k2_testing.events import START_US, message_id, trades, with_lineage
 from k2_testing.lake import TRADES, catalog_properties, make_lake
 from typer.testing import CliRunner
@@ -16,13 +17,12 @@ from typer.testing import CliRunner
 from k2.cli import app
 from k2.lake import sequence_audit
 from k2.lake.batch import Batch
-from k2.lake.commit import Committer, Origin
+from k2.lake.commit import Committer
 from k2.lake.sequence_audit import SequenceAccount, SequenceDay, audit_sequences
 from k2.model.exchanges import exchange
 from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType
 
-ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = 3_600_000_000
 LOWEST, HIGHEST = -(2**63), 2**63 - 1

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from k2.lake.catalog import open_named
+from k2.lake.catalog import load_table, open_named
 from k2.lake.reader import TableReader
 from k2.model.topics import DataType
 from k2.query.engine.database import Limits
 from k2.query.engine.engine import Engine
 from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
+from k2.query.tail.tails import Tails
 from k2_testing.lake import catalog_properties
+from k2_testing.sinks import Pipeline
 
 TABLES = {DataType.TRADES: "market_data.trades", DataType.QUOTES: "market_data.quotes"}
 
@@ -25,4 +28,25 @@ def questions_of(folder: Path, timeout_seconds: float = 120) -> Iterator[Questio
     try:
         yield Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(folder))), TABLES), engine)
     finally:
+        engine.close()
+
+
+@contextmanager
+def hybrid_questions_of(pipeline: Pipeline, **options: Any) -> Iterator[Questions]:
+    """Questions of a pipeline's lake and of what its topics hold beyond it; `options` are fields of `Tails`."""
+    properties = catalog_properties(pipeline.folder)
+    reader = TableReader(lambda: open_named("k2", properties))
+    tails = Tails(
+        reader,
+        lambda identifier: load_table(open_named("k2", properties), identifier),
+        pipeline.kafka,
+        pipeline.registry,
+        **{"wait_seconds": 60.0} | options,
+    )
+    engine = Engine(Limits(timeout_seconds=60))
+    questions = Questions(Planner(reader, TABLES, tails=tails), engine)
+    try:
+        yield questions
+    finally:
+        questions.close()
         engine.close()

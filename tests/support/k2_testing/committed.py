@@ -20,6 +20,29 @@ from k2_testing.lake import TRADES, make_lake
 _OPEN = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=START_US)
 _SYMBOLS = ("BHP", "BHP", "DVN")
 QUOTES = "market_data.quotes"
+ORIGIN = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
+
+
+def batch(start: int, stop: int, *, partition: int = 0, seed: object = "", dead: int = 0, symbol: str = "BHP") -> Batch:
+    """Offsets [start, stop) of a partition, as a consumer hands them to the lake: the trade of offset n is Tn.
+
+    Args:
+        start: the first offset.
+        stop: the one behind the last.
+        partition: their partition.
+        seed: other events under the same offsets.
+        dead: how many of the last are dead letters, no trades.
+        symbol: what is traded.
+    """
+    offsets = range(start, stop - dead)
+    events = trades(
+        [message_id(seed, partition, offset) for offset in offsets],
+        symbols=[symbol] * len(offsets),
+        times=[START_US + offset * 1000 for offset in offsets],
+        trade_ids=[f"T{offset}" for offset in offsets],
+    )
+    rows = with_lineage(events, [partition] * len(offsets), offsets)
+    return Batch(rows, {partition: (start, stop)}, {partition: dead})
 
 
 def committed_lake(folder: Path, rows: int, later: int) -> Catalog:
@@ -27,7 +50,7 @@ def committed_lake(folder: Path, rows: int, later: int) -> Catalog:
     lake = make_lake(folder, DataType.TRADES, DataType.QUOTES)
     quotes = Committer(lake, QUOTES, Origin("market.equities.quotes.asx", "topic-2", "cluster-1"), DataType.QUOTES)
     quotes.commit(_quote_batch(rows // 10))
-    committer = Committer(lake, TRADES, Origin("market.equities.trades.asx", "topic-1", "cluster-1"), DataType.TRADES)
+    committer = Committer(lake, TRADES, ORIGIN, DataType.TRADES)
     committer.commit(trade_batch(range(rows)))
     committer.commit(trade_batch(range(rows, rows + later)))
     return lake
@@ -41,7 +64,7 @@ def trade_batch(offsets: range) -> Batch:
         times=[START_US + 100_000 * offset for offset in offsets],
         sequence=list(offsets),
     )
-    return _batch(events, offsets)
+    return _of_partition_0(events, offsets)
 
 
 def _quote_batch(rows: int) -> Batch:
@@ -66,9 +89,9 @@ def _quote_batch(rows: int) -> Batch:
         }
         for n in range(rows)
     ]
-    return _batch(pa.RecordBatch.from_pylist(quotes, arrow_schema(DataType.QUOTES)), range(rows))
+    return _of_partition_0(pa.RecordBatch.from_pylist(quotes, arrow_schema(DataType.QUOTES)), range(rows))
 
 
-def _batch(events: pa.RecordBatch, offsets: Sequence[int]) -> Batch:
+def _of_partition_0(events: pa.RecordBatch, offsets: Sequence[int]) -> Batch:
     held = {0: (offsets[0], offsets[-1] + 1)}
     return Batch(with_lineage(events, [0] * len(offsets), offsets), held, {})

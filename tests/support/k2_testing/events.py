@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from k2.model.events import arrow_schema
+from k2.model.events import SIDES, arrow_schema
 from k2.model.tables import OFFSET, PARTITION
 from k2.model.topics import DataType
 
@@ -29,12 +31,13 @@ def trades(
     times: Sequence[int],
     sequence: Sequence[int | None] | None = None,
     exchange: str = "ASX",
+    trade_ids: Sequence[str] | None = None,
 ) -> pa.RecordBatch:
     """Trades with these ids, symbols and times (microseconds); everything else is constant or derived from the row."""
     n = len(ids)
     columns = {
         "message_id": pa.array(ids, pa.binary(16)),
-        "trade_id": [f"T{i}" for i in range(n)],
+        "trade_id": list(trade_ids) if trade_ids is not None else [f"T{i}" for i in range(n)],
         "symbol": list(symbols),
         "exchange": [exchange] * n,
         "asset_class": ["equities"] * n,
@@ -58,3 +61,35 @@ def with_lineage(events: pa.RecordBatch, partitions: Sequence[int], offsets: Seq
     table = pa.Table.from_batches([events])
     table = table.append_column(PARTITION, pa.array(np.asarray(partitions), pa.int32()))
     return table.append_column(OFFSET, pa.array(np.asarray(offsets), pa.int64()))
+
+
+def plain_rows(count: int, symbols: Sequence[str] = ("BHP", "CBA", "RIO")) -> list[dict[str, Any]]:
+    """Trades as Python values, all different; what may be empty is."""
+    return [
+        {
+            "message_id": uuid.UUID(int=2**120 + n).bytes,
+            "trade_id": f"T{n}",
+            "symbol": symbols[n % len(symbols)],
+            "exchange": "ASX",
+            "asset_class": "equities",
+            "timestamp": 1_394_409_600_000_000 + n,
+            "price": Decimal(n + 1) / 100,
+            "quantity": Decimal(n),
+            "currency": "AUD",
+            "side": SIDES[n % 4],
+            "trade_conditions": [],
+            "source_sequence": n,
+            "ingestion_timestamp": 1_394_409_600_000_777 + n,
+            "platform_sequence": None,
+            "vendor_data": None,
+        }
+        for n in range(count)
+    ]
+
+
+def varied_rows(count: int) -> list[dict[str, Any]]:
+    """The same with something in each column, of a length that differs from row to row."""
+    return [
+        row | {"trade_conditions": ["XT"] * (n % 3), "vendor_data": [("venue", "x" * n)] if n % 2 else None}
+        for n, row in enumerate(plain_rows(count))
+    ]

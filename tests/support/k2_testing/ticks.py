@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -36,6 +36,16 @@ _ID = {DataType.TRADES: "trade_id", DataType.QUOTES: "quote_id"}
 def at(text: str) -> datetime:
     """An aware UTC datetime."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+OPEN = at("2014-03-09T23:00:00")
+"""10:00 in Sydney on Monday the 10th: the ASX opens."""
+
+
+def trade(seconds: float = 0.0, price: str = "1", quantity: str = "1", **more: Any) -> dict[str, Any]:
+    """A trade, so many seconds after `OPEN`."""
+    moment = OPEN + timedelta(microseconds=round(seconds * 1_000_000))
+    return {"timestamp": moment, "price": Decimal(price), "quantity": Decimal(quantity)} | more
 
 
 def append_ticks(catalog: Catalog, ticks: Sequence[dict[str, Any]], data_type: DataType = DataType.TRADES) -> int:
