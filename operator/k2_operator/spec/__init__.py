@@ -1,4 +1,4 @@
-"""What a person writes: the two kinds with their fields, checks, labels and CRDs, one document at a time.
+"""What a person writes and reads: the two kinds with their fields, checks, labels and CRDs, and the words of a status.
 
-What several resources say together is `plan`'s. Pure; knows `k2.model` and no other room.
+One document at a time; what several resources say together is `plan`'s. Pure; knows `k2.model` and no other room.
 """
