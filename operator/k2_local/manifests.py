@@ -16,7 +16,7 @@ _SUFFIXES = (".yaml", ".yml")
 
 def sample_paths() -> list[Path]:
     """`manifests/samples` of the working directory, or of the source tree that this package is installed from."""
-    for root in (Path.cwd(), Path(__file__).resolve().parents[3]):
+    for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
         if (root / SAMPLES).is_dir():
             return [root / SAMPLES]
     raise UserError(

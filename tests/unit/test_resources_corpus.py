@@ -74,3 +74,8 @@ def test_a_file_without_resources_is_named(tmp_path, text, expected):
 def test_a_path_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"There is no .*nope\.yaml"):
         manifests.read([tmp_path / "nope.yaml"])
+
+
+def test_the_samples_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert manifests.sample_paths() == [ROOT / manifests.SAMPLES]
