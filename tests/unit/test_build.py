@@ -182,7 +182,7 @@ def test_everything_that_is_built_can_be_run_by_the_local_executor(case):
         (types.EnvVar, "env"),
         (types.EnvVarSource, "valueFrom"),
         (types.PodVolume, "volume"),
-        (types.Probe, "probe"),
+        (types.HttpProbe, "probe"),
         (types.HttpGet, "httpGet"),
         (types.PodTemplate, "template"),
         (types.DeploymentSpec, "Deployment.spec"),

@@ -120,7 +120,7 @@ class HttpGet(TypedDict):
     port: str
 
 
-class Probe(TypedDict):
+class HttpProbe(TypedDict):
     """When and how often a container is asked."""
 
     httpGet: HttpGet
@@ -173,8 +173,8 @@ class Container(TypedDict):
     volumeMounts: list[VolumeMount]
     resources: Mapping[str, Mapping[str, str]]
     securityContext: ContainerSecurity
-    readinessProbe: NotRequired[Probe]
-    livenessProbe: NotRequired[Probe]
+    readinessProbe: NotRequired[HttpProbe]
+    livenessProbe: NotRequired[HttpProbe]
 
 
 class PodSpec(TypedDict):
