@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from k2.lake.reader import SnapshotInfo, TableState
 from k2.model.errors import UserError
-from k2.model.times import iso, parse_date, parse_time
+from k2.model.times import DAY_US, SECOND_US, UNITS_US, duration_us, iso, parse_date, parse_time
 from k2.model.topics import DataType
 from k2.query.asked.requests import At, EventsQuery, Window, exchange_code
 from k2.query.plan.snapshot_choice import resolve
@@ -131,3 +131,20 @@ def test_a_table_without_snapshots_has_no_current_one_and_nothing_at_a_time():
     assert resolve(state(), At(), 0) is None
     with pytest.raises(SnapshotGoneError, match="expected a table that has snapshots"):
         resolve(state(), At(as_of_us=1), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [("500ms", 500_000), ("30s", 30 * SECOND_US), ("0m", 0), ("2w", 14 * DAY_US), ("1h", 3_600 * SECOND_US)],
+)
+def test_a_duration_is_a_number_with_a_unit(text, micros):
+    assert duration_us(text, UNITS_US) == micros
+
+
+@pytest.mark.parametrize("text", ["", "30", "s", "-1s", "1.5h", "1 h", "1y", "٣s", "1234567890s", "30s30s"])
+def test_any_other_text_is_no_duration(text):
+    assert duration_us(text, UNITS_US) is None
+
+
+def test_a_unit_that_is_not_taken_there_makes_no_duration():
+    assert duration_us("7d", ("s", "m")) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -17,13 +16,14 @@ from rich.table import Table
 
 from k2.model.errors import UserError
 from k2.model.settings import settings
+from k2.model.times import DAY_US, duration_us, parse_time, to_datetime
 from k2.model.topics import DataType
 
 if TYPE_CHECKING:
     from k2.api.access.keys import ApiKey, KeyLimits, KeyRules
 
-_DURATION = re.compile(r"([0-9]{1,6})([mhdw])")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_UNITS = ("m", "h", "d", "w")
+_LONGEST_DAYS = 36_525
 SECRET = "k2-api-keys"  # noqa: S105 - its name
 """The Secret that the query service mounts, and its folder in the data directory of `k2 up`."""
 
@@ -238,26 +238,20 @@ def _limits(rate: float | None, burst: int | None, concurrent: int | None, rows:
 
 
 def _moment(text: str | None, option: str, now: datetime) -> datetime | None:
-    from k2.model.times import parse_time, to_datetime
-
     if text is None:
         return None
-    if _DURATION.fullmatch(text):
+    if duration_us(text, _UNITS) is not None:
         return (now + _duration(text, option)).replace(microsecond=0)
     return to_datetime(parse_time(text, option))
 
 
 def _duration(text: str, option: str) -> timedelta:
-    match = _DURATION.fullmatch(text)
-    if match is None:
+    found = duration_us(text, _UNITS)
+    if found is None:
         raise UserError(f"{option} is no duration", found=text, expected="a number and m, h, d or w, such as 7d")
-    try:
-        span = timedelta(**{_UNITS[match[2]]: int(match[1])})
-    except OverflowError as error:
-        raise UserError(f"{option} is too long", found=text, expected="at most 100 years") from error
-    if span > timedelta(days=36_525):
+    if found > _LONGEST_DAYS * DAY_US:
         raise UserError(f"{option} is too long", found=text, expected="at most 100 years")
-    return span
+    return timedelta(microseconds=found)
 
 
 def _both(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

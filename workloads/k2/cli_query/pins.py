@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 import typer
@@ -11,11 +10,11 @@ from k2.cli_query.options import As, Local, Output, Url, examples, opened
 from k2.cli_query.printing import print_records, say, write
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
-from k2.model.times import DAY_SECONDS
+from k2.model.times import SECOND_US, duration_us
 from k2.model.topics import DataType
 
 _HELD = ("snapshot_time", "snapshot_id")
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": DAY_SECONDS, "w": 7 * DAY_SECONDS}
+_UNITS = ("s", "m", "h", "d", "w")
 
 
 def register(app: typer.Typer) -> None:
@@ -84,10 +83,10 @@ def unpin(
 
 
 def _seconds(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text)
-    if match is None:
+    found = duration_us(text, _UNITS)
+    if found is None:
         raise UserError("--ttl is no duration", found=text, expected="a number and s, m, h, d or w, such as 7d")
-    return int(match[1]) * _UNITS[match[2]]
+    return found // SECOND_US
 
 
 def _pair(text: str) -> tuple[str, str]:

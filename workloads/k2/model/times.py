@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 
 from k2.model.errors import UserError
@@ -12,10 +13,12 @@ MINUTE_US = 60 * SECOND_US
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 DAY_SECONDS = 86_400
+UNITS_US = {"ms": 1_000, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US, "w": 7 * DAY_US}
 
 EPOCH_DATE = date(1970, 1, 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_FORM = "an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset) or nanoseconds since 1970"
+_DURATION = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[a-z]+)")
 _NANOSECONDS = re.compile(r"-?[0-9]{1,19}")
 _ISO = re.compile(r"(?P<head>.*[T ]\d{2}:\d{2}:\d{2})[.,](?P<fraction>[0-9]+)(?P<zone>.*)")
 # What Python's datetime and Iceberg's day partitions can both hold.
@@ -65,6 +68,12 @@ def parse_date(text: str, name: str) -> date:
     except ValueError:
         pass  # a date that does not exist: the same answer as for no date at all
     raise UserError(f"{name} is not a date", found=text, expected="a calendar date, YYYY-MM-DD")
+
+
+def duration_us(text: str, units: Collection[str]) -> int | None:
+    """Microseconds of a number with one of these units (of `UNITS_US`), such as 30s; None for any other text."""
+    found = _DURATION.fullmatch(text)
+    return int(found["number"]) * UNITS_US[found["unit"]] if found is not None and found["unit"] in units else None
 
 
 def micros(moment: datetime) -> int:

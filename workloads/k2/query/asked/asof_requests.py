@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from k2.model.errors import UserError
-from k2.model.times import DAY_US, HOUR_US, MAX_US, MINUTE_US, SECOND_US
+from k2.model.times import MAX_US, duration_us
 from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, At, Window, check_limit, check_symbols
 
-_LOOKBACK = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>ms|s|m|h|d)")
-_UNITS = {"ms": 1_000, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US}
+_UNITS = ("ms", "s", "m", "h", "d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +44,9 @@ def parse_lookback(text: str | None) -> int | None:
     """Microseconds of a duration such as 500ms, 30s, 5m, 1h or 2d; None for `day` and for nothing: the trading date."""
     if text is None or text.strip() == "day":
         return None
-    found = _LOOKBACK.fullmatch(text.strip())
+    found = duration_us(text.strip(), _UNITS)
     if found is None:
         raise UserError(
             "lookback is no duration", found=text, expected="day, or a number with ms, s, m, h or d, such as 30s"
         )
-    return min(int(found["number"]) * _UNITS[found["unit"]], MAX_US)
+    return min(found, MAX_US)
