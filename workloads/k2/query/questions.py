@@ -11,10 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from k2.lake.offsets import OffsetMap
 from k2.lake.reader import SnapshotInfo, TableMissingError, TableState
-from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.sequences import SequenceScope
-from k2.model.times import iso, micros
+from k2.model.times import micros
 from k2.model.topics import DataType
 from k2.obs.tally import count_rows
 from k2.query.aggregates.asof import Asof, asof_of
@@ -28,18 +27,18 @@ from k2.query.engine.background import Background
 from k2.query.engine.engine import Engine
 from k2.query.events import paging
 from k2.query.events.paging import Events, EventStream
+from k2.query.events.prepared import prepare
 from k2.query.events.replay import Replay
 from k2.query.measuring import measured
-from k2.query.plan import audits, changes, pins
+from k2.query.plan import absence, audits, pins
 from k2.query.plan.audits import Audited
 from k2.query.plan.directory import SymbolDirectory, SymbolInfo, Symbols
 from k2.query.plan.pins import PinRecord
 from k2.query.plan.planner import Pinned, Planner
 from k2.query.plan.table_stats import TableStats, TopicProgress
-from k2.query.plan.venue import ambiguous, check_exchanges, one_exchange
+from k2.query.plan.venue import ambiguous, one_exchange
 from k2.query.rows import sql
-from k2.query.rows.errors import NotFoundError, SnapshotGoneError
-from k2.query.rows.relation import Relation
+from k2.query.rows.errors import SnapshotGoneError
 from k2.query.rows.visibility import Sight
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -81,58 +80,34 @@ class Questions:
         """
         label = query.data_type.value
         with measured(label):
-            pinned, relation, which, one_series = self._prepared(query)
-            rows, last = paging.page(self._engine, label, relation, which, query, one_series=one_series)
-            note = self._why_nothing(pinned, query) if not rows.num_rows else None
-            paging.count(label, rows.num_rows)
-            return Events(rows, bool(last), pinned.provenance(relation.files, relation.tail), note, last)
+            asked = prepare(self._planner, self._directory, query)
+            rows, last = paging.page(self._engine, label, asked)
+            note = absence.why_nothing(self._planner, asked.pinned, query) if not rows.num_rows else None
+            count_rows(label, rows.num_rows)
+            return Events(rows, bool(last), asked.provenance, note, last)
 
     def stream(self, query: EventsQuery, *, batch_rows: int = 65_536) -> EventStream:
         """The answer of `events` for any limit, read while it is taken; raises as `events` does, from its batches too."""
         label = query.data_type.value
         with measured(label):
-            pinned, relation, which, one_series = self._prepared(query)
-            first = replace(query, limit=min(query.limit, paging.HEAD_ROWS))
-            head, last = paging.page(self._engine, label, relation, which, first, one_series=one_series)
+            asked = prepare(self._planner, self._directory, query)
+            head, last = paging.page(self._engine, label, asked.first(paging.HEAD_ROWS))
             rest = None
             if last and query.limit > head.num_rows:
                 following = replace(query, limit=query.limit - head.num_rows)
-                rest = paging.in_order(
-                    self._engine, *paging.after(relation, which, last), following, batch_rows=batch_rows
-                )
+                left = paging.after(asked.relation, asked.which, last)
+                rest = paging.in_order(self._engine, *left, following, batch_rows=batch_rows)
             return EventStream(
                 schema=head.schema,
-                provenance=pinned.provenance(relation.files, relation.tail),
+                provenance=asked.provenance,
                 label=label,
                 limit=query.limit,
-                order=sql.order_of(relation),
+                order=sql.order_of(asked.relation),
                 head=head,
                 rest=rest,
-                note=self._why_nothing(pinned, query) if not head.num_rows else None,
+                note=absence.why_nothing(self._planner, asked.pinned, query) if not head.num_rows else None,
                 last=last if rest is None else (),
             )
-
-    def _prepared(self, query: EventsQuery) -> tuple[Pinned, Relation, sql.Filter, bool]:
-        """Snapshot, files and condition of a question, and whether all that match are of one symbol of one exchange."""
-        pinned = self._planner.pin(query.data_type, query.at)
-        paging.fields_of(pinned.columns, query.fields)
-        window, which = query.window, _filter(query)
-        if query.after and isinstance(instant := query.after[0][1], int):
-            # Files that end before the page begins need not be looked at.
-            window = Window(instant, window.end_us)
-            which = replace(which, start_us=instant)
-        which = replace(which, before=pinned.clipped(query.at))
-        relation = self._planner.plan(pinned, query.symbols, query.exchange, window)
-        venue = query.exchange
-        if venue is None and len(query.symbols) == 1:
-            venue = one_exchange(self._directory, relation, query.symbols[0])
-        elif venue is None:
-            check_exchanges(self._directory, relation, query.symbols)
-        if query.since is not None:
-            earlier = self._planner.pin(query.data_type, At(snapshot=query.since))
-            relation, beyond = changes.added(earlier, pinned, relation)
-            which = replace(which, beyond=beyond)
-        return pinned, relation, which, len(query.symbols) == 1 and venue is not None
 
     def is_hybrid(self, at: At) -> bool:
         """Whether answers hold more than a snapshot."""
@@ -159,7 +134,7 @@ class Questions:
                 near = self._planner.plan(pinned, (query.symbol,), None, Window.around(query.day, query.day))
                 code = one_exchange(self._directory, near, query.symbol)
                 if code is None:
-                    raise self._no_trades(pinned, query, "")
+                    raise absence.no_trades(pinned, query, "")
             market = exchange_of(code)
             start, end = (micros(bound) for bound in market.hours(query.day, query.session))
             relation = self._planner.plan(pinned, (query.symbol,), market.code, Window(start, end))
@@ -169,7 +144,7 @@ class Questions:
             provenance = pinned.provenance(relation.files, relation.tail)
             found = summary_of(self._engine, relation, which, query, market, provenance)
             if found is None:
-                raise self._no_trades(pinned, query, f" on {market.code}")
+                raise absence.no_trades(pinned, query, f" on {market.code}")
             return found
 
     def bars(self, query: BarsQuery) -> Bars:
@@ -186,7 +161,9 @@ class Questions:
             count_rows("bars", found.rows.num_rows)
             if found.rows.num_rows:
                 return found
-            why = self._why_nothing(pinned, EventsQuery(DataType.TRADES, query.symbols, query.exchange))
+            why = absence.why_nothing(
+                self._planner, pinned, EventsQuery(DataType.TRADES, query.symbols, query.exchange)
+            )
             return replace(found, note=why)
 
     def asof(self, query: AsofQuery) -> Asof:
@@ -204,7 +181,9 @@ class Questions:
             count_rows("asof", found.rows.num_rows)
             if found.rows.num_rows:
                 return found
-            why = self._why_nothing(trades, EventsQuery(DataType.TRADES, query.symbols, query.exchange))
+            why = absence.why_nothing(
+                self._planner, trades, EventsQuery(DataType.TRADES, query.symbols, query.exchange)
+            )
             return replace(found, note=why)
 
     def symbols(self, data_type: DataType, at: At = CURRENT, exchange: str | None = None) -> Symbols:
@@ -227,7 +206,7 @@ class Questions:
                 if info.symbol == symbol and exchange in (None, info.exchange)
             ]
             if not found:
-                raise _unknown_symbol(pinned, symbol, exchange)
+                raise absence.unknown_symbol(pinned, symbol, exchange)
             if len(found) > 1:
                 raise ambiguous(symbol, {info.exchange for info in found})
             return found[0]
@@ -339,30 +318,3 @@ class Questions:
         """Whether the tables of trades and quotes are there, and what is missing; raises as `TableReader.state` does."""
         names = [self._planner.state(kind).identifier for kind in (DataType.TRADES, DataType.QUOTES)]
         return True, f"{' and '.join(names)} can be read"
-
-    def _why_nothing(self, pinned: Pinned, query: EventsQuery) -> str:
-        if pinned.snapshot is None:
-            return f"{pinned.state.identifier} has no data yet"
-        everywhere = self._planner.plan(pinned, query.symbols, query.exchange, Window())
-        if query.symbols and not everywhere:
-            return str(_unknown_symbol(pinned, ", ".join(query.symbols), query.exchange))
-        oldest, newest = pinned.files.oldest_us, pinned.files.newest_us
-        reach = "" if oldest is None or newest is None else f"; the table reaches from {iso(oldest)} to {iso(newest)}"
-        return f"No {query.data_type.value} match{reach}"
-
-    def _no_trades(self, pinned: Pinned, query: SummaryQuery, where: str) -> UserError:
-        return NotFoundError(
-            f"{pinned.state.identifier} has no trades of {query.symbol}{where} on {query.day.isoformat()}",
-            remedy="The list of symbols says from when to when each was traded; a date is one of the exchange's time zone",
-        )
-
-
-def _filter(query: EventsQuery) -> sql.Filter:
-    return sql.Filter(query.symbols, query.exchange, query.window.start_us, query.window.end_us, query.after)
-
-
-def _unknown_symbol(pinned: Pinned, symbol: str, exchange: str | None) -> NotFoundError:
-    where = "" if exchange is None else f" on {exchange}"
-    return NotFoundError(
-        f"{pinned.state.identifier} has nothing of {symbol}{where}", remedy="The list of symbols says what there is"
-    )

@@ -13,12 +13,11 @@ from itertools import chain
 
 import pyarrow as pa
 
-from k2.lake.reader import ColumnInfo
-from k2.model.errors import UserError
 from k2.model.events import SortKey
 from k2.obs.tally import count_rows
 from k2.query.asked.requests import EventsQuery
 from k2.query.events.first_rows import first_rows
+from k2.query.events.prepared import PreparedEvents
 from k2.query.events.windows import ReplayWindow, windows_of
 from k2.query.plan.provenance import Provenance
 from k2.query.rows import sql
@@ -47,24 +46,9 @@ class Events:
     last: SortKey = ()
 
 
-def fields_of(columns: Sequence[ColumnInfo], fields: Sequence[str]) -> tuple[str, ...]:
-    """The names of the fields that were asked for, or a `UserError`; none stays none."""
-    known = [column.name for column in columns if sql.duck_type(column) is not None]
-    for name in fields:
-        if name not in known:
-            raise UserError("Unknown field", found=name, expected=f"one of {', '.join(known)}")
-    return tuple(dict.fromkeys(fields))
-
-
-def count(label: str, rows: int) -> None:
-    """Rows were given, in answer to this kind of question."""
-    count_rows(label, rows)
-
-
-def page(
-    engine: RowSource, label: str, relation: Relation, which: sql.Filter, query: EventsQuery, *, one_series: bool
-) -> tuple[pa.Table, SortKey]:
-    """The rows of the answer, at most `query.limit`, and where they end; no key when there are no more."""
+def page(engine: RowSource, label: str, asked: PreparedEvents) -> tuple[pa.Table, SortKey]:
+    """The rows of the answer, at most the question's limit, and where they end; no key when there are no more."""
+    relation, which, query, one_series = asked.relation, asked.which, asked.query, asked.one_series
     rows = first_rows(engine, label, relation, which, query.limit + 1, one_series=one_series, fields=query.fields)
     last: SortKey = ()
     if rows.num_rows > query.limit:
@@ -142,7 +126,7 @@ class EventStream:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows. Closing the iterator stops the query."""
         self.rows = self.head.num_rows
-        count(self.label, self.rows)
+        count_rows(self.label, self.rows)
         yield from self.head.to_batches()
         before: SortKey = ()
         for batch in self.rest or ():
@@ -153,7 +137,7 @@ class EventStream:
             given = batch.slice(0, left)
             if given.num_rows:
                 self.rows += given.num_rows
-                count(self.label, given.num_rows)
+                count_rows(self.label, given.num_rows)
                 if set(self.order) <= set(given.schema.names):
                     before = _key(given, given.num_rows - 1, self.order)
                 yield given.select(self.schema.names)

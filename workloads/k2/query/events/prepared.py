@@ -1,0 +1,84 @@
+"""A question about events, prepared: the snapshot that answers, the files to read, the condition. Nothing is read yet.
+
+Only the exchanges of its symbols may be: they are looked up, and remembered, where the question names none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from k2.lake.reader import ColumnInfo
+from k2.model.errors import UserError
+from k2.query.asked.requests import At, EventsQuery, Window
+from k2.query.plan import changes
+from k2.query.plan.directory import SymbolDirectory
+from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.provenance import Provenance
+from k2.query.plan.venue import check_exchanges, one_exchange
+from k2.query.rows import sql
+from k2.query.rows.relation import Relation
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedEvents:
+    """What is to be read for a question.
+
+    Attributes:
+        query: the question.
+        pinned: the table at the snapshot that answers.
+        relation: what of it may hold such rows.
+        which: the condition.
+        one_series: whether all rows that match are of one symbol of one exchange.
+    """
+
+    query: EventsQuery
+    pinned: Pinned
+    relation: Relation
+    which: sql.Filter
+    one_series: bool
+
+    @property
+    def provenance(self) -> Provenance:
+        """What an answer is read from."""
+        return self.pinned.provenance(self.relation.files, self.relation.tail)
+
+    def first(self, rows: int) -> PreparedEvents:
+        """The same question for no more than so many rows."""
+        return replace(self, query=replace(self.query, limit=min(self.query.limit, rows)))
+
+
+def prepare(planner: Planner, directory: SymbolDirectory, query: EventsQuery) -> PreparedEvents:
+    """Find out what is to be read.
+
+    Raises:
+        UserError: the table has no such field.
+        AmbiguousSymbolError: a symbol is traded on several exchanges in that window, and none was asked for.
+        SnapshotGoneError: the snapshot or time is not retained.
+    """
+    pinned = planner.pin(query.data_type, query.at)
+    _check_fields(pinned.columns, query.fields)
+    window = query.window
+    if query.after and isinstance(instant := query.after[0][1], int):
+        # Files that end before the page begins need not be looked at.
+        window = Window(instant, window.end_us)
+    which = sql.Filter(query.symbols, query.exchange, window.start_us, window.end_us, query.after)
+    which = replace(which, before=pinned.clipped(query.at))
+    relation = planner.plan(pinned, query.symbols, query.exchange, window)
+    venue = query.exchange
+    if venue is None and len(query.symbols) == 1:
+        venue = one_exchange(directory, relation, query.symbols[0])
+    elif venue is None:
+        check_exchanges(directory, relation, query.symbols)
+    if query.since is not None:
+        earlier = planner.pin(query.data_type, At(snapshot=query.since))
+        relation, beyond = changes.added(earlier, pinned, relation)
+        which = replace(which, beyond=beyond)
+    return PreparedEvents(query, pinned, relation, which, len(query.symbols) == 1 and venue is not None)
+
+
+def _check_fields(columns: Sequence[ColumnInfo], fields: Sequence[str]) -> None:
+    known = [column.name for column in columns if sql.duck_type(column) is not None]
+    for name in fields:
+        if name not in known:
+            raise UserError("Unknown field", found=name, expected=f"one of {', '.join(known)}")
