@@ -7,17 +7,14 @@ than a node has.
 """
 
 import fcntl
-import os
 from pathlib import Path
 
 import pytest
 from k2_testing.cluster import Cluster, Operator, grant, with_definitions
 from k2_testing.controlplane import ControlPlane, UnavailableError
-from k2_testing.kind import Kind
+from k2_testing.kind import GIVEN, Kind
 from k2_testing.parts import forget_subjects, forget_topics
 from k2_testing.resources import remove_all
-
-GIVEN = os.environ.get("KUBECONFIG")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -26,6 +26,9 @@ from k2_testing.controlplane import UnavailableError
 ROOT = charts.ROOT
 NODE_IMAGE = f"kindest/node:v{charts.KUBERNETES}"
 NAMESPACE = "k2-test"
+GIVEN = os.environ.get("KUBECONFIG")
+"""The kubeconfig of a cluster to run on, instead of those that the tests make."""
+
 # Ports of the node, mapped to this machine by kind-config.yaml.
 QUERY, INGRESS = 30800, 30080
 # Of the API server, when its machine or its etcd stands still for a while.
