@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOTS = ("workloads/k2",)
+ROOTS = ("workloads/k2", "operator")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 LOGGERS = {"log", "_log"}
 NAME = re.compile(r"[a-z_]+(\.[a-z_]+)+")
@@ -39,13 +39,15 @@ def test_every_log_event_has_a_dotted_name_and_fields(root):
     modules = sorted((project / root).rglob("*.py"))
     found = [f"{path.relative_to(project)}:{line}" for path in modules for line in faults(path.read_text())]
     assert found == []
-    assert sum(1 for path in modules for _ in calls(path.read_text())) > 10
+    assert sum(1 for path in modules for _ in calls(path.read_text())) > 5
 
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_every_logger_comes_from_obs(root):
-    """One of the standard module takes no fields; only librdkafka's own lines go through one."""
+    """One of the standard module takes no fields; only the lines of librdkafka and kopf go through one."""
+    kopf = ("__main__", "kube/access", "kube/watch")
     theirs = {"workloads/k2/bus/clients.py", "workloads/k2/obs/logging.py"}
+    theirs |= {f"operator/k2_operator/{name}.py" for name in kopf}
     found = {
         path.relative_to(project).as_posix()
         for path in (project / root).rglob("*.py")
