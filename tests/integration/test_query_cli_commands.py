@@ -98,7 +98,7 @@ def shell(env, line, cwd=None):
 
 
 def test_every_command_has_an_example():
-    assert len(QUERIES) == 14
+    assert QUERIES
     assert {command.epilog is not None and "k2-query" in command.epilog for command in QUERIES.values()} == {True}
 
 

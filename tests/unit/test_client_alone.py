@@ -3,6 +3,9 @@
 import subprocess
 import sys
 
+from k2.client.asynchronous import AsyncConnection
+from k2.client.connection import Connection
+
 ASKED = """
 import sys
 
@@ -25,3 +28,10 @@ def test_a_question_to_a_lake_loads_no_web_framework(tmp_path):
     done = subprocess.run([sys.executable, "-c", ASKED, str(tmp_path)], capture_output=True, text=True, check=True)
     # The engine is there (the control), and neither the web app nor Kafka's client.
     assert done.stdout.splitlines() == ["TableMissingError", "['duckdb']"], done.stderr
+
+
+def test_every_question_can_be_asked_in_both_ways():
+    def public(kind):
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert public(Connection) - public(AsyncConnection) == set()

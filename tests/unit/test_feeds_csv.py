@@ -10,6 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from k2.feeds.formats.columns import exact
+from k2.feeds.formats.csv_blocks import parse_rows
+from k2.feeds.formats.files import LineBlock
 from k2.feeds.formats.layouts import Assembler, Files
 from k2.feeds.formats.registry import file_format
 from k2.feeds.load.csv_source import CsvFiles
@@ -341,3 +343,12 @@ def test_whatever_a_file_holds_accepted_and_rejected_make_up_its_lines(tmp_path_
     assert counted == content.count(b"\n") + (not content.endswith(b"\n"))
     lines = [bad.line for chunk in chunks for bad in chunk.rejected]
     assert lines == sorted(set(lines))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|", "\t"])
+def test_values_are_parted_by_the_layouts_separator(separator):
+    text = separator.join(["a", f'"x{separator}y"', "1,5"]) if separator != "," else 'a,"x,y","1,5"'
+    block = LineBlock((text + "\n" + separator.join(["b", "c"]) + "\n").encode(), 0, 1, at_end=True)
+    rows = parse_rows(block, ["one", "two", "three"], separator=separator)
+    assert [rows.value(name, 0) for name in ("one", "two", "three")] == ["a", f"x{separator}y", "1,5"]
+    assert [(bad.line, bad.reason) for bad in rows.rejected] == [(2, "2 columns, expected 3")]

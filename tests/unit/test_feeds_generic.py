@@ -52,6 +52,18 @@ def test_what_is_left_out_has_its_default(tmp_path):
     assert event["trade_id"] == event["message_id"].hex()[:16]
 
 
+@pytest.mark.parametrize("data_type", [DataType.TRADES, DataType.QUOTES])
+@pytest.mark.parametrize("lines", [[], ["IBM"], ["IBM", "IBM,2014"]], ids=["a header alone", "one", "two"])
+def test_a_file_without_a_single_row_loads_nothing_and_says_why_of_each_line(tmp_path, data_type, lines):
+    header = (
+        HEADER if data_type is DataType.TRADES else "symbol,timestamp,bid_price,bid_quantity,ask_price,ask_quantity"
+    )
+    events, rejected = _load(tmp_path, "\n".join([header, *lines, ""]), data_type)
+    assert events == []
+    assert [line for line, _ in rejected] == [number + 2 for number in range(len(lines))]
+    assert all("columns, expected" in reason for _, reason in rejected)
+
+
 def test_quotes_are_read(tmp_path):
     header = "symbol,timestamp,bid_price,bid_quantity,ask_price,ask_quantity,quote_id"
     (event,), _ = _load(tmp_path, f"{header}\nIBM,2014-03-10T07:57:14Z,1.5,10,,,Q1\n", DataType.QUOTES)

@@ -164,3 +164,8 @@ def test_more_than_one_commit_a_second_into_a_table_is_contention(rate, reason):
     degraded = figures.findings(LIVE, exchange("SIM"), found, tables, OPEN, 0.0)["Degraded"]
     assert degraded.reason == reason
     assert ("spec.sink.commitInterval" in degraded.message) == (reason == "CommitContention")
+
+
+def test_every_measured_condition_is_carried_over_a_restart():
+    found = figures.findings(LIVE, exchange("SIM"), {"t": progress(None, reading(0, 1))}, {}, OPEN, 0)
+    assert set(found) == set(figures.MEASURED)

@@ -362,8 +362,11 @@ def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan
         sequences="per_symbol" if numbered else "ignore",
     )
     # Reference data has one partition whatever the feed's other topics have.
-    if topic.data_type is DataType.REFERENCE_DATA:
-        return SinkPlan(config, min(sink.replicas, 1), sink.resources)
-    asked = sink.autoscaling
-    scaling = None if asked is None else AutoscalingPlan(asked.min_replicas, asked.max_replicas, asked.target_lag)
-    return SinkPlan(config, sink.replicas, sink.resources, scaling)
+    is_single = topic.data_type is DataType.REFERENCE_DATA
+    asked = None if is_single else sink.autoscaling
+    return SinkPlan(
+        config,
+        min(sink.replicas, 1) if is_single else sink.replicas,
+        sink.resources,
+        None if asked is None else AutoscalingPlan(asked.min_replicas, asked.max_replicas, asked.target_lag),
+    )

@@ -6,6 +6,7 @@ so that a row is always one line and its number is known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +21,6 @@ from k2.model.compute import pc
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-_VALUE = r'(?:[^",\r\n][^,\r\n]*|"(?:[^"\r\n]|"")*"|)'
-_QUOTED_WELL = f"^{_VALUE}(?:,{_VALUE})*\r?\n?$"
 _ENCODED = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -106,7 +105,11 @@ class _Lines:
 
 
 def parse_rows(
-    block: LineBlock, names: Sequence[str], plain: frozenset[str] = frozenset(), skip_first: bool = False
+    block: LineBlock,
+    names: Sequence[str],
+    plain: frozenset[str] = frozenset(),
+    skip_first: bool = False,
+    separator: str = ",",
 ) -> Rows:
     """Parse a block into columns of text.
 
@@ -115,12 +118,13 @@ def parse_rows(
         names: the columns' names; a line with more or fewer values is rejected.
         plain: columns that come as plain strings, because nearly every value is another one; the rest are encoded.
         skip_first: the block's first line is a header.
+        separator: the character between values.
     """
     lines = _Lines(block)
-    keep, rejected, blank = _screened(block, lines, skip_first)
+    keep, rejected, blank = _screened(block, lines, skip_first, separator)
     data = block.data if keep.all() else _kept(block.data, lines, keep)
     numbers = np.flatnonzero(keep) + block.first_line
-    table, bad = _parsed(data, names, plain)
+    table, bad = _parsed(data, names, plain, separator)
     cut_short = block.at_end and not block.data.endswith(b"\n")
     for row, found in bad:
         line = int(numbers[row])
@@ -135,7 +139,7 @@ def parse_rows(
     return Rows(columns, numbers, rejected, blank, lines)
 
 
-def _screened(block: LineBlock, lines: _Lines, skip_first: bool) -> tuple[Mask, list[Rejected], int]:
+def _screened(block: LineBlock, lines: _Lines, skip_first: bool, separator: str) -> tuple[Mask, list[Rejected], int]:
     keep = np.ones(len(lines), dtype=bool)
     keep[0] = not skip_first
     returns = b"\r" in block.data
@@ -158,7 +162,7 @@ def _screened(block: LineBlock, lines: _Lines, skip_first: bool) -> tuple[Mask, 
     if b'"' in block.data:
         # Arrow opens a quote at the start of a value only, and would read on behind the line to close it.
         reject(
-            ~pc.match_substring_regex(lines.array(), _QUOTED_WELL).to_numpy(zero_copy_only=False),
+            ~pc.match_substring_regex(lines.array(), _quoted_well(separator)).to_numpy(zero_copy_only=False),
             "a quote that is not closed on this line, or stray (values with line breaks cannot be loaded)",
         )
     if returns:
@@ -169,6 +173,13 @@ def _screened(block: LineBlock, lines: _Lines, skip_first: bool) -> tuple[Mask, 
     if b"\0" in block.data:
         reject(np.bincount(lines.of(np.flatnonzero(lines.bytes == 0)), minlength=len(lines)) > 0, "a zero byte")
     return keep, rejected, int(empty.sum())
+
+
+def _quoted_well(separator: str) -> str:
+    """The pattern of a line all of whose quotes begin and end a value."""
+    mark = re.escape(separator)
+    value = rf'(?:[^"{mark}\r\n][^{mark}\r\n]*|"(?:[^"\r\n]|"")*"|)'
+    return rf"^{value}(?:{mark}{value})*\r?\n?$"
 
 
 def _not_utf8(data: bytes, lines: _Lines) -> Mask:
@@ -193,7 +204,9 @@ def _kept(data: bytes, lines: _Lines, keep: Mask) -> bytes:
     return lines.bytes[np.repeat(keep, length)].tobytes()
 
 
-def _parsed(data: bytes, names: Sequence[str], plain: frozenset[str]) -> tuple[pa.Table | None, list[tuple[int, int]]]:
+def _parsed(
+    data: bytes, names: Sequence[str], plain: frozenset[str], separator: str
+) -> tuple[pa.Table | None, list[tuple[int, int]]]:
     """The table, and (row, number of columns found) of each line with the wrong number of them."""
     if not data:
         return None, []
@@ -206,7 +219,9 @@ def _parsed(data: bytes, names: Sequence[str], plain: frozenset[str]) -> tuple[p
     table = pa_csv.read_csv(
         pa.BufferReader(data),
         read_options=pa_csv.ReadOptions(column_names=list(names), use_threads=False, block_size=len(data) + 1),
-        parse_options=pa_csv.ParseOptions(invalid_row_handler=wrong_width, ignore_empty_lines=False),
+        parse_options=pa_csv.ParseOptions(
+            delimiter=separator, invalid_row_handler=wrong_width, ignore_empty_lines=False
+        ),
         convert_options=pa_csv.ConvertOptions(
             column_types={name: pa.string() if name in plain else _ENCODED for name in names},
             strings_can_be_null=False,

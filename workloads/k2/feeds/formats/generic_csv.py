@@ -113,9 +113,6 @@ class Generic:
         codes = texts(rows, "conditions") if "conditions" in rows.columns else _blank(rows)
         if "conditions" in rows.columns:
             columns["trade_conditions"] = conditions(rows, "conditions")
-        else:
-            kind = pa.list_(pa.field("item", pa.string(), nullable=False))
-            columns["trade_conditions"] = pa.repeat(pa.scalar([], kind), len(rows))
         return self._found(rows, times, columns, [price, quantity, side, codes], "trade_id")
 
     def _quotes(self, rows: Rows) -> FoundRows:

@@ -76,6 +76,7 @@ class FileLayout:
         convert: from columns of text to `FoundRows`; takes bad rows out by `Rows.reject`.
         skip: lines of this content say that there are no rows.
         kind: what the file holds, where the same bytes could hold something else.
+        separator: the character between values.
     """
 
     names: Sequence[str]
@@ -84,6 +85,7 @@ class FileLayout:
     convert: Callable[[Rows], FoundRows]
     skip: bytes | None = None
     kind: str = ""
+    separator: str = ","
 
     def parse(self, block: LineBlock) -> ParsedRows:
         """Parse a block of whole lines."""
@@ -93,7 +95,7 @@ class FileLayout:
         if self.skip is not None and self.skip in block.data:
             # Blanked, not cut: line numbers and byte positions stay true.
             block = LineBlock(block.data.replace(self.skip, b""), block.start, block.first_line, block.at_end)
-        rows = parse_rows(block, self.names, self.plain, skip_first=has_header)
+        rows = parse_rows(block, self.names, self.plain, skip_first=has_header, separator=self.separator)
         found = self.convert(rows)
         rejected = sorted(rows.rejected, key=lambda bad: bad.line)
         if rows.ok.all():
@@ -195,7 +197,7 @@ class Assembler:
         given |= parsed.columns
         schema = arrow_schema(self.data_type)
         arrays = [
-            given[column.name] if column.name in given else pa.nulls(rows, column.arrow.type)
+            given[column.name] if column.name in given else _absent(column.arrow, rows)
             for column in COLUMNS[self.data_type]
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -233,6 +235,14 @@ def _replaced(
 
 def _at(symbols: pa.StringArray | str, rows: Ints) -> pa.StringArray | str:
     return symbols if isinstance(symbols, str) else symbols.take(pa.array(rows))
+
+
+def _absent(field: pa.Field, rows: int) -> pa.Array:
+    """A column that the format does not have: nulls, and empty lists where there can be none."""
+    if field.nullable or not pa.types.is_list(field.type):
+        return pa.nulls(rows, field.type)
+    starts = pa.array(np.zeros(rows + 1, dtype=np.int32))
+    return pa.ListArray.from_arrays(starts, pa.array([], field.type.value_type), type=field.type)
 
 
 def _constant(value: str, rows: int) -> pa.StringArray:
