@@ -1,6 +1,6 @@
 """The clusters that these tests run on, and the operator at work in them.
 
-Each worker has a control plane of its own, built from Go modules: on it everything but pods is real, and tests say themselves when a
+Each file has a control plane of its own, built from Go modules: on it everything but pods is real, and tests say themselves when a
 pod runs. The one story that needs pods has a cluster of kind; it skips where none can be made, and says why. With KUBECONFIG set all
 of them run on that cluster, a file at a time, for each file's operator watches the whole of it: there the tests' pods ask for more
 than a node has.
@@ -28,9 +28,12 @@ def turn(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def control_plane(tmp_path_factory):
-    """The kubeconfig of a control plane without nodes, with an administrator's rights."""
+    """The kubeconfig of a control plane without nodes, with an administrator's rights.
+
+    A file's own: it starts in three seconds, and one that nobody asks any more still takes a twentieth of a core.
+    """
     try:
         made = ControlPlane.made(tmp_path_factory.mktemp("control-plane"))
         with made as running:
@@ -39,9 +42,12 @@ def control_plane(tmp_path_factory):
         pytest.skip(str(reason))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def with_pods(tmp_path_factory):
-    """A cluster of kind: the one that KUBECONFIG leads to, or one made from the project's kind-config.yaml."""
+    """A cluster of kind: the one that KUBECONFIG leads to, or one made from the project's kind-config.yaml.
+
+    Gone after the file, for at rest it takes a fifth of a core.
+    """
     folder = tmp_path_factory.mktemp("kind")
     try:
         if GIVEN:
@@ -53,7 +59,7 @@ def with_pods(tmp_path_factory):
         pytest.skip(str(reason))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(request) -> Cluster:
     """A client of the cluster, with K2's definitions in it."""
     return with_definitions(Path(GIVEN) if GIVEN else request.getfixturevalue("control_plane"))
