@@ -6,6 +6,8 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -256,6 +258,38 @@ def test_over_rest_an_answer_says_from_where_each_part_came_and_pages_stay_whole
         assert sum(part["behind"] for part in audited["partitions"]) == 100
 
 
+def test_a_replay_that_goes_on_within_a_step_misses_nothing_of_what_was_committed_meanwhile(pipeline):
+    """The step's end is in the cursor; the file that holds the rest of the step holds what comes after it, too."""
+    committed(pipeline, 100)
+    seen: list[str] = []
+
+    def take(batch):
+        seen.extend(batch.rows["message_id"].to_pylist() if batch.rows.num_rows else ())
+
+    with hybrid_questions_of(pipeline) as questions:
+        replay = replace(questions.replay_merged(ReplayQuery((DataType.TRADES,), follow=True)), batch_rows=16)
+        with closing(replay.batches()) as batches:
+            while len(seen) < 100:
+                take(next(batches))
+            pipeline.produce(100, 200)
+            everything = EventsQuery(DataType.TRADES, limit=1_000)
+            eventually(lambda: questions.events(everything).rows.num_rows == 200, "all of them in the tail")
+            while len(seen) == 100:
+                take(batch := next(batches))
+        assert len(seen) == 116, "it stops within the step"
+        token = batch.cursor.encode()
+    pipeline.produce(200, 300)
+    pipeline.finish()
+    with hybrid_questions_of(pipeline) as questions:
+        stop = threading.Event()
+        deadline = time.monotonic() + 120
+        for batch in questions.replay_from(Cursor.decode(token)).batches(stop):
+            take(batch)
+            if len(seen) >= 300 or time.monotonic() > deadline:
+                break
+    assert Counter(seen) == Counter(map(as_uuid, range(300)))
+
+
 def test_a_replay_goes_from_history_into_what_comes_in_without_a_seam(pipeline):
     """Read while events flow and a sink commits; begun again from a cursor in the middle of what came in live."""
     committed(pipeline, 500)
@@ -279,10 +313,19 @@ def test_a_replay_goes_from_history_into_what_comes_in_without_a_seam(pipeline):
         pipeline.sink(interval=0.3)
         before = pipeline.snapshots()
 
+        def state():
+            """What has come and what has not, for a failure's message."""
+            total = sent[0] if sent else 0
+            absent = [number for number in range(total) if as_uuid(number) not in set(seen)]
+            told = (
+                f"{len(seen)} seen, {len(set(seen))} of them distinct, of {total}; absent {absent[:5]} … {absent[-5:]}"
+            )
+            return f"{told}; recorded {pipeline.recorded()}, ends {pipeline.ends()}"
+
         def take(player, until):
             deadline = time.monotonic() + 180
             while not until():
-                assert time.monotonic() < deadline
+                assert time.monotonic() < deadline, state()
                 batch = player.take(0.5, 64)
                 if batch is not None:
                     seen.extend(batch.rows["message_id"].to_pylist())

@@ -200,7 +200,12 @@ class Replay:
                 for each, found in pinned.items()
                 if up_to.get(each, ()) != before.get(each, ())
             ]
-            read = {each: frozenset(file.path for file in found.files.files) for each, found in pinned.items()}
+            # A step whose end a cursor fixed may end within files that were committed since: those are not read yet.
+            read = {
+                each: frozenset(file.path for file in found.files.files)
+                for each, found in pinned.items()
+                if not _is_within(found, up_to.get(each, ()))
+            }
             step = replace(cursor, up_to=up_to)
             given = False
             if any(part.relation for part in parts):
@@ -262,6 +267,17 @@ class Replay:
 
 
 _NO_ROWS = pa.RecordBatch.from_arrays([pa.array([], pa.string())], names=[merged.TYPE])
+
+
+def _is_within(pinned: Pinned, ends: Ends) -> bool:
+    """Whether these ends lie before the end of what the snapshot's files hold."""
+    held = {} if pinned.snapshot is None else pinned.snapshot.offsets.topics
+    known = {(topic, partition): offset for topic, partition, offset in ends}
+    return any(
+        part.next > known.get((each.topic_id, number), part.next)
+        for each in held.values()
+        for number, part in each.partitions.items()
+    )
 
 
 def _which(query: ReplayQuery) -> sql.Filter:
