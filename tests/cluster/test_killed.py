@@ -7,13 +7,14 @@ from collections import Counter
 
 import pytest
 from k2_testing.cluster import until
+from k2_testing.extent import sized
 from k2_testing.resources import LIVE, feed, names_of, owned, table
 
 from k2.bus.admin import partition_counts
 from k2.model.topics import AssetClass
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
-FEEDS, AT_A_TIME = 20, 4
+FEEDS, AT_A_TIME = sized(8, 20), 4
 EXCHANGES = ("ASX", "NYSE", "NASDAQ", "LSE", "TSE", "CME", "BINANCE", "COINBASE", "KRAKEN")
 
 

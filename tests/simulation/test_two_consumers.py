@@ -30,7 +30,7 @@ from k2.model.topics import DataType
 
 PARTITIONS = 2
 LENGTH = 60
-SEEDS = sized(40, 400)
+SEEDS = sized(20, 400)
 
 
 class NoWaiting(threading.Event):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import typer
+from k2_testing.extent import sized
 from typer.testing import CliRunner
 
 from k2 import cli_load
@@ -117,6 +118,6 @@ def test_memory_stays_the_same_for_a_file_of_any_size(tmp_path):
         done = subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True, text=True)
         return int(done.stdout.splitlines()[-1])
 
-    small, large = peak(5), peak(40)
+    small, large = peak(4), peak(sized(16, 40))
     assert large < 300
     assert large < small + 60

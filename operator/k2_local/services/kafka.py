@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,18 @@ class LocalKafka(JvmPart):
     title = "Kafka"
     stop_grace = 30.0
 
-    def __init__(self, home: Path, *, logs: Path, run_dir: Path, port: int | None = None, heap: str = "512m") -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        logs: Path,
+        run_dir: Path,
+        port: int | None = None,
+        heap: str = "512m",
+        jvm_options: Sequence[str] = (),
+    ) -> None:
         super().__init__(home, logs=logs, run_dir=run_dir, port=port, heap=heap)
+        self._jvm_options = jvm_options
 
     @property
     def bootstrap_servers(self) -> str:
@@ -69,6 +80,7 @@ class LocalKafka(JvmPart):
             "-XX:+UseG1GC",
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",
+            *self._jvm_options,
         ]
         logging = f"-Dlog4j2.configurationFile={self._home / 'log4j2.properties'}"
         return [str(java), *options, logging, "-cp", class_path, "kafka.Kafka", str(config)], env
@@ -128,7 +140,8 @@ class LocalKafka(JvmPart):
         return path
 
     def _format(self, java: Path, class_path: str, config: Path, cluster_id: str, env: dict[str, str]) -> None:
-        command = [str(java), "-Xmx128m", "-cp", class_path, "kafka.tools.StorageTool", "format"]
+        quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # it is over before better code would pay
+        command = [str(java), "-Xmx128m", *quick, "-cp", class_path, "kafka.tools.StorageTool", "format"]
         command += ["-t", cluster_id, "-c", str(config), "--ignore-formatted"]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:

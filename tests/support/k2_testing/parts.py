@@ -18,7 +18,9 @@ from k2_testing.cluster import until
 @contextmanager
 def running_kafka(folder: Path) -> Generator[LocalKafka]:
     """A broker with its data and logs under `folder`."""
-    broker = LocalKafka(folder / "kafka", logs=folder / "logs", run_dir=folder / "run")
+    # It lives for minutes: the time that its best compiler takes would never come back.
+    quick = ("-XX:TieredStopAtLevel=1",)
+    broker = LocalKafka(folder / "kafka", logs=folder / "logs", run_dir=folder / "run", jvm_options=quick)
     broker.start()
     try:
         yield broker
