@@ -2,9 +2,9 @@
 
 import pytest
 
-from k2_operator.kube import objects
 from k2_operator.kube.cache import Cache, Change
-from k2_operator.kube.objects import Ref
+from k2_operator.spec import objects
+from k2_operator.spec.objects import Ref
 
 
 def feed(name="sim", version=1, exchange="SIM", table="trades", **status):

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_operator.kube.cache import Cache
-from k2_operator.kube.objects import Ref
 from k2_operator.reconcile import rollout
 from k2_operator.spec import labels
+from k2_operator.spec.objects import Ref
 
 NEW, OLD = "new", "old"
 

@@ -8,7 +8,16 @@ from typing import Literal
 
 from k2.model.platform import Platform
 from k2_operator.build import autoscaling, budget, configmap, environment, names, pod, service, stamp
-from k2_operator.build.types import ConfigMap, Counted, Deployment, Manifest, Mount, PodTemplate, Rolling, Service
+from k2_operator.build.types import (
+    ConfigMap,
+    Counted,
+    Deployment,
+    HeadlessService,
+    Manifest,
+    Mount,
+    PodTemplate,
+    Rolling,
+)
 from k2_operator.plan.plans import FeedPlan, ProducerPlan, QueryPlan, SinkPlan
 from k2_operator.spec import labels
 
@@ -36,7 +45,7 @@ def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[Manifest]:
     return built
 
 
-def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[ConfigMap | Deployment | Service]:
+def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[ConfigMap | Deployment | HeadlessService]:
     """ConfigMap, Deployment and Service of a live source: one replica, never two, or the source would be sent twice."""
     name = names.producer(feed.name)
     marks = labels.of("producer", name, feed=feed.name)

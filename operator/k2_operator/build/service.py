@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from k2_operator.build.pod import METRICS_PORT
-from k2_operator.build.types import Service
+from k2_operator.build.types import HeadlessService
 from k2_operator.spec import labels
 
 
-def metrics(component: labels.Component, name: str, namespace: str, marks: Mapping[str, str]) -> Service:
+def metrics(component: labels.Component, name: str, namespace: str, marks: Mapping[str, str]) -> HeadlessService:
     """A headless Service over a workload's pods, those that are not ready as well: their metrics tell why."""
     return {
         "apiVersion": "v1",

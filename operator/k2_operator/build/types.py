@@ -317,7 +317,7 @@ class ServiceSpec(TypedDict):
     ports: list[ServicePort]
 
 
-class Service(TypedDict):
+class HeadlessService(TypedDict):
     """A name for pods."""
 
     apiVersion: Literal["v1"]
@@ -505,5 +505,5 @@ class KafkaTopic(TypedDict):
 
 
 Autoscaler = HorizontalPodAutoscaler | TriggerAuthentication | ScaledObject
-Manifest = ConfigMap | CronJob | Deployment | Job | PodDisruptionBudget | Service | Autoscaler
+Manifest = ConfigMap | CronJob | Deployment | Job | PodDisruptionBudget | HeadlessService | Autoscaler
 """What is built for a feed or a table; a KafkaTopic is apart, for it lives in Kafka's namespace."""

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from k2_operator.kube import objects
-from k2_operator.kube.objects import Object, Ref
-from k2_operator.spec import labels
+from k2_operator.spec import labels, objects
+from k2_operator.spec.objects import Object, Ref
 from k2_operator.spec.resources import KINDS, IcebergTable, MarketFeed
 from k2_operator.spec.validate import ResourceError, parse
 

@@ -19,7 +19,7 @@ import aiohttp
 
 from k2.model.errors import WorldError
 from k2_operator.kube import metrics
-from k2_operator.kube.objects import Object, Ref
+from k2_operator.spec.objects import Object, Ref
 from k2_operator.spec.resources import API_VERSION
 
 FIELD_MANAGER = "k2-operator"

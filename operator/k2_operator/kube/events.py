@@ -10,8 +10,8 @@ from typing import Literal
 
 from k2.obs.logging import get_logger
 from k2_operator.kube.client import ApiError, Kube
-from k2_operator.kube.objects import Object
 from k2_operator.spec.conditions import EventReason, Reason
+from k2_operator.spec.objects import Object
 
 REPEAT_SECONDS = 600.0
 _log = get_logger(__name__)

@@ -12,13 +12,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from k2_operator.kube import objects
 from k2_operator.kube.cache import Cache
 from k2_operator.kube.client import FIELD_MANAGER, REPLICAS_MANAGER, ApiError, Kube
 from k2_operator.kube.kinds import KEDA
-from k2_operator.kube.objects import Object, Ref
 from k2_operator.reconcile import metrics
+from k2_operator.spec import objects
 from k2_operator.spec.conditions import EventReason
+from k2_operator.spec.objects import Object, Ref
 
 
 @dataclass(slots=True)

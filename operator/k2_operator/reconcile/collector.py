@@ -21,7 +21,6 @@ from k2.model.exchanges import exchange
 from k2.model.platform import Platform
 from k2.obs.logging import get_logger
 from k2_operator.kube.cache import FEED, TABLE, Cache
-from k2_operator.kube.objects import Ref, condition
 from k2_operator.plan.plans import FeedPlan, SinkPlan, TablePlan
 from k2_operator.reconcile import metrics, observe
 from k2_operator.reconcile.backends import Backends
@@ -30,6 +29,7 @@ from k2_operator.report.figures import Commits, Reading, SinkProgress
 from k2_operator.report.status import Finding, unknown
 from k2_operator.report.table_figures import NEWEST
 from k2_operator.spec.conditions import ConditionType, Reason
+from k2_operator.spec.objects import Ref, condition
 
 INTERVAL_SECONDS = 30.0
 PUBLISH_SECONDS = 60.0

@@ -11,7 +11,6 @@ from k2.model.platform import Platform
 from k2_operator.kube.cache import Cache
 from k2_operator.kube.client import Kube
 from k2_operator.kube.events import EventWriter
-from k2_operator.kube.objects import Object, Ref, condition
 from k2_operator.reconcile.apply import Applier
 from k2_operator.reconcile.backends import Backends
 from k2_operator.reconcile.collector import Told
@@ -20,6 +19,7 @@ from k2_operator.reconcile.rollout import Turns
 from k2_operator.report import status
 from k2_operator.report.status import Finding, no
 from k2_operator.spec.conditions import ConditionType, Reason
+from k2_operator.spec.objects import Object, Ref, condition
 
 WAITING = no(Reason.RECONCILING, "The operator has just begun with this resource.")
 _ASKED_FOR = (Reason.SUSPENDED, Reason.SCALED_TO_ZERO, Reason.LOAD_STARTING)

@@ -16,12 +16,10 @@ from k2.model.platform import Platform
 from k2.obs.logging import get_logger
 from k2_operator.build import stamp
 from k2_operator.kube import metrics as kube_metrics
-from k2_operator.kube import objects
 from k2_operator.kube.cache import FEED, TABLE, Cache, Change, owner_of
 from k2_operator.kube.client import ApiError, Kube
 from k2_operator.kube.events import EventWriter
 from k2_operator.kube.kinds import KEDA, owned_kinds
-from k2_operator.kube.objects import Ref
 from k2_operator.reconcile import metrics, observe
 from k2_operator.reconcile.apply import Applier
 from k2_operator.reconcile.backends import Backends
@@ -30,8 +28,9 @@ from k2_operator.reconcile.context import Context
 from k2_operator.reconcile.reconciler import NotYetError, Reconciler
 from k2_operator.reconcile.rollout import Turns
 from k2_operator.reconcile.workqueue import WorkQueue
-from k2_operator.spec import labels
+from k2_operator.spec import labels, objects
 from k2_operator.spec.conditions import ConditionType
+from k2_operator.spec.objects import Ref
 from k2_operator.spec.resources import KINDS, MarketFeed
 
 RESYNC_SECONDS = 600.0

@@ -14,12 +14,12 @@ from k2_operator.build import feed as build_feed
 from k2_operator.build import names
 from k2_operator.kube.cache import FEED, TABLE
 from k2_operator.kube.client import ApiError
-from k2_operator.kube.objects import Object, Ref, ref
 from k2_operator.plan.plans import FeedPlan, TopicPlan
 from k2_operator.reconcile import apply, observe, strimzi
 from k2_operator.reconcile.context import Context
 from k2_operator.report.status import no
 from k2_operator.spec.conditions import EventReason, Reason
+from k2_operator.spec.objects import Object, Ref, ref
 
 FINALIZER = "k2.dev/drain"
 SKIP_DRAIN = "k2.dev/skip-drain"

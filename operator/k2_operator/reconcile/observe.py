@@ -14,10 +14,10 @@ from k2.model.platform import Platform
 from k2.model.topics import TopicName
 from k2_operator.kube.cache import FEED, TABLE, Cache
 from k2_operator.kube.client import Kube
-from k2_operator.kube.objects import Object, Ref, owner_uids
 from k2_operator.plan import planning
 from k2_operator.plan.planning import Key
 from k2_operator.plan.plans import FeedPlan, TablePlan
+from k2_operator.spec.objects import Object, Ref, owner_uids
 from k2_operator.spec.resources import IcebergTable, MarketFeed
 from k2_operator.spec.validate import ResourceError
 

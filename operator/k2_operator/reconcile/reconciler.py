@@ -16,7 +16,6 @@ from k2.model.errors import StoreError, UserError, WorldError
 from k2_operator.build import cronjob, names
 from k2_operator.build import feed as build_feed
 from k2_operator.kube.cache import FEED
-from k2_operator.kube.objects import Object, Ref, condition, ref
 from k2_operator.plan.plans import FeedPlan, TablePlan
 from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi
 from k2_operator.reconcile.context import WAITING, Context
@@ -24,6 +23,7 @@ from k2_operator.report import figures, status, table_figures
 from k2_operator.report.status import Finding, no, yes
 from k2_operator.report.upkeep import CONDITIONS, upkeep_finding
 from k2_operator.spec.conditions import ConditionType, EventReason, Reason
+from k2_operator.spec.objects import Object, Ref, condition, ref
 from k2_operator.spec.validate import ResourceError
 
 WELL = {

@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from k2_operator.kube import objects
 from k2_operator.kube.cache import Cache, owner_of
-from k2_operator.kube.objects import Object, Ref, condition
 from k2_operator.report.status import Finding, no, yes
-from k2_operator.spec import labels
+from k2_operator.spec import labels, objects
 from k2_operator.spec.conditions import ConditionType, Reason
+from k2_operator.spec.objects import Object, Ref, condition
 
 COME_AGAIN_SECONDS = 5.0
 FORGET_SECONDS = 60.0

@@ -14,8 +14,8 @@ from k2.model.errors import UserError, WorldError
 from k2.model.platform import Platform
 from k2_operator.build import topic as build_topic
 from k2_operator.kube.client import ApiError, Kube
-from k2_operator.kube.objects import Object, condition, covers, ref
 from k2_operator.plan.plans import FeedPlan, TopicPlan
+from k2_operator.spec.objects import Object, condition, covers, ref
 
 MANAGED = "strimzi.io/managed"
 

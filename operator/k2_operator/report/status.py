@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from k2_operator.kube.objects import Object, condition
 from k2_operator.spec.conditions import ConditionType, Reason
+from k2_operator.spec.objects import Object, condition
 
 Truth = Literal["True", "False", "Unknown"]
 MESSAGE_LIMIT = 1024

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from k2_operator.kube.objects import Object
 from k2_operator.plan.plans import UpkeepPlan
 from k2_operator.report.status import Finding, no, unknown, yes
 from k2_operator.spec.conditions import ConditionType, Reason
+from k2_operator.spec.objects import Object
 
 CONDITIONS: Mapping[str, ConditionType] = {
     "compact": ConditionType.COMPACTED,

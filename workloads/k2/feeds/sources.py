@@ -14,16 +14,16 @@ from k2.model.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class SourceReader:
     """What opens a kind of source: for a load, and for a producer that runs on. None: there is no such source of the kind."""
 
     finite: Callable[[Opening], FiniteSource] | None = None
     live: Callable[[Opening], LiveSource] | None = None
 
 
-READERS: Mapping[str, Reader] = {
-    "csv": Reader(finite=csv_source.opened),
-    "synthetic": Reader(finite=synthetic.opened, live=synthetic.opened_live),
+READERS: Mapping[str, SourceReader] = {
+    "csv": SourceReader(finite=csv_source.opened),
+    "synthetic": SourceReader(finite=synthetic.opened, live=synthetic.opened_live),
 }
 
 

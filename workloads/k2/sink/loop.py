@@ -32,7 +32,7 @@ PAUSE_SECONDS = 5.0
 GAUGE_SECONDS = 1.0
 
 
-class Phase(StrEnum):
+class SinkPhase(StrEnum):
     """What a sink is doing; the values are what a probe is told."""
 
     WAITING = "waiting for partitions"
@@ -128,7 +128,7 @@ class SinkLoop:
     settled: Callable[[], dict[int, int]] | None = None
     notes: Callable[[], Mapping[int, tuple[int, str]]] | None = None
     reader: Reader | None = None
-    phase: Phase = Phase.WAITING
+    phase: SinkPhase = SinkPhase.WAITING
     paused_by: str = ""
     _oldest: float | None = field(default=None, init=False)
     _checked: float = field(default=0.0, init=False)
@@ -140,7 +140,7 @@ class SinkLoop:
     @property
     def ready(self) -> tuple[bool, str]:
         """Whether it goes on, and what it is doing: while it is paused, why."""
-        return self.phase is Phase.RUNNING, self.paused_by if self.phase is Phase.PAUSED else self.phase.value
+        return self.phase is SinkPhase.RUNNING, self.paused_by if self.phase is SinkPhase.PAUSED else self.phase.value
 
     # --- called by the reader while it polls -------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ class SinkLoop:
             self._gaps.update(self._gaps_so_far(self.notes, partitions))
         metrics.REBALANCES.labels(self.topic, "assigned").inc()
         log.info("sink.assigned", topic=self.topic, table=self.table, starts=starts)
-        self.phase = Phase.RUNNING
+        self.phase = SinkPhase.RUNNING
         return starts
 
     def revoked(self, partitions: set[int]) -> None:
@@ -219,9 +219,9 @@ class SinkLoop:
 
     def _step(self, reader: Reader) -> None:
         self._gauge(reader)
-        if self.phase is not Phase.RUNNING and self.holding.next:
+        if self.phase is not SinkPhase.RUNNING and self.holding.next:
             self.holding.decode_pending()  # raises again while the reason for the pause lasts
-            self.phase = Phase.RUNNING
+            self.phase = SinkPhase.RUNNING
         self._read(reader)
         if self.writing.finished:
             self._take()
@@ -242,7 +242,7 @@ class SinkLoop:
     def _pause(self, paused: PausedError) -> None:
         """Nothing is dropped and nothing is read: what cannot be decoded now is tried again, until it can."""
         before = (self.phase, self.paused_by)
-        self.paused_by, self.phase = str(paused), Phase.PAUSED  # in this order: a probe may ask between the two
+        self.paused_by, self.phase = str(paused), SinkPhase.PAUSED  # in this order: a probe may ask between the two
         if before != (self.phase, self.paused_by):
             log.warning("sink.paused", topic=self.topic, table=self.table, reason=self.paused_by)
         self.stop.wait(PAUSE_SECONDS)
