@@ -52,8 +52,8 @@ test: setup ## Lint, types, import contracts and every test
 	$(MAKE) --no-print-directory lint
 	$(PYTEST)
 
-test-fast: setup ## Only the tests that start no server (a minute)
-	$(BIN)/pytest --numprocesses $(FAST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not real and not slow"
+test-fast: setup ## The units and the charts: what starts no process, in about a minute
+	$(BIN)/pytest --numprocesses $(FAST_WORKERS) --dist loadfile --no-loadscope-reorder -m "not real and not slow" tests/unit tests/charts
 
 test-full: setup ## Everything, with more seeds, larger sizes and strict times: one test at a time, on a machine with nothing else to do
 	$(MAKE) --no-print-directory lint
