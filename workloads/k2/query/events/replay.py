@@ -230,11 +230,9 @@ class Replay:
         """The rows of a table beyond the cursor: the tail's, and the files' where the sink has overtaken it."""
         query, before = cursor.query, (cursor.live or {}).get(data_type, ())
         relation = self.planner.plan(pinned, query.symbols, query.exchange, query.window)
-        held = {} if pinned.snapshot is None else pinned.snapshot.offsets.topics
-        in_files = {(each.topic_id, n): part.next for each in held.values() for n, part in each.partitions.items()}
-        known = {(topic, partition): offset for topic, partition, offset in before}
+        known = _by_place(before)
         files = [file for file in relation.files if file.path not in read]
-        if all(known.get(place, -1) >= end for place, end in in_files.items()):
+        if all(known.get(place, -1) >= end for place, end in pinned.in_files.items()):
             files = []
         which = replace(_which(query), beyond=before, before=pinned.clipped(At(ends=up_to)))
         part = Part(data_type, replace(relation.of(files), tail=relation.tail), which)
@@ -269,15 +267,14 @@ class Replay:
 _NO_ROWS = pa.RecordBatch.from_arrays([pa.array([], pa.string())], names=[merged.TYPE])
 
 
+def _by_place(ends: Ends) -> dict[tuple[str, int], int]:
+    return {(topic, partition): offset for topic, partition, offset in ends}
+
+
 def _is_within(pinned: Pinned, ends: Ends) -> bool:
     """Whether these ends lie before the end of what the snapshot's files hold."""
-    held = {} if pinned.snapshot is None else pinned.snapshot.offsets.topics
-    known = {(topic, partition): offset for topic, partition, offset in ends}
-    return any(
-        part.next > known.get((each.topic_id, number), part.next)
-        for each in held.values()
-        for number, part in each.partitions.items()
-    )
+    known = _by_place(ends)
+    return any(end > known.get(place, end) for place, end in pinned.in_files.items())
 
 
 def _which(query: ReplayQuery) -> sql.Filter:
@@ -286,9 +283,8 @@ def _which(query: ReplayQuery) -> sql.Filter:
 
 def _further(before: Ends, pinned: Pinned) -> Ends:
     """The ends of what a table and its tail hold now, never before those that were reached."""
-    reached = {(topic, partition): offset for topic, partition, offset in before}
-    held = {} if pinned.snapshot is None else pinned.snapshot.offsets.topics
-    now = [(each.topic_id, number, part.next) for each in held.values() for number, part in each.partitions.items()]
-    for topic, partition, offset in (*now, *(() if pinned.tail is None else pinned.tail.ends)):
-        reached[topic, partition] = max(offset, reached.get((topic, partition), 0))
+    reached = _by_place(before)
+    in_tail = _by_place(() if pinned.tail is None else pinned.tail.ends)
+    for place, offset in (*pinned.in_files.items(), *in_tail.items()):
+        reached[place] = max(offset, reached.get(place, 0))
     return tuple((topic, partition, offset) for (topic, partition), offset in sorted(reached.items()))

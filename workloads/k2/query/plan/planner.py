@@ -56,16 +56,21 @@ class Pinned:
             self.sight.is_partial,
         )
 
+    @property
+    def in_files(self) -> dict[tuple[str, int], int]:
+        """How far the snapshot's files reach: (topic id, partition) → next offset."""
+        held = {} if self.snapshot is None else self.snapshot.offsets.topics
+        return {
+            (each.topic_id, number): part.next for each in held.values() for number, part in each.partitions.items()
+        }
+
     def clipped(self, at: At) -> tuple[tuple[str, int, int], ...]:
         """The ends of `at` that rows of this snapshot and its tail go beyond.
 
         Raises:
             WorldError: the rows up to there are not all to be had now.
         """
-        held = {} if self.snapshot is None else self.snapshot.offsets.topics
-        in_files = {
-            (each.topic_id, number): part.next for each in held.values() for number, part in each.partitions.items()
-        }
+        in_files = self.in_files
         in_tail = {} if self.tail is None else {(topic, number): to for topic, number, to in self.tail.ends}
         beyond: list[tuple[str, int, int]] = []
         for topic_id, partition, end in at.ends:
