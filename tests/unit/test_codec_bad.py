@@ -254,7 +254,43 @@ def test_another_scale_is_converted_when_it_is_exact():
     exact, inexact = varied_rows(2)
     inexact["price"] = Decimal("0.000000001")
     found = check([written(finer, exact, 8), written(finer, inexact, 8)], two(finer))
-    assert [bad.index for bad in found.bad] == [1]
+    assert [(bad.index, bad.reason) for bad in found.bad] == [(1, "price has more than 8 decimals: 0.000000001")]
+
+
+def test_a_decimal_on_a_fixed_and_types_called_by_their_names_are_read():
+    fixed = {"type": "fixed", "name": "Amount", "size": 16, "logicalType": "decimal", "precision": 38, "scale": 10}
+    schema = edited(price=fixed, quantity="Amount")
+    found = check([written(schema, row, 8) for row in varied_rows(3)], two(schema))
+    assert found.bad == []
+    for name in ("price", "quantity"):
+        assert found.events.column(name).equals(EVENTS.column(name).slice(0, 3))
+
+
+@pytest.mark.parametrize("nanos", [0, 1, 999, 1_394_445_600_123_456_789, -1, -1_001])
+def test_nanoseconds_are_cut_towards_the_past_and_milliseconds_are_exact(nanos):
+    fine = edited(timestamp={"type": "long", "logicalType": "timestamp-nanos"})
+    coarse = edited(timestamp={"type": "long", "logicalType": "timestamp-millis"})
+    row = varied_rows(1)[0]
+    (at,) = check([written(fine, row | {"timestamp": nanos}, 8)], two(fine)).events.column("timestamp")
+    assert at.value == nanos // 1000
+    (at,) = check([written(coarse, row | {"timestamp": nanos // 1_000_000}, 8)], two(coarse)).events.column("timestamp")
+    assert at.value == nanos // 1_000_000 * 1000
+
+
+def test_a_long_without_a_unit_is_no_time():
+    assert "timestamp of its schema is a long without a unit" in reason_of(
+        written(edited(timestamp="long"), varied_rows(1)[0] | {"timestamp": 5}, 8), two(edited(timestamp="long"))
+    )
+
+
+def test_one_value_that_does_not_fit_takes_no_neighbour_with_it():
+    wide = edited(price={"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 10})
+    rows = varied_rows(200)
+    rows[77]["price"] = Decimal("12345678901.5")
+    found = check([written(wide, row, 8) for row in rows], two(wide))
+    assert [(bad.index, bad.reason) for bad in found.bad] == [
+        (77, "price has more than 10 integer digits: 12345678901.5000000000")
+    ]
 
 
 def test_a_side_that_the_reader_does_not_know_is_bad_and_its_neighbours_are_not():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from k2.lake.reader import SnapshotInfo, TableState
 from k2.model.errors import UserError
-from k2.model.times import DAY_US, SECOND_US, UNITS_US, duration_us, iso, parse_date, parse_time
+from k2.model.times import DAY_US, MAX_US, MIN_US, SECOND_US, UNITS_US, duration_us, iso, parse_date, parse_time
 from k2.model.topics import DataType
 from k2.query.asked.requests import At, EventsQuery, Window, exchange_code
 from k2.query.plan.snapshot_choice import resolve
@@ -60,7 +60,14 @@ def test_a_reversed_range_is_refused_with_both_ends():
     )
 
 
-@given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)))  # noqa: DTZ001
+@pytest.mark.parametrize(
+    ("text", "bound"), [("0001-01-01", MIN_US), ("1600-01-01T00:00:00+14:00", MIN_US), ("9999-12-31T23:59:59Z", MAX_US)]
+)
+def test_a_bound_beyond_all_events_is_the_nearest_time_that_there_is(text, bound):
+    assert parse_time(text, "start") == bound
+
+
+@given(st.datetimes(min_value=datetime(1677, 9, 22), max_value=datetime(2262, 4, 11)))  # noqa: DTZ001
 def test_a_time_printed_is_read_back(moment):
     micros = (moment.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     assert parse_time(iso(micros), "start") == micros

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -57,6 +57,8 @@ class Schemas:
     def schema(self, schema_id: int) -> str | None:
         """The Avro schema (JSON) of that id, or None when the registry does not know it.
 
+        Types that it takes from other subjects are written into it where they are first used.
+
         Unknown ids are not remembered: the registry may learn of one a moment later.
 
         Raises:
@@ -72,10 +74,11 @@ class Schemas:
                 if error.http_status_code == _NOT_FOUND:
                     return None
                 raise
-        if found.schema_str is None:
+            text = found.schema_str if not found.references else self._whole(found)
+        if text is None:
             return None
-        self._texts[schema_id] = found.schema_str
-        return found.schema_str
+        self._texts[schema_id] = text
+        return text
 
     def register(self, subject: str, schema: str) -> int:
         """Register an Avro schema (JSON) under a subject with BACKWARD compatibility; the same one gives the same id.
@@ -120,6 +123,21 @@ class Schemas:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _whole(self, schema: Schema) -> str | None:
+        """A schema's text with the definitions that its references lead to."""
+        if schema.schema_str is None:
+            return None
+        return json.dumps(with_definitions(json.loads(schema.schema_str), self._definitions(schema)))
+
+    def _definitions(self, schema: Schema) -> dict[str, Any]:
+        """Full name → definition of every type that a schema takes from elsewhere, and that those take in turn."""
+        found: dict[str, Any] = {}
+        for reference in schema.references or ():
+            referred = self._client.get_version(reference.subject or "", reference.version or -1).schema
+            found |= self._definitions(referred)
+            found[reference.name or ""] = json.loads(referred.schema_str or "null")
+        return found
 
     def _set_backward(self, subject: str) -> None:
         if self._is_backward(subject):
@@ -183,3 +201,32 @@ class Schemas:
                     remedy="Set K2_REGISTRY_USERNAME and K2_REGISTRY_PASSWORD",
                 ) from error
             raise WorldError(f"The Schema Registry at {self._url} failed ({what}): {error}") from error
+
+
+def with_definitions(avro: Any, definitions: Mapping[str, Any]) -> Any:
+    """An Avro schema that needs no other: each name that stands for one of the definitions becomes it, where it is first used.
+
+    Args:
+        avro: the schema as parsed JSON; it is left as it is.
+        definitions: full name → named type.
+    """
+    return _defined(avro, dict(definitions), "")
+
+
+def _defined(avro: Any, left: dict[str, Any], namespace: str) -> Any:
+    if isinstance(avro, str):
+        full = avro if avro in left else f"{namespace}.{avro}"
+        if full not in left:
+            return avro
+        # Its own namespace is said, or it would take on that of the place it is put.
+        return _defined({"namespace": full.rpartition(".")[0]} | left.pop(full), left, namespace)
+    if isinstance(avro, list):
+        return [_defined(branch, left, namespace) for branch in cast("list[Any]", avro)]
+    if not isinstance(avro, dict):
+        return avro
+    node = cast("dict[str, Any]", avro)
+    own = str(node.get("namespace", namespace))
+    changed = {name: _defined(node[name], left, own) for name in ("type", "items", "values") if name in node}
+    if "fields" in node:
+        changed["fields"] = [field | {"type": _defined(field["type"], left, own)} for field in node["fields"]]
+    return node | changed

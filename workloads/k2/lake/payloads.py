@@ -14,6 +14,7 @@ import pyarrow as pa
 from k2.lake.tables import extra_columns
 from k2.model.codec.decode import Decoded, decode
 from k2.model.errors import WorldError
+from k2.model.rules import Prices, broken_rows
 from k2.model.topics import DataType
 
 # Values that repeat: as a dictionary they cost four bytes a row and are taken, sorted and written as integers.
@@ -32,6 +33,7 @@ class PayloadDecoder:
         data_type: the events that are expected.
         schema_of: the Avro schema of an id (`k2.bus.registry.Schemas.schema`).
         load: the table as it is now.
+        prices: which are allowed; what breaks any rule of `k2.model.rules` is bad.
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class PayloadDecoder:
         data_type: DataType,
         schema_of: Callable[[int], str | None],
         load: Callable[[], Any],
+        prices: Prices = Prices.POSITIVE,
     ) -> None:
         self._topic, self._table, self._data_type = topic, table, data_type
-        self._schema_of, self._load = schema_of, load
+        self._schema_of, self._load, self._prices = schema_of, load, prices
         self._extra = extra_columns(load(), data_type)
 
     def __call__(self, payloads: Sequence[bytes | None]) -> Decoded:
@@ -63,9 +66,10 @@ class PayloadDecoder:
 
     def _decode(self, payloads: Sequence[bytes | None]) -> Decoded:
         try:
-            return decode(payloads, self._data_type, self._schema_of, self._extra)
+            decoded = decode(payloads, self._data_type, self._schema_of, self._extra)
         except WorldError as error:
             raise PausedError(str(error)) from error
+        return decoded.without(broken_rows(decoded.events, self._data_type, self._prices))
 
 
 def compact(rows: pa.RecordBatch) -> pa.RecordBatch:

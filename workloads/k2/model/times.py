@@ -21,25 +21,24 @@ _TIME_FORM = "an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset)
 _DURATION = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[a-z]+)")
 _NANOSECONDS = re.compile(r"-?[0-9]{1,19}")
 _ISO = re.compile(r"(?P<head>.*[T ]\d{2}:\d{2}:\d{2})[.,](?P<fraction>[0-9]+)(?P<zone>.*)")
-# What Python's datetime and Iceberg's day partitions can both hold.
-MIN_US = -62_135_596_800_000_000
-MAX_US = 253_402_300_799_999_999
+MIN_US, MAX_US = -9_223_372_036_854_775, 9_223_372_036_854_775
+"""The times that K2 holds, [1677-09-21T00:12:43.145225Z, 2262-04-11T23:47:16.854775Z): what 64 bits of nanoseconds do, which is
+what the libraries that read them (pandas, NumPy, Arrow's nanoseconds) can."""
 
 
 def parse_time(text: str, name: str) -> int:
     """Microseconds since 1970 UTC of an ISO 8601 time, a date, or epoch nanoseconds.
 
     An instant between two microseconds becomes the later one: as a bound of [start, end) over microsecond data it then
-    chooses the very same events.
+    chooses the very same events. A bound beyond the times that K2 holds becomes the nearest that it does: there are no
+    events beyond.
 
     Raises:
         UserError: it is neither, or outside the years 1 to 9999.
     """
     value = text.strip()
     micros = -(-int(value) // 1000) if _NANOSECONDS.fullmatch(value) else _parse_iso(value, text, name)
-    if not MIN_US <= micros <= MAX_US:
-        raise UserError(f"{name} is out of range", found=text, expected="a time within the years 1 to 9999")
-    return micros
+    return min(max(micros, MIN_US), MAX_US)
 
 
 def _parse_iso(value: str, text: str, name: str) -> int:

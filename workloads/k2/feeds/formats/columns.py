@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from k2.feeds.formats.csv_blocks import Rows
 from k2.model.compute import pc
-from k2.model.events import DECIMAL, MAX_DECIMAL, PRECISION, SCALE, TIMESTAMP
+from k2.model.events import DECIMAL, PRECISION, SCALE, TIMESTAMP
 from k2.model.times import SECOND_US, day_number
 
 Ints = npt.NDArray[np.int64]
@@ -38,7 +38,7 @@ def exact(text: str) -> Decimal | str:
         return f"is not a finite number: found {text!r}"
     if not text.isascii() or set(text) - set("+-.0123456789"):
         return f"is not a plain decimal: found {text!r}, expected {_DECIMAL_SHAPE}"
-    if abs(value) > MAX_DECIMAL.to_integral_value() and abs(value) >= Decimal(10) ** (PRECISION - SCALE):
+    if abs(value) >= Decimal(10) ** (PRECISION - SCALE):
         return f"has more than {PRECISION - SCALE} integer digits: found {text!r}"
     _, digits, exponent = value.as_tuple()
     places = -int(exponent)

@@ -167,6 +167,13 @@ def _refuse_binary(path: Path, head: bytes) -> None:
             found=f"binary data (a zero byte at position {head.index(0)})",
             expected="text with commas, UTF-8",
         )
+    if b"\r" in head and b"\n" not in head:
+        raise UserError(
+            f"{path} has lines that end in a carriage return alone",
+            found=head[:80],
+            expected="lines that end in a newline (with or without a carriage return before it)",
+            remedy="Turn them into newlines: tr '\\r' '\\n' < old.csv > new.csv",
+        )
 
 
 def _endless_line(path: Path, line: int) -> UserError:

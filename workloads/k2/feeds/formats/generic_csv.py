@@ -79,7 +79,7 @@ class Generic:
 
     def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """The layout by the header; a `UserError` names columns that are missing, unknown or doubled."""
-        names = _header(first_line)
+        names = _header(path, first_line)
         required = [name for name in _REQUIRED[self.data_type] if name != "symbol" or self._symbol is None]
         known = _REQUIRED[self.data_type] + _OPTIONAL[self.data_type]
         found = ", ".join(names)[:300]
@@ -131,7 +131,6 @@ class Generic:
         symbols: pa.StringArray | str = self._symbol or ""
         if self._symbol is None:
             symbols = columns["symbol"] = texts(rows, "symbol")
-            rows.reject(pc.equal(symbols, "").to_numpy(zero_copy_only=False), lambda _: "symbol is missing")
         currency = texts(rows, "currency") if "currency" in rows.columns else _blank(rows)
         currency = pc.if_else(pc.equal(currency, ""), self._currency, currency)
         columns["currency"] = currency
@@ -155,7 +154,8 @@ def timestamps(rows: Rows, column: str) -> Ints:
     micros = np.zeros(len(values), dtype=np.int64)
     whole = pc.match_substring_regex(values, _EPOCH).to_numpy(zero_copy_only=False)
     if whole.any():
-        numbers = pc.if_else(pa.array(whole), values, "0").cast(pa.int64()).to_numpy(zero_copy_only=False)
+        # 19 digits may say more than 64 bits hold: cast as a decimal they may, and are out of range behind the division.
+        numbers = _integers(pc.if_else(pa.array(whole), values, "0"))
         nanos = pc.greater(pc.binary_length(values), 17).to_numpy(zero_copy_only=False)
         micros = np.where(whole & nanos, numbers // 1000, np.where(whole, numbers, 0))
     if whole.all():
@@ -164,6 +164,15 @@ def timestamps(rows: Rows, column: str) -> Ints:
     micros = np.where(whole, micros, iso)
     rows.reject(~(whole | ok), lambda row: f"timestamp {why(row)}")
     return micros
+
+
+def _integers(values: pa.StringArray) -> Ints:
+    """Texts of up to 19 digits; what 64 bits do not hold becomes the number next to it, which is no time of K2's."""
+    wide = values.cast(pa.decimal128(19, 0))
+    words = np.frombuffer(wide.buffers()[1], np.int64)[2 * wide.offset : 2 * (wide.offset + len(wide))]
+    low, high = words[0::2], words[1::2]
+    bounds = np.iinfo(np.int64)
+    return np.where(high == low >> 63, low, np.where(high < 0, bounds.min, bounds.max))
 
 
 def _iso_times(values: pa.StringArray):  # noqa: ANN202 - micros, which are times, and the reason of a row
@@ -225,6 +234,13 @@ def _blank(rows: Rows) -> pa.StringArray:
     return pa.repeat(pa.scalar(""), len(rows))
 
 
-def _header(line: bytes) -> list[str]:
-    row = next(csv.reader([line.decode("utf-8", "replace")]), [])
+def _header(path: Path, line: bytes) -> list[str]:
+    try:
+        row = next(csv.reader([line.decode("utf-8", "replace")], strict=True), [])
+    except csv.Error as error:
+        raise UserError(
+            f"The header of {path} cannot be read",
+            found=f"{line[:200]!r} ({error})",
+            expected="names with commas between",
+        ) from error
     return [name.strip().lower() for name in row]

@@ -22,6 +22,7 @@ from k2.model.compute import pc
 from k2.model.events import COLUMNS, EVENT_TIME, arrow_schema
 from k2.model.exchanges import Exchange
 from k2.model.ids import hex_ids, id_keys, message_ids
+from k2.model.rules import nameless, out_of_range, wrong_name, wrong_time
 from k2.model.topics import DataType
 
 Ints = npt.NDArray[np.int64]
@@ -97,6 +98,7 @@ class FileLayout:
             block = LineBlock(block.data.replace(self.skip, b""), block.start, block.first_line, block.at_end)
         rows = parse_rows(block, self.names, self.plain, skip_first=has_header, separator=self.separator)
         found = self.convert(rows)
+        _hold_to_the_rules(rows, found)
         rejected = sorted(rows.rejected, key=lambda bad: bad.line)
         if rows.ok.all():
             return ParsedRows(
@@ -220,6 +222,16 @@ class Assembler:
         return _replaced(
             ids, has, lambda at: message_ids(self.data_type, code, _at(symbols, at), own.take(pa.array(at)))
         )  # fmt: skip
+
+
+def _hold_to_the_rules(rows: Rows, found: FoundRows) -> None:
+    """Reject what no event may be (`k2.model.rules`); amounts were looked at where they were parsed."""
+    wrong = out_of_range(timestamp_array(found.times))
+    if wrong is not None:
+        rows.reject(wrong, lambda row: wrong_time("timestamp", int(found.times[row])))
+    symbols = found.columns.get("symbol")
+    if symbols is not None and (wrong := nameless(symbols)) is not None:
+        rows.reject(wrong, lambda row: wrong_name("symbol", symbols[row].as_py()))
 
 
 def _replaced(

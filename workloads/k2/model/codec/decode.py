@@ -12,7 +12,7 @@ What no reader of Avro can see: flipped bits inside a value that is still a valu
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,6 +55,16 @@ class Decoded:
     rows: npt.NDArray[np.int64]
     bad: list[Bad]
     unknown_fields: frozenset[str] = field(default_factory=frozenset[str])
+
+    def without(self, broken: Mapping[int, str]) -> Decoded:
+        """The same with some rows of `events` among the bad, each for the reason that is given."""
+        if not broken:
+            return self
+        kept = np.ones(len(self.rows), dtype=bool)
+        kept[list(broken)] = False
+        bad = [*self.bad, *(Bad(int(self.rows[row]), reason) for row, reason in broken.items())]
+        bad.sort(key=lambda each: each.index)
+        return Decoded(self.events.filter(pa.array(kept)), self.rows[kept], bad, self.unknown_fields)
 
 
 def decode(
@@ -110,10 +120,7 @@ def _all_alike(
     batch = _read(plan, payloads)
     if batch is None:
         return None
-    try:
-        events, bad = plan.resolve(batch, extra)
-    except pa.ArrowException:
-        return None
+    events, bad = plan.resolve(batch, extra)
     if bad:
         return None
     unknown = plan.unknown_fields - {each.name for each in extra} if extra else plan.unknown_fields
@@ -178,21 +185,14 @@ def _group(
         if batch is None and len(some) == 1:
             batch, reason = _alone(plan, text, some[0][1])
         if batch is not None:
-            try:
-                events, rows = plan.resolve(batch, extra)
-            except pa.ArrowException as error:
-                batch, reason = None, str(error)
-            else:
-                bad.extend(Bad(indices[row], why) for row, why in rows.items())
-                kept = [row for row in range(len(some)) if row not in rows]
-                good.append(
-                    ([indices[row] for row in kept], events.take(pa.array(kept, pa.int64())) if rows else events)
-                )
-        if batch is None:
-            if len(some) == 1:
-                bad.append(Bad(indices[0], reason))
-            else:
-                waiting += _divided(text, some)
+            events, rows = plan.resolve(batch, extra)
+            bad.extend(Bad(indices[row], why) for row, why in rows.items())
+            kept = [row for row in range(len(some)) if row not in rows]
+            good.append(([indices[row] for row in kept], events.take(pa.array(kept, pa.int64())) if rows else events))
+        elif len(some) == 1:
+            bad.append(Bad(indices[0], reason))
+        else:
+            waiting += _divided(text, some)
     return good, bad
 
 

@@ -10,7 +10,7 @@ and maps as one block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ class UnknownLengthError(Exception):
 class Field:
     """A field of an Avro record as far as lengths go.
 
-    `type` is Avro's, with `uuid` and `decimal` in place of what carries them, or `other`; `size` is that of a fixed.
+    `type` is Avro's, with `uuid`, `decimal` and `decimal_fixed` in place of what carries them, or `other`; `size` is that
+    of a fixed; `logical` is the logical type that is written beside it.
     """
 
     name: str
@@ -38,11 +39,31 @@ class Field:
     nullable: bool = False
     size: int = 0
     items: str = ""
+    logical: str = ""
 
 
 def fields_of(schema: dict[str, Any]) -> list[Field]:
-    """The fields of a record's schema."""
-    return [_field(field["name"], field["type"]) for field in schema["fields"]]
+    """The fields of a record's schema; a type that is named is known by its name behind the place that defines it."""
+    named = _Named(str(schema.get("namespace", "")))
+    return [_field(field["name"], field["type"], named) for field in schema["fields"]]
+
+
+class _Named:
+    """Enums and fixeds that a schema has defined, by every name that they can be called by in it."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._types: dict[str, Any] = {}
+
+    def define(self, avro: dict[str, Any]) -> None:
+        """Take in a definition."""
+        name = str(avro.get("name", ""))
+        namespace = str(avro.get("namespace", self._namespace))
+        self._types[name if "." in name or not namespace else f"{namespace}.{name}"] = avro
+
+    def find(self, name: str) -> Any:
+        """What a name stands for; None for a primitive type, and for what was not defined."""
+        return self._types.get(name) or self._types.get(f"{self._namespace}.{name}")
 
 
 def record_lengths(columns: dict[str, pa.Array], fields: list[Field], count: int) -> Lengths:
@@ -76,35 +97,37 @@ def unscaled(array: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int
     return words[0::2], words[1::2]
 
 
-def _field(name: str, avro: Any) -> Field:
+def _field(name: str, avro: Any, named: _Named) -> Field:
     if isinstance(avro, list):
         branches = [branch for branch in avro if branch != "null"]
         if len(branches) == 1 and len(avro) == 2:
-            one = _field(name, branches[0])
-            return Field(name, one.type, nullable=True, size=one.size, items=one.items)
+            return replace(_field(name, branches[0], named), nullable=True)
         return Field(name, "other")
     if isinstance(avro, str):
-        return Field(name, avro)
+        known = named.find(avro)
+        return Field(name, avro) if known is None else _field(name, known, named)
     kind, logical = avro["type"], avro.get("logicalType")
     if not isinstance(kind, str):
-        return _field(name, kind)
+        return _field(name, kind, named)
+    if kind in {"enum", "fixed"}:
+        named.define(avro)
     if logical == "uuid" and kind == "string":
         return Field(name, "uuid")
     if logical == "decimal" and kind == "bytes":
         return Field(name, "decimal")
     if kind == "fixed":
-        return Field(name, "fixed", size=int(avro["size"]))
+        return Field(name, "decimal_fixed" if logical == "decimal" else "fixed", size=int(avro["size"]))
     if kind in {"array", "map"}:
-        item = _field("", avro["items" if kind == "array" else "values"])
+        item = _field("", avro["items" if kind == "array" else "values"], named)
         return Field(name, kind, items="other" if item.nullable else item.type)
-    return Field(name, kind)
+    return Field(name, kind, logical=str(logical or ""))
 
 
 def _lengths(array: pa.Array, field: Field) -> int | Lengths:
     match field.type:
         case "uuid":
             return _UUID_BYTES
-        case "fixed":
+        case "fixed" | "decimal_fixed":
             return field.size
         case "enum":
             return _varint_lengths(_integers(array.indices if pa.types.is_dictionary(array.type) else array))
@@ -174,6 +197,8 @@ def _with_prefix(sizes: npt.NDArray[np.int64]) -> Lengths:
 
 def _decimal_lengths(array: pa.Array) -> int | Lengths:
     """Minimal two's complement bytes and their varint. Values beyond 64 bits are never canonical here."""
+    if array.type.bit_width != 128:
+        raise UnknownLengthError("a decimal of more than 38 digits")
     low, high = unscaled(array)
     if array.null_count == 0 and not np.array_equal(high, low >> 63):
         raise UnknownLengthError("a decimal beyond 64 bits")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, cast
 
@@ -16,10 +17,11 @@ from k2.model.codec import wire
 from k2.model.codec.encode import too_wide
 from k2.model.codec.lengths import Field, fields_of
 from k2.model.compute import pc
-from k2.model.events import COLUMNS, KINDS, SIDES, Column, Kind, arrow_schema, avro_schema
+from k2.model.events import COLUMNS, KINDS, SCALE, SIDES, TIMESTAMP, Column, Kind, arrow_schema, avro_schema
 from k2.model.topics import DataType
 
 _SYMBOLS = {Kind.SIDE: SIDES, Kind.REFERENCE_KIND: KINDS}
+_TIMES = frozenset({"timestamp-micros", "timestamp-millis", "timestamp-nanos"})
 # What a writer may have in place of our type without losing anything. A float is no price: it stays refused.
 _READABLE: dict[Kind, frozenset[str]] = {
     Kind.UUID: frozenset({"uuid"}),
@@ -28,7 +30,7 @@ _READABLE: dict[Kind, frozenset[str]] = {
     Kind.REFERENCE_KIND: frozenset({"enum", "string"}),
     Kind.TIMESTAMP: frozenset({"long"}),
     Kind.DATE: frozenset({"int"}),
-    Kind.DECIMAL: frozenset({"decimal"}),
+    Kind.DECIMAL: frozenset({"decimal", "decimal_fixed"}),
     Kind.LONG: frozenset({"long", "int"}),
     Kind.STRINGS: frozenset({"array"}),
     Kind.STRING_MAP: frozenset({"map"}),
@@ -58,9 +60,6 @@ class WriterPlan:
         """Rows of `arrow_schema(data_type)`, and the reasons of those that are none (their rows hold nulls or rubbish).
 
         `extra` are further columns: the writer's field of that name, cast, or null where it has none.
-
-        Raises:
-            pa.ArrowInvalid: a value does not fit the reader's type; which row's is not told.
         """
         bad: dict[int, str] = {}
         arrays: list[pa.Array] = []
@@ -72,8 +71,8 @@ class WriterPlan:
                 continue
             found = batch.column(column.name)
             if column.kind is Kind.DECIMAL:
-                _mark(bad, _too_wide_here(found), lambda row, c=column, f=found: _digits(c, f, row))
-            array = found if found.type == wanted else _cast(found, wanted, column.kind)
+                _mark(bad, _too_wide_here(found), lambda row, c=column, f=found: _unfit(c.name, f, row, c.arrow.type))
+            array = _converted(found, column.arrow, bad)
             if column.kind in _SYMBOLS:
                 _mark(bad, _unknown_symbols(array, column), lambda row, c=column, a=array: _symbol(c, a, row))
             if array.null_count and not column.nullable:
@@ -83,7 +82,9 @@ class WriterPlan:
         schema = arrow_schema(self.data_type)
         for field in extra:
             there = field.name in names
-            arrays.append(batch.column(field.name).cast(field.type) if there else pa.nulls(batch.num_rows, field.type))
+            arrays.append(
+                _converted(batch.column(field.name), field, bad) if there else pa.nulls(batch.num_rows, field.type)
+            )
             schema = schema.append(field)
         return pa.RecordBatch.from_arrays(arrays, schema=schema), bad
 
@@ -136,15 +137,54 @@ def _refusal(schema: dict[str, Any], data_type: DataType) -> str | None:
         found = fields[column.name].type
         if found not in _READABLE[column.kind]:
             return f"{column.name} of its schema is {found}, not {column.kind.value}"
+        if column.kind is Kind.TIMESTAMP and fields[column.name].logical not in _TIMES:
+            return f"{column.name} of its schema is a long without a unit, not one of {', '.join(sorted(_TIMES))}"
     return None
 
 
-def _cast(array: pa.Array, wanted: pa.DataType, kind: Kind) -> pa.Array:
-    if kind is Kind.TIMESTAMP and array.type == pa.timestamp("us", tz="+00:00"):
-        return array.view(wanted)  # the same numbers under another name of UTC
-    if kind is Kind.TIMESTAMP and not pa.types.is_timestamp(array.type):
-        raise pa.ArrowInvalid("a long without timestamp-micros is no time")
+def _converted(array: pa.Array, field: pa.Field, bad: dict[int, str]) -> pa.Array:
+    """A column as the reader's type, exactly; where a value cannot be, null, and its row's reason in `bad`."""
+    if array.type == field.type:
+        return array
+    try:
+        return _cast(array, field.type)
+    except pa.ArrowException:
+        pass
+    parts: list[pa.Array] = []
+    for row in range(len(array)):  # one by one: Arrow does not tell which
+        try:
+            parts.append(_cast(array.slice(row, 1), field.type))
+        except pa.ArrowException:
+            bad.setdefault(row, _unfit(field.name, array, row, field.type))
+            parts.append(pa.nulls(1, field.type))
+    return pa.concat_arrays(parts)
+
+
+def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if wanted == TIMESTAMP and pa.types.is_timestamp(array.type):
+        if array.type.unit == "us":
+            return array.view(wanted)  # the same numbers under another name of UTC
+        if array.type.unit == "ns":
+            # Cut as files cut them, towards the past on both sides of 1970; a cast would refuse them.
+            return _in_micros(array).view(wanted)
     return array.cast(wanted)
+
+
+def _in_micros(array: pa.Array) -> pa.Array:
+    nanos = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array)]
+    return pa.array(nanos // 1000, mask=np.asarray(array.is_null()) if array.null_count else None)
+
+
+def _unfit(name: str, array: pa.Array, row: int, wanted: pa.DataType) -> str:
+    """Why a value cannot be held; it is never rounded."""
+    value = array[row]
+    shown = value.value if pa.types.is_timestamp(array.type) else value.as_py()
+    if not pa.types.is_decimal(wanted):
+        return f"{name} is {shown!r}, which is no {wanted}"
+    scale, whole = wanted.scale, wanted.precision - wanted.scale
+    if isinstance(shown, Decimal) and abs(shown) < Decimal(10) ** whole:
+        return f"{name} has more than {scale} decimals: {shown:f}"
+    return f"{name} has more than {whole} integer digits: {shown:f}"
 
 
 def _mark(bad: dict[int, str], rows: npt.NDArray[np.bool_] | None, reason: Any) -> None:
@@ -155,13 +195,9 @@ def _mark(bad: dict[int, str], rows: npt.NDArray[np.bool_] | None, reason: Any) 
 
 
 def _too_wide_here(array: pa.Array) -> npt.NDArray[np.bool_] | None:
-    if array.type.scale == arrow_schema(DataType.TRADES).field("price").type.scale:
+    if pa.types.is_decimal128(array.type) and array.type.scale == SCALE:
         return too_wide(array)
-    return None  # another scale is cast, which checks
-
-
-def _digits(column: Column, array: pa.Array, row: int) -> str:
-    return f"{column.name} has more than 10 integer digits: {array[row].as_py()}"
+    return None  # another one is cast, which checks
 
 
 def _unknown_symbols(array: pa.Array, column: Column) -> npt.NDArray[np.bool_] | None:

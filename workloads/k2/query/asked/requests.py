@@ -10,6 +10,7 @@ from datetime import date
 from k2.model.errors import UserError
 from k2.model.events import SortKey
 from k2.model.exchanges import Session
+from k2.model.rules import SYMBOL_SHAPE, is_symbol
 from k2.model.times import DAY_US, HOUR_US, iso, midnight, parse_time
 from k2.model.topics import DataType
 
@@ -21,7 +22,6 @@ MOST_SYMBOLS = 500
 # A trading date in the zones furthest from UTC lies within these of its UTC date.
 _EAST_US, _WEST_US = 15 * HOUR_US, 13 * HOUR_US
 _EXCHANGE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}")
-_SYMBOL = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +146,8 @@ class SummaryQuery:
 
 def check_symbol(symbol: str) -> str:
     """The symbol as it is, or a `UserError` when it cannot be one."""
-    if not _SYMBOL.fullmatch(symbol):
-        raise UserError("Not a symbol", found=symbol, expected="1 to 64 printable characters")
+    if not is_symbol(symbol):
+        raise UserError("Not a symbol", found=symbol, expected=SYMBOL_SHAPE)
     return symbol
 
 

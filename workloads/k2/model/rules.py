@@ -1,0 +1,157 @@
+"""What every event must be, whoever brings it: the one set of rules for files, the sink, and the tail of a topic.
+
+Avro and Arrow hold more than a table, a Parquet reader or a datetime does (an instant of the year 10000, a symbol of no
+letters). What breaks a rule is refused where it enters, with the field and the value; behind that point nobody asks again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from k2.model.compute import pc
+from k2.model.times import MAX_US, MIN_US
+from k2.model.topics import DataType
+
+Mask = npt.NDArray[np.bool_]
+Broken = dict[int, str]
+"""Row → why it is no event: the field, what was found, what was expected."""
+
+TIME_RANGE = "a time from 1677-09-21T00:12:43.145225Z until 2262-04-11T23:47:16.854775Z"
+SYMBOL_SHAPE = "1 to 64 printable characters"
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
+_YEAR_US = 31_556_952 * 1_000_000
+_NAMES = ("symbol", "exchange", "company_id")
+
+
+class Prices(StrEnum):
+    """Which prices a feed may bring. Spreads are quoted below zero, and so was oil on 2020-04-20."""
+
+    POSITIVE = "positive"
+    ANY = "any"
+
+
+def is_symbol(text: str) -> bool:
+    """Whether an instrument can be called that."""
+    return _NAME.fullmatch(text) is not None
+
+
+def broken_rows(events: pa.RecordBatch, data_type: DataType, prices: Prices = Prices.POSITIVE) -> Broken:
+    """The rows that are no events of that type, each with its first fault.
+
+    Args:
+        events: columns of `arrow_schema(data_type)`, and perhaps further ones; nulls where none may be are another's matter.
+        data_type: what they are.
+        prices: which prices are allowed.
+    """
+    broken: Broken = {}
+    for field, array in zip(events.schema, events.columns, strict=True):
+        if pa.types.is_timestamp(field.type):
+            _mark(broken, out_of_range(array), _wrong_time(field.name, array))
+        elif field.name in _NAMES:
+            _mark(broken, nameless(array), lambda row, f=field, a=array: wrong_name(f.name, a[row].as_py()))
+    columns = dict(zip(events.schema.names, events.columns, strict=True))
+    for name, lowest in _amounts(data_type, prices):
+        _mark(broken, _below(columns[name], lowest), _wrong_amount(name, columns[name], lowest))
+    if data_type is DataType.QUOTES:
+        for side in ("bid", "ask"):
+            price, quantity = columns[f"{side}_price"], columns[f"{side}_quantity"]
+            half = _nulls(price) != _nulls(quantity)
+            _mark(
+                broken, half if half.any() else None, lambda _, s=side: f"{s}_price and {s}_quantity: only one is there"
+            )
+    return broken
+
+
+def out_of_range(times: pa.Array) -> Mask | None:
+    """Which instants are none that K2 holds; None: it holds them all.
+
+    Args:
+        times: a column of timestamps in microseconds; those of other units are cast, which must fit.
+    """
+    micros = np.frombuffer(times.buffers()[1], np.int64)[times.offset : times.offset + len(times)]
+    if times.null_count:
+        micros = np.where(_nulls(times), 0, micros)  # what stands in null places is anything
+    if not len(micros) or (micros.min() >= MIN_US and micros.max() < MAX_US):
+        return None
+    return (micros < MIN_US) | (micros >= MAX_US)
+
+
+def nameless(names: pa.Array) -> Mask | None:
+    """Which texts cannot be the name of an instrument or a venue; None: all can. A null is no text."""
+    encoded = names if pa.types.is_dictionary(names.type) else names.dictionary_encode()
+    wrong = [text is not None and not is_symbol(text) for text in encoded.dictionary.to_pylist()]  # a few distinct ones
+    if not any(wrong):
+        return None
+    return np.array([*wrong, False])[pc.fill_null(encoded.indices, len(wrong)).to_numpy(zero_copy_only=False)]
+
+
+def wrong_name(column: str, found: str | None) -> str:
+    """Why a text is no name."""
+    return f"{column} is missing" if not found else f"{column} is {found!r}, expected {SYMBOL_SHAPE}"
+
+
+def wrong_time(column: str, micros: int) -> str:
+    """Why an instant is not one that K2 holds."""
+    return f"{column} is {micros} µs since 1970 ({_year(micros)}), expected {TIME_RANGE}"
+
+
+def _year(micros: int) -> str:
+    """About when that is, and the commonest mistake where it explains the value."""
+    year = 1970 + micros // _YEAR_US
+    as_nanoseconds = 1970 + micros // 1000 // _YEAR_US
+    hint = f"; as nanoseconds, {as_nanoseconds}" if year > 10_000 and as_nanoseconds < 2100 else ""
+    return f"about the year {year}{hint}"
+
+
+def _wrong_time(column: str, array: pa.Array) -> Callable[[int], str]:
+    return lambda row: wrong_time(column, array[row].value)
+
+
+def _amounts(data_type: DataType, prices: Prices) -> list[tuple[str, int]]:
+    """Columns of amounts, with the lowest sign that is allowed (1: above zero, 0: zero too)."""
+    match data_type:
+        case DataType.TRADES:
+            wanted = {"price": 1, "quantity": 1}
+        case DataType.QUOTES:
+            wanted = {"bid_price": 1, "bid_quantity": 1, "ask_price": 1, "ask_quantity": 1}
+        case DataType.REFERENCE_DATA:
+            return [("net_amount", 0), ("gross_amount", 0), ("ratio", 1)]
+    return [(name, low) for name, low in wanted.items() if prices is Prices.POSITIVE or not name.endswith("price")]
+
+
+def _below(amounts: pa.Array, lowest: int) -> Mask | None:
+    if amounts.null_count == len(amounts):
+        return None
+    wrong = _signs(amounts) < lowest
+    if amounts.null_count:
+        wrong &= ~_nulls(amounts)
+    return wrong if wrong.any() else None
+
+
+def _signs(amounts: pa.Array) -> npt.NDArray[np.int8]:
+    """-1, 0 or 1 of each decimal128, by its two words."""
+    words = np.frombuffer(amounts.buffers()[1], np.int64)[2 * amounts.offset : 2 * (amounts.offset + len(amounts))]
+    low, high = words[0::2], words[1::2]
+    return np.where(high < 0, -1, (low != 0) | (high != 0)).astype(np.int8)
+
+
+def _wrong_amount(column: str, array: pa.Array, lowest: int) -> Callable[[int], str]:
+    expected = "more than 0" if lowest else "0 or more"
+    setting = " (or the feed's setting prices: any)" if column.endswith("price") else ""
+    return lambda row: f"{column} is {array[row].as_py().normalize():f}, expected {expected}{setting}"
+
+
+def _nulls(array: pa.Array) -> Mask:
+    return np.asarray(array.is_null()) if array.null_count else np.zeros(len(array), dtype=bool)
+
+
+def _mark(broken: Broken, rows: Mask | None, reason: Callable[[int], Any]) -> None:
+    for row in () if rows is None else np.flatnonzero(rows).tolist():  # bad rows alone: each needs its own words
+        broken.setdefault(row, reason(row))
