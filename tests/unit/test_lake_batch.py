@@ -15,7 +15,7 @@ from k2_testing.lake import TRADES, make_lake
 
 from k2.lake.batch import Batch, OrderedBatch
 from k2.lake.commit import Committer, Origin
-from k2.lake.dedup import contained
+from k2.lake.same_event import contained
 from k2.lake.tables import ensure_table
 from k2.lake.writer import write_files
 from k2.model.tables import PartitionBy, SortBy, builtin_table
@@ -56,18 +56,6 @@ def test_file_order_is_symbol_time_sequence_arrival(drawn):
     ordered = OrderedBatch(table_of(drawn), DataType.TRADES)
     assert ordered.order.tolist() == expected_order(drawn)
     assert [run.symbol for run in ordered.runs] == sorted({row[0] for row in drawn}, key=str.encode)
-
-
-@given(rows)
-def test_repeats_within_a_batch_are_all_but_the_first_of_each_id(drawn):
-    table = table_of(drawn)
-    ordered = OrderedBatch(table, DataType.TRADES)
-    seen, expected = set(), []
-    for row in ordered.order.tolist():
-        identity = table.column("message_id")[row].as_py()
-        expected.append(identity in seen)
-        seen.add(identity)
-    assert ordered.repeated_within().tolist() == expected
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -32,8 +32,12 @@ def trades(
     sequence: Sequence[int | None] | None = None,
     exchange: str = "ASX",
     trade_ids: Sequence[str] | None = None,
+    prices: Sequence[Decimal] | None = None,
 ) -> pa.RecordBatch:
-    """Trades with these ids, symbols and times (microseconds); everything else is constant or derived from the row."""
+    """Trades with these ids, symbols and times (microseconds); everything else is constant or derived from the row.
+
+    Price and quantity derive from the id: the same event is the same wherever it stands.
+    """
     n = len(ids)
     columns = {
         "message_id": pa.array(ids, pa.binary(16)),
@@ -42,8 +46,10 @@ def trades(
         "exchange": [exchange] * n,
         "asset_class": ["equities"] * n,
         "timestamp": pa.array(times, pa.timestamp("us", tz="UTC")),
-        "price": [Decimal("37.01") + Decimal(i % 7) / 100 for i in range(n)],
-        "quantity": [Decimal(100 + i % 5) for i in range(n)],
+        "price": list(prices)
+        if prices is not None
+        else [Decimal("37.01") + Decimal(each[0] % 7) / 100 for each in ids],
+        "quantity": [Decimal(100 + each[1] % 5) for each in ids],
         "currency": ["AUD"] * n,
         "side": ["UNKNOWN"] * n,
         "trade_conditions": [["X"] if i % 3 else [] for i in range(n)],

@@ -5,7 +5,7 @@ Everything is columns; the only loops are over distinct symbols.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,27 +51,27 @@ class Run:
 class OrderedBatch:
     """The rows of a batch in file order (symbol, time, source sequence, arrival), with their ids as integers.
 
-    Nothing is copied but the order itself: `order[i]` is the input row that comes i-th.
+    Nothing is copied but the order itself: `order[i]` is the input row that comes i-th, `codes[i]` the number of its symbol.
     """
 
     def __init__(self, rows: pa.Table, data_type: DataType) -> None:
         self.rows = rows
         codes, self._symbols = _ranked(rows.column("symbol"))
-        time = _int64(rows.column(EVENT_TIME[data_type]))
+        time = int64s(rows.column(EVENT_TIME[data_type]))
         self.order = _order(codes, time, rows.column("source_sequence"))
-        self._codes = codes[self.order]
+        self.codes = codes[self.order]
         self.time: Ints = time[self.order]
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
         """One run for each symbol."""
-        if not len(self._codes):
+        if not len(self.codes):
             return ()
-        edges = np.flatnonzero(np.diff(self._codes)) + 1
+        edges = np.flatnonzero(np.diff(self.codes)) + 1
         starts = [0, *edges.tolist()]
-        stops = [*edges.tolist(), len(self._codes)]
+        stops = [*edges.tolist(), len(self.codes)]
         return tuple(
-            Run(self._symbols[self._codes[start]], start, stop) for start, stop in zip(starts, stops, strict=True)
+            Run(self._symbols[self.codes[start]], start, stop) for start, stop in zip(starts, stops, strict=True)
         )
 
     @cached_property
@@ -87,19 +87,29 @@ class OrderedBatch:
         """Kafka partition of each row, in file order."""
         return self.rows.column(PARTITION).to_numpy()[self.order]
 
-    def repeated_within(self) -> Mask:
-        """Which rows (in file order) carry an id that a row before them in the same run carries."""
-        repeated = np.zeros(len(self.order), dtype=bool)
+    def ids_at(self, places: Ints) -> Words:
+        """Message ids of the rows at these places in file order."""
+        return self._ids[self.order[places]]
+
+    def columns_at(self, places: Ints, names: Sequence[str]) -> pa.Table:
+        """Some columns of the rows at these places in file order."""
+        chosen = pa.array(self.order[places])
+        return pa.table({name: self.rows.column(name).take(chosen) for name in names})
+
+    def sharing_ids(self) -> Ints:
+        """Places in file order of the rows whose id another row of the batch carries, ascending."""
         # Nearly always no two are equal: one sort of integers says so without looking at whole ids, in any order.
         halves = np.sort(self._ids[:, 0])
-        if not (halves[1:] == halves[:-1]).any():
-            return repeated
-        ids = self.ids(0, len(self.order))
-        by_id = np.lexsort((np.arange(len(ids)), ids[:, 1], ids[:, 0]))
-        pairs = ids[by_id]
-        same = (pairs[1:] == pairs[:-1]).all(axis=1)
-        repeated[by_id[1:][same]] = True
-        return repeated
+        twice = halves[1:][halves[1:] == halves[:-1]]
+        if not len(twice):
+            return np.empty(0, dtype=np.int64)
+        places = np.flatnonzero(np.isin(self._ids[self.order, 0], twice))
+        ids = self.ids_at(places)
+        by_id = np.lexsort((ids[:, 1], ids[:, 0]))
+        same = (ids[by_id][1:] == ids[by_id][:-1]).all(axis=1)
+        shared = np.zeros(len(places), dtype=bool)
+        shared[by_id[1:][same]] = shared[by_id[:-1][same]] = True
+        return places[shared]
 
 
 def id_words(column: pa.ChunkedArray) -> Words:
@@ -116,7 +126,8 @@ def _fixed(chunk: pa.Array) -> Words:
     return raw[2 * storage.offset : 2 * (storage.offset + len(storage))].reshape(-1, 2)
 
 
-def _int64(column: pa.ChunkedArray) -> Ints:
+def int64s(column: pa.ChunkedArray) -> Ints:
+    """A column of integers or times as 64-bit integers."""
     return column.cast(pa.int64()).to_numpy()
 
 

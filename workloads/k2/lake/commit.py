@@ -39,6 +39,8 @@ from k2.lake.offsets import (
     recorded_offsets,
     summary_of,
 )
+from k2.lake.same_event import TOLERANCE_US
+from k2.lake.verdicts import Bury, Verdicts
 from k2.lake.writer import WrittenFile, write_files
 from k2.model.errors import RefusedError, UserError, WorldError
 from k2.model.tables import TOPIC_ID
@@ -69,7 +71,8 @@ class Origin:
 class Committed:
     """What a commit did. `metadata` is the table after it; `attempts` counts builds (more than 1: there was contention).
 
-    `repeated` are the places of the duplicates among the batch's rows.
+    `conflicts` counts the rows that became dead letters, because their id is another event's; `left_out` are the places
+    of the duplicates and conflicts among the batch's rows.
     """
 
     snapshot_id: int
@@ -80,7 +83,8 @@ class Committed:
     bytes: int
     attempts: int
     metadata: TableMetadata
-    repeated: Ints
+    conflicts: int
+    left_out: Ints
 
 
 class LandedIsSuccess:
@@ -132,7 +136,10 @@ class Committer:
         identifier: the table.
         origin: the topic.
         data_type: what the rows are.
-        drop_duplicates: leave out rows whose message id the table has.
+        drop_duplicates: leave out rows whose event the table has.
+        tolerance_us: how far apart in time one event may be told.
+        bury: called with the rows that are in conflict with another event of their id, before the commit that moves past
+            them. None: they are only counted.
         stop: when set, waiting for the world ends with a `WorldError`.
         retry_seconds: how long errors of the catalog or the store are waited out before giving up.
     """
@@ -142,12 +149,14 @@ class Committer:
     origin: Origin
     data_type: DataType
     drop_duplicates: bool = True
+    tolerance_us: int = TOLERANCE_US
+    bury: Bury | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     retry_seconds: float = 300.0
     known: KnownIds = field(init=False)
 
     def __post_init__(self) -> None:
-        self.known = KnownIds(self.data_type)
+        self.known = KnownIds(self.data_type, self.tolerance_us)
 
     def start_offsets(self) -> dict[int, int]:
         """Partition → next offset to read. A partition that is absent was never read: begin at its earliest.
@@ -167,7 +176,8 @@ class Committer:
             WorldError: the catalog or the store did not answer for `retry_seconds`, or `stop` was set meanwhile. The
                 outcome is settled by the table at the next start.
         """
-        attempt = _Attempt(batch, OrderedBatch(batch.rows, self.data_type), uuid.uuid4().hex)
+        ordered = OrderedBatch(batch.rows, self.data_type)
+        attempt = _Attempt(batch, ordered, uuid.uuid4().hex, Verdicts(ordered, self.data_type, self.tolerance_us))
         deadline = time.monotonic() + self.retry_seconds
         while True:
             attempt.number += 1
@@ -203,7 +213,7 @@ class Committer:
         recorded = self._recorded(table)
         self._fence(attempt.batch, recorded)
         # Deduplicate against this very snapshot, the one that the commit asserts.
-        self._prepare(table, attempt)
+        self._prepare(table, attempt, recorded)
         # 2. One transaction: the rows, and the whole offset map in the properties and in the snapshot's summary.
         offsets = self._advance(recorded, attempt).to_json()
         self._guard(table)
@@ -252,37 +262,47 @@ class Committer:
                     table_says,
                 )
 
-    def _prepare(self, table: Table, attempt: _Attempt) -> None:
-        """Mark duplicates and write data files, unless the files of an earlier attempt are still right."""
-        fresh = False
+    def _prepare(self, table: Table, attempt: _Attempt, recorded: OffsetMap) -> None:
+        """Mark duplicates and conflicts and write data files, unless the files of an earlier attempt are still right."""
         if self.drop_duplicates:
-            if attempt.number == 1:
-                attempt.duplicate |= attempt.ordered.repeated_within()
-            in_table = self.known.in_table(table, attempt.ordered, ~attempt.duplicate, attempt.checked)
-            fresh = bool(in_table.any())
-            attempt.duplicate |= in_table
-        if attempt.files is not None and not fresh:
+            attempt.verdicts.judge(self.known, table)
+            self._bury(attempt, recorded)
+        kept = attempt.verdicts.kept
+        if attempt.files is not None and np.array_equal(kept, attempt.written):
             return
         if attempt.files is not None:
             self._discard(attempt)
         rows = attempt.batch.rows
         rows = rows.append_column(TOPIC_ID, _constant(self.origin.topic_id, len(rows)))
         attempt.io = table.io
-        attempt.files = write_files(table, rows, attempt.ordered.order[~attempt.duplicate])
+        attempt.files = write_files(table, rows, attempt.ordered.order[kept])
+        attempt.written = kept
         for file in attempt.files:
-            self.known.remember(file.path, attempt.ordered, ~attempt.duplicate)
+            self.known.remember(file.path, attempt.ordered, kept)
+
+    def _bury(self, attempt: _Attempt, recorded: OffsetMap) -> None:
+        """Conflicts are dead letters before the commit that counts them as such."""
+        new = attempt.verdicts.conflict & ~attempt.buried
+        if not new.any():
+            return
+        topics = {held.topic_id: topic for topic, held in recorded.topics.items()}
+        conflicts = attempt.verdicts.conflicts(new, self.origin.topic, topics)
+        log.warning("commit.conflicts_found", table=self.identifier, rows=len(conflicts), first=conflicts[0].reason)
+        if self.bury is not None:
+            self.bury(conflicts)
+        attempt.buried |= new
 
     def _advance(self, recorded: OffsetMap, attempt: _Attempt) -> OffsetMap:
         held = recorded.topics.get(self.origin.topic)
         partitions = dict(held.partitions) if held else {}
-        rows, duplicates = attempt.counts()
+        rows, duplicates, dead_letters = attempt.counts()
         for partition, (start, next_offset) in attempt.batch.ranges.items():
             before = partitions.get(partition) or PartitionOffsets(start, start)
             partitions[partition] = before.advanced(
                 next_offset,
                 rows=rows.get(partition, 0),
                 duplicates=duplicates.get(partition, 0),
-                dead_letters=attempt.batch.dead_letters.get(partition, 0),
+                dead_letters=dead_letters.get(partition, 0),
             )
         topic = TopicOffsets(self.origin.topic_id, self.origin.cluster_id, partitions)
         return recorded.with_topic(self.origin.topic, topic)
@@ -308,26 +328,31 @@ class _Attempt:
     batch: Batch
     ordered: OrderedBatch
     commit_id: str
+    verdicts: Verdicts
     number: int = 0
     unknown: bool = False
-    duplicate: Mask = field(init=False)
-    checked: set[str] = field(default_factory=set)
+    buried: Mask = field(init=False)
+    written: Mask = field(init=False)
     files: list[WrittenFile] | None = None
     io: FileIO | None = None
 
     def __post_init__(self) -> None:
-        self.duplicate = np.zeros(len(self.ordered.order), dtype=bool)
+        self.buried = np.zeros(len(self.ordered.order), dtype=bool)
+        self.written = self.buried
 
-    def counts(self) -> tuple[dict[int, int], dict[int, int]]:
-        """Rows kept and duplicates dropped, by partition."""
-        partitions = self.ordered.partitions
-        return _by_partition(partitions[~self.duplicate]), _by_partition(partitions[self.duplicate])
+    def counts(self) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+        """Rows kept, duplicates dropped and dead letters, by partition."""
+        partitions, verdicts = self.ordered.partitions, self.verdicts
+        dead_letters = _by_partition(partitions[verdicts.conflict])
+        for partition, count in self.batch.dead_letters.items():
+            dead_letters[partition] = dead_letters.get(partition, 0) + count
+        return _by_partition(partitions[verdicts.kept]), _by_partition(partitions[verdicts.duplicate]), dead_letters
 
     def describe(self, topic: str) -> str:
         """The batch's own ranges and counts, for the audit: partition:start-next=rows/duplicates/dead letters."""
-        rows, duplicates = self.counts()
+        rows, duplicates, dead_letters = self.counts()
         parts = [
-            f"{p}:{start}-{end}={rows.get(p, 0)}/{duplicates.get(p, 0)}/{self.batch.dead_letters.get(p, 0)}"
+            f"{p}:{start}-{end}={rows.get(p, 0)}/{duplicates.get(p, 0)}/{dead_letters.get(p, 0)}"
             for p, (start, end) in sorted(self.batch.ranges.items())
         ]
         return f"{topic} {' '.join(parts)}"
@@ -338,13 +363,14 @@ class _Attempt:
         return Committed(
             snapshot_id=snapshot_id,
             offsets={partition: end for partition, (_, end) in self.batch.ranges.items()},
-            rows=int((~self.duplicate).sum()),
-            duplicates=int(self.duplicate.sum()),
+            rows=int(self.verdicts.kept.sum()),
+            duplicates=int(self.verdicts.duplicate.sum()),
             files=len(files),
             bytes=sum(file.data_file.file_size_in_bytes for file in files),
             attempts=self.number,
             metadata=metadata,
-            repeated=self.ordered.order[self.duplicate],
+            conflicts=int(self.verdicts.conflict.sum()),
+            left_out=self.ordered.order[~self.verdicts.kept],
         )
 
 

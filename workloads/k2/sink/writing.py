@@ -134,8 +134,8 @@ class Writing:
         if self._tracker is None:
             return None
         rows = batch.rows
-        if len(done.repeated):  # what is sent again from the middle of a day would look like a new beginning
-            rows = rows.take(np.delete(np.arange(len(rows)), done.repeated))
+        if len(done.left_out):  # what is sent again from the middle of a day would look like a new beginning
+            rows = rows.take(np.delete(np.arange(len(rows)), done.left_out))
         return self._tracker.see(rows, batch.ranges)
 
     def _trim(self, committer: Committer) -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from k2.lake.batch import Ints, Mask, OrderedBatch
 from k2.lake.recent import RecentIds
+from k2.lake.same_event import repeats_within
 from k2.lake.scan import SnapshotFiles
 from k2.model.tables import OFFSET, PARTITION, TOPIC_ID
 from k2.model.topics import DataType
@@ -219,7 +220,8 @@ class TableTail:
     def _without_duplicates(self, rows: pa.Table, places: Places) -> TailBlock | None:
         ordered = OrderedBatch(rows, self.data_type)
         offsets: Ints = rows.column(OFFSET).to_numpy()
-        duplicate = ordered.repeated_within()
+        duplicate = np.zeros(rows.num_rows, dtype=bool)
+        duplicate[repeats_within(ordered, self.data_type).left_out] = True
         ids = ordered.ids(0, rows.num_rows)
         recent = self._recent.find(ids)
         duplicate |= recent.known

@@ -179,7 +179,8 @@ class Tails:
         known_ids = KnownIds(data_type)
 
         def in_files(some: SnapshotFiles, batch: OrderedBatch, candidates: Mask) -> Mask:
-            near = some.select(start_us=int(batch.time.min()), end_us=int(batch.time.max()) + 1)
+            first, last = known_ids.reach(batch)
+            near = some.select(start_us=first, end_us=last + 1)
             return known_ids.in_files(io, [file.path for file in near], batch, candidates)
 
         _log.info("tail.started", table=identifier)
