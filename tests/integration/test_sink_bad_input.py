@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from decimal import Decimal
 
 import pytest
 from k2_testing.events import START_US, message_id, trades
@@ -67,6 +68,35 @@ def test_every_kind_of_poison_is_a_dead_letter_with_its_reason_and_nothing_is_lo
     (part,) = audit.partitions
     assert audit.ok
     assert (part.rows, part.offsets.dead_letters, part.offsets.non_records, part.behind) == (2_000, 6, 0, 0)
+
+
+def test_another_event_under_an_id_that_is_taken_is_a_dead_letter_as_it_came(pipeline):
+    def told(number, price):
+        when = [START_US + 10_000_000 + number]
+        events = trades(
+            [message_id("taken", number)],
+            symbols=["BHP"],
+            times=when,
+            trade_ids=[f"N{number}"],
+            prices=[Decimal(price)],
+        )
+        return next(iter(encode(events, DataType.TRADES, pipeline.schema_id).payloads()))
+
+    first, second, third = told(1, 10), told(1, 11), told(1, 12)
+    pipeline.produce(0, 1_000)
+    send(pipeline, first, second)  # in one batch
+    pipeline.finish()
+    send(pipeline, told(2, 5), third, first)  # and once it is in the table
+    pipeline.finish()
+    letters = read_dead_letters(pipeline.kafka, TopicName.parse(pipeline.topic).dead_letters)
+    there = f"price 10 at {pipeline.topic}/0/1000"
+    assert [(letter.payload, letter.key, letter.offset, letter.reason) for letter in letters] == [
+        (second, b"BHP", 1001, f"trade id N1 of BHP is another event's already: price 11 here, {there}"),
+        (third, b"BHP", 1003, f"trade id N1 of BHP is another event's already: price 12 here, {there}"),
+    ]
+    (part,) = pipeline.audit().partitions
+    assert pipeline.audit().ok
+    assert (part.rows, part.offsets.duplicates, part.offsets.dead_letters, part.offsets.non_records) == (1_002, 1, 2, 0)
 
 
 def test_a_field_that_the_table_does_not_have_pauses_the_sink_until_it_has_it(pipeline):

@@ -86,7 +86,7 @@ LIMITS = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "
 
 CASES = {
     "feed-finite": (PLAIN, feed_of("sim", "SIM", FINITE, ("trades", "quotes"))),
-    "feed-live": (PLAIN, feed_of("sim-live", "SIM", LIVE, sink={"commitInterval": "1s"})),
+    "feed-live": (PLAIN, feed_of("sim-live", "SIM", LIVE, sink={"commitInterval": "1s"}, duplicateTolerance="250ms")),
     "feed-files": (PLAIN, feed_of("asx-files", "ASX", FILES)),
     "feed-secured": (SECURED, feed_of("asx", "ASX", {"external": {}}, sink={"replicas": 3, "resources": LIMITS})),
     "feed-suspended": (PLAIN, feed_of("sim", "SIM", FINITE, suspend=True)),

@@ -58,7 +58,7 @@ def test_a_feed_becomes_topics_sinks_and_defaults_of_its_exchange():
     assert sink.config.group_id == sink_group_id("market.equities.trades.asx", "market_data.trades")
     assert sink.config.commit_interval_seconds == 30
     assert sink.config.commit_bytes == 128 * 2**20
-    assert sink.config.duplicates == "drop"
+    assert (sink.config.duplicates, sink.config.duplicate_tolerance_seconds) == ("drop", 1.0)
     assert made.producer is None
 
 
@@ -174,6 +174,7 @@ def test_a_table_keeps_the_defaults_that_it_does_not_name():
             {"sink": {"commitInterval": "1ms"}},
             "spec.sink.commitInterval: out of range: found '1ms', expected 100ms to 1h",
         ),
+        ({"duplicateTolerance": "2h"}, "spec.duplicateTolerance: out of range: found '2h', expected 0s to 1h"),
         ({"sink": {"commitBytes": "1Ki"}}, "spec.sink.commitBytes: out of range: found '1Ki', expected 64Ki to 4Gi"),
         ({"schemaVersion": 1}, "spec.schemaVersion: not usable: found 1, expected 2"),
         (

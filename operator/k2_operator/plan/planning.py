@@ -306,6 +306,11 @@ def _sink_errors(who: str, feed: MarketFeed) -> list[ResourceError]:
                 who, "spec.sink.commitInterval", "out of range", found=sink.commit_interval, expected=expected
             )
         )
+    tolerance = feed.spec.duplicate_tolerance
+    if seconds(tolerance) > 3600:
+        errors.append(
+            ResourceError(who, "spec.duplicateTolerance", "out of range", found=tolerance, expected="0s to 1h")
+        )
     if not 1 << 16 <= size_in_bytes(sink.commit_bytes) <= 1 << 32:
         errors.append(
             ResourceError(who, "spec.sink.commitBytes", "out of range", found=sink.commit_bytes, expected="64Ki to 4Gi")
@@ -359,6 +364,7 @@ def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan
         commit_interval_seconds=seconds(sink.commit_interval),
         commit_bytes=size_in_bytes(sink.commit_bytes),
         duplicates="drop" if feed.spec.duplicate_policy is DuplicatePolicy.DROP else "keep",
+        duplicate_tolerance_seconds=seconds(feed.spec.duplicate_tolerance),
         sequences="per_symbol" if numbered else "ignore",
     )
     # Reference data has one partition whatever the feed's other topics have.

@@ -207,6 +207,11 @@ class MarketFeedSpec(_Model):
     duplicate_policy: DuplicatePolicy = Field(
         default=DuplicatePolicy.DROP, description="What happens to an event whose id the table already has."
     )
+    duplicate_tolerance: Duration = Field(
+        default="1s",
+        description="How far apart in time the same id of a symbol is one event: one source tells a time in microseconds, "
+        "another in milliseconds. Further apart, or with another price, it is a conflict and a dead letter.",
+    )
     sequence_policy: SequencePolicy = Field(
         default=SequencePolicy.IGNORE,
         description="PerSymbol: the source numbers each symbol's trades and quotes without holes; sinks count what is missing. "

@@ -74,7 +74,7 @@ class Pipeline:
             "K2_REGISTRY_URL": self.registry["url"],
             "K2_CATALOG_PROPERTIES": json.dumps(catalog_properties(self.folder)),
             "K2_LOG_FORMAT": "json",
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),  # the code that is tested
         }
 
     def sink(

@@ -139,6 +139,7 @@ def reason_class(reason: str) -> str:
     """One of a short fixed list, for the metric's label: the reason itself may quote data."""
     for word, name in (
         ("tombstone", "tombstone"),
+        ("another event's", "conflict"),
         ("Confluent", "framing"),
         ("not known to the registry", "unknown_schema"),
         ("schema id", "schema"),

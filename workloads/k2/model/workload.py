@@ -62,6 +62,13 @@ class SinkConfig(_Config):
     duplicates: Literal["drop", "keep"] = Field(
         default="drop", description="What happens to an event whose id the table has."
     )
+    duplicate_tolerance_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        le=3600,
+        description="How far apart in time the same id of a symbol is one event: one source tells a time in microseconds, "
+        "another in milliseconds. Further apart it is a conflict, and a dead letter.",
+    )
     sequences: Literal["per_symbol", "ignore"] = Field(
         default="ignore",
         description="per_symbol: the source numbers each symbol's events without holes, and what is missing is counted; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -11,14 +12,17 @@ from k2.bus.admin import beginning_offsets, cluster_id, committed_with_metadata,
 from k2.bus.consumer import TopicReader
 from k2.bus.dead_letters import DeadLetter, DeadLetterWriter
 from k2.bus.registry import Schemas
+from k2.bus.single_messages import read_single_messages
 from k2.lake.catalog import load_table, open_catalog
 from k2.lake.commit import Committer, Origin
 from k2.lake.offsets import recorded_offsets
 from k2.lake.payloads import PayloadDecoder
+from k2.lake.verdicts import Conflict
 from k2.model.errors import K2Error, RefusedError
 from k2.model.events import EVENT_TIME, arrow_schema
 from k2.model.settings import Settings
 from k2.model.tables import OFFSET, PARTITION
+from k2.model.times import SECOND_US
 from k2.model.topics import DataType, TopicName
 from k2.model.trading_days import known_exchange
 from k2.model.workload import SinkConfig
@@ -63,8 +67,16 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     letters = DeadLetterWriter(kafka, TopicName.parse(config.topic).dead_letters)
 
     def committer() -> Committer:
-        drop = config.duplicates == "drop"
-        return Committer(open_catalog(env), config.table, origin, config.data_type, drop_duplicates=drop, stop=stop)
+        return Committer(
+            open_catalog(env),
+            config.table,
+            origin,
+            config.data_type,
+            drop_duplicates=config.duplicates == "drop",
+            tolerance_us=round(config.duplicate_tolerance_seconds * SECOND_US),
+            bury=bury_conflicts,
+            stop=stop,
+        )
 
     def recorded() -> dict[int, int]:
         return Committer(catalog, config.table, origin, config.data_type).start_offsets()
@@ -75,6 +87,15 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
 
     def bury(poison: list[Poison]) -> None:
         letters.send([_letter(each, config) for each in poison])
+        letters.flush()
+
+    def bury_conflicts(conflicts: Sequence[Conflict]) -> None:
+        """Their rows are decoded: the messages are read once more, to be put aside as they came."""
+        offsets: dict[int, list[int]] = {}
+        for each in conflicts:
+            offsets.setdefault(each.partition, []).append(each.offset)
+        came = read_single_messages(kafka, config.topic, offsets)
+        letters.send([_conflict_letter(each, came, config) for each in conflicts])
         letters.flush()
 
     ends: dict[int, int] | None = None
@@ -129,6 +150,22 @@ def _letter(poison: Poison, config: SinkConfig) -> DeadLetter:
         topic=config.topic,
         partition=poison.partition,
         offset=poison.offset,
+        data_type=config.data_type,
+    )
+
+
+def _conflict_letter(
+    conflict: Conflict, came: Mapping[tuple[int, int], tuple[bytes | None, bytes | None]], config: SinkConfig
+) -> DeadLetter:
+    # What retention took away since it was decoded is told without its payload: place and reason are still true.
+    payload, key = came.get((conflict.partition, conflict.offset), (None, None))
+    return DeadLetter(
+        payload=payload,
+        key=key,
+        reason=conflict.reason,
+        topic=config.topic,
+        partition=conflict.partition,
+        offset=conflict.offset,
         data_type=config.data_type,
     )
 
