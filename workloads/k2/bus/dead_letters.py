@@ -1,14 +1,16 @@
 """Dead letters: payloads that are no event, as they came, with headers that say from where and why.
 
 A letter is written before whatever it came from is called done, so a crash between the two writes it twice: readers that
-count go by its origin (`k2.dlq.topic`, `k2.dlq.partition`, `k2.dlq.offset`, or file and line), once each.
+count go by its origin (`k2.dlq.topic`, `k2.dlq.partition`, `k2.dlq.offset`, or file and line), once each. One that is
+larger than Kafka takes is cut to its head: whoever reads on must never be held up by what it puts aside.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -16,14 +18,24 @@ from confluent_kafka import KafkaException, TopicPartition
 
 from k2.bus.admin import beginning_offsets, end_offsets
 from k2.bus.clients import asking_consumer
-from k2.bus.producer import EventProducer
+from k2.bus.producer import Delivery, EventProducer, FatalProducerError
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.obs import metrics
+from k2.obs.logging import get_logger
+
+log = get_logger(__name__)
 
 PREFIX = "k2.dlq."
 # A reason is for a person; a parser's text may quote the whole payload.
 MAX_REASON = 500
+MOST_BYTES = 16 * 1024 * 1024
+"""A larger letter is cut without asking the broker, which measures what is left after compression."""
+HEADS = (65_536, 1_024, 0)
+"""Bytes that are kept of a letter that is too large: the first of these that its topic takes."""
+_LONGEST_KEY = 1_024
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_TOO_LARGE = "MSG_SIZE_TOO_LARGE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +43,14 @@ class DeadLetter:
     """A payload that could not be used.
 
     Attributes:
-        payload: as it came; None for a tombstone.
+        payload: as it came, or its head; None for a tombstone.
         reason: why it is no event.
         key: the message's key, where there was one.
         topic, partition, offset: where it was read, if it came from a topic.
         file, line: where it was read, if it came from a file (lines count from 1).
         data_type: what was expected.
         schema_id: the schema that it named, where it named one.
+        size: bytes of the whole payload, where only its head is here; None when it is whole.
         time: when it was put aside; set when it is sent.
     """
 
@@ -51,7 +64,20 @@ class DeadLetter:
     line: int | None = None
     data_type: DataType | None = None
     schema_id: int | None = None
+    size: int | None = None
     time: datetime | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the payload is a head: the whole is at topic, partition and offset, for as long as the topic keeps it."""
+        return self.size is not None
+
+    def head(self, most: int) -> DeadLetter:
+        """The letter with the first `most` bytes of its payload, and without a key that is long itself."""
+        payload = self.payload or b""
+        size = len(payload) if self.size is None else self.size
+        key = self.key if self.key is None or len(self.key) <= _LONGEST_KEY else None
+        return replace(self, payload=payload[:most], key=key, size=size)
 
     def headers(self, now: datetime) -> list[tuple[str, str]]:
         """The letter's Kafka headers."""
@@ -64,6 +90,8 @@ class DeadLetter:
             "line": self.line,
             "data_type": self.data_type,
             "schema_id": self.schema_id,
+            "size": self.size,
+            "truncated": "true" if self.truncated else None,
             "time": (self.time or now).isoformat(),
         }
         return [(PREFIX + name, str(value)) for name, value in values.items() if value is not None]
@@ -88,7 +116,8 @@ class DeadLetter:
             line=_int(texts.get("line")),
             data_type=DataType(kind) if kind in set(DataType) else None,
             schema_id=_int(texts.get("schema_id")),
-            time=datetime.fromisoformat(when) if when else None,
+            size=_int(texts.get("size")),
+            time=_moment(when),
         )
 
 
@@ -102,8 +131,13 @@ class DeadLetterWriter:
 
     def __init__(self, kafka_config: Mapping[str, str], topic: str) -> None:
         self.topic = topic
+        # Compressed as well as can be: what its topic took compressed then fits here, too, and is kept whole.
+        config = {**kafka_config, "message.max.bytes": str(MOST_BYTES)}
         # The data type is not used: letters are handed over as they are.
-        self._producer = EventProducer(kafka_config, topic=topic, data_type=DataType.TRADES, schema_id=0, linger_ms=5)
+        self._producer = EventProducer(
+            config, topic=topic, data_type=DataType.TRADES, schema_id=0, linger_ms=5, compression="zstd"
+        )
+        self._sent: list[tuple[DeadLetter, Delivery]] = []
 
     def send(self, letters: Sequence[DeadLetter]) -> None:
         """Hand letters over. They are safe when `flush` has returned, not before.
@@ -113,26 +147,69 @@ class DeadLetterWriter:
         """
         now = datetime.now(UTC)
         for letter in letters:
-            self._producer.produce(letter.payload, letter.key, letter.headers(now))
+            self._sent.append((letter, self._hand_over(letter, now)))
             metrics.DEAD_LETTERS.labels(self.topic.removesuffix(".dlq"), reason_class(letter.reason)).inc()
 
     def flush(self, timeout: float = 30.0) -> None:
-        """Wait until all that was sent is acknowledged.
+        """Wait until all that was sent is acknowledged; what Kafka finds too large is sent again as its head.
 
         Raises:
-            WorldError: some was not, within `timeout` seconds or at all: what it came from must not be called done.
+            WorldError: some were not, within `timeout` seconds or at all: what it came from must not be called done.
         """
-        self._producer.flush(timeout)
+        sent, self._sent = self._sent, []
+        try:
+            self._producer.flush(timeout)
+        except FatalProducerError:
+            raise
+        except WorldError:
+            # None of these: some of an earlier flush, which was told and still wait.
+            if not sent or not all(delivery.acknowledged or _too_large(delivery) for _, delivery in sent):
+                raise
+        for letter, delivery in sent:
+            if _too_large(delivery):
+                self._send_alone(letter, timeout)
 
     def close(self, timeout: float = 30.0) -> None:
         """Flush and let go of the connections."""
-        self._producer.close(timeout)
+        try:
+            self.flush(timeout)
+        finally:
+            self._producer.close(timeout)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _hand_over(self, letter: DeadLetter, now: datetime) -> Delivery:
+        return self._producer.produce(letter.payload, letter.key, letter.headers(now))
+
+    def _send_alone(self, letter: DeadLetter, timeout: float) -> None:
+        """Send one letter by itself: whole, for a broker refuses a batch with all that is in it, then ever less of it."""
+        why = ""
+        for each in (letter, *map(letter.head, HEADS)):
+            delivery = self._hand_over(each, datetime.now(UTC))
+            try:
+                self._producer.flush(timeout)
+            except FatalProducerError:
+                raise
+            except WorldError as error:
+                if not _too_large(delivery):
+                    raise
+                why = str(error)
+                continue
+            if each.truncated:
+                place = {"partition": letter.partition, "offset": letter.offset, "file": letter.file}
+                log.warning(
+                    "dead_letter.truncated", topic=self.topic, size=each.size, kept=len(each.payload or b""), **place
+                )
+            return
+        raise WorldError(f"{self.topic} does not take even the headers of a dead letter: {why}")
+
+
+def _too_large(delivery: Delivery) -> bool:
+    return delivery.error_code == _TOO_LARGE
 
 
 def reason_class(reason: str) -> str:
@@ -201,4 +278,13 @@ def _headers(headers: Any) -> list[tuple[str, Any]]:
 
 
 def _int(text: str | None) -> int | None:
-    return int(text) if text is not None and text.lstrip("-").isdigit() else None
+    """A number of a header; anybody may have written the header, so what is none is nothing."""
+    return int(text) if text is not None and _NUMBER.fullmatch(text) else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
