@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, Protocol, Self
 
 from confluent_kafka import KafkaException, TopicPartition
 
@@ -34,8 +37,28 @@ MOST_BYTES = 16 * 1024 * 1024
 HEADS = (65_536, 1_024, 0)
 """Bytes that are kept of a letter that is too large: the first of these that its topic takes."""
 _LONGEST_KEY = 1_024
+_BEGINNING = 1_024
+_AT_ONCE = 500
+Progress = Callable[[int, int], None]
+"""Told now and then: letters read, letters in all (markers of transactions among them)."""
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _TOO_LARGE = "MSG_SIZE_TOO_LARGE"
+
+
+Origin = tuple[str, int, int, bytes]
+"""Topic, partition and offset, or file, -1 and line; and a digest of the beginning."""
+
+
+class Headed(Protocol):
+    """A message's key and headers."""
+
+    def key(self) -> Any:
+        """Its key, or None."""
+        ...
+
+    def headers(self) -> Any:
+        """Its headers, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +73,8 @@ class DeadLetter:
         file, line: where it was read, if it came from a file (lines count from 1).
         data_type: what was expected.
         schema_id: the schema that it named, where it named one.
+        attempts: how often it was sent to its topic again, by `k2 dlq redrive`.
+        first: partition and offset at which it was read before all attempts; None where there was none.
         size: bytes of the whole payload, where only its head is here; None when it is whole.
         time: when it was put aside; set when it is sent.
     """
@@ -64,6 +89,8 @@ class DeadLetter:
     line: int | None = None
     data_type: DataType | None = None
     schema_id: int | None = None
+    attempts: int = 0
+    first: tuple[int, int] | None = None
     size: int | None = None
     time: datetime | None = None
 
@@ -71,6 +98,27 @@ class DeadLetter:
     def truncated(self) -> bool:
         """Whether the payload is a head: the whole is at topic, partition and offset, for as long as the topic keeps it."""
         return self.size is not None
+
+    @property
+    def origin(self) -> Origin:
+        """What all copies of a letter share: where it was read before all attempts, and how it begins.
+
+        The beginning, because files of one name follow each other, and topics may.
+        """
+        digest = blake2b((self.payload or b"")[:_BEGINNING], digest_size=8).digest()
+        if self.file is not None:
+            return self.file, -1, self.line or 0, digest
+        return self.topic or "", *(self.first or (self.partition or 0, self.offset or 0)), digest
+
+    def of_message(self, message: Headed) -> DeadLetter:
+        """The letter with the key of the message that it was, and what that message's headers say of earlier attempts."""
+        return replace(self, key=message.key(), **_attempts(_texts(message.headers())))
+
+    def again(self) -> list[tuple[str, str]]:
+        """Headers of the letter's payload when it is sent to its topic once more."""
+        partition, offset = self.first or (self.partition, self.offset)
+        values = {"attempts": self.attempts + 1, "first_partition": partition, "first_offset": offset}
+        return [(PREFIX + name, str(value)) for name, value in values.items()]
 
     def head(self, most: int) -> DeadLetter:
         """The letter with the first `most` bytes of its payload, and without a key that is long itself."""
@@ -90,6 +138,9 @@ class DeadLetter:
             "line": self.line,
             "data_type": self.data_type,
             "schema_id": self.schema_id,
+            "attempts": self.attempts or None,
+            "first_partition": self.first and self.first[0],
+            "first_offset": self.first and self.first[1],
             "size": self.size,
             "truncated": "true" if self.truncated else None,
             "time": (self.time or now).isoformat(),
@@ -97,14 +148,10 @@ class DeadLetter:
         return [(PREFIX + name, str(value)) for name, value in values.items() if value is not None]
 
     @classmethod
-    def of(cls, payload: bytes | None, key: bytes | None, headers: Sequence[tuple[str, Any]]) -> DeadLetter:
+    def of(cls, payload: bytes | None, key: bytes | None, headers: Any) -> DeadLetter:
         """A letter from a message of a dead-letter topic; headers of others are passed over."""
-        texts = {
-            name.removeprefix(PREFIX): value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-            for name, value in headers
-            if name.startswith(PREFIX)
-        }
-        kind, when = texts.get("data_type"), texts.get("time")
+        texts = _texts(headers)
+        kind = texts.get("data_type")
         return cls(
             payload=payload,
             reason=texts.get("reason", ""),
@@ -117,7 +164,8 @@ class DeadLetter:
             data_type=DataType(kind) if kind in set(DataType) else None,
             schema_id=_int(texts.get("schema_id")),
             size=_int(texts.get("size")),
-            time=_moment(when),
+            time=_moment(texts.get("time")),
+            **_attempts(texts),
         )
 
 
@@ -163,10 +211,10 @@ class DeadLetterWriter:
             raise
         except WorldError:
             # None of these: some of an earlier flush, which was told and still wait.
-            if not sent or not all(delivery.acknowledged or _too_large(delivery) for _, delivery in sent):
+            if not sent or not all(delivery.acknowledged or too_large(delivery) for _, delivery in sent):
                 raise
         for letter, delivery in sent:
-            if _too_large(delivery):
+            if too_large(delivery):
                 self._send_alone(letter, timeout)
 
     def close(self, timeout: float = 30.0) -> None:
@@ -195,7 +243,7 @@ class DeadLetterWriter:
             except FatalProducerError:
                 raise
             except WorldError as error:
-                if not _too_large(delivery):
+                if not too_large(delivery):
                     raise
                 why = str(error)
                 continue
@@ -208,7 +256,8 @@ class DeadLetterWriter:
         raise WorldError(f"{self.topic} does not take even the headers of a dead letter: {why}")
 
 
-def _too_large(delivery: Delivery) -> bool:
+def too_large(delivery: Delivery) -> bool:
+    """Whether a message was given up for its size, by the client or by the broker."""
     return delivery.error_code == _TOO_LARGE
 
 
@@ -233,6 +282,71 @@ def reason_class(reason: str) -> str:
     return "other"
 
 
+@dataclass(frozen=True, slots=True)
+class BuriedLetter:
+    """A letter where it lies: partition and offset of its dead-letter topic."""
+
+    partition: int
+    offset: int
+    letter: DeadLetter
+
+
+def buried_letters(
+    kafka_config: Mapping[str, str],
+    topic: str,
+    starts: Mapping[int, int] | None = None,
+    progress: Progress | None = None,
+    patience: float = 15.0,
+) -> Generator[BuriedLetter]:
+    """All letters of a dead-letter topic up to its present end, oldest first in each partition.
+
+    Args:
+        kafka_config: connection settings of librdkafka.
+        topic: the dead-letter topic.
+        starts: partitions that are read, and the offset from which; default: all, from their beginnings.
+        progress: see `Progress`.
+        patience: seconds without any letter that are waited.
+
+    Raises:
+        UserError: there is no such topic.
+        WorldError: Kafka cannot be reached, or gave nothing for `patience` seconds.
+    """
+    first, ends = beginning_offsets(kafka_config, topic), end_offsets(kafka_config, topic)
+    begins = first if starts is None else {p: max(at, first[p]) for p, at in starts.items() if p in first}
+    left = {partition: ends[partition] for partition, at in begins.items() if ends[partition] > at}
+    total, done = sum(left[partition] - begins[partition] for partition in left), 0
+    deadline = time.monotonic() + patience
+    try:
+        with asking_consumer(kafka_config, "k2-dead-letters") as consumer:  # the name is asked for; it joins nothing
+            consumer.assign([TopicPartition(topic, partition, begins[partition]) for partition in left])
+            while left:
+                messages = consumer.consume(_AT_ONCE, 0.1)
+                if not messages:
+                    # Markers of transactions take offsets and are no messages: the position passes them, nothing else does.
+                    for at in consumer.position([TopicPartition(topic, partition) for partition in left]):
+                        if at.offset >= left[at.partition]:
+                            del left[at.partition]
+                    if left and time.monotonic() > deadline:
+                        raise WorldError(f"Kafka gave none of the letters of {topic} for {patience:.0f} s")
+                    continue
+                for message in messages:
+                    error = message.error()
+                    if error is not None:
+                        raise WorldError(f"Reading {topic} failed: {error.str()}")
+                    partition, offset = message.partition() or 0, message.offset() or 0
+                    if offset < ends[partition]:
+                        letter = DeadLetter.of(message.value(), message.key(), message.headers())
+                        yield BuriedLetter(partition, offset, letter)
+                    if offset + 1 >= ends[partition]:
+                        left.pop(partition, None)
+                done += len(messages)
+                if progress is not None:
+                    progress(min(done, total), total)
+                deadline = time.monotonic() + patience
+    except KafkaException as error:
+        raise WorldError(f"Reading {topic} failed: {error}") from error
+
+
 def read_dead_letters(
     kafka_config: Mapping[str, str], topic: str, limit: int = 100, timeout: float = 15.0
 ) -> list[DeadLetter]:
@@ -240,41 +354,27 @@ def read_dead_letters(
 
     Raises:
         UserError: there is no such topic.
-        WorldError: Kafka cannot be reached, or did not give them within `timeout` seconds.
+        WorldError: Kafka cannot be reached, or gave nothing for `timeout` seconds.
     """
-    first, ends = beginning_offsets(kafka_config, topic), end_offsets(kafka_config, topic)
-    left = {partition: end for partition, end in ends.items() if end > first[partition]}
-    found: list[tuple[int, DeadLetter]] = []
-    deadline = time.monotonic() + timeout
-    try:
-        with asking_consumer(kafka_config, "k2-dead-letters") as consumer:  # the name is asked for; it joins nothing
-            consumer.assign([TopicPartition(topic, partition, first[partition]) for partition in left])
-            while left and len(found) < limit:
-                if time.monotonic() > deadline:
-                    raise WorldError(f"Kafka did not give the letters of {topic} within {timeout:.0f} s")
-                message = consumer.poll(0.1)
-                if message is None:
-                    # Markers of transactions take offsets and are no messages: the position passes them, nothing else does.
-                    for at in consumer.position([TopicPartition(topic, partition) for partition in left]):
-                        if at.offset >= left[at.partition]:
-                            del left[at.partition]
-                    continue
-                error = message.error()
-                if error is not None:
-                    raise WorldError(f"Reading {topic} failed: {error.str()}")
-                partition, offset = message.partition() or 0, message.offset() or 0
-                found.append((partition, DeadLetter.of(message.value(), message.key(), _headers(message.headers()))))
-                if offset + 1 >= left.get(partition, 0):
-                    left.pop(partition, None)
-    except KafkaException as error:
-        raise WorldError(f"Reading {topic} failed: {error}") from error
-    return [letter for _, letter in sorted(found, key=lambda each: each[0])]
+    with closing(buried_letters(kafka_config, topic, patience=timeout)) as letters:
+        found = list(islice(letters, limit))
+    return [each.letter for each in sorted(found, key=lambda each: each.partition)]
 
 
-def _headers(headers: Any) -> list[tuple[str, Any]]:
-    if not headers:
-        return []
-    return list(headers.items()) if isinstance(headers, dict) else list(headers)
+def _texts(headers: Any) -> dict[str, str]:
+    """K2's own among a message's headers, without their prefix."""
+    pairs: Any = headers.items() if isinstance(headers, dict) else headers or ()
+    return {
+        name.removeprefix(PREFIX): value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        for name, value in pairs
+        if name.startswith(PREFIX)
+    }
+
+
+def _attempts(texts: Mapping[str, str]) -> dict[str, Any]:
+    partition, offset = _int(texts.get("first_partition")), _int(texts.get("first_offset"))
+    first = None if partition is None or offset is None else (partition, offset)
+    return {"attempts": max(0, _int(texts.get("attempts")) or 0), "first": first}
 
 
 def _int(text: str | None) -> int | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from k2.bus.dead_letters import Headed
 from k2.lake.batch import Batch
 from k2.lake.payloads import compact, in_one_piece
 from k2.model.codec.decode import Decoded
@@ -41,16 +43,25 @@ class PolledColumns(Protocol):
         """Offset of each."""
         ...
 
+    @property
+    def messages(self) -> Sequence[Headed]:
+        """The messages themselves."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """A message that is no event, with where it came from and why."""
+    """A message that is no event, with where it came from and why; `message` has its key and headers."""
 
     payload: bytes | None
     partition: int
     offset: int
     reason: str
+    message: Headed | None = None
 
+
+_Columns = tuple[list[bytes | None], Sequence[Headed], npt.NDArray[np.int32], npt.NDArray[np.int64]]
+"""Payloads, messages, partitions and offsets, of equal length."""
 
 Decode = Callable[[Sequence[bytes | None]], Decoded]
 """Payloads to rows. May raise a `WorldError` (the registry does not answer): nothing is lost, it is called again."""
@@ -89,6 +100,7 @@ class Holding:
     _start: dict[int, int] = field(default_factory=dict)
     _next: dict[int, int] = field(default_factory=dict)
     _payloads: list[bytes | None] = field(default_factory=list)
+    _messages: list[Headed] = field(default_factory=list)
     _partitions: list[npt.NDArray[np.int32]] = field(default_factory=list)
     _offsets: list[npt.NDArray[np.int64]] = field(default_factory=list)
     _chunks: list[pa.RecordBatch] = field(default_factory=list)
@@ -106,10 +118,11 @@ class Holding:
         """Forget what is held of these partitions, and that they are ours."""
         if any(self._next.get(p) != self._start.get(p) for p in partitions):
             gone = sorted(partitions)
-            pending = [_others(*columns, gone) for columns in self._pending()]
-            self._payloads = [payload for payloads, _, _ in pending for payload in payloads]
-            self._partitions = [of_partition for _, of_partition, _ in pending]
-            self._offsets = [of_offset for _, _, of_offset in pending]
+            pending = [_others(columns, gone) for columns in self._pending()]
+            self._payloads = [payload for payloads, _, _, _ in pending for payload in payloads]
+            self._messages = [message for _, messages, _, _ in pending for message in messages]
+            self._partitions = [of_partition for _, _, of_partition, _ in pending]
+            self._offsets = [of_offset for _, _, _, of_offset in pending]
             self._gather()
             self._chunks = [chunk.filter(pa.array(_not_of(chunk, gone))) for chunk in self._chunks]
             self._poison = [poison for poison in self._poison if poison.partition not in partitions]
@@ -126,14 +139,15 @@ class Holding:
             is a later one, either transaction markers lie between, or it was fetched before the seek. Read again and
             found again, it is the former.
         """
-        payloads, partitions, offsets = polled.payloads, polled.partitions, polled.offsets
+        payloads, messages, partitions, offsets = polled.payloads, polled.messages, polled.partitions, polled.offsets
         again = self._doubtful(partitions, offsets) if self._sought else {}
         strangers = [p for p in np.unique(partitions).tolist() if p not in self._next or p in again]
         if strangers:
-            payloads, partitions, offsets = _others(payloads, partitions, offsets, strangers)
+            payloads, messages, partitions, offsets = _others((payloads, messages, partitions, offsets), strangers)
         for partition, offset in _last_by_partition(partitions, offsets).items():
             self._next[partition] = offset + 1
         self._payloads.extend(payloads)
+        self._messages.extend(messages)
         self._partitions.append(partitions)
         self._offsets.append(offsets)
         self.messages += len(offsets)
@@ -186,20 +200,26 @@ class Holding:
         self._poison, self.bytes, self.messages = [], 0, 0
         return held
 
-    def _pending(self) -> list[tuple[list[bytes | None], npt.NDArray[np.int32], npt.NDArray[np.int64]]]:
+    def _pending(self) -> list[_Columns]:
         if not self._payloads:
             return []
-        return [(self._payloads, np.concatenate(self._partitions), np.concatenate(self._offsets))]
+        return [(self._payloads, self._messages, np.concatenate(self._partitions), np.concatenate(self._offsets))]
 
     def decode_pending(self) -> None:
         """Decode what was added since the last time. When `decode` raises, nothing has changed: call it again."""
         if not self._payloads:
             return
         decoded = self.decode(self._payloads)
-        ((payloads, partitions, offsets),) = self._pending()
-        self._payloads, self._partitions, self._offsets = [], [], []
+        ((payloads, messages, partitions, offsets),) = self._pending()
+        self._payloads, self._messages, self._partitions, self._offsets = [], [], [], []
         self._poison.extend(
-            Poison(payloads[bad.index], int(partitions[bad.index]), int(offsets[bad.index]), bad.reason)
+            Poison(
+                payloads[bad.index],
+                int(partitions[bad.index]),
+                int(offsets[bad.index]),
+                bad.reason,
+                messages[bad.index],
+            )
             for bad in decoded.bad
         )
         if not len(decoded.rows):
@@ -231,12 +251,11 @@ def _size(payloads: Sequence[bytes | None]) -> int:
         return sum(len(payload) for payload in payloads if payload is not None)
 
 
-def _others(
-    payloads: list[bytes | None], partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64], gone: list[int]
-) -> tuple[list[bytes | None], npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+def _others(columns: _Columns, gone: list[int]) -> _Columns:
     """The columns without the messages of some partitions."""
+    payloads, messages, partitions, offsets = columns
     kept = ~np.isin(partitions, gone)
-    return [p for p, keep in zip(payloads, kept, strict=True) if keep], partitions[kept], offsets[kept]
+    return list(compress(payloads, kept)), list(compress(messages, kept)), partitions[kept], offsets[kept]
 
 
 def _not_of(chunk: pa.RecordBatch, gone: list[int]) -> npt.NDArray[np.bool_]:

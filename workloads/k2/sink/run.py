@@ -143,15 +143,15 @@ def _tracker(config: SinkConfig) -> SequenceTracker:
 
 
 def _letter(poison: Poison, config: SinkConfig) -> DeadLetter:
-    return DeadLetter(
+    letter = DeadLetter(
         payload=poison.payload,
-        key=None,
         reason=poison.reason,
         topic=config.topic,
         partition=poison.partition,
         offset=poison.offset,
         data_type=config.data_type,
     )
+    return letter if poison.message is None else letter.of_message(poison.message)
 
 
 def _conflict_letter(
