@@ -199,6 +199,22 @@ def delete_topics(kafka_config: Mapping[str, str], topics: Iterable[str]) -> lis
     return existing
 
 
+def topics_ending(kafka_config: Mapping[str, str], ending: str) -> list[str]:
+    """Names of the topics that end so, in order."""
+    with _admin(kafka_config) as admin:
+        return sorted(name for name in admin.list_topics(timeout=REQUEST_SECONDS).topics if name.endswith(ending))
+
+
+def delete_before(kafka_config: Mapping[str, str], topic: str, offsets: Mapping[int, int]) -> dict[int, int]:
+    """Delete the messages before an offset, per partition; returns the first offset that each has afterwards."""
+    with _admin(kafka_config) as admin:
+        asked = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+        if not asked:
+            return {}
+        answers = admin.delete_records(asked, request_timeout=REQUEST_SECONDS, operation_timeout=REQUEST_SECONDS)
+        return {each.partition: int(_result(future, topic).low_watermark) for each, future in answers.items()}
+
+
 @contextmanager
 def _admin(kafka_config: Mapping[str, str]) -> Generator[AdminClient]:
     """An admin client whose errors come out as K2's, with the cluster's address."""

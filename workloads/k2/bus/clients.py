@@ -35,10 +35,15 @@ def quiet(kafka_config: Mapping[str, str]) -> dict[str, Any]:
     return {**kafka_config, "log_level": 0}
 
 
+def quiet_consumer(kafka_config: Mapping[str, str], name: str) -> Consumer:
+    """A consumer that joins no group, for whoever closes it; librdkafka asks for a name."""
+    return Consumer({**quiet(kafka_config), **_SETTINGS, "group.id": name})
+
+
 @contextmanager
 def asking_consumer(kafka_config: Mapping[str, str], group_id: str) -> Generator[Consumer]:
     """A consumer for one request, which joins no group; closed in the end."""
-    consumer = Consumer({**quiet(kafka_config), **_SETTINGS, "group.id": group_id})
+    consumer = quiet_consumer(kafka_config, group_id)
     try:
         yield consumer
     finally:
