@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
 from k2.client.answer import Answer
-from k2.client.protocol import Params
+from k2.client.protocol import Params, one_by_one
 from k2.forms import audits, bodies
 from k2.forms.aggregate_parameters import AggregationsBody, AsofParams
 from k2.forms.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
@@ -38,7 +38,7 @@ from k2.query.opening import open_questions
 
 _BATCH_ROWS = 65_536
 _TAKE_SECONDS = 1.0
-_LISTS = ("symbols", "fields")
+_LISTS = ("symbol", "symbols", "fields")
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -66,11 +66,11 @@ class Local:
 
     def events(self, data_type: DataType, params: Params) -> Answer:
         """Trades or quotes, oldest first; without a symbol: of all."""
-        return self._streamed(asked_for(data_type, _checked(EventsParams, _unpaged(params))))
+        return self._streamed(asked_for(data_type, _checked(EventsParams, one_by_one(_unpaged(params)))))
 
     def diff(self, params: Params) -> Answer:
         """What a table got between two snapshots."""
-        given = _checked(DiffParams, _unpaged(params))
+        given = _checked(DiffParams, one_by_one(_unpaged(params)))
         return self._streamed(asked_for(given.table, given))
 
     def bars(self, symbols: tuple[str, ...], params: Params) -> Answer:
@@ -82,7 +82,7 @@ class Local:
 
     def asof(self, params: Params) -> Answer:
         """Trades with the quotes that prevailed."""
-        found = self._questions.asof(asof_query(_checked(AsofParams, params), QueryConfig().max_rows))
+        found = self._questions.asof(asof_query(_checked(AsofParams, one_by_one(params)), QueryConfig().max_rows))
         return _whole(found.rows, asof_envelope(found))
 
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:

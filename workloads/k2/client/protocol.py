@@ -17,6 +17,16 @@ Params = Mapping[str, Any]
 """Parameters by their names in the API: texts, numbers, and lists of texts; None is absent."""
 
 
+def one_by_one(params: Params) -> Params:
+    """The parameters with listed symbols each for itself (`symbol`): a symbol may have a comma, at which `symbols` is split."""
+    symbols = params.get("symbols")
+    if symbols is None or isinstance(symbols, str):
+        return params
+    one = params.get("symbol")
+    first: list[str] = [] if one is None else [one] if isinstance(one, str) else list(one)
+    return {**params, "symbol": [*first, *symbols] or None, "symbols": None}
+
+
 class Playback(Protocol):
     """A replay under way: iterate over its batches, each given when it is due. Any thread may give it commands.
 

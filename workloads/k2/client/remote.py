@@ -14,12 +14,11 @@ import pyarrow.ipc as pa_ipc
 
 from k2.client.answer import Answer
 from k2.client.errors import not_installed, refusal
-from k2.client.protocol import Params
+from k2.client.protocol import Params, one_by_one
 from k2.client.remote_replay import RemotePlayback
 from k2.forms.wire import ending_of
 from k2.model.errors import K2Error, UserError, WorldError
 from k2.model.settings import Settings
-from k2.model.times import parse_date
 from k2.model.topics import DataType
 from k2.query.asked.requests import check_symbol
 
@@ -64,11 +63,11 @@ class Remote:
         """Trades or quotes, oldest first; without a symbol: of all."""
         if params.get("symbol") is None and not params.get("symbols"):
             return self._rows(self._post(f"/v1/{data_type.value}/query", {**params, "format": "arrow"}))
-        return self._rows(self._get(f"/v1/{data_type.value}", {**params, "format": "arrow"}))
+        return self._rows(self._get(f"/v1/{data_type.value}", {**one_by_one(params), "format": "arrow"}))
 
     def diff(self, params: Params) -> Answer:
         """What a table got between two snapshots."""
-        return self._rows(self._get("/v1/snapshots/diff", {**params, "format": "arrow"}))
+        return self._rows(self._get("/v1/snapshots/diff", {**one_by_one(params), "format": "arrow"}))
 
     def bars(self, symbols: tuple[str, ...], params: Params) -> Answer:
         """OHLCV, VWAP and TWAP of each bucket of time."""
@@ -77,12 +76,11 @@ class Remote:
 
     def asof(self, params: Params) -> Answer:
         """Trades with the quotes that prevailed."""
-        return self._rows(self._get("/v1/asof", {**params, "format": "arrow"}))
+        return self._rows(self._get("/v1/asof", {**one_by_one(params), "format": "arrow"}))
 
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
         """OHLCV and VWAP of a trading date."""
-        path = f"/v1/summary/{quote(check_symbol(symbol), safe='')}/{parse_date(date, 'date').isoformat()}"
-        return self._said(self._get(path, params))
+        return self._said(self._get("/v1/summary", {**params, "symbol": check_symbol(symbol), "date": date}))
 
     def symbols(self, params: Params) -> dict[str, Any]:
         """Every symbol of a table."""

@@ -33,6 +33,10 @@ class BarsParams(LiveParams):
     limit: int = Field(default=MOST_BARS, ge=1, le=MOST_ROWS, description="Most bars.")
 
 
+class NamedBarsParams(BarsParams, NamesParams):
+    """Parameters of /v1/bars where no path says the symbol."""
+
+
 class AggregationsBody(LiveBody):
     """Body of /v1/aggregations."""
 

@@ -66,10 +66,14 @@ class LiveParams(PinnedParams):
 class NamesParams(Params):
     """Parameters that name symbols: one, or several."""
 
-    symbol: str | None = Field(
-        default=None, description="Symbol on its exchange; needed unless there are symbols.", examples=["BHP"]
+    symbol: list[str] | None = Field(
+        default=None,
+        description="Symbol on its exchange, of any characters; several: repeated. Needed unless there are symbols.",
+        examples=[["BHP"]],
     )
-    symbols: list[str] | None = Field(default=None, description="Several symbols: repeated, or with commas.")
+    symbols: list[str] | None = Field(
+        default=None, description="Several symbols, none of which has a comma of its own: repeated, or with commas."
+    )
 
 
 class SelectionParams(NamesParams):
@@ -218,6 +222,13 @@ class SummaryParams(LiveParams):
     session: Session = Field(
         default=Session.ALL, description="All prints of the date, or those of the exchange's regular session."
     )
+
+
+class NamedSummaryParams(SummaryParams):
+    """Parameters of /v1/summary where no path says the symbol and the date."""
+
+    symbol: str = Field(description="Symbol on its exchange, of any characters.", examples=["BHP"])
+    date: str = Field(description="A date of the exchange's own calendar.", examples=["2014-03-10"])
 
 
 class SymbolsParams(PinnedParams):

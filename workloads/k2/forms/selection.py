@@ -32,8 +32,8 @@ def query_of(
 
 
 def symbols_of(params: NamesParams) -> tuple[str, ...]:
-    """The one symbol and the several, as they were given."""
-    return (*([] if params.symbol is None else [params.symbol]), *listed(params.symbols))
+    """Those that were given one by one as they are, and those that were given with commas."""
+    return (*(params.symbol or ()), *listed(params.symbols))
 
 
 def listed(texts: list[str] | None) -> tuple[str, ...]:

@@ -38,8 +38,8 @@ export function firstDay(bucket, day) {
  * Each bar has the service's strings, and `date` and `wall` of the exchange's clock.
  */
 export async function bars({ symbol, exchange, bucket, day, session, snapshot }, { signal, etag } = {}) {
-  const parameters = { exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, session, snapshot };
-  const answer = await ask(`bars/${encodeURIComponent(symbol)}`, parameters, { signal, etag });
+  const parameters = { symbol, exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, session, snapshot };
+  const answer = await ask("bars", parameters, { signal, etag });
   return answer.body && { ...shaped(answer.body, exchange), etag: answer.etag };
 }
 
@@ -47,7 +47,7 @@ export async function bars({ symbol, exchange, bucket, day, session, snapshot },
 export async function lastDay({ symbol, exchange, last_time }, signal) {
   // The day's bar starts less than 26 hours before any of its trades.
   const start = new Date(Date.parse(last_time) - 26 * 3600_000).toISOString();
-  const { body } = await ask(`bars/${encodeURIComponent(symbol)}`, { exchange, interval: "1d", start }, { signal });
+  const { body } = await ask("bars", { symbol, exchange, interval: "1d", start }, { signal });
   const found = shaped(body, exchange);
   return found.bars.at(-1)?.date ?? localDate(last_time, found.zone);
 }
@@ -55,8 +55,8 @@ export async function lastDay({ symbol, exchange, last_time }, signal) {
 /** The nearest day before (`step` -1) or after (1) with trades of the symbol; without any, the next of the calendar. */
 export async function nearDay({ symbol, exchange, day, snapshot }, step, signal) {
   const [date, last_date] = step < 0 ? [dayPlus(day, -14), dayPlus(day, -1)] : [dayPlus(day, 1), dayPlus(day, 14)];
-  const parameters = { exchange, interval: "1d", date, last_date, snapshot };
-  const { body } = await ask(`bars/${encodeURIComponent(symbol)}`, parameters, { signal });
+  const parameters = { symbol, exchange, interval: "1d", date, last_date, snapshot };
+  const { body } = await ask("bars", parameters, { signal });
   const found = shaped(body, exchange).bars;
   return (step < 0 ? found.at(-1) : found[0])?.date ?? dayPlus(day, step);
 }

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 from k2.api.request import caching
 from k2.api.request.admission import Asked, Service
 from k2.api.request.answers import headers_of, rows_answer
-from k2.forms.aggregate_parameters import AggregationsBody, AsofParams, BarsParams
+from k2.forms.aggregate_parameters import AggregationsBody, AsofParams, BarsParams, NamedBarsParams
 from k2.forms.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
 from k2.forms.formats import Format, negotiate
+from k2.forms.selection import symbols_of
 from k2.model.topics import DataType
 from k2.query.asked.bar_requests import BarsQuery
 
@@ -26,6 +27,12 @@ def aggregations(request: Request, service: Asked, body: Annotated[AggregationsB
     return _bars(request, service, bars_query(body.symbols, body, service.max_rows), form)
 
 
+@router.get("/bars", tags=["aggregates"], summary="Bars of symbols of any characters: OHLCV, VWAP, TWAP")
+def named_bars(request: Request, service: Asked, params: Annotated[NamedBarsParams, Query()]) -> Response:
+    """The same as /v1/aggregations. `more` tells that the limit cut off others."""
+    return _got_bars(request, service, symbols_of(params), params)
+
+
 @router.get("/bars/{symbol}", tags=["aggregates"], summary="Bars of a symbol: OHLCV, VWAP, TWAP")
 def bars(
     request: Request,
@@ -33,11 +40,8 @@ def bars(
     params: Annotated[BarsParams, Query()],
     symbol: Annotated[str, Path(examples=["BHP"])],
 ) -> Response:
-    """The same as /v1/aggregations for one symbol. `more` tells that the limit cut off others."""
-    form = negotiate(params.format, request.headers.get("accept"))
-    query = bars_query((symbol,), params, service.max_rows)
-    same = caching.unchanged(request, service.questions, DataType.TRADES, query.at, form)
-    return same or _bars(request, service, query, form)
+    """The same as /v1/bars?symbol=…, for a symbol that a path can hold: without a slash, and neither `.` nor `..`."""
+    return _got_bars(request, service, (symbol,), params)
 
 
 @router.get("/asof", tags=["events"], summary="Trades with the quotes that prevailed, oldest first")
@@ -50,6 +54,13 @@ def asof(request: Request, service: Asked, params: Annotated[AsofParams, Query()
     found = service.questions.asof(asof_query(params, service.max_rows))
     headers = headers_of(found.provenance, found) | _NOT_KEPT  # of two tables: no one snapshot validates it
     return rows_answer(found.rows, form, asof_envelope(found), headers)
+
+
+def _got_bars(request: Request, service: Service, symbols: tuple[str, ...], params: BarsParams) -> Response:
+    form = negotiate(params.format, request.headers.get("accept"))
+    query = bars_query(symbols, params, service.max_rows)
+    same = caching.unchanged(request, service.questions, DataType.TRADES, query.at, form)
+    return same or _bars(request, service, query, form)
 
 
 def _bars(request: Request, service: Service, query: BarsQuery, form: Format) -> Response:

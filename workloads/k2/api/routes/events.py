@@ -7,13 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from k2.api.request.admission import Asked
+from k2.api.request.admission import Asked, Service
 from k2.api.request.answers import events, listed, single, unchanged, validators
 from k2.api.request.paged_selection import of_params
 from k2.forms import bodies
 from k2.forms.parameters import (
     DateRangeParams,
     EventsParams,
+    NamedSummaryParams,
     SnapshotsParams,
     StatsParams,
     SummaryParams,
@@ -38,6 +39,15 @@ def quotes(request: Request, service: Asked, params: Annotated[EventsParams, Que
     return events(request, service, of_params(DataType.QUOTES, params, service.tokens), params.format)
 
 
+@router.get("/summary", tags=["aggregates"], summary="OHLCV and VWAP of a trading date, of a symbol of any characters")
+def named_summary(request: Request, service: Asked, params: Annotated[NamedSummaryParams, Query()]) -> Response:
+    """All prints from midnight to midnight in the exchange's time zone, or (`session=regular`) those of its regular session.
+
+    Exact; VWAP has 8 places, rounded half to even.
+    """
+    return _summary(request, service, params.symbol, params.date, params)
+
+
 @router.get("/summary/{symbol}/{date}", tags=["aggregates"], summary="OHLCV and VWAP of a trading date")
 def summary(
     request: Request,
@@ -46,10 +56,11 @@ def summary(
     symbol: Annotated[str, Path(examples=["BHP"])],
     date: Annotated[str, Path(description="A date of the exchange's own calendar.", examples=["2014-03-10"])],
 ) -> Response:
-    """All prints from midnight to midnight in the exchange's time zone, or (`session=regular`) those of its regular session.
+    """The same as /v1/summary?symbol=…&date=…, for a symbol that a path can hold: without a slash, and neither `.` nor `..`."""
+    return _summary(request, service, symbol, date, params)
 
-    Exact; VWAP has 8 places, rounded half to even.
-    """
+
+def _summary(request: Request, service: Service, symbol: str, date: str, params: SummaryParams) -> Response:
     query = SummaryQuery(symbol, parse_date(date, "date"), exchange_code(params.exchange), params.at, params.session)
     if (same := unchanged(request, service, DataType.TRADES, params.at, params.format)) is not None:
         return same
