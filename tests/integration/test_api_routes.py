@@ -180,7 +180,13 @@ def test_an_earlier_snapshot_answers(lake, client):
         (
             "/v1/trades?symbol=BHP&start=yesterday",
             400,
-            "start is not a time: found 'yesterday', expected an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset) or nanoseconds since 1970.",
+            "start is not a time: found 'yesterday', expected an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset), or a number since 1970 with its unit (1394445600000000000ns, also us, ms and s; 19 digits alone are nanoseconds).",
+        ),
+        ("/v1/trades?symbol=BHP&start=20140310", 400, "start is not a time: found '20140310', expected an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset), or a number since 1970 with its unit (1394445600000000000ns, also us, ms and s; 19 digits alone are nanoseconds)."),
+        (
+            "/v1/trades?symbol=BHP&end=2014-03-10T10:00%2B10:75",
+            400,
+            "end has an offset that no clock has: found '2014-03-10T10:00+10:75', expected at most 14:00 from UTC, with minutes below 60.",
         ),
         (
             "/v1/trades?symbol=BHP&start=2014-03-11&end=2014-03-10",

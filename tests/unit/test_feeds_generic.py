@@ -106,6 +106,12 @@ def test_any_iso_time_is_read_as_python_reads_it(tmp_path_factory, micros, zone)
         ("IBM,139443823,1,2", "timestamp is not a time: found '139443823', expected ISO 8601"),
         ("IBM,2014-02-30T00:00:00Z,1,2", "timestamp is a date that does not exist: found '2014-02-30' (in "),
         ("IBM,2014-02-28T24:00:00Z,1,2", "timestamp is not a time: found '2014-02-28T24:00:00Z'"),
+        (
+            "IBM,2014-02-28T00:00:00+09:60,1,2",
+            "timestamp has an offset that no clock has: found '2014-02-28T00:00:00+09:60'",
+        ),
+        ("IBM,2014-02-28T00:00:00-00:75,1,2", "timestamp has an offset that no clock has: found "),
+        ("IBM,2014-02-28T00:00:00+1430,1,2", "timestamp has an offset that no clock has: found "),
         (",2014-02-28T00:00:00Z,1,2", "symbol is missing"),
         ("IBM,2014-02-28T00:00:00Z,0,2", "price is zero: found '0'"),
         ("IBM,2014-02-28T00:00:00Z,1,-2", "quantity is negative: found '-2'"),

@@ -31,24 +31,48 @@ TEN = 1_394_445_600_000_000  # 2014-03-10T10:00:00Z
         ("2014-03-10T10:00:00.000001000Z", TEN + 1),
         ("1394445600000000000", TEN),
         ("1394445600000000001", TEN + 1),
-        ("-1", 0),
-        ("-1000", -1),
+        ("1394445600000000001ns", TEN + 1),
+        ("1394445600000000us", TEN),
+        ("1394445600000ms", TEN),
+        ("1394445600s", TEN),
+        ("-1ns", 0),
+        ("-1000ns", -1),
+        ("-1000000000000000001", -1_000_000_000_000_000),
+        ("20140310T100000Z", TEN),
+        ("2014-03-10T21:00:00,0000001+1100", TEN + 1),
+        ("2014-03-10 21:00:00 11:00", TEN),
+        ("2014-03-11T00:00+14:00", TEN),
+        ("2014-03-10T10:00-00:00", TEN),
+        ("2014-W11-1T10:00", TEN),
     ],
 )
-def test_a_time_is_iso_or_nanoseconds_and_rounds_up_between_microseconds(text, micros):
+def test_a_time_is_iso_or_a_number_with_its_unit_and_rounds_up_between_microseconds(text, micros):
     assert parse_time(text, "start") == micros
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "noon", "2014-02-30", "2014-03-10T25:00", "1e9", "NaN", "٣", "2014-03-10' OR 1=1"]
+    "text",
+    [
+        *("", "x", "noon", "2014-02-30", "2014-03-10T25:00", "1e9", "NaN", "٣", "2014-03-10' OR 1=1"),
+        # Which unit, or whether it is a date, nobody can tell.
+        *("0", "-1", "2014", "20140310", "1394445600", "1394445600000", "1394445600000000", "139444560000000000"),
+        *("1394445600us1", "1394445600 s", "12345678901234567890", "2014-03-10x10:00", "1394445600000000000h"),
+    ],
 )
 def test_what_is_no_time_is_refused_with_the_forms_there_are(text):
     with pytest.raises(UserError) as raised:
         parse_time(text, "start")
     assert str(raised.value) == (
         f"start is not a time: found {text!r}, expected an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no "
-        "offset) or nanoseconds since 1970."
+        "offset), or a number since 1970 with its unit (1394445600000000000ns, also us, ms and s; 19 digits alone are "
+        "nanoseconds)."
     )
+
+
+@pytest.mark.parametrize("offset", ["+10:75", "-00:60", "+14:01", "-15:00", "+99", "+1075", "+10:0", "+10:00:30"])
+def test_an_offset_that_no_clock_has_is_refused(offset):
+    with pytest.raises(UserError, match="start has an offset that no clock has"):
+        parse_time(f"2014-03-10T10:00{offset}", "start")
 
 
 def test_a_reversed_range_is_refused_with_both_ends():

@@ -52,7 +52,10 @@ Symbols = Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", help="Sym
 NeededSymbols = Annotated[list[str], typer.Argument(metavar="SYMBOL", help="Symbols on their exchanges.")]
 Exchange = Annotated[str | None, typer.Option(help="Needed where a symbol is traded on several.")]
 Start = Annotated[
-    str | None, typer.Option(help="First instant: ISO 8601 (UTC when it has no offset) or nanoseconds since 1970.")
+    str | None,
+    typer.Option(
+        help="First instant: ISO 8601 (UTC when it has no offset), or a number since 1970 with its unit (ns, us, ms, s)."
+    ),
 ]
 End = Annotated[str | None, typer.Option(help="First instant no more.")]
 Limit = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, Self
 
 from pydantic import SecretStr
@@ -19,7 +19,10 @@ from k2.model.topics import DataType
 from k2.query.asked.requests import MOST_ROWS
 
 Time = str | int | date | datetime
-"""ISO 8601 or a datetime (UTC where it has no offset), a date (its midnight, UTC), or nanoseconds since 1970."""
+"""ISO 8601 or a datetime (UTC where it has no offset), a date (its midnight, UTC), or nanoseconds since 1970.
+
+Of nanoseconds an integer has 19 digits; shorter numbers say their unit, as texts: "1394445600s" (ns, us, ms, s).
+"""
 
 Symbols = str | Sequence[str]
 Events = Literal["trades", "quotes"]
@@ -381,4 +384,6 @@ def _listed(symbols: Symbols) -> list[str]:
 def _text(time: Time | None) -> str | None:
     if time is None:
         return None
+    if isinstance(time, datetime) and time.tzinfo is not None:
+        time = time.astimezone(UTC)  # old offsets have seconds, which a text of a time may not
     return time.isoformat() if isinstance(time, date) else str(time)

@@ -19,7 +19,10 @@ EventTable = Literal[DataType.TRADES, DataType.QUOTES]
 _LIMIT = "Most rows. More than the service's max_rows only in NDJSON, CSV, Parquet or as an Arrow stream."
 _FIELDS = "Columns of the answer, in this order; default: all of the event."
 _PAGE_TOKEN = "The next_page of an answer: goes on after its last row, in the same snapshot."  # noqa: S105
-TIME = "ISO 8601 (UTC when it has no offset) or nanoseconds since 1970."
+TIME = (
+    "ISO 8601 (UTC when it has no offset), or a number since 1970 with its unit: 1394445600000000000ns, also us, ms and s; "
+    "19 digits alone are nanoseconds."
+)
 
 
 def as_text(value: str | int | None) -> str | None:

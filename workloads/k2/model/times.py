@@ -17,45 +17,77 @@ UNITS_US = {"ms": 1_000, "s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_
 
 EPOCH_DATE = date(1970, 1, 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIME_FORM = "an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset) or nanoseconds since 1970"
+_TIME_FORM = (
+    "an ISO 8601 time (2014-03-10T10:00:00Z; UTC when it has no offset), or a number since 1970 with its unit "
+    "(1394445600000000000ns, also us, ms and s; 19 digits alone are nanoseconds)"
+)
 _DURATION = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[a-z]+)")
-_NANOSECONDS = re.compile(r"-?[0-9]{1,19}")
-_ISO = re.compile(r"(?P<head>.*[T ]\d{2}:\d{2}:\d{2})[.,](?P<fraction>[0-9]+)(?P<zone>.*)")
+# A number says its unit, or is as long as nanoseconds of our time are: 20140310 would be a date to one, an instant to another.
+_SINCE_1970 = re.compile(r"(?P<number>-?[0-9]{1,19})(?P<unit>ns|us|ms|s)|(?P<nanoseconds>-?[0-9]{19})")
+_UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+# In a URL the plus of an offset turns into a space.
+_ISO = re.compile(
+    r"(?P<day>[0-9]{4}(?:-?[0-9]{2}-?[0-9]{2}|-?W[0-9]{2}-?[0-9]))"
+    r"(?:[Tt ](?P<clock>[0-9:]+)(?:[.,](?P<fraction>[0-9]+))?(?P<zone>Z|z|[+ -][0-9:]+|))?"
+)
+_OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>[0-9]{2})(?::?(?P<minutes>[0-5][0-9]))?")
+# No place's clock is further from UTC than UTC+14.
+_MOST_OFFSET_MINUTES = 14 * 60
+OFFSET_FORM = "at most 14:00 from UTC, with minutes below 60"
 MIN_US, MAX_US = -9_223_372_036_854_775, 9_223_372_036_854_775
 """The times that K2 holds, [1677-09-21T00:12:43.145225Z, 2262-04-11T23:47:16.854775Z): what 64 bits of nanoseconds do, which is
 what the libraries that read them (pandas, NumPy, Arrow's nanoseconds) can."""
 
 
 def parse_time(text: str, name: str) -> int:
-    """Microseconds since 1970 UTC of an ISO 8601 time, a date, or epoch nanoseconds.
+    """Microseconds since 1970 UTC of an ISO 8601 time, a date, or a number with its unit (19 digits alone: nanoseconds).
 
     An instant between two microseconds becomes the later one: as a bound of [start, end) over microsecond data it then
     chooses the very same events. A bound beyond the times that K2 holds becomes the nearest that it does: there are no
     events beyond.
 
     Raises:
-        UserError: it is neither, or outside the years 1 to 9999.
+        UserError: it is neither, or a number whose instant 64 bits of nanoseconds do not hold.
     """
     value = text.strip()
-    micros = -(-int(value) // 1000) if _NANOSECONDS.fullmatch(value) else _parse_iso(value, text, name)
-    return min(max(micros, MIN_US), MAX_US)
+    number = _SINCE_1970.fullmatch(value)
+    if number is None:
+        return min(max(_parse_iso(value, text, name), MIN_US), MAX_US)
+    count, unit = number["number"] or number["nanoseconds"], number["unit"] or "ns"
+    micros = -(-int(count) * _UNITS_NS[unit] // 1000)
+    if not MIN_US <= micros <= MAX_US:
+        raise UserError(f"{name} is out of range", found=text, expected="a time of the years 1678 to 2261")
+    return micros
 
 
 def _parse_iso(value: str, text: str, name: str) -> int:
-    round_up = 0
     parts = _ISO.fullmatch(value)
-    if parts is not None:
-        fraction = parts["fraction"]
-        round_up = int(bool(fraction[6:].strip("0")))
-        value = f"{parts['head']}.{fraction[:6]:0<6}{parts['zone']}"
+    wrong = UserError(f"{name} is not a time", found=text, expected=_TIME_FORM)
+    if parts is None or value.isdigit():
+        raise wrong
     try:
-        # In a URL the plus of an offset turns into a space.
-        parsed = datetime.fromisoformat(re.sub(r" (\d{2}:\d{2})$", r"+\1", value) if "T" in value else value)
-        aware = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
-        since = aware.astimezone(UTC) - _EPOCH
-    except (ValueError, OverflowError):
-        raise UserError(f"{name} is not a time", found=text, expected=_TIME_FORM) from None
-    return since // timedelta(microseconds=1) + round_up
+        since = datetime.fromisoformat(f"{parts['day']}T{parts['clock'] or '00:00'}+00:00") - _EPOCH
+    except ValueError:
+        raise wrong from None
+    offset = offset_minutes((parts["zone"] or "Z").replace(" ", "+"))
+    if offset is None:
+        raise UserError(f"{name} has an offset that no clock has", found=text, expected=OFFSET_FORM)
+    fraction = parts["fraction"] or ""
+    round_up = int(bool(fraction[6:].strip("0")))
+    return since // timedelta(microseconds=1) + int(f"{fraction[:6]:0<6}") + round_up - offset * MINUTE_US
+
+
+def offset_minutes(text: str) -> int | None:
+    """Minutes that a clock is ahead of UTC, of an offset such as +10:30, -0530, +11 or Z; None where it is none."""
+    if text in ("Z", "z"):
+        return 0
+    parts = _OFFSET.fullmatch(text)
+    if parts is None:
+        return None
+    minutes = int(parts["hours"]) * 60 + int(parts["minutes"] or 0)
+    if minutes > _MOST_OFFSET_MINUTES:
+        return None
+    return -minutes if parts["sign"] == "-" else minutes
 
 
 def parse_date(text: str, name: str) -> date:

@@ -29,7 +29,7 @@ from k2.feeds.formats.layouts import FileFormat, FileLayout, Files, FoundRows
 from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.events import SIDES
-from k2.model.times import DAY_US, MINUTE_US
+from k2.model.times import DAY_US, MINUTE_US, OFFSET_FORM, offset_minutes
 from k2.model.topics import DataType
 
 Ints = npt.NDArray[np.int64]
@@ -186,10 +186,11 @@ def _iso_times(values: pa.StringArray):  # noqa: ANN202 - micros, which are time
     day = np.array([found if isinstance(found, int) else 0 for found in days], dtype=np.int64)[index]
     dated = np.array([isinstance(found, int) for found in days], dtype=bool)[index]
     zones = zone.dictionary_encode()
-    offsets = np.array([_offset_minutes(text) for text in zones.dictionary.to_pylist()], dtype=np.int64)
-    offset = offsets[zones.indices.to_numpy(zero_copy_only=False)]
+    offsets = [offset_minutes(text or "Z") for text in zones.dictionary.to_pylist()]
+    zone_index = zones.indices.to_numpy(zero_copy_only=False)
+    offset = np.array([found or 0 for found in offsets], dtype=np.int64)[zone_index]
+    known = np.array([found is not None for found in offsets], dtype=bool)[zone_index]
     micros, timed = times_of_day(clock)
-    bounded = np.abs(offset) <= 14 * 60
 
     def why(row: int) -> str:
         text = values[row].as_py()
@@ -198,16 +199,11 @@ def _iso_times(values: pa.StringArray):  # noqa: ANN202 - micros, which are time
         found = days[int(index[row])]
         if shaped[row] and isinstance(found, str):
             return f"{found} (in {text!r})"
+        if shaped[row] and timed[row] and not known[row]:
+            return f"has an offset that no clock has: found {text!r}, expected {OFFSET_FORM}"
         return f"is not a time: found {text!r}, expected {_TIME_SHAPE}"
 
-    return day * DAY_US + micros - offset * MINUTE_US, shaped & dated & timed & bounded, why
-
-
-def _offset_minutes(text: str) -> int:
-    if text in {"", "Z", "z"}:
-        return 0
-    minutes = int(text[1:3]) * 60 + int(text[-2:])
-    return -minutes if text[0] == "-" else minutes
+    return day * DAY_US + micros - offset * MINUTE_US, shaped & dated & timed & known, why
 
 
 def _sides(rows: Rows) -> pa.StringArray:
