@@ -9,9 +9,11 @@ import typer
 from k2.cli_query.options import (
     As,
     AsOf,
+    Date,
     End,
     Exchange,
     Hybrid,
+    LastDate,
     Local,
     NeededSymbols,
     Output,
@@ -20,10 +22,12 @@ from k2.cli_query.options import (
     Snapshot,
     Start,
     Symbol,
+    Tz,
     Url,
     at,
     examples,
     opened,
+    when,
 )
 from k2.cli_query.printing import coloured, print_records, print_rows, remarks, write
 from k2.cli_query.waiting import Waiting
@@ -52,10 +56,11 @@ def register(app: typer.Typer) -> None:
 def bars(
     symbols: NeededSymbols,
     interval: Annotated[Interval, typer.Option("--interval", "-i", help="Length of a bucket.")] = Interval.MINUTE,
-    date: Annotated[str | None, typer.Option(help="Trading date, YYYY-MM-DD, in the exchange's own time zone.")] = None,
-    last_date: Annotated[str | None, typer.Option(help="With --date: the last of several trading dates.")] = None,
+    date: Date = None,
+    last_date: LastDate = None,
     start: Start = None,
     end: End = None,
+    tz: Tz = None,
     session: Session = SessionName.ALL,
     empty: Annotated[
         Empty, typer.Option(help="Buckets without trades: left out, null, or at the last price of the date.")
@@ -81,11 +86,7 @@ def bars(
         raise UserError("--chart is a picture", found=f"--output {output.value}", expected="one of them")
     asked = {
         "interval": interval.value,
-        "date": date,
-        "last_date": last_date,
-        "start": start,
-        "end": end,
-        "session": session.value,
+        **when(start, end, date, last_date, session, tz),
         "empty": empty.value,
         "limit": limit,
         "exchange": exchange,
@@ -94,7 +95,8 @@ def bars(
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
         found = client.bars(tuple(symbols), asked)
         if not chart:
-            print_rows(found, output, waiting, _BAR)
+            # A day begins in another one of UTC where the exchange is far from it: its date says which it is.
+            print_rows(found, output, waiting, ("date", *_BAR[1:]) if interval is Interval.DAY else _BAR)
             return
         rows = found.arrow()
     from k2.cli_query.candles import charts

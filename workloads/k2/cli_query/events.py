@@ -10,28 +10,34 @@ from k2.cli_query.options import (
     All,
     As,
     AsOf,
+    Date,
     End,
     EventTable,
     Exchange,
     Fields,
     Hybrid,
+    LastDate,
     Limit,
     Local,
     NeededSymbols,
     Output,
     Pin,
+    Session,
     Snapshot,
     Start,
     Symbols,
+    Tz,
     Url,
     at,
     examples,
     listed,
     opened,
     rows_asked,
+    when,
 )
 from k2.cli_query.printing import print_rows
 from k2.cli_query.waiting import Waiting
+from k2.model.exchanges import Session as SessionName
 from k2.model.topics import DataType
 
 _COMMON = ("timestamp", "symbol", "exchange")
@@ -46,7 +52,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
         epilog=examples(
-            "k2-query trades BHP --start 2014-03-09T23:00Z --end 2014-03-09T23:30Z -n 20",
+            "k2-query trades BHP --date 2014-03-10 --session regular -n 20",
+            "k2-query trades BHP --start 2014-03-10T10:00 --end 2014-03-10T10:30 --tz Australia/Sydney -n 20",
             "k2-query trades BHP DVN --fields timestamp,symbol,price --all --output csv | tail -5",
             'k2-query trades BHP --as-of "$(date -u +%FT%TZ)" --output json',
         )
@@ -54,7 +61,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=examples("k2-query quotes BHP -n 5 --output csv", "k2-query quotes BHP DVN --no-hybrid"))(quotes)
     app.command(
         epilog=examples(
-            "k2-query asof BHP --start 2014-03-10T00:00Z -n 20",
+            "k2-query asof BHP --date 2014-03-10 --session regular -n 20",
             "k2-query asof BHP --lookback 30s --fields timestamp,price,mid,inferred_side --output csv",
         )
     )(asof)
@@ -70,6 +77,10 @@ def trades(
     exchange: Exchange = None,
     start: Start = None,
     end: End = None,
+    date: Date = None,
+    last_date: LastDate = None,
+    session: Session = SessionName.ALL,
+    tz: Tz = None,
     limit: Limit = None,
     everything: All = False,
     fields: Fields = None,
@@ -82,7 +93,8 @@ def trades(
     url: Url = None,
 ) -> None:
     """Trades, oldest first."""
-    asked = _chosen(symbols, exchange, start, end, fields) | {"limit": rows_asked(limit, everything)}
+    asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz)
+    asked |= {"limit": rows_asked(limit, everything)}
     _events(DataType.TRADES, asked | at(snapshot, as_of, pin, hybrid), output, local, url)
 
 
@@ -91,6 +103,10 @@ def quotes(
     exchange: Exchange = None,
     start: Start = None,
     end: End = None,
+    date: Date = None,
+    last_date: LastDate = None,
+    session: Session = SessionName.ALL,
+    tz: Tz = None,
     limit: Limit = None,
     everything: All = False,
     fields: Fields = None,
@@ -103,7 +119,8 @@ def quotes(
     url: Url = None,
 ) -> None:
     """Quotes, oldest first."""
-    asked = _chosen(symbols, exchange, start, end, fields) | {"limit": rows_asked(limit, everything)}
+    asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz)
+    asked |= {"limit": rows_asked(limit, everything)}
     _events(DataType.QUOTES, asked | at(snapshot, as_of, pin, hybrid), output, local, url)
 
 
@@ -112,6 +129,10 @@ def asof(
     exchange: Exchange = None,
     start: Start = None,
     end: End = None,
+    date: Date = None,
+    last_date: LastDate = None,
+    session: Session = SessionName.ALL,
+    tz: Tz = None,
     lookback: Annotated[
         str | None,
         typer.Option(help="How old a quote may be: 500ms, 30s, 5m, 2h, 1d; or `day` (default), the trade's own date."),
@@ -127,7 +148,8 @@ def asof(
     url: Url = None,
 ) -> None:
     """Trades with the quote that prevailed: the last one strictly before it; with spread, and the side that began it."""
-    asked = _chosen(symbols, exchange, start, end, fields) | at(snapshot, as_of, pin, hybrid)
+    asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz)
+    asked |= at(snapshot, as_of, pin, hybrid)
     asked |= {"limit": rows_asked(limit, everything=False), "lookback": lookback}
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
         print_rows(client.asof(asked), output, waiting, asked["fields"] or _JOINED)
@@ -141,6 +163,7 @@ def diff(
     exchange: Exchange = None,
     start: Start = None,
     end: End = None,
+    tz: Tz = None,
     limit: Limit = None,
     everything: All = False,
     fields: Fields = None,
@@ -150,15 +173,13 @@ def diff(
 ) -> None:
     """Events that a table got between two snapshots, whatever compaction did in between."""
     between: dict[str, Any] = {"table": table.value, "from": since, "to": to, "limit": rows_asked(limit, everything)}
-    asked = _chosen(symbols, exchange, start, end, fields) | between
+    asked = _chosen(symbols, exchange, fields) | {"start": start, "end": end, "tz": tz} | between
     with opened(local=local, url=url) as client, Waiting() as waiting:
         print_rows(client.diff(asked), output, waiting, asked["fields"] or _SHOWN[DataType(table.value)])
 
 
-def _chosen(
-    symbols: list[str] | None, exchange: str | None, start: str | None, end: str | None, fields: list[str] | None
-) -> dict[str, Any]:
-    return {"symbols": symbols or None, "exchange": exchange, "start": start, "end": end, "fields": listed(fields)}
+def _chosen(symbols: list[str] | None, exchange: str | None, fields: list[str] | None) -> dict[str, Any]:
+    return {"symbols": symbols or None, "exchange": exchange, "fields": listed(fields)}
 
 
 def _events(data_type: DataType, asked: dict[str, Any], output: Output, local: bool, url: str | None) -> None:

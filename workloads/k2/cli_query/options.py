@@ -54,10 +54,18 @@ Exchange = Annotated[str | None, typer.Option(help="Needed where a symbol is tra
 Start = Annotated[
     str | None,
     typer.Option(
-        help="First instant: ISO 8601 (UTC when it has no offset), or a number since 1970 with its unit (ns, us, ms, s)."
+        help="First instant: ISO 8601 (of --tz, or UTC, when it has no offset), or a number since 1970 with its unit (ns, us, ms, s)."
     ),
 ]
 End = Annotated[str | None, typer.Option(help="First instant no more.")]
+Date = Annotated[
+    str | None,
+    typer.Option(help="Trading date, YYYY-MM-DD, of the exchange's own calendar, instead of --start and --end."),
+]
+LastDate = Annotated[str | None, typer.Option(help="With --date: the last of several trading dates.")]
+Tz = Annotated[
+    str | None, typer.Option(help="Time zone of times without an offset, such as Australia/Sydney (default: UTC).")
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", "-n", min=1, help=f"Most rows (default: {_DEFAULT_ROWS}).", show_default=False)
 ]
@@ -149,6 +157,19 @@ def rows_asked(limit: int | None, everything: bool) -> int:
     if everything and limit is not None:
         raise UserError("Both --limit and --all are given", expected="one of them")
     return MOST_ROWS if everything else limit or _DEFAULT_ROWS
+
+
+def when(
+    start: str | None,
+    end: str | None,
+    date: str | None,
+    last_date: str | None,
+    session: SessionName,
+    tz: str | None,
+) -> dict[str, Any]:
+    """The parameters that say from when to when."""
+    part = None if session is SessionName.ALL else session.value
+    return {"start": start, "end": end, "date": date, "last_date": last_date, "session": part, "tz": tz}
 
 
 def at(snapshot: str | None, as_of: str | None, pin: str | None, hybrid: bool | None = None) -> dict[str, Any]:

@@ -8,10 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from k2.cli_query.options import AsOf, End, EventTable, Hybrid, Local, Pin, Snapshot, Start, Url, examples, opened
+from k2.cli_query.options import (
+    AsOf,
+    Date,
+    End,
+    EventTable,
+    Hybrid,
+    LastDate,
+    Local,
+    Pin,
+    Session,
+    Snapshot,
+    Start,
+    Tz,
+    Url,
+    examples,
+    opened,
+    when,
+)
 from k2.cli_query.printing import say, write
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
+from k2.model.exchanges import Session as SessionName
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +46,7 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog=examples(
-            "k2-query replay trades --symbol BHP --start 2014-03-09T23:00Z --output json > bhp.ndjson",
+            "k2-query replay trades --symbol BHP --date 2014-03-10 --output json > bhp.ndjson",
             "k2-query replay --merged --symbol BHP --symbol DVN --rate 5000 | head -20",
             "k2-query replay quotes --end 2014-03-09T23:30Z --speed 1e9",
         )
@@ -42,6 +60,10 @@ def replay(
     exchange: Annotated[str | None, typer.Option(help="Only this exchange.")] = None,
     start: Start = None,
     end: End = None,
+    date: Date = None,
+    last_date: LastDate = None,
+    session: Session = SessionName.ALL,
+    tz: Tz = None,
     speed: Annotated[float | None, typer.Option(help="Times the events' own pace; default: as fast as can be.")] = None,
     rate: Annotated[float | None, typer.Option(help="Events a second.")] = None,
     follow: Annotated[
@@ -68,8 +90,7 @@ def replay(
     asked: dict[str, Any] = {
         "symbols": symbol or None,
         "exchange": exchange,
-        "start": start,
-        "end": end,
+        **when(start, end, date, last_date, session, tz),
         "snapshots": None if snapshot is None else {tables[0]: snapshot},
         "as_of": as_of,
         "pin": pin,

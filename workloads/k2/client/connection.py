@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Literal, Self
 
 from pydantic import SecretStr
 
 from k2.client.answer import Answer
+from k2.client.asking import Session, Symbols, Time, at, events, listed, pin_id, text, when
 from k2.client.pin import Pin
 from k2.client.protocol import Client, Playback
 from k2.client.records import SNAPSHOTS, SYMBOLS, records
@@ -16,19 +17,10 @@ from k2.client.summary import DaySummary
 from k2.model.errors import UserError
 from k2.model.settings import Settings, settings
 from k2.model.topics import DataType
-from k2.query.asked.requests import MOST_ROWS
 
-Time = str | int | date | datetime
-"""ISO 8601 or a datetime (UTC where it has no offset), a date (its midnight, UTC), or nanoseconds since 1970.
-
-Of nanoseconds an integer has 19 digits; shorter numbers say their unit, as texts: "1394445600s" (ns, us, ms, s).
-"""
-
-Symbols = str | Sequence[str]
 Events = Literal["trades", "quotes"]
 Tables = Literal["trades", "quotes", "reference_data"]
 Interval = Literal["1m", "5m", "15m", "1h", "1d"]
-Session = Literal["all", "regular"]
 Empty = Literal["skip", "null", "carry"]
 
 # What one answer of a service holds unless it is set up otherwise: it is joined as a whole, not streamed.
@@ -38,11 +30,12 @@ _MOST_JOINED = 1_000_000
 class Connection:
     """Questions about market data. Made by `k2.connect`; close it, or use it as a context manager. Threads may share it.
 
-    Which rows answer is chosen alike everywhere: `snapshot` (an id), `as_of` (as was known at a time) or `pin` (see `pin`);
-    without them the current snapshot, and with `hybrid` also what is in the topics beyond it (a service's default where it
-    knows of Kafka). `exchange` is needed where a symbol is traded on several.
+        Which rows answer is chosen alike everywhere: `snapshot` (an id), `as_of` (as was known at a time) or `pin` (see `pin`);
+        without them the current snapshot, and with `hybrid` also what is in the topics beyond it (a service's default where it
+        knows of Kafka). `exchange` is needed where a symbol is traded on several. Times without an offset are of the zone `tz`
+    ("Australia/Sydney"), UTC without it; dates are the exchange's own, and `session="regular"` is of one date.
 
-    Every method raises `UserError` (what was found, what was expected, how to mend it) and `WorldError` (nobody answers).
+        Every method raises `UserError` (what was found, what was expected, how to mend it) and `WorldError` (nobody answers).
     """
 
     def __init__(self, client: Client) -> None:
@@ -64,6 +57,10 @@ class Connection:
         *,
         start: Time | None = None,
         end: Time | None = None,
+        date: str | date | None = None,
+        last_date: str | date | None = None,
+        session: Session = "all",
+        tz: str | None = None,
         exchange: str | None = None,
         fields: Sequence[str] = (),
         limit: int | None = None,
@@ -72,9 +69,9 @@ class Connection:
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
     ) -> Answer:
-        """Trades of the symbols (none: of all) from `start` to before `end`, oldest first; no `limit`: all of them."""
-        asked = _events(symbols, start, end, exchange, fields, limit)
-        return self._client.events(DataType.TRADES, asked | _at(snapshot, as_of, pin, hybrid))
+        """Trades of the symbols (none: of all) from `start` to before `end`, or of trading dates (`date` to `last_date`), oldest first; no `limit`: all of them."""
+        asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
+        return self._client.events(DataType.TRADES, asked | at(snapshot, as_of, pin, hybrid))
 
     def quotes(
         self,
@@ -82,6 +79,10 @@ class Connection:
         *,
         start: Time | None = None,
         end: Time | None = None,
+        date: str | date | None = None,
+        last_date: str | date | None = None,
+        session: Session = "all",
+        tz: str | None = None,
         exchange: str | None = None,
         fields: Sequence[str] = (),
         limit: int | None = None,
@@ -90,9 +91,9 @@ class Connection:
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
     ) -> Answer:
-        """Quotes of the symbols (none: of all) from `start` to before `end`, oldest first; no `limit`: all of them."""
-        asked = _events(symbols, start, end, exchange, fields, limit)
-        return self._client.events(DataType.QUOTES, asked | _at(snapshot, as_of, pin, hybrid))
+        """Quotes of the symbols (none: of all) from `start` to before `end`, or of trading dates (`date` to `last_date`), oldest first; no `limit`: all of them."""
+        asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
+        return self._client.events(DataType.QUOTES, asked | at(snapshot, as_of, pin, hybrid))
 
     def bars(
         self,
@@ -103,6 +104,7 @@ class Connection:
         last_date: str | date | None = None,
         start: Time | None = None,
         end: Time | None = None,
+        tz: str | None = None,
         exchange: str | None = None,
         session: Session = "all",
         empty: Empty = "skip",
@@ -115,16 +117,12 @@ class Connection:
         """OHLCV, VWAP and TWAP of each bucket: of trading dates (`date` to `last_date`) or between two instants."""
         asked = {
             "interval": interval,
-            "date": _text(date),
-            "last_date": _text(last_date),
-            "start": _text(start),
-            "end": _text(end),
             "exchange": exchange,
-            "session": session,
             "empty": empty,
             "limit": limit,
         }
-        found = self._client.bars(tuple(_listed(symbols)), asked | _at(snapshot, as_of, pin, hybrid))
+        asked |= when(start, end, date, last_date, session, tz)
+        found = self._client.bars(tuple(listed(symbols)), asked | at(snapshot, as_of, pin, hybrid))
         found.warn = limit is None
         return found
 
@@ -134,6 +132,10 @@ class Connection:
         *,
         start: Time | None = None,
         end: Time | None = None,
+        date: str | date | None = None,
+        last_date: str | date | None = None,
+        session: Session = "all",
+        tz: str | None = None,
         exchange: str | None = None,
         lookback: str | None = None,
         fields: Sequence[str] = (),
@@ -147,9 +149,10 @@ class Connection:
 
         With spreads and the side that began each trade (Lee and Ready, 1991).
         """
-        asked = _events(symbols, start, end, exchange, fields, limit) | {"lookback": lookback}
+        asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
+        asked["lookback"] = lookback
         asked["limit"] = _MOST_JOINED if limit is None else limit
-        found = self._client.asof(asked | _at(snapshot, as_of, pin, hybrid))
+        found = self._client.asof(asked | at(snapshot, as_of, pin, hybrid))
         found.warn = limit is None
         return found
 
@@ -166,8 +169,8 @@ class Connection:
         hybrid: bool | None = None,
     ) -> DaySummary:
         """OHLCV and VWAP of a trading date in the exchange's own time zone; an error where there is no trade."""
-        asked = {"exchange": exchange, "session": session} | _at(snapshot, as_of, pin, hybrid)
-        day = _text(date)
+        asked = {"exchange": exchange, "session": session} | at(snapshot, as_of, pin, hybrid)
+        day = text(date)
         assert day is not None
         return DaySummary.read(self._client.summary(symbol, day, asked))
 
@@ -181,7 +184,7 @@ class Connection:
         pin: Pin | str | None = None,
     ) -> Answer:
         """Every symbol of a table with its exchange, number of rows, first and last time."""
-        asked = {"table": table, "exchange": exchange} | _at(snapshot, as_of, pin, None)
+        asked = {"table": table, "exchange": exchange} | at(snapshot, as_of, pin, None)
         said = self._client.symbols({name: value for name, value in asked.items() if name != "hybrid"})
         return records(said, SYMBOLS)
 
@@ -202,14 +205,15 @@ class Connection:
         exchange: str | None = None,
         fields: Sequence[str] = (),
         limit: int | None = None,
+        tz: str | None = None,
     ) -> Answer:
         """Events that a table got between two snapshots (`to`: the current one), whatever compaction did in between."""
-        asked = _events(symbols, start, end, exchange, fields, limit)
+        asked = events(symbols, exchange, fields, limit) | when(start, end, None, None, "all", tz)
         return self._client.diff(asked | {"table": table, "from": str(since), "to": None if to is None else str(to)})
 
     def stats(self, *, as_of: Time | None = None) -> dict[str, Any]:
         """Size and reach of the tables, and how far they have taken their topics: the API's object."""
-        return self._client.stats({"as_of": _text(as_of)})
+        return self._client.stats({"as_of": text(as_of)})
 
     def audit(
         self, table: Tables | None = None, *, sequences: Literal["symbol", "exchange"] | None = None
@@ -232,7 +236,7 @@ class Connection:
         """Fix the snapshots of several tables at one moment, and keep them for `ttl` (1 minute to 30 days)."""
         body = {
             "tables": list(tables),
-            "as_of": _text(as_of),
+            "as_of": text(as_of),
             "snapshots": {name: str(each) for name, each in (snapshots or {}).items()},
             "ttl_seconds": round(ttl.total_seconds()),
         }
@@ -249,6 +253,10 @@ class Connection:
         tables: Sequence[Events] = ("quotes", "trades"),
         start: Time | None = None,
         end: Time | None = None,
+        date: str | date | None = None,
+        last_date: str | date | None = None,
+        session: Session = "all",
+        tz: str | None = None,
         exchange: str | None = None,
         speed: float | None = None,
         rate: float | None = None,
@@ -267,6 +275,10 @@ class Connection:
             tables: quotes, trades, or both in one order.
             start: first instant.
             end: first instant no more.
+            date: a trading date of the exchange, instead of these.
+            last_date: the last of several.
+            session: of the date: all of it, or the regular session.
+            tz: of times without an offset; None: UTC.
             exchange: only this one.
             speed: times the events' own pace; neither it nor `rate`: as fast as can be.
             rate: events a second.
@@ -282,18 +294,16 @@ class Connection:
         if cursor is not None:
             return self._client.replay(paced | {"cursor": cursor})
         asked = {
-            "symbols": _listed(symbols),
+            "symbols": listed(symbols),
             "tables": list(tables),
-            "start": _text(start),
-            "end": _text(end),
             "exchange": exchange,
             "snapshots": {name: str(each) for name, each in (snapshots or {}).items()} or None,
-            "as_of": _text(as_of),
-            "pin": _pin(pin),
+            "as_of": text(as_of),
+            "pin": pin_id(pin),
             "hybrid": hybrid,
             "follow": follow,
         }
-        return self._client.replay(asked | paced)
+        return self._client.replay(asked | when(start, end, date, last_date, session, tz) | paced)
 
 
 def connect(
@@ -344,46 +354,3 @@ def _opened(found: Settings, catalog: Mapping[str, str] | None, *, live: bool) -
     return Local(
         found if catalog is None else found.model_copy(update={"catalog_properties": dict(catalog)}), live=live
     )
-
-
-def _events(
-    symbols: Symbols,
-    start: Time | None,
-    end: Time | None,
-    exchange: str | None,
-    fields: Sequence[str],
-    limit: int | None,
-) -> dict[str, Any]:
-    return {
-        "symbols": _listed(symbols) or None,
-        "start": _text(start),
-        "end": _text(end),
-        "exchange": exchange,
-        "fields": list(fields) or None,
-        "limit": MOST_ROWS if limit is None else limit,
-    }
-
-
-def _at(snapshot: str | int | None, as_of: Time | None, pin: Pin | str | None, hybrid: bool | None) -> dict[str, Any]:
-    return {
-        "snapshot": None if snapshot is None else str(snapshot),
-        "as_of": _text(as_of),
-        "pin": _pin(pin),
-        "hybrid": hybrid,
-    }
-
-
-def _pin(pin: Pin | str | None) -> str | None:
-    return pin.id if isinstance(pin, Pin) else pin
-
-
-def _listed(symbols: Symbols) -> list[str]:
-    return [symbols] if isinstance(symbols, str) else list(symbols)
-
-
-def _text(time: Time | None) -> str | None:
-    if time is None:
-        return None
-    if isinstance(time, datetime) and time.tzinfo is not None:
-        time = time.astimezone(UTC)  # old offsets have seconds, which a text of a time may not
-    return time.isoformat() if isinstance(time, date) else str(time)

@@ -66,12 +66,14 @@ class Local:
 
     def events(self, data_type: DataType, params: Params) -> Answer:
         """Trades or quotes, oldest first; without a symbol: of all."""
-        return self._streamed(asked_for(data_type, _checked(EventsParams, one_by_one(_unpaged(params)))))
+        return self._streamed(
+            asked_for(data_type, _checked(EventsParams, one_by_one(_unpaged(params))), self._questions)
+        )
 
     def diff(self, params: Params) -> Answer:
         """What a table got between two snapshots."""
         given = _checked(DiffParams, one_by_one(_unpaged(params)))
-        return self._streamed(asked_for(given.table, given))
+        return self._streamed(asked_for(given.table, given, self._questions))
 
     def bars(self, symbols: tuple[str, ...], params: Params) -> Answer:
         """OHLCV, VWAP and TWAP of each bucket of time."""
@@ -82,7 +84,8 @@ class Local:
 
     def asof(self, params: Params) -> Answer:
         """Trades with the quotes that prevailed."""
-        found = self._questions.asof(asof_query(_checked(AsofParams, one_by_one(params)), QueryConfig().max_rows))
+        given = _checked(AsofParams, one_by_one(params))
+        found = self._questions.asof(asof_query(given, QueryConfig().max_rows, self._questions))
         return _whole(found.rows, asof_envelope(found))
 
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, StrictInt
 
 from k2.forms.formats import Format
-from k2.forms.parameters import TIME, LiveBody, LiveParams, NamesParams
+from k2.forms.parameters import DATE, TIME, DatesParams, LiveBody, LiveParams, NamesParams
 from k2.model.exchanges import Session
 from k2.query.asked.bar_requests import MOST_BARS, Empty, Interval
 from k2.query.asked.requests import DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS
@@ -13,7 +13,6 @@ from k2.query.asked.requests import DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS
 _EXCHANGE = "Needed where a symbol is traded on several."
 _START = f"Bars that start from this instant on. {TIME}"
 _END = f"Bars that start before this instant. {TIME}"
-_DATE = "A trading date of the exchange, instead of start and end."
 _LAST_DATE = "With date: the last of several trading dates."
 _SESSION = "All prints of a trading date, or those of the exchange's regular session."
 _EMPTY = "Buckets without trades: left out, null, or at the last price of the same trading date."
@@ -26,7 +25,7 @@ class BarsParams(LiveParams):
     exchange: str | None = Field(default=None, description=_EXCHANGE, examples=["ASX"])
     start: str | None = Field(default=None, description=_START)
     end: str | None = Field(default=None, description=_END)
-    date: str | None = Field(default=None, description=_DATE, examples=["2014-03-10"])
+    date: str | None = Field(default=None, description=DATE, examples=["2014-03-10"])
     last_date: str | None = Field(default=None, description=_LAST_DATE, examples=["2014-03-14"])
     session: Session = Field(default=Session.ALL, description=_SESSION, examples=["regular"])
     empty: Empty = Field(default=Empty.SKIP, description=_EMPTY, examples=["skip"])
@@ -47,7 +46,7 @@ class AggregationsBody(LiveBody):
     exchange: str | None = Field(default=None, description=_EXCHANGE, examples=["ASX"])
     start: str | StrictInt | None = Field(default=None, description=_START)
     end: str | StrictInt | None = Field(default=None, description=_END)
-    date: str | None = Field(default=None, description=_DATE, examples=["2014-03-10"])
+    date: str | None = Field(default=None, description=DATE, examples=["2014-03-10"])
     last_date: str | None = Field(default=None, description=_LAST_DATE, examples=["2014-03-14"])
     session: Session = Field(default=Session.ALL, description=_SESSION, examples=["regular"])
     empty: Empty = Field(default=Empty.SKIP, description=_EMPTY, examples=["carry"])
@@ -55,7 +54,7 @@ class AggregationsBody(LiveBody):
     format: Format | None = Field(default=None, description="Instead of the Accept header.", examples=["json"])
 
 
-class AsofParams(LiveParams, NamesParams):
+class AsofParams(LiveParams, NamesParams, DatesParams):
     """Parameters of /v1/asof."""
 
     exchange: str | None = Field(default=None, description=_EXCHANGE, examples=["ASX"])

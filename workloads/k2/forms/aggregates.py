@@ -10,25 +10,22 @@ from k2.forms.aggregate_parameters import AggregationsBody, AsofParams, BarsPara
 from k2.forms.parameters import as_text
 from k2.forms.selection import listed, symbols_of
 from k2.model.errors import UserError
-from k2.model.times import parse_date
+from k2.model.topics import DataType
 from k2.query.aggregates.asof import Asof
 from k2.query.aggregates.bars import Bars
 from k2.query.asked.asof_requests import AsofQuery, parse_lookback
 from k2.query.asked.bar_requests import BarsQuery, parse_period
-from k2.query.asked.requests import Window, exchange_code
+from k2.query.asked.requests import check_symbols, exchange_code
+from k2.query.questions import Questions
 
 
 def bars_query(symbols: Sequence[str], params: BarsParams | AggregationsBody, max_rows: int) -> BarsQuery:
     """The question, or a `UserError`; without a limit of its own it has the service's, where that is lower."""
-    dates = (
-        None if text is None else parse_date(text, name)
-        for name, text in (("date", params.date), ("last_date", params.last_date))
-    )
     return BarsQuery(
         symbols=tuple(dict.fromkeys(symbols)),
         interval=params.interval,
         exchange=exchange_code(params.exchange),
-        period=parse_period(as_text(params.start), as_text(params.end), *dates),
+        period=parse_period(as_text(params.start), as_text(params.end), params.date, params.last_date, params.zone),
         session=params.session,
         empty=params.empty,
         limit=_limit(params, max_rows),
@@ -36,18 +33,21 @@ def bars_query(symbols: Sequence[str], params: BarsParams | AggregationsBody, ma
     )
 
 
-def asof_query(params: AsofParams, max_rows: int) -> AsofQuery:
-    """The question, or a `UserError`; see `bars_query`."""
+def asof_query(params: AsofParams, max_rows: int, questions: Questions) -> AsofQuery:
+    """The question, or a `UserError`; see `bars_query`. `questions` say when trading dates are."""
     symbols = symbols_of(params)
     if not symbols:
         raise UserError("No symbol is given", expected="symbol, or symbols")
+    at, exchange = params.at, exchange_code(params.exchange)
+    check_symbols(symbols)
+    period = parse_period(params.start, params.end, params.date, params.last_date, params.zone)
     return AsofQuery(
         symbols=tuple(dict.fromkeys(symbols)),
-        exchange=exchange_code(params.exchange),
-        window=Window.parse(params.start, params.end),
+        exchange=exchange,
+        window=questions.window_of({DataType.TRADES: at}, symbols, exchange, period, params.session),
         limit=_limit(params, max_rows),
         lookback_us=parse_lookback(params.lookback),
-        at=params.at,
+        at=at,
         fields=listed(params.fields),
     )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from k2.forms.formats import Format
 from k2.model.exchanges import Session
 from k2.model.sequences import SequenceScope
-from k2.model.times import DAY_SECONDS
+from k2.model.times import DAY_SECONDS, parse_zone
 from k2.model.topics import DataType
+from k2.query.asked.bar_requests import Dates, parse_period
 from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At, Window
 
 EventTable = Literal[DataType.TRADES, DataType.QUOTES]
@@ -20,9 +22,12 @@ _LIMIT = "Most rows. More than the service's max_rows only in NDJSON, CSV, Parqu
 _FIELDS = "Columns of the answer, in this order; default: all of the event."
 _PAGE_TOKEN = "The next_page of an answer: goes on after its last row, in the same snapshot."  # noqa: S105
 TIME = (
-    "ISO 8601 (UTC when it has no offset), or a number since 1970 with its unit: 1394445600000000000ns, also us, ms and s; "
+    "ISO 8601 (of tz, or UTC, when it has no offset), or a number since 1970 with its unit: 1394445600000000000ns, also us, ms and s; "
     "19 digits alone are nanoseconds."
 )
+
+
+DATE = "A trading date of the exchange, in its own time zone, instead of start and end."
 
 
 def as_text(value: str | int | None) -> str | None:
@@ -37,7 +42,32 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class PinnedParams(Params):
+class ZonedParams(Params):
+    """Parameters with times."""
+
+    tz: str | None = Field(
+        default=None,
+        description="Time zone of times without an offset, such as Australia/Sydney; default: UTC.",
+        examples=["Australia/Sydney"],
+    )
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The time zone; a `UserError` when there is none of that name."""
+        return parse_zone(self.tz)
+
+
+class DatesParams(ZonedParams):
+    """Parameters that choose events by the exchange's own dates."""
+
+    date: str | None = Field(default=None, description=DATE, examples=["2014-03-10"])
+    last_date: str | None = Field(default=None, description="With date: the last of several trading dates.")
+    session: Session = Field(
+        default=Session.ALL, description="With date: all of it, or the exchange's regular session of one date."
+    )
+
+
+class PinnedParams(ZonedParams):
     """Parameters of routes whose answer comes from one snapshot."""
 
     snapshot: str | None = Field(default=None, description="Answer from this snapshot (an id from /v1/snapshots).")
@@ -48,7 +78,7 @@ class PinnedParams(Params):
     @property
     def at(self) -> At:
         """The snapshot that answers."""
-        return At.parse(self.snapshot, self.as_of, self.pin)
+        return At.parse(self.snapshot, self.as_of, self.pin, zone=self.zone)
 
 
 class LiveParams(PinnedParams):
@@ -63,7 +93,7 @@ class LiveParams(PinnedParams):
     @property
     def at(self) -> At:
         """The snapshot that answers, and whether what came after it is asked for."""
-        return At.parse(self.snapshot, self.as_of, self.pin, self.hybrid)
+        return At.parse(self.snapshot, self.as_of, self.pin, self.hybrid, self.zone)
 
 
 class NamesParams(Params):
@@ -79,7 +109,7 @@ class NamesParams(Params):
     )
 
 
-class SelectionParams(NamesParams):
+class SelectionParams(NamesParams, DatesParams):
     """Parameters that choose events."""
 
     exchange: str | None = Field(
@@ -98,9 +128,9 @@ class SelectionParams(NamesParams):
     page_token: str | None = Field(default=None, description=_PAGE_TOKEN)
 
     @property
-    def window(self) -> Window:
-        """The window; a `UserError` when it is none."""
-        return Window.parse(self.start, self.end)
+    def period(self) -> Window | Dates:
+        """When; a `UserError` when it is none."""
+        return parse_period(self.start, self.end, self.date, self.last_date, self.zone)
 
 
 class EventsParams(LiveParams, SelectionParams):
@@ -126,7 +156,7 @@ class DiffParams(SelectionParams):
         return At.parse(self.from_, None).snapshot
 
 
-class WindowBody(Params):
+class WindowBody(DatesParams):
     """The part of a body that says when: texts, or numbers."""
 
     start: str | StrictInt | None = Field(
@@ -137,9 +167,9 @@ class WindowBody(Params):
     )
 
     @property
-    def window(self) -> Window:
-        """The window; a `UserError` when it is none."""
-        return Window.parse(as_text(self.start), as_text(self.end))
+    def period(self) -> Window | Dates:
+        """When; a `UserError` when it is none."""
+        return parse_period(as_text(self.start), as_text(self.end), self.date, self.last_date, self.zone)
 
 
 class EventsBody(WindowBody):
@@ -157,7 +187,7 @@ class EventsBody(WindowBody):
     format: Format | None = Field(default=None, description="Instead of the Accept header.", examples=["json"])
 
 
-class LiveBody(Params):
+class LiveBody(ZonedParams):
     """The part of a body that says which snapshot answers, of answers that may hold more than a snapshot."""
 
     snapshot: str | StrictInt | None = Field(default=None, description="Answer from this snapshot.")
@@ -170,7 +200,7 @@ class LiveBody(Params):
     @property
     def at(self) -> At:
         """The snapshot that answers, and whether what came after it is asked for."""
-        return At.parse(as_text(self.snapshot), as_text(self.as_of), self.pin, self.hybrid)
+        return At.parse(as_text(self.snapshot), as_text(self.as_of), self.pin, self.hybrid, self.zone)
 
 
 class QueryBody(LiveBody, EventsBody):

@@ -57,23 +57,26 @@ class ReplayAsked(WindowBody):
         strangers = sorted(self.snapshots.keys() - set(self.tables))
         if strangers:
             raise UserError("snapshots is of other tables", found=", ".join(strangers), expected=", ".join(self.tables))
-        at = {each: At.parse(self.snapshots.get(each), as_of, self.pin, self.hybrid) for each in self.tables}
-        if follow and (self.end is not None or any(each.is_past for each in at.values())):
+        at = {each: At.parse(self.snapshots.get(each), as_of, self.pin, self.hybrid, self.zone) for each in self.tables}
+        if follow and (self.end is not None or self.date is not None or any(each.is_past for each in at.values())):
             raise UserError(
-                "follow goes on with what comes in", found="snapshots, as_of, pin or end", expected="none of them"
+                "follow goes on with what comes in", found="snapshots, as_of, pin, date or end", expected="none of them"
             )
+        symbols = tuple(dict.fromkeys(check_symbol(symbol) for symbol in self.symbols))
+        exchange = exchange_code(self.exchange)
         query = ReplayQuery(
             tuple(dict.fromkeys(self.tables)),
-            tuple(dict.fromkeys(check_symbol(symbol) for symbol in self.symbols)),
-            exchange_code(self.exchange),
-            self.window,
+            symbols,
+            exchange,
+            questions.window_of(at, symbols, exchange, self.period, self.session),
             at,
             follow,
         )
         return questions.replay_merged(query)
 
 
-_FIXED = {"tables", "symbols", "exchange", "start", "end", "snapshots", "as_of", "pin", "hybrid", "follow"}
+_WHEN = {"start", "end", "date", "last_date", "session", "tz"}
+_FIXED = _WHEN | {"tables", "symbols", "exchange", "snapshots", "as_of", "pin", "hybrid", "follow"}
 
 
 class ReplayBody(ReplayAsked):

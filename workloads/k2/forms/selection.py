@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from k2.forms.parameters import DiffParams, EventsParams, NamesParams, QueryBody, SnapshotBody
 from k2.model.topics import DataType
-from k2.query.asked.requests import At, EventsQuery, exchange_code
+from k2.query.asked.requests import At, EventsQuery, check_symbols, exchange_code
+from k2.query.questions import Questions
 
 Asking = EventsParams | DiffParams | QueryBody | SnapshotBody
 """What a selection of events is asked for with."""
 
 
-def asked_for(data_type: DataType, params: EventsParams | DiffParams) -> EventsQuery:
-    """What the parameters alone ask for; a `UserError` when one of them cannot be used."""
-    return query_of(data_type, symbols_of(params), listed(params.fields), params, params.at)
+def asked_for(data_type: DataType, params: EventsParams | DiffParams, questions: Questions) -> EventsQuery:
+    """What the parameters alone ask for; a `UserError` when one of them cannot be used.
+
+    `questions` say when trading dates are.
+    """
+    return query_of(data_type, params, params.at, questions)
 
 
-def query_of(
-    data_type: DataType, symbols: tuple[str, ...], fields: tuple[str, ...], params: Asking, at: At
-) -> EventsQuery:
-    """The question about these symbols and fields that the rest of the parameters make; a `UserError` as above."""
+def query_of(data_type: DataType, params: Asking, at: At, questions: Questions) -> EventsQuery:
+    """The question that the parameters make of the rows at a snapshot; as above."""
+    symbols, fields = (
+        (symbols_of(params), listed(params.fields))
+        if isinstance(params, NamesParams)
+        else (tuple(params.symbols), tuple(params.fields))
+    )
+    check_symbols(symbols)
+    exchange = exchange_code(params.exchange)
     return EventsQuery(
         data_type,
         tuple(dict.fromkeys(symbols)),
-        exchange_code(params.exchange),
-        params.window,
+        exchange,
+        questions.window_of({data_type: at}, symbols, exchange, params.period, params.session),
         params.limit,
         at,
         tuple(dict.fromkeys(fields)),

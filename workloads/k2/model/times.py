@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from k2.model.errors import UserError
 
@@ -39,8 +40,10 @@ MIN_US, MAX_US = -9_223_372_036_854_775, 9_223_372_036_854_775
 what the libraries that read them (pandas, NumPy, Arrow's nanoseconds) can."""
 
 
-def parse_time(text: str, name: str) -> int:
+def parse_time(text: str, name: str, zone: ZoneInfo | None = None) -> int:
     """Microseconds since 1970 UTC of an ISO 8601 time, a date, or a number with its unit (19 digits alone: nanoseconds).
+
+    What has no offset is of the zone; None: UTC.
 
     An instant between two microseconds becomes the later one: as a bound of [start, end) over microsecond data it then
     chooses the very same events. A bound beyond the times that K2 holds becomes the nearest that it does: there are no
@@ -52,7 +55,7 @@ def parse_time(text: str, name: str) -> int:
     value = text.strip()
     number = _SINCE_1970.fullmatch(value)
     if number is None:
-        return min(max(_parse_iso(value, text, name), MIN_US), MAX_US)
+        return min(max(_parse_iso(value, text, name, zone), MIN_US), MAX_US)
     count, unit = number["number"] or number["nanoseconds"], number["unit"] or "ns"
     micros = -(-int(count) * _UNITS_NS[unit] // 1000)
     if not MIN_US <= micros <= MAX_US:
@@ -60,21 +63,57 @@ def parse_time(text: str, name: str) -> int:
     return micros
 
 
-def _parse_iso(value: str, text: str, name: str) -> int:
+def _parse_iso(value: str, text: str, name: str, zone: ZoneInfo | None) -> int:
     parts = _ISO.fullmatch(value)
     wrong = UserError(f"{name} is not a time", found=text, expected=_TIME_FORM)
     if parts is None or value.isdigit():
         raise wrong
     try:
-        since = datetime.fromisoformat(f"{parts['day']}T{parts['clock'] or '00:00'}+00:00") - _EPOCH
+        local = datetime.fromisoformat(f"{parts['day']}T{parts['clock'] or '00:00'}+00:00")
     except ValueError:
         raise wrong from None
-    offset = offset_minutes((parts["zone"] or "Z").replace(" ", "+"))
-    if offset is None:
-        raise UserError(f"{name} has an offset that no clock has", found=text, expected=OFFSET_FORM)
+    if zone is not None and not parts["zone"]:
+        since = _in_zone(local, zone, text, name) - _EPOCH
+    else:
+        offset = offset_minutes((parts["zone"] or "Z").replace(" ", "+"))
+        if offset is None:
+            raise UserError(f"{name} has an offset that no clock has", found=text, expected=OFFSET_FORM)
+        since = local - _EPOCH - timedelta(minutes=offset)
     fraction = parts["fraction"] or ""
     round_up = int(bool(fraction[6:].strip("0")))
-    return since // timedelta(microseconds=1) + int(f"{fraction[:6]:0<6}") + round_up - offset * MINUTE_US
+    return since // timedelta(microseconds=1) + int(f"{fraction[:6]:0<6}") + round_up
+
+
+def _in_zone(local: datetime, zone: ZoneInfo, text: str, name: str) -> datetime:
+    """The instant at which the zone's clocks show that; a `UserError` where they never do, or do twice."""
+    try:
+        found = {
+            moment
+            for fold in (0, 1)
+            if (moment := local.replace(tzinfo=zone, fold=fold).astimezone(UTC)).astimezone(zone).replace(tzinfo=UTC)
+            == local
+        }
+    except OverflowError:
+        raise UserError(f"{name} is out of range", found=text, expected="a time within the years 1 to 9999") from None
+    if len(found) != 1:
+        raise UserError(
+            f"{zone.key}'s clocks {'show' if found else 'never show'} that {name}{' twice' if found else ''}",
+            found=text,
+            expected="a time with an offset, such as 2014-03-10T10:00:00+11:00",
+        )
+    return found.pop()
+
+
+def parse_zone(text: str | None) -> ZoneInfo | None:
+    """A time zone by its name, such as Australia/Sydney; None is none, and a `UserError` what is no zone."""
+    if text is None:
+        return None
+    try:
+        return ZoneInfo(text.strip())
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UserError(
+            "tz is not a time zone", found=text, expected="a name of the IANA's, such as Australia/Sydney or UTC"
+        ) from None
 
 
 def offset_minutes(text: str) -> int | None:

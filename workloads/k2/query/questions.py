@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from k2.lake.offsets import OffsetMap
 from k2.lake.reader import SnapshotInfo, TableMissingError, TableState
+from k2.model.errors import UserError
+from k2.model.exchanges import Session
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.sequences import SequenceScope
 from k2.model.times import micros
@@ -20,7 +22,7 @@ from k2.query.aggregates.asof import Asof, asof_of
 from k2.query.aggregates.bars import Bars, bars_of
 from k2.query.aggregates.summaries import Summary, summary_of
 from k2.query.asked.asof_requests import AsofQuery
-from k2.query.asked.bar_requests import BarsQuery
+from k2.query.asked.bar_requests import BarsQuery, Dates
 from k2.query.asked.cursor import Cursor, ReplayQuery
 from k2.query.asked.requests import CURRENT, At, EventsQuery, SummaryQuery, Window
 from k2.query.engine.background import Background
@@ -32,6 +34,7 @@ from k2.query.events.replay import Replay
 from k2.query.measuring import measured
 from k2.query.plan import absence, audits, pins
 from k2.query.plan.audits import Audited
+from k2.query.plan.dates import window_of_dates
 from k2.query.plan.directory import SymbolDirectory, SymbolInfo, Symbols
 from k2.query.plan.pins import PinRecord
 from k2.query.plan.planner import Pinned, Planner
@@ -108,6 +111,21 @@ class Questions:
                 note=absence.why_nothing(self._planner, asked.pinned, query) if not head.num_rows else None,
                 last=last if rest is None else (),
             )
+
+    def window_of(
+        self,
+        tables: Mapping[DataType, At],
+        symbols: tuple[str, ...],
+        exchange: str | None,
+        period: Window | Dates,
+        session: Session = Session.ALL,
+    ) -> Window:
+        """The instants of a period of events: trading dates are those of their exchange; raises as `window_of_dates` does."""
+        if isinstance(period, Dates):
+            return window_of_dates(self._planner, self._directory, tables, symbols, exchange, period, session)
+        if session is not Session.ALL:
+            raise UserError("session is of a trading date", found=session.value, expected="date with it")
+        return period
 
     def is_hybrid(self, at: At) -> bool:
         """Whether answers hold more than a snapshot."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastapi.exceptions import RequestValidationError
 
+from k2.api.request.admission import Service
 from k2.api.request.page_tokens import PageTokens
 from k2.forms.parameters import DiffParams, EventsParams, QueryBody, SnapshotBody
 from k2.forms.selection import Asking, asked_for, query_of
@@ -17,7 +18,7 @@ from k2.query.asked.requests import At, EventsQuery
 _PARTS = {
     "symbols": ("symbol", "symbols"),
     "exchange": ("exchange",),
-    "window": ("start", "end"),
+    "window": ("start", "end", "date", "last_date", "session"),
     "fields": ("fields",),
     "at": ("snapshot", "as_of", "pin", "hybrid", "to"),
     "since": ("from_",),
@@ -32,34 +33,35 @@ class Selection:
     first: EventsQuery
 
 
-def of_params(data_type: DataType, params: EventsParams, tokens: PageTokens) -> Selection:
+def of_params(data_type: DataType, params: EventsParams, service: Service) -> Selection:
     """From the parameters of a GET.
 
     Raises:
         UserError: one of them cannot be used, or the token is of another question.
         RequestValidationError: no symbol is named.
     """
-    asked = asked_for(data_type, params)
+    asked = asked_for(data_type, params, service.questions)
     if not asked.symbols and params.page_token is None:
         raise _missing("symbol")
-    return _resumed(asked, params, params.model_fields_set | {"from_"}, tokens)
+    return _resumed(asked, params, params.model_fields_set | {"from_"}, service.tokens)
 
 
-def of_diff(params: DiffParams, tokens: PageTokens) -> Selection:
+def of_diff(params: DiffParams, service: Service) -> Selection:
     """What a table got between two snapshots. Raises as `of_params` does."""
     if params.from_ is None and params.page_token is None:
         raise _missing("from")
-    found = _resumed(asked_for(params.table, params), params, params.model_fields_set, tokens)
+    asked = asked_for(params.table, params, service.questions)
+    found = _resumed(asked, params, params.model_fields_set, service.tokens)
     if found.query.since is None:
         raise UserError("page_token is of another question", expected="one of /v1/snapshots/diff")
     return found
 
 
-def of_body(data_type: DataType, body: QueryBody | SnapshotBody, tokens: PageTokens, at: At | None = None) -> Selection:
+def of_body(data_type: DataType, body: QueryBody | SnapshotBody, service: Service, at: At | None = None) -> Selection:
     """From the body of a POST; `at` is from the path. Raises as `of_params` does."""
     given = body.model_fields_set | {"from_"} | (set() if at is None else {"snapshot"})
-    asked = query_of(data_type, tuple(body.symbols), tuple(body.fields), body, body.at if at is None else at)
-    return _resumed(asked, body, given, tokens)
+    asked = query_of(data_type, body, body.at if at is None else at, service.questions)
+    return _resumed(asked, body, given, service.tokens)
 
 
 def _resumed(asked: EventsQuery, params: Asking, given: set[str], tokens: PageTokens) -> Selection:

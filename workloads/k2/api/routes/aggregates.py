@@ -51,7 +51,7 @@ def asof(request: Request, service: Asked, params: Annotated[AsofParams, Query()
     Under a one-sided or crossed quote, or none, `inferred_side` is UNKNOWN.
     """
     form = negotiate(params.format, request.headers.get("accept"))
-    found = service.questions.asof(asof_query(params, service.max_rows))
+    found = service.questions.asof(asof_query(params, service.max_rows, service.questions))
     headers = headers_of(found.provenance, found) | _NOT_KEPT  # of two tables: no one snapshot validates it
     return rows_answer(found.rows, form, asof_envelope(found), headers)
 

@@ -30,13 +30,13 @@ router = APIRouter(prefix="/v1")
 @router.get("/trades", tags=["events"], summary="Trades of a symbol, oldest first")
 def trades(request: Request, service: Asked, params: Annotated[EventsParams, Query()]) -> Response:
     """Trades in the total order. `more` tells that the limit cut off others: `next_page` goes on after the last."""
-    return events(request, service, of_params(DataType.TRADES, params, service.tokens), params.format)
+    return events(request, service, of_params(DataType.TRADES, params, service), params.format)
 
 
 @router.get("/quotes", tags=["events"], summary="Quotes of a symbol, oldest first")
 def quotes(request: Request, service: Asked, params: Annotated[EventsParams, Query()]) -> Response:
     """Quotes in the total order. A side that is not there is null."""
-    return events(request, service, of_params(DataType.QUOTES, params, service.tokens), params.format)
+    return events(request, service, of_params(DataType.QUOTES, params, service), params.format)
 
 
 @router.get("/summary", tags=["aggregates"], summary="OHLCV and VWAP of a trading date, of a symbol of any characters")

@@ -19,13 +19,13 @@ router = APIRouter(prefix="/v1")
 @router.post("/trades/query", tags=["events"], summary="Trades of several symbols, chosen fields")
 def trades_query(request: Request, service: Asked, body: Annotated[QueryBody, Body()]) -> Response:
     """Trades of any of the symbols in the total order."""
-    return events(request, service, of_body(DataType.TRADES, body, service.tokens), body.format)
+    return events(request, service, of_body(DataType.TRADES, body, service), body.format)
 
 
 @router.post("/quotes/query", tags=["events"], summary="Quotes of several symbols, chosen fields")
 def quotes_query(request: Request, service: Asked, body: Annotated[QueryBody, Body()]) -> Response:
     """Quotes of any of the symbols in the total order."""
-    return events(request, service, of_body(DataType.QUOTES, body, service.tokens), body.format)
+    return events(request, service, of_body(DataType.QUOTES, body, service), body.format)
 
 
 @router.post("/snapshots/{snapshot}/query", tags=["time travel"], summary="Events as a snapshot holds them")
@@ -36,5 +36,5 @@ def snapshot_query(
     body: Annotated[SnapshotBody, Body()],
 ) -> Response:
     """The same question asked of one snapshot gives the same answer for as long as the snapshot is retained."""
-    selection = of_body(body.table, body, service.tokens, At.parse(snapshot, None))
+    selection = of_body(body.table, body, service, At.parse(snapshot, None))
     return events(request, service, selection, body.format)

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1", tags=["time travel"])
 @router.get("/snapshots/diff", summary="What a table got between two snapshots")
 def diff(request: Request, service: Asked, params: Annotated[DiffParams, Query()]) -> Response:
     """Events that `to` has and `from` has not, in the total order. That compaction wrote files anew makes no difference."""
-    return events(request, service, of_diff(params, service.tokens), params.format)
+    return events(request, service, of_diff(params, service), params.format)
 
 
 @router.post("/pins", status_code=201, summary="Fix the snapshots of several tables")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 from k2.model.errors import UserError
 from k2.model.exchanges import Session
-from k2.model.times import DAY_US, HOUR_US, MAX_US, MIN_US, MINUTE_US
+from k2.model.times import DAY_US, HOUR_US, MAX_US, MIN_US, MINUTE_US, parse_date
 from k2.query.asked.requests import CURRENT, At, Window, check_limit, check_symbols
 
 MOST_BARS = 10_000
@@ -103,12 +104,15 @@ class BarsQuery:
         )
 
 
-def parse_period(start: str | None, end: str | None, first: date | None, last: date | None) -> Window | Dates:
+def parse_period(
+    start: str | None, end: str | None, first: str | None, last: str | None, zone: ZoneInfo | None = None
+) -> Window | Dates:
     """From start and end, or date and last_date (the same as date where it is not given)."""
     if first is None:
         if last is not None:
             raise UserError("last_date is given without date", expected="both, or date alone")
-        return Window.parse(start, end)
+        return Window.parse(start, end, zone)
     if start is not None or end is not None:
         raise UserError("Both date and start or end are given", expected="one way to say when")
-    return Dates(first, first if last is None else last)
+    day = parse_date(first, "date")
+    return Dates(day, day if last is None else parse_date(last, "last_date"))

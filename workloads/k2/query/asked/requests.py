@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from zoneinfo import ZoneInfo
 
 from k2.model.errors import UserError
 from k2.model.events import SortKey
@@ -45,10 +46,11 @@ class Window:
         return cls(midnight(first) - _EAST_US, midnight(last) + DAY_US + _WEST_US)
 
     @classmethod
-    def parse(cls, start: str | None, end: str | None) -> Window:
+    def parse(cls, start: str | None, end: str | None, zone: ZoneInfo | None = None) -> Window:
         """A window from two texts (see `parse_time`), each of which may be absent."""
         return cls(
-            None if start is None else parse_time(start, "start"), None if end is None else parse_time(end, "end")
+            None if start is None else parse_time(start, "start", zone),
+            None if end is None else parse_time(end, "end", zone),
         )
 
 
@@ -88,13 +90,20 @@ class At:
         return replace(self, hybrid=False)
 
     @classmethod
-    def parse(cls, snapshot: str | None, as_of: str | None, pin: str | None = None, hybrid: bool | None = None) -> At:
+    def parse(
+        cls,
+        snapshot: str | None,
+        as_of: str | None,
+        pin: str | None = None,
+        hybrid: bool | None = None,
+        zone: ZoneInfo | None = None,
+    ) -> At:
         """From texts, each of which may be absent."""
         if snapshot is not None and not re.fullmatch(r"[0-9]{1,19}", snapshot.strip()):
             raise UserError("snapshot is not a snapshot's id", found=snapshot, expected="an integer from /v1/snapshots")
         if pin is not None and not re.fullmatch(r"[0-9a-f]{16}", pin):
             raise UserError("Not a pin", found=pin, expected="one that POST /v1/pins gave")
-        as_of_us = None if as_of is None else parse_time(as_of, "as_of")
+        as_of_us = None if as_of is None else parse_time(as_of, "as_of", zone)
         return cls(None if snapshot is None else int(snapshot), as_of_us, pin, hybrid)
 
 

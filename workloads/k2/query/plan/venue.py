@@ -30,6 +30,23 @@ def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str) ->
     return next(iter(found), None)
 
 
+def exchanges_of(directory: SymbolDirectory, relation: Relation, symbols: Collection[str]) -> set[str]:
+    """The exchanges that files and tail have the symbols of (none: whatever they have).
+
+    Raises:
+        AmbiguousSymbolError: they have one of the symbols of several.
+    """
+    if symbols:
+        return {code for symbol in symbols if (code := one_exchange(directory, relation, symbol)) is not None}
+    proven = {file.exchange for file in relation.files}
+    in_tail: set[str] = set()
+    if relation.tail is not None:
+        in_tail = {str(each) for each in relation.tail.column("exchange").unique().to_pylist()}
+    if None not in proven:
+        return in_tail | {code for code in proven if code is not None}
+    return in_tail | {info.exchange for info in directory.symbols(relation)}
+
+
 def check_exchanges(directory: SymbolDirectory, relation: Relation, symbols: Collection[str]) -> None:
     """Let several symbols pass, each of which files and tail have of one exchange only.
 

@@ -1,0 +1,69 @@
+"""When trading dates are: the exchange's, which is asked for or found by what is traded there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from k2.model.errors import UserError
+from k2.model.exchanges import Session
+from k2.model.exchanges import exchange as exchange_of
+from k2.model.times import micros
+from k2.model.topics import DataType
+from k2.query.asked.bar_requests import Dates
+from k2.query.asked.requests import At, Window
+from k2.query.plan.directory import SymbolDirectory
+from k2.query.plan.planner import Planner
+from k2.query.plan.venue import exchanges_of
+
+
+def window_of_dates(
+    planner: Planner,
+    directory: SymbolDirectory,
+    tables: Mapping[DataType, At],
+    symbols: tuple[str, ...],
+    exchange: str | None,
+    dates: Dates,
+    session: Session,
+) -> Window:
+    """The instants of trading dates, or of a date's session, on the exchange; None: the one that the symbols are traded on.
+
+    Args:
+        planner: chooses the files that may hold the symbols around those dates.
+        directory: knows the symbols of files.
+        tables: which tables are asked, each at which snapshot.
+        symbols: any of these; none: all.
+        exchange: its code.
+        dates: both inclusive.
+        session: the whole dates, or the regular session of the one date.
+
+    Raises:
+        UserError: the exchanges' dates are not the same instants, or the regular session of several dates is asked for.
+        AmbiguousSymbolError: a symbol is traded on several exchanges around those dates, and none was asked for.
+    """
+    if session is Session.REGULAR and dates.first != dates.last:
+        raise UserError(
+            "The regular session of several dates is no one stretch of time",
+            found=f"date {dates.first.isoformat()}, last_date {dates.last.isoformat()}",
+            expected="one date with session=regular",
+        )
+    around = Window.around(dates.first, dates.last)
+    codes = {exchange} if exchange is not None else set[str]()
+    if exchange is None:
+        for data_type, at in tables.items():
+            near = planner.plan(planner.pin(data_type, at), symbols, None, around)
+            codes |= exchanges_of(directory, near, symbols)
+    found = {code: _window(code, dates, session) for code in sorted(codes)}
+    if len(set(found.values())) > 1:
+        raise UserError(
+            "A date is not the same instants on all exchanges of what is asked for",
+            found=", ".join(found),
+            expected="one of them",
+            remedy=f"Ask with exchange={min(found)}",
+        )
+    # Where nothing is traded around those dates, nothing is found whichever exchange is meant.
+    return next(iter(found.values()), around)
+
+
+def _window(code: str, dates: Dates, session: Session) -> Window:
+    market = exchange_of(code)
+    return Window(micros(market.hours(dates.first, session)[0]), micros(market.hours(dates.last, session)[1]))
