@@ -15,6 +15,7 @@ from pathlib import Path
 from k2.bus.admin import cluster_id
 from k2.lake.catalog import open_catalog
 from k2.model.errors import K2Error
+from k2.model.locations import local_path
 from k2.model.settings import Settings, settings
 from k2_local.services import artifacts
 
@@ -88,7 +89,7 @@ def _store(found: Settings) -> str:
     warehouse = found.catalog_config().get("warehouse", "")
     if not warehouse.startswith("file:"):
         return f"{warehouse or 'chosen by the catalog'} (not examined)"
-    folder = Path(warehouse.removeprefix("file://"))
+    folder = Path(local_path(warehouse))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as probe:
         probe.write(b"x")

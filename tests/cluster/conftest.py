@@ -91,7 +91,7 @@ def platform(kafka, registry, tmp_path_factory) -> dict:
             "properties": {
                 "type": "sql",
                 "uri": f"sqlite:///{folder / 'catalog.db'}",
-                "warehouse": (folder / "warehouse").as_uri(),
+                "warehouse": f"file://{folder / 'warehouse'}",
             }
         },
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from k2.api.access.keys import ApiKey, digest_of, read_keys, write_keys
 from k2.model.errors import UserError
+from k2.model.locations import location_of
 from k2.model.platform import ApiPlatform, CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2_local.host.processes import private_dir
 from k2_local.services.kafka import LocalKafka
@@ -142,7 +143,7 @@ class Parts:
 
     def _catalog(self) -> dict[str, str]:
         wishes = self.wishes
-        warehouse = wishes.warehouse or (self.data_dir / "warehouse").as_uri()
+        warehouse = wishes.warehouse or location_of(self.data_dir / "warehouse")
         if wishes.catalog is None:
             return {"type": "sql", "uri": f"sqlite:///{self.data_dir / 'catalog.db'}", "warehouse": warehouse}
         if wishes.catalog.startswith(("http://", "https://")):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import duckdb
 
+from k2.model.locations import is_remote, local_path
 from k2.query.engine.store import attach_object_store
-from k2.query.rows.locations import is_remote, local_path
 
 # Nothing that a query could use to reach out of the tables' files or to change these limits.
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {

@@ -18,13 +18,13 @@ import duckdb
 import pyarrow as pa
 
 from k2.model.errors import K2Error, WorldError
+from k2.model.locations import local_path
 from k2.obs import metrics
 from k2.obs.tally import count_files, tally
 from k2.query.engine.background import Background
 from k2.query.engine.caller import CALLER
 from k2.query.engine.database import Database, Limits, half
 from k2.query.rows.errors import AbandonedError, EngineBusyError, QueryTimeoutError, TooLargeError
-from k2.query.rows.locations import local_path
 from k2.query.rows.statement import TAIL, Statement
 
 LARGE_BYTES = 256 * 1024 * 1024

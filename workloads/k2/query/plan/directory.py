@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from k2.lake.scan import DataFileRef
+from k2.model.locations import local_path
 from k2.model.lru import Lru
 from k2.query.plan.provenance import Provenance
 from k2.query.rows import sql
-from k2.query.rows.locations import local_path
 from k2.query.rows.relation import Relation
 from k2.query.rows.statement import RowSource
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from k2.lake.reader import ColumnInfo
 from k2.lake.scan import DataFileRef, DeleteFileRef
-from k2.query.rows.locations import local_path
+from k2.model.locations import local_path
 
 FILE, ROW = "k2_file", "file_row_number"
 """Columns that a scan of files with deletes has beside the table's: the row's file and its number there."""

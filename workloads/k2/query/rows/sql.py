@@ -17,9 +17,9 @@ from typing import Any
 from k2.lake.reader import ColumnInfo
 from k2.model.errors import WorldError
 from k2.model.events import SortKey
+from k2.model.locations import local_path
 from k2.model.times import iso
 from k2.query.rows import deletes
-from k2.query.rows.locations import local_path
 from k2.query.rows.relation import Relation
 from k2.query.rows.statement import TAIL, FilesRead, Statement
 
