@@ -149,3 +149,28 @@ def test_the_accept_header_chooses(accept, form):
 def test_an_accept_header_that_leaves_nothing_is_refused():
     with pytest.raises(UserError, match="No accepted form can be made: found 'image/png', expected application/json, "):
         negotiate(None, "image/png")
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.float64(), pa.float32(), pa.list_(pa.float64()), pa.map_(pa.string(), pa.float64())]
+)
+@pytest.mark.parametrize("alike", [True, False], ids=["all of them", "some of them"])
+def test_what_json_has_no_number_for_is_null_in_it(kind, alike):
+    odd = [float("nan"), float("inf"), float("-inf")]
+    values = odd if alike else [*odd, 0.5, None]
+    if pa.types.is_list(kind):
+        cells, expected = [values], [[each if each == 0.5 else None for each in values]]
+    elif pa.types.is_map(kind):
+        cells = [[(str(number), each) for number, each in enumerate(values)]]
+        expected = [{str(number): each if each == 0.5 else None for number, each in enumerate(values)}]
+    else:
+        cells, expected = values, [each if each == 0.5 else None for each in values]
+    rows = pa.table({"iv": pa.array(cells, kind)})
+
+    def refused(text):
+        raise AssertionError(f"{text} is no JSON")
+
+    whole = json.loads(b"".join(encode(rows, Format.JSON, {})), parse_constant=refused)
+    lines = b"".join(encode(rows, Format.NDJSON, {})).decode().splitlines()
+    assert [row["iv"] for row in whole["data"]] == expected
+    assert [json.loads(line, parse_constant=refused)["iv"] for line in lines] == expected

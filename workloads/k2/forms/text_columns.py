@@ -1,11 +1,13 @@
 """Columns as text: whole columns at a time, and what is the same in every row only once.
 
-Decimals are plain strings with all their places, times are ISO 8601 with microseconds and Z. Pure.
+Decimals are plain strings with all their places, times are ISO 8601 with microseconds and Z; what JSON cannot say of a number
+(NaN, infinity) is null there. Pure.
 """
 
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -126,7 +128,9 @@ def json_text(column: pa.Array) -> pa.Array:
         pairs = pc.binary_join_element_wise(json_text(column.keys), json_text(column.items), ":")
         return _enclosed(column, "{", pa.ListArray.from_arrays(column.offsets, pairs), "}")
     if pa.types.is_floating(kind):
-        return pa.array([_dump(value) for value in column.to_pylist()], pa.string())
+        # JSON has no word for NaN and infinity.
+        known = (None if value is None or not isfinite(value) else value for value in column.to_pylist())
+        return pa.array([_dump(value) for value in known], pa.string())
     text = plain_text(column)
     if _needs_escape(text):
         return pa.array([_dump(value) for value in text.to_pylist()], pa.string())
