@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,10 @@ def free_port() -> int:
         return port
 
 
-def start(folder: Path, port: int, **config: Any) -> subprocess.Popen[bytes]:
+RUN = (sys.executable, "-m", "k2", "run", "query")
+
+
+def start(folder: Path, port: int, command: Sequence[str] = RUN, **config: Any) -> subprocess.Popen[bytes]:
     """Start the service over the lake in that folder, with its `keys.json`, and wait until it is ready."""
     path = folder / "query.json"
     path.write_text(json.dumps({"api_keys_file": str(folder / "keys.json")} | config))
@@ -35,9 +38,7 @@ def start(folder: Path, port: int, **config: Any) -> subprocess.Popen[bytes]:
         "K2_HTTP_PORT": str(port),
     }
     with (folder / "query.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "k2", "run", "query"], env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen([*command], env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         eventually(lambda: ready(port) or process.poll() is not None, "the service is ready", 120)
         assert process.poll() is None, (folder / "query.log").read_text()[-2000:]
@@ -49,10 +50,10 @@ def start(folder: Path, port: int, **config: Any) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def query_process(folder: Path, **config: Any) -> Iterator[int]:
-    """The service's port, while it runs; `config` are fields of `QueryConfig`."""
+def query_process(folder: Path, command: Sequence[str] = RUN, **config: Any) -> Iterator[int]:
+    """The service's port, while it runs; `config` are fields of `QueryConfig`, `command` another way to start it."""
     port = free_port()
-    process = start(folder, port, **config)
+    process = start(folder, port, command, **config)
     try:
         yield port
     finally:

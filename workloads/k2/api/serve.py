@@ -9,6 +9,7 @@ import pyarrow as pa
 import uvicorn
 
 from k2.api.app import create_app
+from k2.api.connections import bounded, connection_limits, raise_open_files
 from k2.model.errors import WorldError
 from k2.model.settings import Settings
 from k2.model.workload import QueryConfig
@@ -31,12 +32,17 @@ def run_query(settings: Settings, config: QueryConfig) -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     app = create_app(config, settings)
     listener = _listen(config.host, settings.http_port)
+    http, websocket = bounded(connection_limits(config, raise_open_files()))
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             server_header=False,
+            http=http,
+            ws=websocket,
+            # None: of loopback, uvicorn's own.
+            forwarded_allow_ips=[*config.trusted_proxies] or None,
             timeout_graceful_shutdown=_GRACE_SECONDS,
             # Frames are many and large: packing them would cost more than it saves on any network that feeds a replay.
             ws_per_message_deflate=False,

@@ -6,14 +6,23 @@ Addresses and credentials are not in here: they come from the environment (`k2.m
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from k2.model.errors import UserError
 from k2.model.sources import TOLD, SourceConfig
 from k2.model.topics import AssetClass, DataType
+
+
+def _network(value: str) -> str:
+    return str(ip_network(value))
+
+
+Network = Annotated[str, AfterValidator(_network)]
+"""An address or a network of addresses (CIDR), as its canonical text."""
 
 
 class _Config(BaseModel):
@@ -104,6 +113,22 @@ class QueryConfig(_Config):
     max_sending: int = Field(default=64, ge=1, description="Answers that are being sent at a time.")
     stall_seconds: float = Field(
         default=30.0, gt=0, description="A client that takes nothing of its answer for so long is given up."
+    )
+    head_seconds: float = Field(
+        default=10.0, gt=0, description="A connection that brings no whole request head for so long is closed."
+    )
+    max_connections: int = Field(
+        default=1_000,
+        ge=1,
+        description="Connections at a time, and never more than half of the files that the process may have open.",
+    )
+    max_connections_per_peer: int = Field(
+        default=250, ge=1, description="Connections of one address at a time (of IPv6, of one /64)."
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="Addresses and networks (CIDR) of proxies: only `max_connections` bounds them, and their "
+        "X-Forwarded-For is believed.",
     )
     access_log_file: Path | None = Field(
         default=None, description="File that the access log's lines are added to (JSON). None: the process's log."

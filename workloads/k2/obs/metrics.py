@@ -128,7 +128,14 @@ HTTP_SENDING = Gauge("k2_http_sending_in_progress", "Answers that are being sent
 HTTP_STALLED = Counter("k2_http_stalled_total", "Answers given up because the client took nothing of them.", ("route",))
 HTTP_REFUSED = Counter(
     "k2_http_refused_total",
-    "Requests refused before any work was done, by reason: key, rules, rate, body, encoding, queue, wait, answers.",
+    "Requests refused before any work was done, by reason: key, rules, rate, body, encoding, queue, wait, answers, "
+    "connections.",
+    ("reason",),
+)
+HTTP_CONNECTIONS = Gauge("k2_http_connections", "Connections of clients, idle ones too.")
+HTTP_CONNECTIONS_CLOSED = Counter(
+    "k2_http_connections_closed_total",
+    "Connections broken off by reason: head, body (took too long), untaken (what was sent), room (for another), refused.",
     ("reason",),
 )
 KEY_FILE_READS = Counter(
