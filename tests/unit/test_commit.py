@@ -13,7 +13,8 @@ from pyiceberg.exceptions import CommitFailedException
 from k2.lake.batch import Batch
 from k2.lake.commit import Committer, FencedError
 from k2.lake.offsets import OFFSETS, recorded_offsets, summary_of
-from k2.model.errors import RefusedError, UserError
+from k2.lake.unwritable import TableFaultError
+from k2.model.errors import RefusedError
 from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType
 
@@ -210,7 +211,7 @@ def test_a_topic_made_anew_is_refused(catalog, committer):
 def test_a_field_the_table_does_not_have_is_refused_not_dropped(catalog, committer):
     rows = batch(0, 3)
     wider = Batch(rows.rows.append_column("venue_flag", [["x"] * 3]), rows.ranges, {})
-    with pytest.raises(UserError, match=r"no column for a field of the events: found 'venue_flag'.*IcebergTable"):
+    with pytest.raises(TableFaultError, match=r"no column for a field of the events: found 'venue_flag'.*IcebergTable"):
         committer.commit(wider)
 
 

@@ -71,7 +71,7 @@ def test_an_event_told_in_milliseconds_later_is_the_one_told_in_microseconds_bef
     feed(("a", START_US + 200_789))
     again = restarted(feed) if new_process else feed
     done = again(("a", START_US + 200_000))
-    assert (done.rows, done.duplicates, done.conflicts) == (0, 1, 0)
+    assert (done.rows, done.duplicates, done.dead_rows) == (0, 1, 0)
     assert times_held(catalog) == [START_US + 200_789]
 
 
@@ -119,7 +119,7 @@ def test_a_side_that_one_source_does_not_tell_contradicts_nothing(catalog):
     feed = Feeding(catalog)
     feed(("a", START_US), ("b", START_US), sides=["BUY", "UNKNOWN"])
     assert feed(("a", START_US), ("b", START_US), sides=["UNKNOWN", "SELL"]).duplicates == 2
-    assert feed(("a", START_US), sides=["SELL"]).conflicts == 1
+    assert feed(("a", START_US), sides=["SELL"]).dead_rows == 1
 
 
 @settings(max_examples=sized(40, 400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -139,7 +139,7 @@ def test_events_told_in_two_ways_are_each_there_once_however_they_are_split(tmp_
         feed = restarted(feed) if fresh else feed
         part = [(n, true[n] if in_micros else true[n] // 1000 * 1000) for n, in_micros in told[start:stop]]
         done = feed(*part)
-        total.update(rows=done.rows, duplicates=done.duplicates, conflicts=done.conflicts)
+        total.update(rows=done.rows, duplicates=done.duplicates, conflicts=done.dead_rows)
     ids = catalog.load_table(TRADES).scan().to_arrow().column("message_id").to_pylist()
     assert sorted(each.bytes for each in ids) == sorted({message_id(n) for n, _ in told})
     assert (total["rows"], total["conflicts"]) == (len({n for n, _ in told}), 0)
@@ -156,7 +156,7 @@ def reasons(feed):
 def test_two_events_under_one_id_in_one_batch_are_one_row_and_a_dead_letter_with_both_places(catalog):
     feed = Feeding(catalog)
     done = feed((7, START_US + 3, "1.00"), (7, START_US + 4, "2.00"), (7, START_US + DAY + 3, "1.00"))
-    assert (done.rows, done.duplicates, done.conflicts) == (1, 0, 2)
+    assert (done.rows, done.duplicates, done.dead_rows) == (1, 0, 2)
     assert [(each.partition, each.offset) for each in feed.buried] == [(0, 1), (0, 2)]
     taken, first = "trade id 7 of BHP is another event's already", f"at {ORIGIN.topic}/0/0"
     here, there = "timestamp 2014-03-10T23:00:00.000003Z", "timestamp 2014-03-09T23:00:00.000003Z"
@@ -170,7 +170,7 @@ def test_an_event_under_the_id_of_one_in_the_table_is_a_dead_letter(catalog, new
     feed((1, START_US, 5), (7, START_US + 10, "2.50"))
     feed = restarted(feed) if new_process else feed
     done = feed((7, START_US + 10, "2.75"), (8, START_US + 11, 5))
-    assert (done.rows, done.duplicates, done.conflicts) == (1, 0, 1)
+    assert (done.rows, done.duplicates, done.dead_rows) == (1, 0, 1)
     assert reasons(feed) == [
         f"trade id 7 of BHP is another event's already: price 2.75 here, price 2.5 at {ORIGIN.topic}/0/1"
     ]
@@ -207,7 +207,7 @@ def test_what_was_a_conflict_is_one_again_when_it_is_read_again_and_nothing_is_a
     before = held(catalog)
     again = restarted(feed)
     done = again(*told)
-    assert (done.rows, done.duplicates, done.conflicts) == (0, 2, 2)
+    assert (done.rows, done.duplicates, done.dead_rows) == (0, 2, 2)
     assert held(catalog) == before
 
 
@@ -217,7 +217,7 @@ def test_two_rows_of_one_id_that_the_table_has_from_before_are_both_known(catalo
     old((1, START_US + 5, 6))
     feed = restarted(old)
     done = feed((1, START_US, 5), (1, START_US + 5, 6))
-    assert (done.rows, done.duplicates, done.conflicts) == (0, 2, 0)
+    assert (done.rows, done.duplicates, done.dead_rows) == (0, 2, 0)
 
 
 def test_all_rows_of_one_event_have_one_fate(catalog):

@@ -20,13 +20,13 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.io import FileIO
-from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import AddSnapshotUpdate, TableRequirement, TableUpdate
 
 from k2.lake.batch import Batch, Ints, Mask, OrderedBatch
 from k2.lake.catalog import load_table
 from k2.lake.dedup import KnownIds
+from k2.lake.landed import guard
 from k2.lake.offsets import (
     BATCH,
     COMMIT_ID,
@@ -39,9 +39,11 @@ from k2.lake.offsets import (
     recorded_offsets,
     summary_of,
 )
+from k2.lake.payloads import PausedError
 from k2.lake.same_event import TOLERANCE_US
+from k2.lake.unwritable import OF_VALUES, REFUSALS, TableFaultError, unwritable_rows
 from k2.lake.verdicts import Bury, Verdicts
-from k2.lake.writer import WrittenFile, write_files
+from k2.lake.writer import WrittenFile, discard_files, write_files
 from k2.model.errors import RefusedError, UserError, WorldError
 from k2.model.tables import TOPIC_ID
 from k2.model.topics import DataType
@@ -71,8 +73,8 @@ class Origin:
 class Committed:
     """What a commit did. `metadata` is the table after it; `attempts` counts builds (more than 1: there was contention).
 
-    `conflicts` counts the rows that became dead letters, because their id is another event's; `left_out` are the places
-    of the duplicates and conflicts among the batch's rows.
+    `dead_rows` counts the rows that became dead letters here (their id is another event's, or no file can hold them); `left_out` are the places
+    of the duplicates and dead rows among the batch's rows.
     """
 
     snapshot_id: int
@@ -83,48 +85,8 @@ class Committed:
     bytes: int
     attempts: int
     metadata: TableMetadata
-    conflicts: int
+    dead_rows: int
     left_out: Ints
-
-
-class LandedIsSuccess:
-    """A catalog whose `commit_table` does not call a commit failed that landed.
-
-    A proxy or client that sends a request again after a lost reply gets a conflict from the catalog, because its first
-    try landed. PyIceberg would take that for a failure and delete the manifests of what the table now refers to.
-    """
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._catalog, name)
-
-    def commit_table(
-        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
-    ) -> CommitTableResponse:
-        """Commit; on a conflict, look whether the snapshot being committed is there before calling it one."""
-        try:
-            return self._catalog.commit_table(table, requirements, updates)
-        except CommitFailedException:
-            now = self._catalog.load_table(table.name())
-            wanted = [update.snapshot.snapshot_id for update in updates if isinstance(update, AddSnapshotUpdate)]
-            if wanted and all(now.metadata.snapshot_by_id(snapshot) is not None for snapshot in wanted):
-                log.warning("commit.landed_before_conflict", table=".".join(table.name()), snapshots=wanted)
-                return CommitTableResponse.model_validate(
-                    {"metadata": now.metadata, "metadata-location": now.metadata_location}
-                )
-            raise
-
-
-def guard(table: Table) -> None:
-    """Make the next commit of this loaded table one that either lands as it was built, or fails.
-
-    PyIceberg must not retry: it would re-base a stale append on the newest snapshot, with the old offsets. Set on this
-    loaded object alone; as a property of the table it would bind Trino and Spark too.
-    """
-    table.metadata.properties["commit.retry.num-retries"] = "0"
-    table.catalog = LandedIsSuccess(table.catalog)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclass(slots=True)
@@ -138,10 +100,13 @@ class Committer:
         data_type: what the rows are.
         drop_duplicates: leave out rows whose event the table has.
         tolerance_us: how far apart in time one event may be told.
-        bury: called with the rows that are in conflict with another event of their id, before the commit that moves past
-            them. None: they are only counted.
+        bury: called with the rows that become dead letters, before the commit that moves past them. None: they are only
+            counted.
         stop: when set, waiting for the world ends with a `WorldError`.
         retry_seconds: how long errors of the catalog or the store are waited out before giving up.
+
+    Attributes:
+        trouble: why the batch under way was not committed at the last try; empty when there was none.
     """
 
     catalog: Catalog
@@ -154,6 +119,7 @@ class Committer:
     stop: threading.Event = field(default_factory=threading.Event)
     retry_seconds: float = 300.0
     known: KnownIds = field(init=False)
+    trouble: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         self.known = KnownIds(self.data_type, self.tolerance_us)
@@ -172,7 +138,7 @@ class Committer:
         Raises:
             FencedError: the table's offsets are not where the batch starts. Nothing was committed.
             RefusedError: going on would lose or double rows; a person has to decide.
-            UserError: the rows do not fit the table.
+            TableFaultError: no row can be written to the table as it is. Nothing was committed; try again when it is mended.
             WorldError: the catalog or the store did not answer for `retry_seconds`, or `stop` was set meanwhile. The
                 outcome is settled by the table at the next start.
         """
@@ -185,6 +151,7 @@ class Committer:
             try:
                 done = self._try(attempt)
             except CommitFailedException as conflict:
+                self.trouble = str(conflict)
                 # 4. Not landed (LandedIsSuccess looked): load again, and if the offsets still match, build again.
                 log.info("commit.conflicted", table=self.identifier, attempt=attempt.number, reason=str(conflict))
                 if time.monotonic() > deadline:
@@ -192,17 +159,23 @@ class Committer:
                 # As long as a try takes, drawn at random: others get their turn, and nobody waits for nothing.
                 self._wait(random.uniform(0.0, min(time.monotonic() - began, 1.0)))
                 continue
-            except (UserError, FencedError):
+            except (UserError, FencedError, PausedError):
                 self._discard(attempt)
                 raise
             except Exception as error:
+                if attempt.again(error):
+                    # Refused or failed in the same way once more, and it had not landed: no world will mend that.
+                    self._discard(attempt)
+                    raise TableFaultError(self.identifier, str(error) or repr(error)) from error
                 # 5. The outcome is unknown: the next round looks for the commit id before it does anything.
-                attempt.unknown = True
+                attempt.unknown = attempt.unknown or not isinstance(error, (*OF_VALUES, *REFUSALS))
+                self.trouble = str(error) or repr(error)
                 if time.monotonic() > deadline or self.stop.is_set():
                     raise WorldError(f"A commit to {self.identifier} could not be finished: {error}") from error
                 log.warning("commit.outcome_lost", table=self.identifier, attempt=attempt.number, error=repr(error))
                 self._wait(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt.number, 10.0))
                 continue
+            self.trouble = ""
             return done
 
     def _try(self, attempt: _Attempt) -> Committed:
@@ -267,29 +240,43 @@ class Committer:
         if self.drop_duplicates:
             attempt.verdicts.judge(self.known, table)
             self._bury(attempt, recorded)
-        kept = attempt.verdicts.kept
-        if attempt.files is not None and np.array_equal(kept, attempt.written):
+        if attempt.files is not None and np.array_equal(attempt.verdicts.kept, attempt.written):
             return
         if attempt.files is not None:
             self._discard(attempt)
         rows = attempt.batch.rows
         rows = rows.append_column(TOPIC_ID, _constant(self.origin.topic_id, len(rows)))
         attempt.io = table.io
-        attempt.files = write_files(table, rows, attempt.ordered.order[kept])
-        attempt.written = kept
+        attempt.files = self._write(table, rows, attempt, recorded)
+        attempt.written = attempt.verdicts.kept
         for file in attempt.files:
-            self.known.remember(file.path, attempt.ordered, kept)
+            self.known.remember(file.path, attempt.ordered, attempt.written)
+
+    def _write(self, table: Table, rows: pa.Table, attempt: _Attempt, recorded: OffsetMap) -> list[WrittenFile]:
+        """Data files of the rows that stay. What no file can hold is no reason to try again: it becomes a dead letter."""
+        verdicts = attempt.verdicts
+        try:
+            return write_files(table, rows, attempt.ordered.order[verdicts.kept])
+        except OF_VALUES as error:
+            log.warning("commit.rows_not_writable", table=self.identifier, error=repr(error))
+            places = np.flatnonzero(verdicts.kept)
+            found = unwritable_rows(table, rows, attempt.ordered.order[places], self.data_type)
+        verdicts.unwritable |= {int(places[at]): reason for at, reason in found.items()}
+        self._bury(attempt, recorded)
+        # Without them: what is done to whole columns fails because of a row that is not written, too.
+        kept = rows.take(pa.array(attempt.ordered.order[verdicts.kept]))
+        return write_files(table, kept, np.arange(len(kept)))
 
     def _bury(self, attempt: _Attempt, recorded: OffsetMap) -> None:
-        """Conflicts are dead letters before the commit that counts them as such."""
-        new = attempt.verdicts.conflict & ~attempt.buried
+        """Dead letters are in their topic before the commit that counts them as such."""
+        new = attempt.verdicts.dead & ~attempt.buried
         if not new.any():
             return
         topics = {held.topic_id: topic for topic, held in recorded.topics.items()}
-        conflicts = attempt.verdicts.conflicts(new, self.origin.topic, topics)
-        log.warning("commit.conflicts_found", table=self.identifier, rows=len(conflicts), first=conflicts[0].reason)
+        dead = attempt.verdicts.letters(new, self.origin.topic, topics)
+        log.warning("commit.dead_rows_found", table=self.identifier, rows=len(dead), first=dead[0].reason)
         if self.bury is not None:
-            self.bury(conflicts)
+            self.bury(dead)
         attempt.buried |= new
 
     def _advance(self, recorded: OffsetMap, attempt: _Attempt) -> OffsetMap:
@@ -309,13 +296,8 @@ class Committer:
 
     def _discard(self, attempt: _Attempt) -> None:
         """Delete files that no snapshot can refer to. After an unknown outcome one still may: upkeep finds them later."""
-        if attempt.files is None or attempt.io is None or attempt.unknown:
-            return
-        for file in attempt.files:
-            try:
-                attempt.io.delete(file.path)
-            except OSError as error:
-                log.info("commit.orphan_left", path=file.path, error=repr(error))
+        if attempt.files is not None and attempt.io is not None and not attempt.unknown:
+            discard_files(attempt.io, attempt.files)
 
     def _wait(self, seconds: float) -> None:
         self.stop.wait(seconds)
@@ -335,15 +317,21 @@ class _Attempt:
     written: Mask = field(init=False)
     files: list[WrittenFile] | None = None
     io: FileIO | None = None
+    refusal: str = ""
 
     def __post_init__(self) -> None:
         self.buried = np.zeros(len(self.ordered.order), dtype=bool)
         self.written = self.buried
 
+    def again(self, error: Exception) -> bool:
+        """Whether the last try failed by the same error, and one that trying does not mend."""
+        before, self.refusal = self.refusal, repr(error) if isinstance(error, (*OF_VALUES, *REFUSALS)) else ""
+        return bool(before) and before == self.refusal
+
     def counts(self) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
         """Rows kept, duplicates dropped and dead letters, by partition."""
         partitions, verdicts = self.ordered.partitions, self.verdicts
-        dead_letters = _by_partition(partitions[verdicts.conflict])
+        dead_letters = _by_partition(partitions[verdicts.dead])
         for partition, count in self.batch.dead_letters.items():
             dead_letters[partition] = dead_letters.get(partition, 0) + count
         return _by_partition(partitions[verdicts.kept]), _by_partition(partitions[verdicts.duplicate]), dead_letters
@@ -369,7 +357,7 @@ class _Attempt:
             bytes=sum(file.data_file.file_size_in_bytes for file in files),
             attempts=self.number,
             metadata=metadata,
-            conflicts=int(self.verdicts.conflict.sum()),
+            dead_rows=int(self.verdicts.dead.sum()),
             left_out=self.ordered.order[~self.verdicts.kept],
         )
 

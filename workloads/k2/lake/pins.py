@@ -17,7 +17,7 @@ from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
 from k2.lake.catalog import load_table
-from k2.lake.commit import guard
+from k2.lake.landed import guard
 from k2.model.errors import UserError, WorldError
 
 PIN_TAG = "k2-pin-"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
-from k2.lake.commit import guard
+from k2.lake.landed import guard
 from k2.lake.offsets import COMMIT_ID, OFFSETS, OPERATION, OffsetMap, ancestors, snapshot_offsets, summary_of
 from k2.model.errors import UserError, WorldError
 

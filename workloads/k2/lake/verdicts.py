@@ -1,4 +1,4 @@
-"""What becomes of each row of a batch: it enters the table, tells an event that is there already, or is in conflict with one.
+"""What becomes of each row of a batch: it enters the table, tells an event that is there already, or becomes a dead letter.
 
 Within a batch the row with the finest time stays, of equals the one read first; against the table the row that is there
 stays. What one row of an event has been found to be, all rows of the batch that tell it are.
@@ -22,15 +22,15 @@ from k2.model.topics import DataType
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
-    """A message that is an event under the id of another: it becomes a dead letter."""
+class DeadRow:
+    """A message that was decoded and is a dead letter all the same: its id is another event's, or no file can hold it."""
 
     partition: int
     offset: int
     reason: str
 
 
-Bury = Callable[[Sequence[Conflict]], None]
+Bury = Callable[[Sequence[DeadRow]], None]
 """Puts messages into the dead-letter topic and returns when every one is acknowledged."""
 
 
@@ -49,6 +49,7 @@ class Verdicts:
     tolerance_us: int
     duplicate: Mask = field(init=False)
     conflict: Mask = field(init=False)
+    unwritable: dict[int, str] = field(default_factory=dict[int, str])
     _in_table: Mask = field(init=False)
     _others: dict[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
     _repeats: Repeats | None = None
@@ -61,7 +62,14 @@ class Verdicts:
     @property
     def kept(self) -> Mask:
         """The rows that enter the table."""
-        return ~(self.duplicate | self.conflict)
+        return ~(self.duplicate | self.dead)
+
+    @property
+    def dead(self) -> Mask:
+        """The rows that become dead letters: in conflict, or ones that no file can hold."""
+        dead = self.conflict.copy()
+        dead[list(self.unwritable)] = True
+        return dead
 
     def judge(self, known: KnownIds, table: Table) -> None:
         """Compare with the table's current snapshot, as far as that was not done before."""
@@ -72,7 +80,17 @@ class Verdicts:
         self._others |= found.others
         self._decide(self._repeats)
 
-    def conflicts(self, rows: Mask, topic: str, topics: Mapping[str, str]) -> list[Conflict]:
+    def letters(self, rows: Mask, topic: str, topics: Mapping[str, str]) -> list[DeadRow]:
+        """Those of these rows that become dead letters, with the reason; see `_conflicts` for the arguments."""
+        places = [place for place in self.unwritable if rows[place]]
+        where = self.ordered.columns_at(np.array(places, dtype=np.int64), [PARTITION, OFFSET]).to_pylist()
+        refused = [
+            DeadRow(row[PARTITION], row[OFFSET], self.unwritable[place])
+            for place, row in zip(places, where, strict=True)
+        ]
+        return [*self._conflicts(rows, topic, topics), *refused]
+
+    def _conflicts(self, rows: Mask, topic: str, topics: Mapping[str, str]) -> list[DeadRow]:
         """Those of these rows that are in conflict, with the reason.
 
         Args:
@@ -81,13 +99,15 @@ class Verdicts:
             topics: topic id → its name, of all that the table has rows of.
         """
         places = np.flatnonzero(self.conflict & rows)
+        if not len(places):
+            return []
         own = OWN_ID.get(self.data_type, "message_id")
         names = ["symbol", EVENT_TIME[self.data_type], own, *CONTENT[self.data_type], PARTITION, OFFSET]
         against = self._against(places.tolist())
         said = self.ordered.columns_at(places, names).to_pylist()
         of_batch = [other for other in against if isinstance(other, int)]
         others = iter(self.ordered.columns_at(np.array(of_batch, dtype=np.int64), names).to_pylist())
-        made: list[Conflict] = []
+        made: list[DeadRow] = []
         for mine, other in zip(said, against, strict=True):
             if isinstance(other, int):
                 row = next(others)
@@ -95,7 +115,7 @@ class Verdicts:
             else:
                 row, place = other, _place(other, topics)
             reason = conflict_reason(self.data_type, mine, row, place, self.tolerance_us)
-            made.append(Conflict(mine[PARTITION], mine[OFFSET], reason))
+            made.append(DeadRow(mine[PARTITION], mine[OFFSET], reason))
         return made
 
     def _decide(self, repeats: Repeats) -> None:

@@ -7,13 +7,15 @@ file order and takes them a row group at a time, so that no second copy of a bat
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
@@ -30,12 +32,18 @@ from pyiceberg.typedef import Record
 
 from k2.lake.batch import Ints, slices
 from k2.model.errors import UserError
+from k2.obs.logging import get_logger
+
+log = get_logger(__name__)
 
 ROW_GROUP = 32_768
 TARGET_BYTES = 32 * 1024 * 1024
 BYTES_PER_ROW = 40
 """Of a compressed trade (measured: 36 to 42 on the ASX ticks): only decides where a large batch is cut into files."""
 
+_CODEC = "write.parquet.compression-codec"
+_LEVELLED = ("zstd", "gzip", "brotli")
+_CODECS = (*_LEVELLED, "snappy", "lz4", "uncompressed", "none")
 _PLAIN = ("message_id", "trade_id", "quote_id")
 _DELTA = (
     "timestamp",
@@ -72,12 +80,91 @@ def write_files(table: Table, rows: pa.Table, order: Ints) -> list[WrittenFile]:
         UserError: a column of the rows is not in the table, or does not fit it.
     """
     schema = table.schema()
+    settings = _Settings.of(table)
     conformed = _conform(rows, schema)
-    return [
-        _write_file(table, schema, conformed, part, partition)
-        for partition, whole in _partitions(table, conformed, order)
-        for part in _cut(whole, _rows_per_file(table))
-    ]
+    written: list[WrittenFile] = []
+    try:
+        for partition, whole in _partitions(table, conformed, order):
+            parts = _cut(whole, settings.rows_per_file)
+            # One by one, so that what is there is known when one of them fails.
+            written.extend(_write_file(table, settings, conformed, part, partition) for part in parts)
+    except BaseException:
+        discard_files(table.io, written)
+        raise
+    return written
+
+
+def check_writable(table: Table, rows: pa.Table) -> None:
+    """Do what `write_files` does but keep nothing; raises what it would raise about the rows or the table."""
+    schema = table.schema()
+    settings = _Settings.of(table)
+    conformed = _conform(rows, schema)
+    for partition, part in _partitions(table, conformed, np.arange(len(rows))):
+        table.spec().partition_to_path(partition, schema)
+        metadata = _encode(pa.MockOutputStream(), table, settings, conformed, part)
+        _data_file(table, metadata, "", 0, partition)
+
+
+def discard_files(io: FileIO, files: Sequence[WrittenFile]) -> None:
+    """Delete files that no snapshot refers to; one that cannot be deleted is an orphan, which upkeep finds later."""
+    for file in files:
+        _discard(io, file.path)
+
+
+def _discard(io: FileIO, path: str) -> None:
+    try:
+        io.delete(path)
+    except (OSError, ValueError) as error:
+        log.info("file.orphan_left", path=path, error=repr(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The table's properties that say how files are written.
+
+    Attributes:
+        codec, level: of the compression.
+        row_group: rows of one.
+        rows_per_file: about where a large batch is cut.
+    """
+
+    codec: str
+    level: int
+    row_group: int
+    rows_per_file: int
+
+    @classmethod
+    def of(cls, table: Table) -> _Settings:
+        """Those of a table; a `UserError` names the property that cannot be honoured."""
+        codec = table.properties.get(_CODEC, "zstd")
+        if codec not in _CODECS:
+            raise UserError(
+                f"{_CODEC} of {'.'.join(table.name())} is none that files can be written with",
+                found=codec,
+                expected=f"one of {', '.join(_CODECS)}",
+                remedy="Set it in the IcebergTable's properties",
+            )
+        group = _number(table, "write.parquet.row-group-limit", ROW_GROUP)
+        target = _number(table, "write.target-file-size-bytes", TARGET_BYTES)
+        return cls(
+            codec, _number(table, "write.parquet.compression-level", 1), group, max(ROW_GROUP, target // BYTES_PER_ROW)
+        )
+
+
+def _number(table: Table, name: str, default: int) -> int:
+    text = table.properties.get(name, str(default))
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(
+            f"{name} of {'.'.join(table.name())} is no number that files can be written with",
+            found=text,
+            expected="a whole number above 0",
+            remedy="Set it in the IcebergTable's properties",
+        )
+    return number
 
 
 def _conform(rows: pa.Table, schema: Schema) -> pa.Table:
@@ -95,18 +182,22 @@ def _conform(rows: pa.Table, schema: Schema) -> pa.Table:
     fields: list[pa.Field] = []
     for field in target:
         column = rows.column(field.name) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
-        columns.append(_as_stored(column, field.type))
+        columns.append(_as_stored(column, field))
         fields.append(pa.field(field.name, columns[-1].type, field.nullable, field.metadata))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
-def _as_stored(column: pa.ChunkedArray | pa.Array, wanted: pa.DataType) -> pa.ChunkedArray | pa.Array:
+def _as_stored(column: pa.ChunkedArray | pa.Array, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+    wanted = field.type
     if isinstance(wanted, pa.ExtensionType) and column.type == wanted.storage_type:
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         return pa.chunked_array([pa.ExtensionArray.from_storage(wanted, chunk) for chunk in chunks], wanted)
     if pa.types.is_dictionary(column.type):
         return column
-    return column.cast(wanted)  # string → large_string and the like; a value that does not fit raises
+    try:
+        return column.cast(wanted)  # string → large_string and the like
+    except pa.ArrowException as error:
+        raise pa.ArrowInvalid(f"{field.name}: {error}") from error
 
 
 def _partitions(table: Table, rows: pa.Table, order: Ints) -> Iterator[tuple[Record, Ints]]:
@@ -147,60 +238,67 @@ def _transformed(table: Table, field: PartitionField, rows: pa.Table) -> pa.Arra
     return result.combine_chunks() if isinstance(result, pa.ChunkedArray) else result
 
 
-def _rows_per_file(table: Table) -> int:
-    target = int(table.properties.get("write.target-file-size-bytes", TARGET_BYTES))
-    return max(ROW_GROUP, target // BYTES_PER_ROW)
-
-
 def _cut(order: Ints, most: int) -> list[Ints]:
     """Equal parts of about `most` rows: never one full file and a crumb."""
     return list(np.array_split(order, max(1, round(len(order) / most))))
 
 
-def _write_file(table: Table, schema: Schema, rows: pa.Table, order: Ints, partition: Record) -> WrittenFile:
-    properties = table.properties
-    order = _table_order(table, rows, order)
+def _write_file(table: Table, settings: _Settings, rows: pa.Table, order: Ints, partition: Record) -> WrittenFile:
     name = f"{uuid.uuid4()}.parquet"
-    folder = table.spec().partition_to_path(partition, schema)
+    folder = table.spec().partition_to_path(partition, table.schema())
     path = table.location_provider().new_data_location(f"{folder}/{name}" if folder else name)
     output = table.io.new_output(path)
-    group = int(properties.get("write.parquet.row-group-limit", ROW_GROUP))
+    try:
+        with output.create(overwrite=False) as stream:
+            metadata = _encode(stream, table, settings, rows, order)
+        return WrittenFile(_data_file(table, metadata, path, len(output), partition), len(order))
+    except BaseException:
+        _discard(table.io, path)
+        raise
+
+
+def _encode(stream: Any, table: Table, settings: _Settings, rows: pa.Table, order: Ints) -> pq.FileMetaData:
+    """Write `rows[order]` as Parquet to a stream."""
+    order = _table_order(table, rows, order)
     stored = [field.name for field in rows.schema]
-    with output.create(overwrite=False) as stream:
-        with pq.ParquetWriter(
-            stream,
-            rows.schema,
-            compression=properties.get("write.parquet.compression-codec", "zstd"),
-            compression_level=int(properties.get("write.parquet.compression-level", "1")),
-            # Ids are all different: a dictionary of them is built only to be thrown away.
-            use_dictionary=[n for n in stored if n not in _PLAIN and n not in _DELTA],  # pyright: ignore[reportArgumentType]
-            column_encoding={name: "DELTA_BINARY_PACKED" for name in _DELTA if name in stored},
-            store_schema=False,
-        ) as writer:
-            for piece in slices(len(order), group):
-                chosen = pa.array(order[piece])
-                # Column by column: Table.take costs four times as much (measured, pyarrow 26).
-                columns = [column.take(chosen) for column in rows.columns]
-                writer.write_table(pa.Table.from_arrays(columns, schema=rows.schema), row_group_size=group)
-        metadata = writer.writer.metadata
+    with pq.ParquetWriter(
+        stream,
+        rows.schema,
+        compression=settings.codec if settings.codec != "uncompressed" else "none",
+        compression_level=settings.level if settings.codec in _LEVELLED else None,
+        # Ids are all different: a dictionary of them is built only to be thrown away.
+        use_dictionary=[n for n in stored if n not in _PLAIN and n not in _DELTA],  # pyright: ignore[reportArgumentType]
+        column_encoding={name: "DELTA_BINARY_PACKED" for name in _DELTA if name in stored},
+        store_schema=False,
+    ) as writer:
+        for piece in slices(len(order), settings.row_group):
+            chosen = pa.array(order[piece])
+            # Column by column: Table.take costs four times as much (measured, pyarrow 26).
+            columns = [column.take(chosen) for column in rows.columns]
+            writer.write_table(pa.Table.from_arrays(columns, schema=rows.schema), row_group_size=settings.row_group)
+    return writer.writer.metadata
+
+
+def _data_file(table: Table, metadata: pq.FileMetaData, path: str, size: int, partition: Record) -> DataFile:
+    """What the manifest says of a file that was written."""
+    schema = table.schema()
     statistics = data_file_statistics_from_parquet_metadata(
         parquet_metadata=metadata,
-        stats_columns=compute_statistics_plan(schema, properties),
+        stats_columns=compute_statistics_plan(schema, table.properties),
         parquet_column_mapping=parquet_path_to_id_mapping(schema),
     )
-    data_file = DataFile.from_args(
+    return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
         partition=partition,
-        file_size_in_bytes=len(output),
+        file_size_in_bytes=size,
         sort_order_id=table.sort_order().order_id,
         spec_id=table.metadata.default_spec_id,
         equality_ids=None,
         key_metadata=None,
         **statistics.to_serialized_dict(),
     )
-    return WrittenFile(data_file, len(order))
 
 
 def _table_order(table: Table, rows: pa.Table, order: Ints) -> npt.NDArray[np.int64]:

@@ -44,7 +44,7 @@ WRITE_DURATION = Histogram(
 COMMIT_DURATION = Histogram("k2_iceberg_commit_duration_seconds", "The commit alone.", ("table",), buckets=_SLOW)
 COMMITS = Counter(
     "k2_iceberg_commits_total",
-    "Commits by outcome: committed, landed (the reply was lost, the commit was not), conflict, fenced, failed.",
+    "Commits by outcome: committed, landed (the reply was lost, the commit was not), conflict, fenced, paused (the table takes none as it is), failed.",
     ("table", "outcome"),
 )
 SNAPSHOTS = Gauge("k2_iceberg_snapshots", "Snapshots that the table holds.", ("table",))

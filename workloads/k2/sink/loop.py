@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
 
 from k2.lake.commit import FencedError
 from k2.lake.payloads import PausedError
 from k2.model.commit_note import CommitNote
-from k2.model.errors import K2Error, RefusedError, WorldError
+from k2.model.errors import K2Error, WorldError
 from k2.model.times import SECOND_US, to_datetime
 from k2.model.topics import TopicName
 from k2.obs import metrics
 from k2.obs.logging import get_logger
 from k2.sink.held import Holding, PolledColumns
+from k2.sink.reading import Reader, Starts
 from k2.sink.sequences import Sequences
 from k2.sink.writing import Writing, Written
 
@@ -30,6 +30,8 @@ POLL_MESSAGES = 1_000
 POLL_SECONDS = 0.1
 PAUSE_SECONDS = 5.0
 GAUGE_SECONDS = 1.0
+STALL_SECONDS = 60.0
+"""Beyond two commit intervals: a sink that has work and has committed nothing for so long says so."""
 
 
 class SinkPhase(StrEnum):
@@ -38,63 +40,6 @@ class SinkPhase(StrEnum):
     WAITING = "waiting for partitions"
     RUNNING = "running"
     PAUSED = "paused"
-
-
-class Reader(Protocol):
-    """What the loop needs of a consumer (`k2.bus.consumer.TopicReader`)."""
-
-    def poll_block(self, max_messages: int, timeout: float) -> PolledColumns | None:
-        """Up to so many messages, or None when there was none within the timeout. Rebalances happen in here."""
-        ...
-
-    def seek(self, partition: int, offset: int) -> None:
-        """Read on from there."""
-        ...
-
-    def position(self) -> dict[int, int]:
-        """Partition → next offset, transaction markers passed."""
-        ...
-
-    def seen_ends(self) -> dict[int, int]:
-        """Partition → end, as far as is known without asking."""
-        ...
-
-    def commit_group_offsets(self, offsets: Mapping[int, int], metadata: str) -> None:
-        """Tell Kafka, for lag and status alone."""
-        ...
-
-    def close(self) -> None:
-        """Leave the group."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Starts:
-    """Where to begin, asked anew at every assignment: what the table records, and the earliest offsets of the topic."""
-
-    recorded: Callable[[], dict[int, int]]
-    earliest: Callable[[], dict[int, int]]
-    topic: str
-    table: str
-
-    def of(self, partitions: set[int]) -> dict[int, int]:
-        """Partition → offset to read from.
-
-        Raises:
-            RefusedError: retention has passed an offset that was not read.
-        """
-        recorded, earliest = self.recorded(), self.earliest()
-        starts = {partition: recorded.get(partition, earliest[partition]) for partition in partitions}
-        for partition, start in starts.items():
-            if start < earliest[partition]:
-                raise RefusedError(
-                    f"Retention has passed what {self.table} has not read of {self.topic}/{partition}",
-                    found=f"earliest offset {earliest[partition]}",
-                    expected=f"offset {start}",
-                    remedy=f"The rows between are lost in Kafka; to go on without them: k2 sink reset {self.table} "
-                    f"--topic {self.topic} --skip-to-earliest",
-                )
-        return starts
 
 
 @dataclass(slots=True)
@@ -136,11 +81,25 @@ class SinkLoop:
     _in_table: dict[int, int] = field(default_factory=dict[int, int], init=False)
     _gauged: float = field(default=0.0, init=False)
     _gaps: dict[int, int] = field(default_factory=dict[int, int], init=False)
+    _behind: int = field(default=0, init=False)
+    _moved: float = field(default_factory=time.monotonic, init=False)
 
     @property
     def ready(self) -> tuple[bool, str]:
-        """Whether it goes on, and what it is doing: while it is paused, why."""
-        return self.phase is SinkPhase.RUNNING, self.paused_by if self.phase is SinkPhase.PAUSED else self.phase.value
+        """Whether it goes on, and what it is doing: while it is paused or stalled, why. For any thread."""
+        if self.phase is SinkPhase.PAUSED:
+            return False, self.paused_by
+        seconds = self.stalled_seconds
+        if seconds > 2 * self.interval + STALL_SECONDS:
+            why = self.writing.trouble or "its log tells more"
+            return False, f"stalled: nothing was committed for {seconds:.0f} s although there is work ({why})"
+        return self.phase is SinkPhase.RUNNING, self.phase.value
+
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long it has had work and committed nothing."""
+        at_work = self._behind > 0 or self.holding.has_news or self.writing.busy or self.writing.unwritten
+        return time.monotonic() - self._moved if at_work else 0.0
 
     # --- called by the reader while it polls -------------------------------------------------------------------------
 
@@ -154,7 +113,8 @@ class SinkLoop:
             self._gaps.update(self._gaps_so_far(self.notes, partitions))
         metrics.REBALANCES.labels(self.topic, "assigned").inc()
         log.info("sink.assigned", topic=self.topic, table=self.table, starts=starts)
-        self.phase = SinkPhase.RUNNING
+        if not self.writing.unwritten:
+            self.phase = SinkPhase.RUNNING
         return starts
 
     def revoked(self, partitions: set[int]) -> None:
@@ -207,7 +167,7 @@ class SinkLoop:
                 try:
                     self._step(reader)
                 except PausedError as paused:
-                    self._pause(paused)
+                    self._pause(paused, reader)
             try:
                 self.flush()
             except PausedError as paused:
@@ -220,8 +180,12 @@ class SinkLoop:
     def _step(self, reader: Reader) -> None:
         self._gauge(reader)
         if self.phase is not SinkPhase.RUNNING and self.holding.next:
-            self.holding.decode_pending()  # raises again while the reason for the pause lasts
+            # Both raise again while the reason for the pause lasts.
+            self.writing.again()
+            self._take()
+            self.holding.decode_pending()
             self.phase = SinkPhase.RUNNING
+            reader.resume()
         self._read(reader)
         if self.writing.finished:
             self._take()
@@ -236,20 +200,31 @@ class SinkLoop:
         self._gauged = now
         ends = reader.seen_ends()
         behind = sum(max(0, ends.get(partition, 0) - offset) for partition, offset in self._in_table.items())
+        self._behind = behind
+        if not (behind or self.holding.has_news or self.writing.busy):
+            self._moved = now  # there is nothing to do
         metrics.SINK_LAG.labels(self.topic).set(behind)
         metrics.SINK_BUFFERED.labels(self.table).set(self.holding.bytes)
 
-    def _pause(self, paused: PausedError) -> None:
-        """Nothing is dropped and nothing is read: what cannot be decoded now is tried again, until it can."""
+    def _pause(self, paused: PausedError, reader: Reader) -> None:
+        """Nothing is dropped and nothing is read: what cannot be decoded or written now is tried again, until it can."""
         before = (self.phase, self.paused_by)
         self.paused_by, self.phase = str(paused), SinkPhase.PAUSED  # in this order: a probe may ask between the two
         if before != (self.phase, self.paused_by):
             log.warning("sink.paused", topic=self.topic, table=self.table, reason=self.paused_by)
-        self.stop.wait(PAUSE_SECONDS)
+        # Polled all the while: a consumer that does not ask for minutes is put out of its group.
+        reader.pause()
+        until = time.monotonic() + PAUSE_SECONDS
+        while time.monotonic() < until and not self.stop.is_set():
+            polled = reader.poll_block(POLL_MESSAGES, POLL_SECONDS)
+            try:
+                self._keep(reader, polled)
+            except PausedError:  # it is kept, and the reason comes up again when this pause is over
+                continue
 
     def flush(self) -> None:
-        """Commit what is held, and wait for it. After a fence there is nothing left to flush."""
-        if self._take() and self.holding.has_news:
+        """Commit what is held, and wait for it. After a fence, or behind a batch that is not taken, there is nothing to."""
+        if not self.writing.unwritten and self._take() and self.holding.has_news:
             self.writing.start(self.holding.cut())
             self._oldest = None
             self._take()
@@ -259,14 +234,18 @@ class SinkLoop:
             self._take()  # memory is bounded: nothing is read while one batch is written and the next is full
             return
         polled = reader.poll_block(POLL_MESSAGES, POLL_SECONDS)
-        if polled is not None:
-            for partition, offset in self.holding.add(polled).items():
-                reader.seek(partition, offset)
-            metrics.CONSUMED.labels(self.topic).inc(len(polled.payloads))
-        elif self.holding.messages == 0:
+        if polled is None and self.holding.messages == 0:
             self.holding.reached(reader.position())
+        self._keep(reader, polled)
         if self._oldest is None and self.holding.has_news:
             self._oldest = time.monotonic()
+
+    def _keep(self, reader: Reader, polled: PolledColumns | None) -> None:
+        if polled is None:
+            return
+        metrics.CONSUMED.labels(self.topic).inc(len(polled.payloads))
+        for partition, offset in self.holding.add(polled).items():
+            reader.seek(partition, offset)
 
     def _due(self) -> bool:
         if self.writing.busy or not self.holding.has_news:
@@ -306,6 +285,7 @@ class SinkLoop:
         self._oldest = None
 
     def _report(self, written: Written) -> None:
+        self._moved = time.monotonic()
         done = written.committed
         newest = written.newest_event_us
         log.info(

@@ -17,7 +17,7 @@ from k2.lake.catalog import load_table, open_catalog
 from k2.lake.commit import Committer, Origin
 from k2.lake.offsets import recorded_offsets
 from k2.lake.payloads import PayloadDecoder
-from k2.lake.verdicts import Conflict
+from k2.lake.verdicts import DeadRow
 from k2.model.errors import K2Error, RefusedError
 from k2.model.events import EVENT_TIME, arrow_schema
 from k2.model.settings import Settings
@@ -30,7 +30,8 @@ from k2.obs.http import serve_health
 from k2.obs.logging import get_logger
 from k2.obs.stopping import stop_on_signals
 from k2.sink.held import Holding, Poison
-from k2.sink.loop import POLL_MESSAGES, SinkLoop, Starts
+from k2.sink.loop import POLL_MESSAGES, SinkLoop
+from k2.sink.reading import Starts
 from k2.sink.sequences import SequenceTracker
 from k2.sink.writing import Writing
 
@@ -74,7 +75,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
             config.data_type,
             drop_duplicates=config.duplicates == "drop",
             tolerance_us=round(config.duplicate_tolerance_seconds * SECOND_US),
-            bury=bury_conflicts,
+            bury=bury_rows,
             stop=stop,
         )
 
@@ -89,13 +90,13 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         letters.send([_letter(each, config) for each in poison])
         letters.flush()
 
-    def bury_conflicts(conflicts: Sequence[Conflict]) -> None:
+    def bury_rows(rows: Sequence[DeadRow]) -> None:
         """Their rows are decoded: the messages are read once more, to be put aside as they came."""
         offsets: dict[int, list[int]] = {}
-        for each in conflicts:
+        for each in rows:
             offsets.setdefault(each.partition, []).append(each.offset)
         came = read_single_messages(kafka, config.topic, offsets)
-        letters.send([_conflict_letter(each, came, config) for each in conflicts])
+        letters.send([_row_letter(each, came, config) for each in rows])
         letters.flush()
 
     ends: dict[int, int] | None = None
@@ -154,18 +155,18 @@ def _letter(poison: Poison, config: SinkConfig) -> DeadLetter:
     return letter if poison.message is None else letter.of_message(poison.message)
 
 
-def _conflict_letter(
-    conflict: Conflict, came: Mapping[tuple[int, int], tuple[bytes | None, bytes | None]], config: SinkConfig
+def _row_letter(
+    row: DeadRow, came: Mapping[tuple[int, int], tuple[bytes | None, bytes | None]], config: SinkConfig
 ) -> DeadLetter:
     # What retention took away since it was decoded is told without its payload: place and reason are still true.
-    payload, key = came.get((conflict.partition, conflict.offset), (None, None))
+    payload, key = came.get((row.partition, row.offset), (None, None))
     return DeadLetter(
         payload=payload,
         key=key,
-        reason=conflict.reason,
+        reason=row.reason,
         topic=config.topic,
-        partition=conflict.partition,
-        offset=conflict.offset,
+        partition=row.partition,
+        offset=row.offset,
         data_type=config.data_type,
     )
 

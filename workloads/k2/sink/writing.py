@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from k2.lake.batch import Batch
 from k2.lake.commit import Committed, Committer, FencedError
+from k2.lake.payloads import PausedError
 from k2.lake.snapshots import trim_snapshots
 from k2.model.events import EVENT_TIME
 from k2.obs import metrics
@@ -79,6 +80,17 @@ class Writing:
         self._make_committer = make_committer
         self._committer: Committer | None = None
         self._running: Future[Written] | None = None
+        self._held: HeldBatch | None = None
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether there is a batch that the table, as it is, does not take: `again` tries it once more."""
+        return self._running is None and self._held is not None
+
+    @property
+    def trouble(self) -> str:
+        """Why the batch under way was not committed yet; empty when nothing is known to be wrong."""
+        return "" if self._committer is None else self._committer.trouble
 
     @property
     def busy(self) -> bool:
@@ -93,14 +105,31 @@ class Writing:
     def start(self, held: HeldBatch) -> None:
         """Begin to write a batch. The result of the one before must have been taken."""
         assert self._running is None
+        self._held = held
         self._running = self._thread.submit(self._write, held)
 
+    def again(self) -> None:
+        """Try the batch once more that was not taken; nothing when there is none."""
+        if self.unwritten and self._held is not None:
+            self.start(self._held)
+
     def result(self) -> Written | None:
-        """Wait for the batch under way and take its result (None: there is none). Raises what `Committer.commit` does."""
+        """Wait for the batch under way and take its result (None: there is none). Raises what `Committer.commit` does.
+
+        After a `PausedError` the batch is kept; after everything else it is done with.
+        """
         if self._running is None:
             return None
         running, self._running = self._running, None
-        return running.result()
+        try:
+            written = running.result()
+        except PausedError:
+            raise
+        except BaseException:
+            self._held = None
+            raise
+        self._held = None
+        return written
 
     def close(self) -> None:
         """Wait for the batch under way and end the thread; its result is left to the table."""
@@ -116,6 +145,9 @@ class Writing:
             self._send(list(held.poison))
         try:
             done = committer.commit(held.batch)
+        except PausedError:
+            metrics.COMMITS.labels(table, "paused").inc()
+            raise
         except FencedError:
             metrics.SINK_FENCED.labels(table).inc()
             metrics.COMMITS.labels(table, "fenced").inc()
