@@ -113,6 +113,27 @@ def test_wait_returns_when_the_rows_are_in_the_table_also_for_a_run_that_sends_n
         sink.wait(60)
 
 
+def test_two_events_under_one_id_are_told_and_a_scope_makes_them_two(variables, kafka, tmp_path):
+    topic = _topic(kafka, "tse")
+    path = tmp_path / "numbered.csv"
+    path.write_text(
+        "symbol,timestamp,price,quantity,trade_id\n"
+        "S,2024-01-04T01:00:00Z,10,1,1\nS,2024-01-04T01:00:01Z,11,1,2\nS,2024-01-05T01:00:00Z,12,1,1\n"
+    )
+    sink = _sink(variables, tmp_path, topic)
+    wait = ("-e", "TSE", "--wait", "--wait-timeout", 300)
+    try:
+        code, document = _run(path, *wait)
+        assert (code, document["accepted"], document["dead_letters"], document["duplicates"]) == (4, 3, 1, 0)
+        code, document = _run(path, *wait, "--id-scope", "civil_day")
+        assert (code, document["sent"], document["dead_letters"], document["duplicates"]) == (0, 3, 0, 0)
+        code, document = _run(path, *wait, "--id-scope", "civil_day", "--restart")
+        assert (code, document["sent"], document["dead_letters"], document["duplicates"]) == (0, 3, 0, 3)
+    finally:
+        sink.terminate()
+        sink.wait(60)
+
+
 def test_wait_says_early_that_no_sink_runs(variables, kafka, tmp_path, monkeypatch):
     monkeypatch.setattr("k2.feeds.load.waiting.NO_SINK_SECONDS", 2.0)
     topic = _topic(kafka, "nyse")

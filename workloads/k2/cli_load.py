@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 
 from k2.model.errors import UserError
-from k2.model.exchanges import exchange
+from k2.model.exchanges import Exchange, exchange
+from k2.model.id_scopes import IdRule, IdScope
 from k2.model.settings import Settings, settings
 from k2.model.sources import FormatName
 from k2.model.tables import NAMESPACE
@@ -82,6 +83,16 @@ def load(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Parse everything, send nothing. Needs no running platform.")
     ] = False,
+    id_scope: Annotated[
+        str,
+        typer.Option("--id-scope", help=f"What the files' own ids are unique within: {', '.join(IdScope)}."),
+    ] = IdScope.SYMBOL,
+    day_starts: Annotated[
+        str | None,
+        typer.Option(
+            "--day-starts", help="HH:MM by the exchange's clocks: when a day of --id-scope begins (midnight)."
+        ),
+    ] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="Where rejected rows are written; default: rejects/ in the data directory.")
     ] = None,
@@ -94,7 +105,7 @@ def load(
     """Load CSV files into their topic. Run again after an interruption it goes on; run again after the end it sends nothing.
 
     Exit codes: 0 all is well, 1 Kafka, the registry or the catalog failed, 2 the files or options cannot be used, 3 `--wait`
-    timed out or no sink runs, 4 some rows were rejected, 130 interrupted.
+    timed out or no sink runs, 4 some rows were rejected or became dead letters, 130 interrupted.
     """
     from k2.feeds.run import stopping
 
@@ -103,6 +114,7 @@ def load(
     env = settings()
     kind_of_data = DataType.parse(data_type)
     venue = exchange(exchange_code)
+    ids = IdRule.of(id_scope, day_starts)
     wish = _Wish(
         kind_of_data,
         tuple(files),
@@ -115,7 +127,7 @@ def load(
         wait_timeout,
     )
     with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-mended-") as folder:
-        source = _source(wish, Path(folder), venue.code, symbol, form, currency, kind, allow_empty)
+        source = _source(wish, Path(folder), venue, symbol, form, currency, kind, allow_empty, ids)
         outcome = _run(env, wish, source, stop)
     print(json.dumps(_document(wish, outcome)) if output == "json" else _summary(wish, outcome))
     code = _exit_code(outcome)
@@ -126,19 +138,19 @@ def load(
 def _source(
     wish: _Wish,
     folder: Path,
-    exchange_code: str,
+    venue: Exchange,
     symbol: str | None,
     form: str,
     currency: str | None,
     kind: str | None,
     allow_empty: bool,
+    ids: IdRule,
 ) -> CsvFiles:
     from k2.feeds.formats.layouts import Assembler, Files
     from k2.feeds.formats.registry import file_format
     from k2.feeds.load.csv_source import CsvFiles
     from k2.feeds.load.rejects import is_rejects_file, unwrap
 
-    venue = exchange(exchange_code)
     paths: list[Path] = []
     names: list[str] = []
     for path in wish.files:
@@ -147,7 +159,7 @@ def _source(
         names += [str(path)] * len(pieces)
     money = currency or venue.currency
     chosen = file_format(form, Files(wish.data_type, venue, symbol=symbol, currency=money, paths=paths, kind=kind))
-    assembler = Assembler(wish.data_type, venue, money, str(venue.asset_class))
+    assembler = Assembler(wish.data_type, venue, money, str(venue.asset_class), ids)
     return CsvFiles(paths, chosen, assembler, names=names, symbol=symbol, allow_empty=allow_empty)
 
 
@@ -241,7 +253,8 @@ def _exit_code(outcome: _Outcome) -> int:
         return INTERRUPTED
     if waited is not None and not waited.in_table:
         return NOT_IN_TABLE
-    return SOME_REJECTED if outcome.tally.rejected else 0
+    dead_letters = 0 if waited is None else waited.dead_letters
+    return SOME_REJECTED if outcome.tally.rejected or dead_letters else 0
 
 
 def _document(wish: _Wish, outcome: _Outcome) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
+from k2.model.id_scopes import TIME_OF_DAY_PATTERN
 from k2.model.sources import NAME_PATTERN, SOURCES, SYMBOL_PATTERN, Name, SourceConfig
 from k2.model.topics import AssetClass, DataType
 
@@ -36,6 +37,7 @@ PATTERN_HELP = {
     _CURRENCY_PATTERN: "a currency's code in capitals, such as AUD or USDT",
     _IDENTIFIER_PATTERN: "an identifier namespace.name of a-z, 0-9 and '_'",
     _ZONE_PATTERN: "a time zone such as Etc/UTC or Australia/Sydney",
+    TIME_OF_DAY_PATTERN: "a time of day such as 17:00",
     SYMBOL_PATTERN: "a symbol in capitals, such as BHP or BTC-USDT",
 }
 """What each pattern means, for error texts."""

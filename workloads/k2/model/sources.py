@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
+from k2.model.id_scopes import MIDNIGHT, TIME_OF_DAY_PATTERN, IdScope
 from k2.model.topics import DataType
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -131,6 +132,13 @@ class CsvSource(SourceConfig):
         default=None, description="What the files hold. May be left out when the feed has one stream."
     )
     symbol: Symbol | None = Field(default=None, description="Of all rows, for formats that do not name it (asx).")
+    id_scope: IdScope = Field(
+        default=IdScope.SYMBOL,
+        description="What the source's own ids are unique within: each symbol for good, a day, the whole venue, or both.",
+    )
+    day_starts: Annotated[str, Field(pattern=TIME_OF_DAY_PATTERN)] = Field(
+        default=MIDNIGHT, description="When a day of idScope begins, by the exchange's clocks."
+    )
     # How the files come to the workload, and nothing that it is told.
     volume: Volume | None = Field(
         default=None, exclude=True, description="The volume that `file:` URIs are relative to."
@@ -157,6 +165,9 @@ class CsvSource(SourceConfig):
             yield Problem("dataType", "missing", streams)
         if self.data_type is not None and self.data_type not in data_types:
             yield Problem("dataType", "not a stream", streams, self.data_type)
+        if self.day_starts != MIDNIGHT and not self.id_scope.is_by_day:
+            expected = f"idScope {IdScope.CIVIL_DAY} or {IdScope.VENUE_CIVIL_DAY} beside it"
+            yield Problem("dayStarts", "without a scope by day", expected, self.day_starts)
         if not self.format.names_symbols and self.symbol is None:
             yield Problem("symbol", "missing", f"the symbol of all rows: {self.format} files do not name it")
         for index, uri in enumerate(self.uris):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from k2.model.exchanges import EXCHANGES, Exchange
 from k2.model.times import DAY_US, EPOCH_DATE, day_number, micros
@@ -32,6 +33,22 @@ def day_starts(times: Ints, exchange: Exchange | None) -> Ints:
         return times // DAY_US * DAY_US
     starts = np.array([_start(exchange, day) for day in sorted(days)], dtype=np.int64)
     return starts[np.maximum(np.searchsorted(starts, times, side="right") - 1, 0)]
+
+
+def civil_dates(times: Ints, exchange: Exchange, begins: time) -> pa.StringArray:
+    """Each instant's day as YYYY-MM-DD, where days begin at a fixed time by the exchange's clocks: the date on which it began.
+
+    Args:
+        times: microseconds since 1970 UTC, in any order.
+        exchange: whose time zone is meant.
+        begins: when a day begins there.
+    """
+    blocks = np.unique(times // DAY_US).tolist()
+    days = sorted({day for block in blocks for day in range(block - 2, block + 2) if _FIRST <= day <= _LAST})
+    dates = [EPOCH_DATE + timedelta(days=day) for day in days]
+    starts = np.array([micros(datetime.combine(each, begins, exchange.zone)) for each in dates], dtype=np.int64)
+    names = pa.array([each.isoformat() for each in dates], pa.string())
+    return names.take(pa.array(np.maximum(np.searchsorted(starts, times, side="right") - 1, 0)))
 
 
 def day_of(start: int, exchange: Exchange | None) -> date:

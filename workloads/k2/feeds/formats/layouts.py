@@ -6,7 +6,7 @@ Parsing is pure: bytes in, columns out. Ids, sequence numbers and the time of ta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -21,9 +21,11 @@ from k2.feeds.formats.occurrences import Occurrences
 from k2.model.compute import pc
 from k2.model.events import COLUMNS, EVENT_TIME, arrow_schema
 from k2.model.exchanges import Exchange
-from k2.model.ids import hex_ids, id_keys, message_ids
+from k2.model.id_scopes import IdRule
+from k2.model.ids import hex_ids, id_keys, message_ids, scoped
 from k2.model.rules import nameless, out_of_range, wrong_name, wrong_time
 from k2.model.topics import DataType
+from k2.model.trading_days import civil_dates
 
 Ints = npt.NDArray[np.int64]
 
@@ -159,12 +161,16 @@ class FileFormat(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Assembler:
-    """Makes whole events of parsed rows: ids, derived trade ids, constants of the exchange, times of taking in."""
+    """Makes whole events of parsed rows: ids, derived trade ids, constants of the exchange, times of taking in.
+
+    `ids` says what the source's own ids are unique within.
+    """
 
     data_type: DataType
     exchange: Exchange
     currency: str
     asset_class: str
+    ids: IdRule = field(default_factory=IdRule)
 
     def assemble(
         self, parsed: ParsedRows, occurrences: Occurrences, lines_before: int, ingested: int
@@ -218,10 +224,18 @@ class Assembler:
         if parsed.source_ids is None:
             return ids
         has = np.flatnonzero(pc.not_equal(parsed.source_ids, "").to_numpy(zero_copy_only=False))
-        own = parsed.source_ids
-        return _replaced(
-            ids, has, lambda at: message_ids(self.data_type, code, _at(symbols, at), own.take(pa.array(at)))
-        )  # fmt: skip
+        own, scope = parsed.source_ids, self.ids.scope
+        days = civil_dates(parsed.times, self.exchange, self.ids.day_starts) if scope.is_by_day else None
+
+        def of_source(at: Ints) -> pa.FixedSizeBinaryArray:
+            rows = pa.array(at)
+            return message_ids(
+                self.data_type,
+                code,
+                *scoped(scope, _at(symbols, at), own.take(rows), None if days is None else days.take(rows)),
+            )
+
+        return _replaced(ids, has, of_source)
 
 
 def _hold_to_the_rules(rows: Rows, found: FoundRows) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import time as time_of_day
 from pathlib import Path
 
 from k2.feeds.formats.files import BLOCK_BYTES, SourceFile, first_line, read_blocks
@@ -15,6 +16,7 @@ from k2.feeds.load.opening import Opening
 from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange
+from k2.model.id_scopes import IdRule
 from k2.model.sources import CsvSource
 
 _HOPELESS = 20  # so many rows at a file's start, and not one of them usable: another kind of file
@@ -79,6 +81,7 @@ class CsvFiles:
             "asset_class": assembler.asset_class,
             "currency": assembler.currency,
             "symbol": symbol or "",
+            **assembler.ids.options,
         }
 
     def chunks(self) -> Iterator[Chunk]:
@@ -140,5 +143,6 @@ def opened(opening: Opening) -> CsvFiles:
     data_type = source.data_type or config.streams[0].data_type
     paths = local_files(source.uris, opening.settings.source_dir, opening.folder)
     form = file_format(source.format, Files(data_type, market, source.symbol, config.currency, paths))
-    assembler = Assembler(data_type, market, config.currency, str(config.asset_class))
+    ids = IdRule(source.id_scope, time_of_day.fromisoformat(source.day_starts))
+    assembler = Assembler(data_type, market, config.currency, str(config.asset_class), ids)
     return CsvFiles(paths, form, assembler, names=source.uris, symbol=source.symbol)

@@ -66,7 +66,8 @@ class Waited:
             )
         else:
             text = f"{self.outcome.value} after {self.seconds:.1f} s: {self.table} lacks {self.missing:,} messages of {self.topic}"
-        return f"{text}; duplicates {self.duplicates:,}, dead letters {self.dead_letters:,}"
+        text += f"; duplicates {self.duplicates:,}, dead letters {self.dead_letters:,}"
+        return f"{text} (each with its reason in {self.topic}.dlq)" if self.dead_letters else text
 
 
 class Recorded:
