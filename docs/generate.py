@@ -8,9 +8,17 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from k2.api import connections
+from k2.api.app import READY_SECONDS
+from k2.bus import admin, producer, registry
+from k2.client import remote, remote_replay
+from k2.feeds.load import uris
+from k2.lake import time_limits
 from k2.model.platform import Platform
 from k2.model.settings import Settings
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
+from k2.query.engine.store import request_seconds
+from k2_operator.kube import client, watch
 
 OUTPUT = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration
@@ -20,6 +28,10 @@ Generated from the code by `make docs`; do not edit.
 A workload takes addresses and credentials from the environment, and what it has to do from the JSON file that
 `K2_CONFIG_FILE` names (the operator and `k2 up` write it). A command that a person types takes both from `platform.yaml`
 in the data directory, unless the environment says otherwise.
+"""
+TIME_LIMITS = """## Time limits
+
+Every call that leaves a process has one. Those that are tried again are so with backoff. A silence is a time in which nothing comes.
 """
 
 
@@ -37,7 +49,66 @@ def render() -> str:
         ("k2 run query", QueryConfig),
     ):
         parts += [f"## Configuration file of `{title}`\n", _table("Field", list(model.model_fields.items()))]
-    return "\n".join(parts).rstrip("\n") + "\n"
+    return "\n".join([*parts, *_time_limits()]).rstrip("\n") + "\n"
+
+
+def _time_limits() -> list[str]:
+    """How long each call that leaves a process may take."""
+    query = QueryConfig()
+    rows: list[tuple[str, str, str]] = [
+        (
+            "SQLite catalog: a locked file",
+            f"{time_limits.ANSWER_SECONDS:g} s; the query service `catalog_seconds`",
+            "`timeout=` in the catalog's `uri`",
+        ),
+        (
+            "PostgreSQL catalog: connection, and silence in a statement",
+            f"{time_limits.POSTGRESQL_SECONDS:g} s each",
+            "",
+        ),
+        (
+            "REST catalog: connection, and silence in an answer",
+            f"{time_limits.CONNECT_SECONDS:g} s and {time_limits.ANSWER_SECONDS:g} s; the query service `catalog_seconds`",
+            "`k2.answer-seconds` among the catalog's properties",
+        ),
+        (
+            "Object store, by PyIceberg: connection, and silence",
+            f"{time_limits.STORE_CONNECT_SECONDS:g} s and {time_limits.STORE_ANSWER_SECONDS:g} s, three tries",
+            "`s3.connect-timeout`, `s3.request-timeout` among the catalog's properties",
+        ),
+        (
+            "Object store, by DuckDB: a request",
+            f"{request_seconds(query.timeout_seconds)} s, four tries: they end before the query's deadline",
+            "follows `timeout_seconds`",
+        ),
+        ("Schema Registry: a request", f"{registry.REQUEST_SECONDS:g} s, three tries", ""),
+        ("Kafka: questions about topics, groups and offsets, topics made", f"{admin.REQUEST_SECONDS:g} s", ""),
+        ("Kafka: a message until it is confirmed", f"{producer.DELIVERY_SECONDS:g} s", ""),
+        ("Kafka: reading", "no call waits for more than a second; librdkafka mends connections by itself", ""),
+        ("Kubernetes API: a request of the operator", f"{client.REQUEST_SECONDS:g} s", ""),
+        (
+            "Kubernetes API: a watch that brings nothing",
+            f"{watch.SILENCE_SECONDS} s, then it is opened anew",
+            "",
+        ),
+        ("Files from https://: silence", f"{uris.SILENCE_SECONDS} s", ""),
+        ("Client: an answer of the query service", f"{remote.ANSWER_SECONDS:g} s", ""),
+        ("Client: silence in a replay", f"{remote_replay.SILENCE_SECONDS:g} s", ""),
+        (
+            "Query service: a question",
+            f"{query.max_wait_seconds:g} s for its turn, {query.timeout_seconds:g} s for its query",
+            "`max_wait_seconds`, `timeout_seconds`",
+        ),
+        (
+            "Query service: a request's head, its body, a client that takes nothing",
+            f"{query.head_seconds:g} s, {connections.BODY_SECONDS:g} s, {query.stall_seconds:g} s",
+            "`head_seconds`, `stall_seconds`",
+        ),
+        ("Query service: `/ready`", f"{READY_SECONDS:g} s", ""),
+    ]
+    lines = ["| Call | Longest | Setting |", "| --- | --- | --- |"]
+    lines += [f"| {call} | {longest} | {setting} |" for call, longest, setting in rows]
+    return [TIME_LIMITS, "\n".join(lines) + "\n"]
 
 
 def _nested(model: type[BaseModel], prefix: str) -> list[str]:

@@ -15,6 +15,9 @@ from k2_operator.kube.client import resource_of
 from k2_operator.spec import labels
 from k2_operator.spec.resources import GROUP, VERSION
 
+SILENCE_SECONDS = 75
+"""A watch that brings nothing for so long has died: the API server sends a bookmark every minute."""
+
 OURS = (("MarketFeed", "marketfeeds"), ("IcebergTable", "icebergtables"))
 
 Seen = Callable[[dict[str, Any], bool], None]
@@ -49,7 +52,7 @@ def configure(settings: kopf.OperatorSettings, owned: Sequence[str]) -> None:
     # Ours are posted by `events`; kopf's would tell of handlers.
     settings.posting.enabled = False
     # A watch that has died silently is noticed: the API server sends a bookmark every minute.
-    settings.watching.inactivity_timeout = 75
+    settings.watching.inactivity_timeout = SILENCE_SECONDS
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
     # A line for each event, with all of these settings in it.

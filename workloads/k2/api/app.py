@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, fail_after
 from anyio.to_thread import run_sync
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Response
@@ -37,6 +37,7 @@ from k2.query.opening import open_questions
 from k2.query.questions import Questions
 
 COMPRESS_FROM_BYTES = 4_096
+READY_SECONDS = 4.0
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 DESCRIPTION = """Market data from Apache Iceberg tables: each answer comes from one snapshot and says which.
@@ -121,7 +122,10 @@ def _add_operations(app: FastAPI, questions: Questions) -> None:
     @app.get("/ready", tags=["operations"], summary="The tables can be read; 503 with the reason when not")
     async def ready() -> JSONResponse:
         try:
-            is_ready, reason = await run_sync(questions.ready, limiter=probing)
+            with fail_after(READY_SECONDS):
+                is_ready, reason = await run_sync(questions.ready, limiter=probing, abandon_on_cancel=True)
+        except TimeoutError:
+            is_ready, reason = False, f"The catalog has not answered for {READY_SECONDS:g} s"
         except K2Error as error:
             is_ready, reason = False, str(error)
         return JSONResponse({"ready": is_ready, "reason": reason}, 200 if is_ready else 503)

@@ -27,7 +27,7 @@ try:
 except ImportError as _missing:
     raise not_installed() from _missing
 
-_TIMEOUT_SECONDS = 120.0
+ANSWER_SECONDS = 120.0
 _PIECE_BYTES = 1 << 20
 
 
@@ -48,7 +48,7 @@ class Remote:
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self._url.startswith("http://") else True
         try:
             self._http = httpx.Client(
-                base_url=self._url, headers=headers, timeout=_TIMEOUT_SECONDS, transport=transport, verify=verify
+                base_url=self._url, headers=headers, timeout=ANSWER_SECONDS, transport=transport, verify=verify
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise UserError("Not an address", found=self._url, expected=f"http://host:port ({error})") from None

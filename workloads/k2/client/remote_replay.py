@@ -24,7 +24,7 @@ except ImportError as _missing:
 
 _OPEN_SECONDS, _CLOSE_SECONDS = 10.0, 2.0
 # The service says something at least every 10 s: a connection that is silent for so long is dead.
-_SILENCE_SECONDS = 30.0
+SILENCE_SECONDS = 30.0
 _MOST_FRAME_BYTES = 64 << 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 # A cursor says all of the question; these are about how it is answered.
@@ -69,7 +69,7 @@ class RemotePlayback:
     def __next__(self) -> pa.RecordBatch:
         while not self._closed.is_set():
             try:
-                message = self._connection.recv(timeout=_SILENCE_SECONDS)
+                message = self._connection.recv(timeout=SILENCE_SECONDS)
             except (ConnectionClosed, TimeoutError, OSError) as error:
                 self._resume(error)
                 continue
@@ -192,7 +192,7 @@ class RemotePlayback:
                 # One that is refused may be closed already; what was said before that is received all the same.
                 with contextlib.suppress(ConnectionClosed):
                     connection.send(json.dumps(self._first()))
-                said = json.loads(connection.recv(timeout=_SILENCE_SECONDS))
+                said = json.loads(connection.recv(timeout=SILENCE_SECONDS))
             except InvalidURI:
                 raise UserError("Not an address", found=self._url, expected="http://host:port") from None
             except (WebSocketException, OSError, TimeoutError, ValueError) as error:

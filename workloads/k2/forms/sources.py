@@ -23,7 +23,7 @@ def members(found: Provenance) -> dict[str, Any]:
         "files": found.files_scanned,
     }
     if tail is None:  # how old it is, snapshot_time says: this body may be kept by a client for as long as it holds
-        return {"hybrid": False, "sources": [iceberg]}
+        return {"hybrid": False, "sources": [iceberg], **_incomplete(found)}
     kafka: list[dict[str, Any]] = []
     if not found.is_partial:  # offsets tell how many rows there are that one may not see
         kafka = [
@@ -36,9 +36,13 @@ def members(found: Provenance) -> dict[str, Any]:
             for each in tail.topics
         ]
     rows = {} if found.tail_rows is None else {"tail_rows": found.tail_rows}
-    problem = _problem(found)
-    said = {} if problem is None else {"incomplete": problem}
-    return {"hybrid": True, "sources": [iceberg, *kafka], **rows, "stale_seconds": _staleness(found), **said}
+    return {
+        "hybrid": True,
+        "sources": [iceberg, *kafka],
+        **rows,
+        "stale_seconds": _staleness(found),
+        **_incomplete(found),
+    }
 
 
 def headers(found: Provenance) -> dict[str, str]:
@@ -80,11 +84,25 @@ def completeness(found: Provenance) -> str:
     return text if len(text) <= _LONGEST_HEADER else f"{len(topics)} topics: ask /v1/stats"
 
 
+def _incomplete(found: Provenance) -> dict[str, str]:
+    problem = _problem(found)
+    return {} if problem is None else {"incomplete": problem}
+
+
 def _problem(found: Provenance) -> str | None:
-    """Why the tail is not whole. A topic's name is its exchange's: who sees a part of the table is not told which it is."""
-    if found.tail is None or found.tail.problem is None:
-        return None
-    return "A part of the tail is not at hand" if found.is_partial else found.tail.problem
+    """Why the answer may not hold all there is.
+
+    A topic's name is its exchange's: who sees a part of the table is not told which it is.
+    """
+    said: list[str] = []
+    if found.unconfirmed is not None:
+        # The reason names the catalog's address, which is for the log and for /ready.
+        said.append(
+            "The catalog does not answer: this is the newest snapshot that is known, and there may be newer ones"
+        )
+    if found.tail is not None and found.tail.problem is not None:
+        said.append("A part of the tail is not at hand" if found.is_partial else found.tail.problem)
+    return "; ".join(said) or None
 
 
 def _staleness(found: Provenance) -> float | None:

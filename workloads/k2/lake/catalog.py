@@ -10,30 +10,30 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from k2.lake.metadata import copy_metadata_cheaply
+from k2.lake.time_limits import ANSWER_SECONDS, with_limits
 from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings
 
-BUSY_TIMEOUT_SECONDS = 60
 
-
-def open_catalog(settings: Settings) -> Catalog:
+def open_catalog(settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> Catalog:
     """The catalog of these settings. One per thread: neither it nor its tables may be shared.
+
+    Args:
+        settings: of this process.
+        answer_seconds: how long each of its calls may wait for an answer.
 
     Raises:
         UserError: no catalog is configured.
         WorldError: it cannot be reached.
     """
-    return open_named(settings.catalog_name, settings.catalog_config())
+    return open_named(settings.catalog_name, settings.catalog_config(), answer_seconds)
 
 
-def open_named(name: str, properties: Mapping[str, str]) -> Catalog:
+def open_named(name: str, properties: Mapping[str, str], answer_seconds: float = ANSWER_SECONDS) -> Catalog:
     """The catalog with these properties of PyIceberg's (type, uri, warehouse, s3.endpoint, …)."""
     copy_metadata_cheaply()
-    config = dict(properties)
+    config = with_limits(dict(properties), answer_seconds)
     uri = config.get("uri", "")
-    if uri.startswith("sqlite:") and "timeout=" not in uri:
-        # Several sinks commit to one file; without a wait the second gets "database is locked".
-        config["uri"] = f"{uri}{'&' if '?' in uri else '?'}timeout={BUSY_TIMEOUT_SECONDS}"
     try:
         catalog = load_catalog(name, **config)
     except Exception as error:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
@@ -23,9 +24,14 @@ from k2.lake.audit import Audit, audit_table
 from k2.lake.offsets import OFFSETS, OffsetMap, summary_of
 from k2.lake.scan import SnapshotFiles, cached_files, snapshot_files
 from k2.lake.sequence_audit import SequenceAudit, audit_sequences
+from k2.lake.time_limits import ANSWER_SECONDS
 from k2.model.errors import K2Error, WorldError
 from k2.model.sequences import SequenceScope
 from k2.obs import metrics
+from k2.obs.logging import get_logger
+
+_ASK_AGAIN_SECONDS = 1.0
+_log = get_logger(__name__)
 
 
 class TableMissingError(WorldError):
@@ -79,7 +85,10 @@ class TagInfo:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """A table at one moment. `snapshots` are the retained ones, oldest first; `roots` are where its files may lie."""
+    """A table at one moment. `snapshots` are the retained ones, oldest first; `roots` are where its files may lie.
+
+    `unconfirmed`: why the catalog did not say that this is still so; None: it did.
+    """
 
     identifier: str
     uuid: str
@@ -90,6 +99,7 @@ class TableState:
     roots: tuple[str, ...]
     by_id: Mapping[int, SnapshotInfo] = field(default_factory=dict)
     tags: Mapping[str, TagInfo] = field(default_factory=dict)
+    unconfirmed: str | None = None
 
     @property
     def current(self) -> SnapshotInfo | None:
@@ -102,24 +112,84 @@ class TableState:
 
 
 class TableReader:
-    """Reads tables through one catalog. Threads may share it; each call is exact to `max_age_seconds`."""
+    """Reads tables through one catalog. Threads may share it; each call is exact to `max_age_seconds`.
 
-    def __init__(self, open_catalog: Callable[[], Catalog], *, max_age_seconds: float = 1.0) -> None:
+    Args:
+        open_catalog: opens the catalog.
+        max_age_seconds: for how long what a REST catalog said holds.
+        answer_seconds: how long a caller waits while another one waits for the catalog's answer. Once it has not answered,
+            one caller a second asks it, and the others have their answer at once.
+    """
+
+    def __init__(
+        self,
+        open_catalog: Callable[[], Catalog],
+        *,
+        max_age_seconds: float = 1.0,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self._open = open_catalog
         self._max_age = max_age_seconds
-        self._lock = threading.RLock()
+        self._answer_seconds = answer_seconds
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._catalog: Catalog | None = None
         self._loaded: dict[str, _Loaded] = {}
+        self._silence: str | None = None
+        self._ask_again = 0.0
 
     def state(self, identifier: str) -> TableState:
         """The table as it is now.
 
         Raises:
             TableMissingError: there is no such table.
-            WorldError: the catalog cannot be read.
+            WorldError: the catalog cannot be read, or does not answer.
         """
-        with self._lock:
+        with self._asking():
             return self._load(identifier).state
+
+    def known(self, identifier: str) -> TableState:
+        """The table as it is now or, where the catalog does not answer, as it was when it last did: `unconfirmed` says so.
+
+        Raises:
+            TableMissingError: there is no such table.
+            WorldError: the catalog does not answer, and never did about this table.
+        """
+        try:
+            return self.state(identifier)
+        except TableMissingError:
+            raise
+        except WorldError as error:
+            loaded = self._loaded.get(identifier)
+            if loaded is None:
+                raise
+            return replace(loaded.state, unconfirmed=str(error))
+
+    @contextmanager
+    def _asking(self) -> Generator[None]:
+        """One caller at a time asks the catalog; nobody waits in a row for one that is known to be silent."""
+        if not self._lock.acquire(timeout=self._answer_seconds if self._silence is None else 0):
+            raise WorldError(self._silence or f"The catalog has not answered for {self._answer_seconds:g} s")
+        try:
+            if self._silence is not None and time.monotonic() < self._ask_again:
+                raise WorldError(self._silence)
+            try:
+                yield
+            except TableMissingError:
+                self._heard()
+                raise
+            except WorldError as error:
+                self._silence, self._ask_again = str(error), time.monotonic() + _ASK_AGAIN_SECONDS
+                _log.warning("catalog.not_answered", error=str(error))
+                raise
+            self._heard()
+        finally:
+            self._lock.release()
+
+    def _heard(self) -> None:
+        if self._silence is not None:
+            self._silence = None
+            _log.info("catalog.answered_again")
 
     def another_catalog(self) -> Catalog:
         """The same catalog opened for the caller alone, to write with; to be closed by the caller."""
@@ -131,11 +201,20 @@ class TableReader:
         metrics.PLAN_CACHE.labels("miss" if found is None else "hit").inc()
         if found is not None:
             return found
-        with self._lock:
-            table = self._load(state.identifier).table
-            if table.snapshot_by_id(snapshot_id) is None:
-                raise WorldError(f"Snapshot {snapshot_id} of {state.identifier} was expired a moment ago: ask again")
+        table = self._table_with(state, snapshot_id)
+        # Apart from what asks the catalog: manifests may take long, and nobody else touches what this reads with.
+        with self._reading:
             return snapshot_files(table, snapshot_id)
+
+    def _table_with(self, state: TableState, snapshot_id: int) -> Table:
+        loaded = self._loaded.get(state.identifier)
+        if loaded is not None and loaded.state.uuid == state.uuid and snapshot_id in loaded.state.by_id:
+            return loaded.table
+        with self._asking():
+            table = self._load(state.identifier).table
+        if table.snapshot_by_id(snapshot_id) is None:
+            raise WorldError(f"Snapshot {snapshot_id} of {state.identifier} was expired a moment ago: ask again")
+        return table
 
     def audit(self, identifier: str) -> Audit:
         """Count the rows of the current snapshot (see `audit_table`); the topics are not asked."""
@@ -149,7 +228,7 @@ class TableReader:
 
     def _another(self, identifier: str) -> Table:
         """The table loaded for the caller's thread alone: what it does with it takes long."""
-        with self._lock:
+        with self._asking():
             self._load(identifier)
             assert self._catalog is not None
             return self._catalog.load_table(identifier)
@@ -220,6 +299,9 @@ class _Pointer:
             row = cursor.fetchone()
             cursor.close()
             return None if row is None else str(row[0])
+        except Exception:
+            connection.invalidate()  # it may be in the middle of an answer: the pool must not use it again
+            raise
         finally:
             connection.close()  # back to the pool, which ends its transaction
 

@@ -106,6 +106,11 @@ class QueryConfig(_Config):
         default="2GB", description="Memory of all queries together: half is for long ones (streams, large statements)."
     )
     timeout_seconds: float = Field(default=30.0, gt=0, description="A query that runs longer is stopped.")
+    catalog_seconds: float = Field(
+        default=3.0,
+        gt=0,
+        description="A catalog that is silent for so long does not answer: then what is known of the tables answers, and says so.",
+    )
     max_rows: int = Field(default=1_000_000, ge=1, description="Most rows one answer may hold.")
     max_running: int = Field(default=16, ge=1, description="Requests that are worked on at a time; others wait.")
     max_waiting: int = Field(default=64, ge=0, description="Requests that wait; further ones get 503 at once.")

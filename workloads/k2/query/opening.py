@@ -28,7 +28,8 @@ def open_questions(config: QueryConfig, settings: Settings, *, live: bool = Fals
         DataType.QUOTES: config.quotes,
         DataType.REFERENCE_DATA: config.reference_data,
     }
-    reader = TableReader(lambda: open_catalog(settings))
+    patience = config.catalog_seconds
+    reader = TableReader(lambda: open_catalog(settings, patience), answer_seconds=patience)
     tails = open_tails(config, settings, reader) if live else None
     return Questions(Planner(reader, tables, tails=tails), engine), engine
 

@@ -12,7 +12,8 @@ from fastapi import Request, Response
 
 from k2 import __version__
 from k2.forms.formats import Format
-from k2.lake.reader import SnapshotInfo
+from k2.lake.reader import SnapshotInfo, TableMissingError
+from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.query.asked.requests import At
 from k2.query.plan.provenance import Provenance
@@ -25,6 +26,8 @@ REVALIDATE, CLOSED = "private, no-cache", "private, max-age=86400"
 
 def headers(request: Request, questions: Questions, at: At, provenance: Provenance, form: Format) -> dict[str, str]:
     """`ETag`, `Cache-Control` and `Vary` of an answer."""
+    if provenance.unconfirmed is not None:  # the same snapshot's answer is another one when the catalog is back
+        return {"Vary": VARY, "Cache-Control": "no-store"}
     return _headers(request, questions, at, None if provenance.tail is not None else provenance.snapshot, form)
 
 
@@ -33,7 +36,12 @@ def unchanged(request: Request, questions: Questions, data_type: DataType, at: A
     known = request.headers.get("if-none-match")
     if known is None or questions.is_hybrid(at):
         return None
-    snapshot = questions.snapshot(data_type, at)
+    try:
+        snapshot = questions.snapshot(data_type, at)
+    except TableMissingError:
+        raise
+    except WorldError:
+        return None  # nobody can say now whether it is unchanged
     if snapshot is None:
         return None
     tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}

@@ -17,7 +17,7 @@ import stamina
 
 from k2.model.errors import UserError, WorldError
 
-_TIMEOUT_SECONDS = 60
+SILENCE_SECONDS = 60
 _COPY_BYTES = 1024 * 1024
 
 
@@ -58,7 +58,7 @@ def _local(uri: str, source_dir: Path | None, folder: Path) -> Path:
 @stamina.retry(on=WorldError, attempts=5)
 def _download(uri: str, path: Path) -> None:
     try:
-        with urllib.request.urlopen(uri, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:  # noqa: S310 - https only
+        with urllib.request.urlopen(uri, timeout=SILENCE_SECONDS) as answer, path.open("wb") as file:  # noqa: S310 - https only
             shutil.copyfileobj(answer, file, _COPY_BYTES)
     except urllib.error.HTTPError as error:
         if 400 <= error.code < 500:

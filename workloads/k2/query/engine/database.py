@@ -51,7 +51,7 @@ class Database:
             },
         )
         if any(is_remote(path) for path in roots):
-            attach_object_store(root, store)
+            attach_object_store(root, store, limits.timeout_seconds)
         root.execute("SET GLOBAL TimeZone = 'UTC'")
         # Footers of data files never change: reading each once is most of a small query's time.
         root.execute("SET GLOBAL parquet_metadata_cache = true")

@@ -22,9 +22,19 @@ _SECRET = {
     "s3.region": "REGION",
 }
 
+_RETRIES = 3
 
-def attach_object_store(connection: duckdb.DuckDBPyConnection, store: Mapping[str, str]) -> None:
+
+def attach_object_store(
+    connection: duckdb.DuckDBPyConnection, store: Mapping[str, str], timeout_seconds: float = 30.0
+) -> None:
     """Load httpfs and make the secret for S3 from PyIceberg's catalog properties (`s3.endpoint`, …).
+
+    Args:
+        connection: a root's, not yet locked.
+        store: the catalog's properties.
+        timeout_seconds: of a query. All tries of a request that is not answered end before it: DuckDB cannot be
+            interrupted while it waits for one.
 
     Raises:
         WorldError: the extension is not installed for this version of DuckDB.
@@ -39,7 +49,14 @@ def attach_object_store(connection: duckdb.DuckDBPyConnection, store: Mapping[st
         parts = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
         clauses += [f"ENDPOINT {_literal(parts.netloc)}", f"USE_SSL {'true' if parts.scheme == 'https' else 'false'}"]
         clauses.append("URL_STYLE 'path'")
+    connection.execute(f"SET GLOBAL http_timeout = {request_seconds(timeout_seconds)}")
+    connection.execute(f"SET GLOBAL http_retries = {_RETRIES}")
     connection.execute(f"CREATE OR REPLACE SECRET k2_store ({', '.join(clauses)})")
+
+
+def request_seconds(timeout_seconds: float) -> int:
+    """How long one try of a request to the store may take, in queries with this deadline."""
+    return max(1, min(30, int(timeout_seconds / (_RETRIES + 2))))
 
 
 def _httpfs() -> Path:

@@ -37,6 +37,7 @@ class Pinned:
     files: SnapshotFiles
     sight: Sight = EVERYTHING
     tail: Tail | None = None
+    unconfirmed: str | None = None  # why the catalog did not say that the snapshot is the one that is asked for
 
     @property
     def columns(self) -> tuple[ColumnInfo, ...]:
@@ -54,6 +55,7 @@ class Pinned:
             self.tail,
             None if self.tail is None else 0 if tail is None else tail.num_rows,
             self.sight.is_partial,
+            self.unconfirmed,
         )
 
     @property
@@ -115,7 +117,7 @@ class Planner:
         return None if at.is_past or at.hybrid is False else self.tails
 
     def snapshot(self, data_type: DataType, at: At) -> SnapshotInfo | None:
-        """The snapshot that answers, without its files; raises as `pin` does."""
+        """The snapshot that answers, without its files; raises as `pin` does, and a `WorldError` while the catalog is silent."""
         return resolve(self.state(data_type), at, time.time_ns() // 1000)
 
     def pin(self, data_type: DataType, at: At) -> Pinned:
@@ -124,13 +126,14 @@ class Planner:
         Raises:
             ForbiddenError: this kind of data may not be asked for.
             SnapshotGoneError: the snapshot or time is not retained.
-            TableMissingError, WorldError: see `TableReader.state`.
+            TableMissingError, WorldError: see `TableReader.known`.
         """
         started = time.perf_counter()
         tails = self.tails_for(at)
         # Nothing that lies between the snapshot and its tail may be trimmed before both are chosen.
         with nullcontext() if tails is None else tails.held(self.tables[data_type]):
-            state = self.state(data_type)
+            self.sight.check(data_type)
+            state = self.reader.known(self.tables[data_type])
             snapshot = resolve(state, at, time.time_ns() // 1000)
             files = SnapshotFiles(()) if snapshot is None else self.reader.files(state, snapshot.id)
             tail = None if tails is None else tails.after(state, snapshot, files, data_type)
@@ -142,7 +145,8 @@ class Planner:
         counted = tally()
         counted.plan_seconds += took
         counted.snapshots[state.identifier] = None if snapshot is None else snapshot.id
-        return Pinned(state, snapshot, files, self.sight, tail)
+        # What a snapshot holds never changes, whatever the catalog would say.
+        return Pinned(state, snapshot, files, self.sight, tail, None if at.snapshot is not None else state.unconfirmed)
 
     def plan(self, pinned: Pinned, symbols: tuple[str, ...], exchange: str | None, window: Window) -> Relation:
         """What may hold rows of any of the symbols (none: all) of the exchange (None: any) in the window.

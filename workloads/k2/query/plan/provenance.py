@@ -17,6 +17,7 @@ class Provenance:
         tail: what was read beyond the snapshot; None: nothing was asked for beyond it.
         tail_rows: rows of the tail that are about the question, before its limit; None: not counted.
         is_partial: whether the one who asks sees a part of the table.
+        unconfirmed: why the catalog did not say that the snapshot is still the one that was asked for; None: it did.
     """
 
     table: str
@@ -27,3 +28,4 @@ class Provenance:
     tail: Tail | None = None
     tail_rows: int | None = None
     is_partial: bool = False
+    unconfirmed: str | None = None
