@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -28,6 +29,13 @@ _LONGEST = 4_096
 _log = get_logger("k2.access")
 
 
+class _File(WatchedFileHandler):
+    """Tells of what cannot be written. The module's own way is a traceback on stderr for every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the base class names it so
+        raise  # noqa: PLE0704 - called while the error is handled
+
+
 class AccessLog:
     """Writes the lines.
 
@@ -40,11 +48,12 @@ class AccessLog:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._file: WatchedFileHandler | None = None
+        self._file: _File | None = None
+        self._lost = 0
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = WatchedFileHandler(path, encoding="utf-8")
+                self._file = _File(path, encoding="utf-8")
             except OSError as error:
                 raise WorldError(f"The access log {path} cannot be written: {error.strerror}") from error
 
@@ -79,12 +88,23 @@ class AccessLog:
             return
         stamped = {"timestamp": datetime.now(UTC).isoformat(), "correlation_id": correlation_id.get(), **line}
         text = json.dumps(stamped, ensure_ascii=False)
-        self._file.handle(logging.LogRecord("k2.access", logging.INFO, "", 0, text, None, None))
+        try:
+            self._file.handle(logging.LogRecord("k2.access", logging.INFO, "", 0, text, None, None))
+        except OSError as error:
+            # Who reads must not fail because nothing can be written. The first line that is lost is told of, then their number.
+            if not self._lost:
+                _log.error("access_log.not_written", path=self._file.baseFilename, error=str(error))
+            self._lost += 1
+        else:
+            if self._lost:
+                _log.warning("access_log.written_again", path=self._file.baseFilename, lines_lost=self._lost)
+                self._lost = 0
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
 
 def _parameters(scope: Scope, given: str | None) -> Mapping[str, str | list[str]]:
