@@ -218,7 +218,9 @@ def test_dead_letters_come_back_as_they_went(config, free_topic):
             b"\x00rubbish", "truncated", b"BHP", topic="t", partition=3, offset=42, data_type=TRADES, schema_id=9
         ),
         DeadLetter(None, "tombstone (no value)", topic="t", partition=0, offset=0, time=when),
-        DeadLetter("naïve".encode(), "side is 'X' , expected BUY", file="trades ü.csv", line=4, time=when),
+        DeadLetter(
+            "naïve".encode(), "side is 'X' , expected BUY", file="trades ü.csv", line=4, file_header="a,b", time=when
+        ),
     ]
     with DeadLetterWriter(config, dlq) as writer:
         writer.send(letters)

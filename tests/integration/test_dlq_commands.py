@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -15,11 +16,12 @@ from k2_testing.events import START_US, message_id, trades
 from k2_testing.sinks import Pipeline
 from typer.testing import CliRunner
 
-from k2 import cli_dlq
+from k2 import cli_dlq, cli_load
 from k2.bus.admin import TopicSpec, delete_before, end_offsets, ensure_topics
 from k2.bus.dead_letters import DeadLetter, DeadLetterWriter, buried_letters, read_dead_letters
 from k2.bus.redrive import MOST_ATTEMPTS
 from k2.bus.registry import Schemas, ensure_subjects
+from k2.cli_dlq.commands import SOME_LEFT
 from k2.model.codec.encode import encode
 from k2.model.errors import UserError
 from k2.model.events import avro_schema
@@ -155,7 +157,7 @@ def test_after_five_attempts_a_letter_is_parked_until_somebody_asks_for_it(confi
         assert in_topic(config, topic)[-1] == (b"BHP", b"garbage", attempt, (0, 0))
         bury(config, topic, letter(topic, 10 + attempt, attempts=attempt, first=(0, 0)))  # as the sink does
     code, said = k2_dlq_json("redrive", topic)
-    assert (code, said["letters"], said["sent"], said["parked"]) == (cli_dlq.SOME_LEFT, 2, 1, 1)
+    assert (code, said["letters"], said["sent"], said["parked"]) == (SOME_LEFT, 2, 1, 1)
     _, (listed,) = k2_dlq_json("list", topic)
     assert (listed["letters"], listed["reasons"][0]["parked"]) == (2, 1)
     code, said = k2_dlq_json("redrive", topic, "--parked", "--offset", "0")
@@ -179,15 +181,15 @@ def test_a_letter_that_was_cut_is_fetched_where_it_was_while_it_is_there(config,
     send(config, topic, b"before", large, other)
     bury(config, topic, letter(topic, 1, large), letter(topic, 2, large))  # what is at 2 now is something else
     code, said = k2_dlq_json("redrive", topic)
-    assert (code, said["sent"], said["gone"]) == (cli_dlq.SOME_LEFT, 1, 1)
+    assert (code, said["sent"], said["gone"]) == (SOME_LEFT, 1, 1)
     assert in_topic(config, topic)[3:] == [(b"BHP", large, 1, (0, 1))]
     code, said = k2_dlq_json("show", topic, 0, "--out", tmp_path / "whole")
     assert (code, said["truncated"], said["size"]) == (0, True, 3_000_000)
     assert (tmp_path / "whole").read_bytes() == large
     delete_before(config, topic, {0: 3})
     code, said = k2_dlq_json("redrive", topic)
-    assert (code, said["sent"], said["gone"]) == (cli_dlq.SOME_LEFT, 0, 2)
-    assert k2_dlq("show", topic, 0, "--out", tmp_path / "head")[0] == cli_dlq.SOME_LEFT
+    assert (code, said["sent"], said["gone"]) == (SOME_LEFT, 0, 2)
+    assert k2_dlq("show", topic, 0, "--out", tmp_path / "head")[0] == SOME_LEFT
     assert (tmp_path / "head").read_bytes() == large[:65_536]
 
 
@@ -197,7 +199,7 @@ def test_letters_go_to_their_own_topic_alone(config, topic):
     ensure_topics(config, [TopicSpec(elsewhere, partitions=1)])
     bury(config, topic, letter(elsewhere), DeadLetter(b"a,b", "2 columns", file="a.csv", line=3), DeadLetter(b"?", "?"))
     code, said = k2_dlq_json("redrive", topic)
-    assert (code, said["sent"], said["foreign"], said["from_files"]) == (cli_dlq.SOME_LEFT, 0, 2, 1)
+    assert (code, said["sent"], said["foreign"], said["from_files"]) == (SOME_LEFT, 0, 2, 1)
     assert end_offsets(config, elsewhere) == end_offsets(config, topic) == {0: 0}
 
 
@@ -207,6 +209,53 @@ def test_a_topic_that_is_gone_is_an_error_at_once(config, free_topic):
     bury(config, name, letter(name))
     with pytest.raises(UserError, match=f"There is no topic {name}"):
         k2_dlq("redrive", name)
+
+
+# --- rows of files --------------------------------------------------------------------------------------------------
+
+
+def k2_load(*words):
+    app = typer.Typer()
+    cli_load.register(app)
+    app.callback()(lambda: None)
+    result = CliRunner().invoke(app, ["load", "trades", *map(str, words), "--exchange", "CME", "--output", "json"])
+    return result.exit_code, json.loads(result.stdout)
+
+
+def test_rows_of_files_come_back_as_files_to_be_mended_and_loaded(config, tmp_path):
+    """The one whose load wrote no file that anybody can reach, as in a pod."""
+    topic = "market.futures.trades.cme"  # the command takes known exchanges only
+    ensure_topics(config, [TopicSpec(topic, partitions=1), TopicSpec(f"{topic}.dlq", partitions=1)])
+    header, good, bad = (
+        "symbol,timestamp,price,quantity",
+        "ES,2014-03-10T00:00:00Z,1,2",
+        "ES,2014-03-10T00:00:0{}Z,{},2",
+    )
+    for folder, wrong in (("monday", "NaN"), ("tuesday", "-")):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "ticks.csv"
+        path.write_text("\n".join([header, good, bad.format(1, wrong), bad.format(2, f'"{wrong}"'), good]) + "\n")
+        assert k2_load(path)[0] == cli_load.SOME_REJECTED
+
+    code, said = k2_dlq_json("redrive", topic)
+    assert (code, said["sent"], said["from_files"]) == (SOME_LEFT, 0, 4)
+    code, said = k2_dlq_json("redrive", topic, "--rejects", tmp_path / "rejects", "--dry-run")
+    assert (code, said["rejects_files"], (tmp_path / "rejects").exists()) == (0, [], False)
+    code, said = k2_dlq_json("redrive", topic, "--rejects", tmp_path / "rejects")
+    assert (code, said["rows_written"], said["from_files"]) == (0, 4, 0)
+    with pytest.raises(UserError, match="expected a new or an empty folder"):
+        k2_dlq("redrive", topic, "--rejects", tmp_path / "rejects")  # what a person mends is not written over
+
+    before = end_offsets(config, topic)[0]
+    for file, wrong, right in zip(said["rejects_files"], ("NaN", "-"), (3, 4), strict=True):
+        path = Path(file)
+        text = path.read_text()
+        assert text.splitlines()[1].split(",")[1:3] == ['"1"', '"header"']
+        path.write_text(text.replace(f",{wrong},", f",{right},").replace(f',""{wrong}"",', f",{right},"))
+        code, loaded = k2_load(path)
+        assert (code, loaded["read"], loaded["accepted"]) == (0, 2, 2)
+        assert k2_load(path)[1]["sent"] == 0
+    assert end_offsets(config, topic)[0] == before + 4
 
 
 # --- list and show --------------------------------------------------------------------------------------------------

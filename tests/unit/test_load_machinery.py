@@ -51,7 +51,7 @@ class _Topic:
         self.most_waiting = max(self.most_waiting, sum(each.rows for each in self.waiting))
         return delivery
 
-    def reject(self, file, rejected):
+    def reject(self, file, header, rejected):
         self.dead += [(file, bad.line, bad.reason, bad.raw) for bad in rejected]
 
     def poll(self, seconds):

@@ -71,6 +71,7 @@ class DeadLetter:
         key: the message's key, where there was one.
         topic, partition, offset: where it was read, if it came from a topic.
         file, line: where it was read, if it came from a file (lines count from 1).
+        file_header: the header line of that file, where it has one.
         data_type: what was expected.
         schema_id: the schema that it named, where it named one.
         attempts: how often it was sent to its topic again, by `k2 dlq redrive`.
@@ -87,6 +88,7 @@ class DeadLetter:
     offset: int | None = None
     file: str | None = None
     line: int | None = None
+    file_header: str | None = None
     data_type: DataType | None = None
     schema_id: int | None = None
     attempts: int = 0
@@ -136,6 +138,7 @@ class DeadLetter:
             "offset": self.offset,
             "file": self.file,
             "line": self.line,
+            "file_header": self.file_header,
             "data_type": self.data_type,
             "schema_id": self.schema_id,
             "attempts": self.attempts or None,
@@ -145,7 +148,9 @@ class DeadLetter:
             "truncated": "true" if self.truncated else None,
             "time": (self.time or now).isoformat(),
         }
-        return [(PREFIX + name, str(value)) for name, value in values.items() if value is not None]
+        said = {name: str(value) for name, value in values.items() if value is not None}
+        # Names of files may hold what no text can.
+        return [(PREFIX + name, text.encode("utf-8", "backslashreplace").decode()) for name, text in said.items()]
 
     @classmethod
     def of(cls, payload: bytes | None, key: bytes | None, headers: Any) -> DeadLetter:
@@ -161,6 +166,7 @@ class DeadLetter:
             offset=_int(texts.get("offset")),
             file=texts.get("file"),
             line=_int(texts.get("line")),
+            file_header=texts.get("file_header"),
             data_type=DataType(kind) if kind in set(DataType) else None,
             schema_id=_int(texts.get("schema_id")),
             size=_int(texts.get("size")),

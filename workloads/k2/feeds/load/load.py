@@ -65,8 +65,8 @@ class Outlet(Protocol):
         """Hand a batch over; blocks while the producer's queue is full."""
         ...
 
-    def reject(self, file: str, rejected: Sequence[Rejected]) -> None:
-        """Put rows into the dead-letter topic and return when they are acknowledged."""
+    def reject(self, file: str, header: bytes | None, rejected: Sequence[Rejected]) -> None:
+        """Put rows of a file (with that header line, if any) into the dead-letter topic and return when they are acknowledged."""
         ...
 
     def poll(self, seconds: float) -> None:
@@ -200,7 +200,8 @@ class Load:
             self.tally.already_there += chunk.rows
             return
         if chunk.rejected:
-            self._outlet.reject(self._source.names[chunk.end.part], chunk.rejected)
+            part = chunk.end.part
+            self._outlet.reject(self._source.names[part], self._source.headers.get(part), chunk.rejected)
         self._settle(max(0, self._bound - chunk.rows))
         deliveries = [
             (self._outlet.topic(data_type), self._outlet.send(data_type, batch)) for data_type, batch in chunk.events

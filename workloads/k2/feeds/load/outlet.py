@@ -69,13 +69,13 @@ class KafkaOutlet:
         """Hand a batch to its topic's producer."""
         return self._producers[data_type].send(events)
 
-    def reject(self, file: str, rejected: Sequence[Rejected]) -> None:
+    def reject(self, file: str, header: bytes | None, rejected: Sequence[Rejected]) -> None:
         """Put rows into the dead-letter topic of the (only) topic of the load; returns when they are acknowledged."""
         data_type, topic = next(iter(self._topics.items()))
         letters = self._dead_letters.get(topic)
         if letters is None:
             letters = self._dead_letters[topic] = self._make_letters(TopicName.parse(topic).dead_letters)
-        letters.send([_letter(file, bad, data_type) for bad in rejected])
+        letters.send([_letter(file, header, bad, data_type) for bad in rejected])
         letters.flush()
 
     def poll(self, seconds: float) -> None:
@@ -98,5 +98,6 @@ class KafkaOutlet:
                 each.close(_CLOSE_SECONDS)
 
 
-def _letter(file: str, bad: Rejected, data_type: DataType) -> DeadLetter:
-    return DeadLetter(bad.raw, bad.reason, file=file, line=bad.line, data_type=data_type)
+def _letter(file: str, header: bytes | None, bad: Rejected, data_type: DataType) -> DeadLetter:
+    names = None if header is None else header.decode("utf-8", "replace")
+    return DeadLetter(bad.raw, bad.reason, file=file, line=bad.line, file_header=names, data_type=data_type)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from k2.bus.dead_letters import DeadLetter
 from k2.feeds.formats.csv_blocks import Rejected
 from k2.feeds.formats.files import REJECTS_HEADER
 from k2.feeds.formats.files import first_line as first_line_of
@@ -58,6 +59,35 @@ class RejectsFile:
             self._file.close()
         elif kind is None:
             self.path.unlink(missing_ok=True)  # of an earlier run, when the file had not been mended
+
+
+def write_letters(folder: Path, letters: Sequence[DeadLetter]) -> list[Path]:
+    """Write dead letters that are rows of files as rejects files into `folder`: one for each file, in order of lines.
+
+    One for each, because what a file does not say of its rows (symbol, currency) was said when it was loaded.
+
+    Raises:
+        UserError: the folder holds anything already: it may have been mended by hand.
+    """
+    check_new(folder)
+    by_file: dict[str, list[DeadLetter]] = {}
+    for letter in letters:
+        by_file.setdefault(letter.file or "", []).append(letter)
+    paths: list[Path] = []
+    for number, (file, rows) in enumerate(by_file.items()):
+        path = folder / f"{Path(file).name}.rejects.csv"
+        paths.append(folder / f"{number}-{path.name}" if path in paths else path)
+        with RejectsFile(paths[-1]) as rejects:
+            for row in sorted(rows, key=lambda row: row.line or 0):
+                header = None if row.file_header is None else row.file_header.encode()
+                rejects.write(file, header, [Rejected(row.line or 0, row.reason, row.payload or b"")])
+    return paths
+
+
+def check_new(folder: Path) -> None:
+    """Raise a `UserError` when a folder that is to be filled is none, or not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} cannot be filled with rejects files", expected="a new or an empty folder")
 
 
 def is_rejects_file(path: Path) -> bool:
