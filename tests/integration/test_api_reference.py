@@ -47,6 +47,8 @@ def api(client):
 LEFT_OUT = [positive_data_acceptance]
 # In a URL all is text: `symbols=true` asks for a symbol of that name. Bodies have types.
 OF_TEXT = [*LEFT_OUT, negative_data_rejection]
+# This service knows no Kafka; test_api_dead_letters.py has one that does.
+OF_KAFKA = {"/v1/dead-letters"}
 MODES = [GenerationMode.POSITIVE, GenerationMode.NEGATIVE]
 
 
@@ -110,6 +112,9 @@ def test_the_documents_examples_run(client):
             members = document["components"]["schemas"][name]["properties"]
             body = {key: value for key, member in members.items() if (value := example(member)) is not None}
         reply = client.request(method, filled, params=query, json=body)
+        if path in OF_KAFKA:
+            assert reply.status_code == 404, reply.text
+            continue
         assert reply.status_code in (200, 201, 204), (method, filled, query, body, reply.text)
         asked += 1
     assert asked >= 12

@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 from k2 import cli_dlq, cli_load
 from k2.bus.admin import TopicSpec, delete_before, end_offsets, ensure_topics
 from k2.bus.dead_letters import DeadLetter, DeadLetterWriter, buried_letters, read_dead_letters
-from k2.bus.redrive import MOST_ATTEMPTS
 from k2.bus.registry import Schemas, ensure_subjects
 from k2.cli_dlq.commands import SOME_LEFT
 from k2.model.codec.encode import encode
 from k2.model.errors import UserError
 from k2.model.events import avro_schema
+from k2.model.letters import MOST_ATTEMPTS
 from k2.model.topics import DataType
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]

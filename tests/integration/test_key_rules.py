@@ -56,6 +56,8 @@ VALUES = {
     "date": ["2014-03-11", "2014-03-03", "2014-03-24"],
     "day": ["2014-03-11", "2014-03-03", "2014-03-24"],
     "limit": [5000, 1],
+    "topic": [HIDDEN_TOPIC, "market.equities.trades.asx"],
+    "reason": [],
     "max_rows": [5000],
     "batch_rows": [5000],
     "fields": [["timestamp", "symbol", "exchange", "price"]],

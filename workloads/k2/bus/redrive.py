@@ -8,7 +8,6 @@ duplicate, which the table drops.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,9 +30,9 @@ from k2.bus.dead_letters import (
 )
 from k2.bus.producer import Delivery, EventProducer, FatalProducerError
 from k2.model.errors import WorldError
+from k2.model.letters import MOST_ATTEMPTS, KnownLetter
 from k2.model.topics import DataType, TopicName
 
-MOST_ATTEMPTS = 5
 _FETCH_SECONDS = 15.0
 _AT_ONCE = 1_000
 
@@ -69,39 +68,21 @@ class LetterFilter:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class KnownLetter:
-    """The last copy of a letter, without its payload: there may be many.
-
-    Attributes:
-        partition, offset: of the dead-letter topic.
-        reason: the reason's class.
-        example: the reason.
-        attempts: how often it was sent again.
-        from_file: it is a row of a file.
-        truncated: the topic has its head alone.
-        time: when it was put aside.
-    """
-
-    partition: int
-    offset: int
-    reason: str
-    example: str
-    attempts: int
-    from_file: bool
-    truncated: bool
-    time: datetime | None
-
-    @property
-    def parked(self) -> bool:
-        """Whether it is left alone unless somebody asks for it."""
-        return self.attempts >= MOST_ATTEMPTS
-
-
 def known_letters(
-    kafka_config: Mapping[str, str], topic: str, wanted: LetterFilter, progress: Progress | None = None
+    kafka_config: Mapping[str, str],
+    topic: str,
+    wanted: LetterFilter,
+    progress: Progress | None = None,
+    starts: Mapping[int, int] | None = None,
 ) -> list[KnownLetter]:
     """The letters of a dead-letter topic of which any copy is wanted: one for each origin, its last copy.
+
+    Args:
+        kafka_config: connection settings of librdkafka.
+        topic: the dead-letter topic.
+        wanted: see `LetterFilter`.
+        progress: see `Progress`.
+        starts: partitions that are read, and the offset from which; default: all, from their beginnings.
 
     Raises:
         UserError: there is no such topic.
@@ -109,7 +90,7 @@ def known_letters(
     """
     last: dict[Origin, KnownLetter] = {}
     chosen: set[Origin] = set()
-    for buried in buried_letters(kafka_config, topic, progress=progress):
+    for buried in buried_letters(kafka_config, topic, starts, progress):
         origin = buried.letter.origin
         found, before = _known(buried), last.get(origin)
         if before is None or (before.attempts, before.offset) < (found.attempts, found.offset):
@@ -301,15 +282,6 @@ class Originals:
                 raise KafkaException(error)
             return message
         raise WorldError(f"Kafka did not give offset {offset} of {self._topic}/{partition} in {_FETCH_SECONDS:.0f} s")
-
-
-def counted(letters: Iterable[KnownLetter]) -> dict[str, list[KnownLetter]]:
-    """Letters by the class of their reason, the commonest first."""
-    by_class: dict[str, list[KnownLetter]] = {}
-    for each in letters:
-        by_class.setdefault(each.reason, []).append(each)
-    counts = Counter({name: len(those) for name, those in by_class.items()})
-    return {name: by_class[name] for name, _ in counts.most_common()}
 
 
 def _known(buried: BuriedLetter) -> KnownLetter:

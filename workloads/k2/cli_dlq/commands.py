@@ -13,12 +13,12 @@ from k2.cli_dlq.options import DryRun, Offset, Output, Partition, Reason, Since,
 from k2.cli_dlq.printing import print_letter, print_list, print_tally, progress, say
 from k2.forms.letters import letter_body, letters_body
 from k2.model.errors import UserError, WorldError
+from k2.model.letters import KnownLetter, counted
 from k2.model.settings import Settings, settings
 from k2.model.topics import TopicName
 
 if TYPE_CHECKING:
     from k2.bus.dead_letters import BuriedLetter, DeadLetter
-    from k2.bus.redrive import KnownLetter
 
 SOME_LEFT = 4
 """Exit code when not everything that was asked for could be done: letters that were not sent, a payload that is gone."""
@@ -50,7 +50,7 @@ def list_letters(
 ) -> None:
     """Count letters by the class of their reason. A letter counts once, however often it was tried or written."""
     from k2.bus.admin import topics_ending
-    from k2.bus.redrive import counted, known_letters
+    from k2.bus.redrive import known_letters
 
     kafka, wanted = settings().kafka_config(), letter_filter(reason, since, until, partition, offset)
     topics = [topic_name(topic).dead_letters] if topic is not None else topics_ending(kafka, ".dlq")

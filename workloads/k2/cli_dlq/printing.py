@@ -12,11 +12,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from k2.forms.letters import letter_body, letters_body
+from k2.model.letters import KnownLetter
 from k2.model.topics import TopicName
 
 if TYPE_CHECKING:
     from k2.bus.dead_letters import BuriedLetter
-    from k2.bus.redrive import KnownLetter, RedriveTally
+    from k2.bus.redrive import RedriveTally
 
 _SHOWN_BYTES = 512
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from k2.model.letters import KnownLetter
+from k2.query.rows.letters import LetterCounts
+
 if TYPE_CHECKING:
     from k2.bus.dead_letters import BuriedLetter
-    from k2.bus.redrive import KnownLetter
 
 
 def letters_body(topic: str, groups: Mapping[str, Sequence[KnownLetter]]) -> dict[str, Any]:
@@ -18,6 +20,11 @@ def letters_body(topic: str, groups: Mapping[str, Sequence[KnownLetter]]) -> dic
         "letters": sum(map(len, groups.values())),
         "reasons": [_group(reason, letters) for reason, letters in groups.items()],
     }
+
+
+def counted_body(found: LetterCounts) -> dict[str, Any]:
+    """Counts of the newest letters, and whether those are all."""
+    return letters_body(found.topic, found.reasons) | {"complete": found.complete}
 
 
 def _group(reason: str, letters: Sequence[KnownLetter]) -> dict[str, Any]:

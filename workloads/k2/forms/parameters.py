@@ -302,3 +302,17 @@ class AuditParams(Params):
         "`symbol`, where each symbol's events are numbered for themselves, `exchange`, where those of all symbols are "
         "numbered together. Reads all rows' numbers once per snapshot.",
     )
+
+
+class DeadLettersParams(Params):
+    """Parameters of /v1/dead-letters."""
+
+    topic: str = Field(
+        description="The feed's topic, or its dead-letter topic.", examples=["market.equities.trades.asx"]
+    )
+    reason: str | None = Field(
+        default=None, description="A class of reasons, or a part of the reason's text, in any case."
+    )
+    limit: int = Field(
+        default=1_000, ge=1, le=10_000, description="Most messages that are looked at in each partition, the newest."
+    )

@@ -13,6 +13,7 @@ from k2.query.engine.database import Limits
 from k2.query.engine.engine import Engine
 from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
+from k2.query.rows.letters import LetterSource
 from k2.query.rows.tail_view import TailSource
 
 
@@ -31,7 +32,18 @@ def open_questions(config: QueryConfig, settings: Settings, *, live: bool = Fals
     patience = config.catalog_seconds
     reader = TableReader(lambda: open_catalog(settings, patience), answer_seconds=patience)
     tails = open_tails(config, settings, reader) if live else None
-    return Questions(Planner(reader, tables, tails=tails), engine), engine
+    return Questions(
+        Planner(reader, tables, tails=tails, letters=open_letters(settings) if live else None), engine
+    ), engine
+
+
+def open_letters(settings: Settings) -> LetterSource | None:
+    """Where dead letters are read; None where Kafka is not known."""
+    if not settings.kafka_bootstrap_servers:
+        return None
+    from k2.query.tail.letters import TopicLetters  # as below
+
+    return TopicLetters(settings.kafka_config())
 
 
 def open_tails(config: QueryConfig, settings: Settings, reader: TableReader) -> TailSource | None:

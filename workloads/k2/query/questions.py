@@ -16,7 +16,7 @@ from k2.model.exchanges import Session
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.sequences import SequenceScope
 from k2.model.times import micros
-from k2.model.topics import DataType
+from k2.model.topics import DataType, TopicName
 from k2.obs.tally import count_rows
 from k2.query.aggregates.asof import Asof, asof_of
 from k2.query.aggregates.bars import Bars, bars_of
@@ -41,7 +41,8 @@ from k2.query.plan.planner import Pinned, Planner
 from k2.query.plan.table_stats import TableStats, TopicProgress
 from k2.query.plan.venue import ambiguous, one_exchange
 from k2.query.rows import sql
-from k2.query.rows.errors import SnapshotGoneError
+from k2.query.rows.errors import NotFoundError, SnapshotGoneError
+from k2.query.rows.letters import LetterCounts
 from k2.query.rows.visibility import Sight
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -323,6 +324,21 @@ class Questions:
                     if data_type is not None:
                         raise
             return found
+
+    def dead_letters(self, topic: TopicName, most: int, reason: str | None = None) -> LetterCounts:
+        """The newest letters of a topic, counted.
+
+        Raises:
+            ForbiddenError: the key does not see all of that kind of data.
+            NotFoundError: the topic has no dead-letter topic, or the service knows no Kafka.
+            WorldError: Kafka cannot be reached.
+        """
+        with measured("dead_letters"):
+            self._planner.sight.check(topic.data_type)
+            self._planner.sight.check_whole("The list of dead letters")
+            if self._planner.letters is None:
+                raise NotFoundError("This service knows no Kafka, and so no dead letters")
+            return self._planner.letters.newest(topic, most, reason)
 
     def replay_merged(self, query: ReplayQuery) -> Replay:
         """Quotes and trades in one order of events, from the beginning; raises as `Replay.begin` does."""

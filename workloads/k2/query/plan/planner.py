@@ -22,6 +22,7 @@ from k2.query.plan.snapshot_choice import resolve
 from k2.query.plan.visible_files import seen_files
 from k2.query.rows import deletes
 from k2.query.rows.errors import UnreadableError
+from k2.query.rows.letters import LetterSource
 from k2.query.rows.relation import Relation
 from k2.query.rows.tail_blocks import Wanted
 from k2.query.rows.tail_view import Tail, TailSource
@@ -106,6 +107,7 @@ class Planner:
     sight: Sight = EVERYTHING
     directory: SymbolDirectory | None = None  # needed where the sight leaves some rows out
     tails: TailSource | None = None  # where the service knows of Kafka
+    letters: LetterSource | None = None  # the same
 
     def state(self, data_type: DataType) -> TableState:
         """The table as it is now; raises as `TableReader.state` does, and `ForbiddenError`."""
