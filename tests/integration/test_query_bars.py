@@ -1,7 +1,7 @@
 """Bars of real tables beside an independent calculation in Python's fractions, and beside the summary."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import count, product
 
@@ -187,24 +187,68 @@ def test_a_price_of_the_day_before_weighs_nothing(lake, questions):
 
 def test_empty_buckets_are_left_out_null_or_at_the_last_price_of_the_date(lake, questions):
     append_ticks(lake, [trade(-86400, "9"), trade(60, "1", "5"), trade(3 * 60, "2", "5")])
-    window = Window(micros(OPEN), micros(OPEN) + 600_000_000)
+    window = Window(micros(OPEN), micros(OPEN) + 300_000_000)
 
     def ask(empty):
         return questions.bars(BarsQuery(("BHP",), Interval.MINUTE, period=window, empty=empty))
 
     assert starts(ask(Empty.SKIP)) == ["10 10:01", "10 10:03"]
     nulls = ask(Empty.NULL)
-    # up to the newest event of the table: what comes later is not known to be empty
-    assert starts(nulls) == ["10 10:00", "10 10:01", "10 10:02", "10 10:03"]
-    assert column(nulls, "close") == [None, 1, None, 2]
-    assert column(nulls, "volume") == [0, 5, 0, 5]
-    assert column(nulls, "trade_count") == [0, 1, 0, 1]
-    assert column(nulls, "vwap") == [None, 1, None, 2]
+    assert starts(nulls) == ["10 10:00", "10 10:01", "10 10:02", "10 10:03", "10 10:04"]
+    assert column(nulls, "close") == [None, 1, None, 2, None]
+    assert column(nulls, "volume") == [0, 5, 0, 5, 0]
+    assert column(nulls, "trade_count") == [0, 1, 0, 1, 0]
+    assert column(nulls, "vwap") == [None, 1, None, 2, None]
     carried = ask(Empty.CARRY)
     for name in ("open", "high", "low", "close", "twap"):
-        assert column(carried, name) == [None, 1, 1, 2], name
-    assert column(carried, "vwap") == [None, 1, None, 2]
-    assert column(carried, "volume") == [0, 5, 0, 5]
+        assert column(carried, name) == [None, 1, 1, 2, 2], name
+    assert column(carried, "vwap") == [None, 1, None, 2, None]
+    assert column(carried, "volume") == [0, 5, 0, 5, 0]
+
+
+@pytest.mark.parametrize("exchange", ["ASX", None])
+def test_a_symbol_without_trades_on_a_date_has_the_buckets_of_its_session_whatever_else_was_traded(
+    lake, questions, exchange
+):
+    append_ticks(lake, [trade(-7 * 86400, "9")])
+
+    def ask(symbol="BHP", empty=Empty.NULL):
+        query = of_day("1h", session=Session.REGULAR, empty=empty)
+        return questions.bars(replace(query, symbols=(symbol,), exchange=exchange))
+
+    alone = ask()
+    assert starts(alone) == [f"10 {hour}:00" for hour in range(10, 16)]
+    assert column(alone, "close") == [None] * 6
+    assert column(alone, "volume") == [0] * 6
+    append_ticks(lake, [trade(3600 * hour, "5", symbol=name) for hour in range(8) for name in ("AAA", "CBA")])
+    assert ask().rows == alone.rows
+    assert ask(empty=Empty.CARRY).rows == alone.rows
+    assert ask(empty=Empty.SKIP).rows.num_rows == 0
+    unknown = ask("BBB")  # between others of the same file, and never traded
+    assert unknown.rows.num_rows == 0
+    assert unknown.note is not None
+
+
+def test_no_bucket_that_is_yet_to_begin_is_said_to_be_empty(lake, questions):
+    append_ticks(lake, [trade(0, "1")])
+    today = datetime.now(UTC).date()
+    period = Dates(today - timedelta(days=20), today + timedelta(days=20))
+    begun = questions.bars(BarsQuery(("BHP",), Interval.DAY, period=period, empty=Empty.NULL))
+    assert begun.rows.num_rows >= 14
+    assert max(column(begun, "start")) <= datetime.now(UTC)
+    then = At(as_of_us=micros(datetime.now(UTC) - timedelta(microseconds=1)))
+    known = questions.bars(BarsQuery(("BHP",), Interval.DAY, period=period, empty=Empty.NULL, at=then))
+    assert known.rows == begun.rows
+
+
+def test_without_an_end_empty_buckets_go_on_to_the_symbols_own_last_trade(lake, questions):
+    append_ticks(lake, [trade(0, "1"), trade(240, "2"), trade(0, "3", symbol="CBA"), trade(420, "4", symbol="CBA")])
+    query = BarsQuery(("BHP", "CBA"), Interval.MINUTE, period=Window(micros(OPEN)), empty=Empty.NULL)
+    found = questions.bars(query).rows.to_pylist()
+    assert [row["symbol"] for row in found].count("BHP") == 5
+    assert [row["symbol"] for row in found].count("CBA") == 8
+    first = questions.bars(replace(query, limit=3)).rows.to_pylist()
+    assert first == found[:3]
 
 
 def test_carried_prices_come_from_before_the_window_too(lake, questions):
@@ -218,8 +262,8 @@ def test_the_days_of_a_weekend_are_not_empty_buckets_but_closed(lake, questions)
     append_ticks(lake, [trade(0, "1"), trade(7 * 86400, "2")])
     query = BarsQuery(("BHP",), Interval.DAY, period=Dates(DAY, DAY + timedelta(days=10)), empty=Empty.NULL)
     found = questions.bars(query)
-    assert [day.day for day in column(found, "date")] == [10, 11, 12, 13, 14, 17]
-    assert column(found, "close") == [1, None, None, None, None, 2]
+    assert [day.day for day in column(found, "date")] == [10, 11, 12, 13, 14, 17, 18, 19, 20]
+    assert column(found, "close") == [1, None, None, None, None, 2, None, None, None]
 
 
 @pytest.mark.parametrize("empty", list(Empty))

@@ -48,9 +48,14 @@ def trade(seconds: float = 0.0, price: str = "1", quantity: str = "1", **more: A
     return {"timestamp": moment, "price": Decimal(price), "quantity": Decimal(quantity)} | more
 
 
-def append_ticks(catalog: Catalog, ticks: Sequence[dict[str, Any]], data_type: DataType = DataType.TRADES) -> int:
-    """Commit the ticks (what is not given has a default; offsets count up over the table) and return the snapshot's id."""
-    table = catalog.load_table(f"market_data.{data_type.value}")
+def append_ticks(
+    catalog: Catalog, ticks: Sequence[dict[str, Any]], data_type: DataType = DataType.TRADES, identifier: str = ""
+) -> int:
+    """Commit the ticks (what is not given has a default; offsets count up over the table) and return the snapshot's id.
+
+    `identifier` is of the table, where it is not the built-in one of its kind.
+    """
+    table = catalog.load_table(identifier or f"market_data.{data_type.value}")
     current = table.current_snapshot()
     held = 0 if current is None or current.summary is None else int(current.summary["total-records"] or 0)
     rows = [

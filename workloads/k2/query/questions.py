@@ -5,6 +5,7 @@ Threads share one `Questions`. Every answer says which snapshot it was read from
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -150,8 +151,9 @@ class Questions:
             pinned = self._planner.pin(DataType.TRADES, query.at)
             code = query.exchange
             if code is None:
-                near = self._planner.plan(pinned, (query.symbol,), None, Window.around(query.day, query.day))
-                code = one_exchange(self._directory, near, query.symbol)
+                around = Window.around(query.day, query.day)
+                near = self._planner.plan(pinned, (query.symbol,), None, around)
+                code = one_exchange(self._directory, near, query.symbol, around)
                 if code is None:
                     raise absence.no_trades(pinned, query, "")
             market = exchange_of(code)
@@ -176,7 +178,7 @@ class Questions:
         """
         with measured("bars"):
             pinned = self._planner.pin(DataType.TRADES, query.at)
-            found = bars_of(self._engine, self._planner, self._directory, pinned, query)
+            found = bars_of(self._engine, self._planner, self._directory, pinned, query, time.time_ns() // 1000)
             count_rows("bars", found.rows.num_rows)
             if found.rows.num_rows:
                 return found

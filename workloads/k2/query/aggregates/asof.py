@@ -98,7 +98,8 @@ def asof_of(
     fields = _fields(query, known)
     relation = planner.plan(of_trades, query.symbols, query.exchange, query.window)
     venues = {
-        symbol: query.exchange or one_exchange(directory, relation, symbol) for symbol in dict.fromkeys(query.symbols)
+        symbol: query.exchange or one_exchange(directory, relation, symbol, query.window)
+        for symbol in dict.fromkeys(query.symbols)
     }
     which = sql.Filter(query.symbols, query.exchange, query.window.start_us, query.window.end_us)
     wanted = tuple(dict.fromkeys((*_NEEDED, *(name for name in fields if name in known))))

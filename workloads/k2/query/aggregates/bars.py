@@ -23,12 +23,12 @@ from k2.query.aggregates.folding import Folded, fold_ticks, joined, nothing_fold
 from k2.query.aggregates.rows_of_bars import bar_rows, bar_schema
 from k2.query.aggregates.ticks import read_ticks
 from k2.query.aggregates.time_slices import SLICE_ROWS, TimeSlices, following
-from k2.query.asked.bar_requests import BarsQuery, Dates, Empty
+from k2.query.asked.bar_requests import ALWAYS, BarsQuery, Dates, Empty
 from k2.query.asked.requests import Window
 from k2.query.plan.directory import SymbolDirectory
 from k2.query.plan.planner import Pinned, Planner
 from k2.query.plan.provenance import Provenance
-from k2.query.plan.venue import one_exchange
+from k2.query.plan.venue import ambiguous, exchanges_ever, one_exchange
 from k2.query.rows import sql
 from k2.query.rows.errors import QueryTimeoutError
 from k2.query.rows.relation import Relation
@@ -54,8 +54,15 @@ class Bars:
     note: str | None = None
 
 
-def bars_of(engine: RowSource, planner: Planner, directory: SymbolDirectory, pinned: Pinned, query: BarsQuery) -> Bars:
-    """Answer the question from the trades at a snapshot.
+def bars_of(
+    engine: RowSource,
+    planner: Planner,
+    directory: SymbolDirectory,
+    pinned: Pinned,
+    query: BarsQuery,
+    now_us: int,
+) -> Bars:
+    """Answer the question from the trades at a snapshot; no bucket that begins after `now_us` is said to be empty.
 
     Raises:
         AmbiguousSymbolError: a symbol is traded on several exchanges at that time, and none was asked for.
@@ -73,8 +80,14 @@ def bars_of(engine: RowSource, planner: Planner, directory: SymbolDirectory, pin
         relation = planner.plan(pinned, symbols, code, question.to_read)
         files |= {file.path: file for file in relation.files}
         tails += [] if relation.tail is None else [relation.tail.select(["timestamp"])]
-        if relation:
-            tables.append(_of_market(engine, pinned, relation, question, deadline))
+        if query.empty is Empty.SKIP:
+            if relation:
+                tables.append(_rows(_folded(engine, relation, question, deadline), question, None))
+        else:
+            known = _Known(planner, directory, pinned, code)
+            tables.append(
+                _filled(engine, relation, question, known, deadline, min(now_us, query.at.as_of_us or now_us))
+            )
     rows = pa.concat_tables([bar_schema().empty_table(), *tables])
     if len(tables) > 1 or len(query.symbols) > 1:
         rows = rows.sort_by([(name, "ascending") for name in ("start", "exchange", "symbol")])
@@ -112,17 +125,36 @@ class _Question:
 def _markets(
     planner: Planner, directory: SymbolDirectory, pinned: Pinned, query: BarsQuery
 ) -> dict[str, tuple[str, ...]]:
-    """Exchange → symbols, in their alphabetical order; a symbol that nothing is known of is absent."""
+    """Exchange → symbols, in their alphabetical order; a symbol that nothing is known of is absent.
+
+    Of one without trades at that time empty buckets are asked for too: it is on the exchange that the table has it of.
+    """
     symbols = sorted(set(query.symbols))
     if query.exchange is not None:
         return {exchange_of(query.exchange).code: tuple(symbols)}
     near = planner.plan(pinned, tuple(symbols), None, query.around)
+    if query.empty is Empty.SKIP:
+        codes = {symbol: one_exchange(directory, near, symbol, query.around) for symbol in symbols}
+    else:
+        codes = _with_empty(planner, directory, pinned, near, query)
     found: dict[str, tuple[str, ...]] = {}
-    for symbol in symbols:
-        code = one_exchange(directory, near, symbol)
+    for symbol, code in codes.items():
         if code is not None:
             found[code] = (*found.get(code, ()), symbol)
     return found
+
+
+def _with_empty(
+    planner: Planner, directory: SymbolDirectory, pinned: Pinned, near: Relation, query: BarsQuery
+) -> dict[str, str | None]:
+    symbols = sorted(set(query.symbols))
+    found = directory.exchanges_within(near, symbols, query.around)
+    if absent := tuple(symbol for symbol in symbols if symbol not in found):
+        found |= exchanges_ever(directory, planner.plan(pinned, absent, None, ALWAYS), absent)
+    for symbol, codes in found.items():
+        if len(codes) > 1:
+            raise ambiguous(symbol, codes)
+    return {symbol: next(iter(found.get(symbol, ())), None) for symbol in symbols}
 
 
 def _period(query: BarsQuery, market: Exchange) -> Window:
@@ -131,28 +163,50 @@ def _period(query: BarsQuery, market: Exchange) -> Window:
     return query.period
 
 
-def _of_market(engine: RowSource, pinned: Pinned, relation: Relation, question: _Question, deadline: float) -> pa.Table:
-    """The oldest bars of the exchange: all of them, or more than the limit."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Which symbols the table has of an exchange at all."""
+
+    planner: Planner
+    directory: SymbolDirectory
+    pinned: Pinned
+    code: str
+
+    def among(self, symbols: tuple[str, ...]) -> set[str]:
+        """Those of them."""
+        if not symbols:
+            return set()
+        found = exchanges_ever(self.directory, self.planner.plan(self.pinned, symbols, self.code, ALWAYS), symbols)
+        return {symbol for symbol, codes in found.items() if self.code in codes}
+
+
+def _filled(
+    engine: RowSource, relation: Relation, question: _Question, known: _Known, deadline: float, now_us: int
+) -> pa.Table:
+    """The oldest bars of the exchange with the empty buckets between them: all of them, or more than the limit.
+
+    What the question says and the symbol's own trades decide which they are, never what else was traded.
+    """
     query, window = question.query, question.window
-    if query.empty is Empty.SKIP:
-        return _rows(_folded(engine, relation, question, deadline), question, None)
-    # What comes after the newest event is not known to be empty.
-    newest_us = pinned.provenance().complete_until_us
-    ends = [end for end in (window.end_us, None if newest_us is None else newest_us + 1) if end is not None]
-    end_us = min(ends, default=None)
+    end_us = None if window.end_us is None else min(window.end_us, now_us + 1)
     if window.start_us is not None and end_us is not None:
         # No more buckets are answered than the limit allows: what comes later need not be read.
         starts = question.grid(Window(window.start_us, max(window.start_us, end_us)), query.limit + 1)
         if len(starts) > query.limit:
             end_us = int(starts[-1]) + 1
             question = replace(question, window=Window(window.start_us, end_us))
-    folded = _folded(engine, relation, question, deadline)
+    # Without an end each symbol's buckets go on to its own last trade, which must be known of all of them.
+    whole = end_us is None and len(question.symbols) > 1
+    folded = _folded(engine, relation, question, deadline, whole=whole)
+    traded = {question.symbols[number] for number in np.unique(folded.series)}
+    there = traded | known.among(tuple(symbol for symbol in question.symbols if symbol not in traded))
     grids: list[Ints] = []
-    for number in range(len(question.symbols)):
+    for number, symbol in enumerate(question.symbols):
         own = folded.start[folded.series == number]
         first_us = window.start_us if window.start_us is not None else int(own[0]) if len(own) else None
-        if first_us is not None and end_us is not None and first_us < end_us:
-            own = np.union1d(own, question.grid(Window(first_us, end_us), query.limit + 1))
+        last_us = end_us if end_us is not None else int(own[-1]) + 1 if len(own) else None
+        if symbol in there and first_us is not None and last_us is not None and first_us < last_us:
+            own = np.union1d(own, question.grid(Window(first_us, last_us), query.limit + 1))
         grids.append(own)
     return _rows(folded, question, grids)
 
@@ -164,8 +218,10 @@ def _rows(folded: Folded, question: _Question, grids: list[Ints] | None) -> pa.T
     )
 
 
-def _folded(engine: RowSource, relation: Relation, question: _Question, deadline: float) -> Folded:
-    """All bars of the question, or the oldest of them: more than the limit, and each whole."""
+def _folded(
+    engine: RowSource, relation: Relation, question: _Question, deadline: float, *, whole: bool = False
+) -> Folded:
+    """All bars of the question, or (unless the `whole` is needed) the oldest: more than the limit, and each whole."""
     wanted, limit = question.to_read, question.query.limit
     # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
     proven = relation.tail is None and all(file.exchange == question.market.code for file in relation.files)
@@ -183,10 +239,10 @@ def _folded(engine: RowSource, relation: Relation, question: _Question, deadline
         part = _fold(engine, stretch.relation, stretch.which, question)
         budget = following(stretch, int(part.count.sum()), least)
         held = joined([held, part])
-        if stretch.which.end_us is not None and len(held) > limit:
-            whole = _whole(held, question, stretch.which.end_us)
-            if np.count_nonzero(whole.start >= (question.window.start_us or MIN_US)) > limit:
-                return whole
+        if not whole and stretch.which.end_us is not None and len(held) > limit:
+            ended = _whole(held, question, stretch.which.end_us)
+            if np.count_nonzero(ended.start >= (question.window.start_us or MIN_US)) > limit:
+                return ended
     return held
 
 

@@ -67,9 +67,9 @@ def prepare(planner: Planner, directory: SymbolDirectory, query: EventsQuery) ->
     relation = planner.plan(pinned, query.symbols, query.exchange, window)
     venue = query.exchange
     if venue is None and len(query.symbols) == 1:
-        venue = one_exchange(directory, relation, query.symbols[0])
+        venue = one_exchange(directory, relation, query.symbols[0], window)
     elif venue is None:
-        check_exchanges(directory, relation, query.symbols)
+        check_exchanges(directory, relation, query.symbols, window)
     if query.since is not None:
         earlier = planner.pin(query.data_type, At(snapshot=query.since))
         relation, beyond = changes.added(earlier, pinned, relation)

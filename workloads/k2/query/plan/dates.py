@@ -51,7 +51,7 @@ def window_of_dates(
     if exchange is None:
         for data_type, at in tables.items():
             near = planner.plan(planner.pin(data_type, at), symbols, None, around)
-            codes |= exchanges_of(directory, near, symbols)
+            codes |= exchanges_of(directory, near, symbols, around)
     found = {code: _window(code, dates, session) for code in sorted(codes)}
     if len(set(found.values())) > 1:
         raise UserError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from k2.lake.scan import DataFileRef
 from k2.model.locations import local_path
 from k2.model.lru import Lru
+from k2.query.asked.requests import Window
 from k2.query.plan.provenance import Provenance
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
@@ -64,6 +65,15 @@ class SymbolDirectory:
         for info in self._each(relation):
             if info.symbol in wanted:
                 found.setdefault(info.symbol, set()).add(info.exchange)
+        return found
+
+    def exchanges_within(self, relation: Relation, symbols: Sequence[str], window: Window) -> dict[str, set[str]]:
+        """The same of the rows of a window alone, the tail's among them: what else lies in the files makes no difference."""
+        found: dict[str, set[str]] = {}
+        if relation:
+            which = sql.Filter(tuple(symbols), None, window.start_us, window.end_us)
+            for row in self._engine.fetch("symbols", sql.venues(relation, which)).to_pylist():
+                found.setdefault(str(row["symbol"]), set()).add(str(row["exchange"]))
         return found
 
     def _each(self, relation: Relation) -> Iterable[SymbolInfo]:

@@ -8,16 +8,20 @@ import pyarrow as pa
 
 from k2.lake.scan import DataFileRef
 from k2.model.compute import pc
+from k2.query.asked.requests import Window
 from k2.query.plan.directory import SymbolDirectory
 from k2.query.rows.errors import AmbiguousSymbolError
 from k2.query.rows.relation import Relation
 
 
-def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str) -> str | None:
-    """The exchange that files and tail have the symbol of; None when they have none.
+def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str, window: Window) -> str | None:
+    """The exchange of the symbol's rows in the window, which the relation was planned for.
+
+    Where there are none it is None, or the one exchange of the files that might have had them: rows decide, not what lies
+    beside them.
 
     Raises:
-        AmbiguousSymbolError: they have it of several.
+        AmbiguousSymbolError: they are of several.
     """
     chosen = [file for file in relation.files if _may_hold(file, symbol)]
     proven = {file.exchange for file in chosen}
@@ -25,33 +29,44 @@ def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str) ->
     if len(proven) == 1 and (only := next(iter(proven))) is not None and in_tail <= {only}:
         return only
     found = in_tail | directory.exchanges(relation.of(chosen), [symbol]).get(symbol, set())
+    if len(found) > 1:  # in these files; fewer may be in the window
+        found = directory.exchanges_within(relation, [symbol], window).get(symbol, set())
     if len(found) > 1:
         raise ambiguous(symbol, found)
     return next(iter(found), None)
 
 
-def exchanges_of(directory: SymbolDirectory, relation: Relation, symbols: Collection[str]) -> set[str]:
-    """The exchanges that files and tail have the symbols of (none: whatever they have).
+def exchanges_ever(directory: SymbolDirectory, relation: Relation, symbols: Collection[str]) -> dict[str, set[str]]:
+    """The exchanges that files and tail have each of the symbols of, exactly; a symbol without any is absent."""
+    found = directory.exchanges(relation, symbols)
+    for symbol in symbols:
+        if in_tail := _in_tail(relation, symbol):
+            found[symbol] = found.get(symbol, set()) | in_tail
+    return found
+
+
+def exchanges_of(directory: SymbolDirectory, relation: Relation, symbols: Collection[str], window: Window) -> set[str]:
+    """The exchanges of the symbols' rows in the window (no symbols: of all rows).
 
     Raises:
         AmbiguousSymbolError: they have one of the symbols of several.
     """
     if symbols:
-        return {code for symbol in symbols if (code := one_exchange(directory, relation, symbol)) is not None}
+        return {code for symbol in symbols if (code := one_exchange(directory, relation, symbol, window)) is not None}
     proven = {file.exchange for file in relation.files}
     in_tail: set[str] = set()
     if relation.tail is not None:
         in_tail = {str(each) for each in relation.tail.column("exchange").unique().to_pylist()}
-    if None not in proven:
-        return in_tail | {code for code in proven if code is not None}
-    return in_tail | {info.exchange for info in directory.symbols(relation)}
+    if len(proven) == 1 and (only := next(iter(proven))) is not None and in_tail <= {only}:
+        return {only}
+    return {each for found in directory.exchanges_within(relation, (), window).values() for each in found}
 
 
-def check_exchanges(directory: SymbolDirectory, relation: Relation, symbols: Collection[str]) -> None:
-    """Let several symbols pass, each of which files and tail have of one exchange only.
+def check_exchanges(directory: SymbolDirectory, relation: Relation, symbols: Collection[str], window: Window) -> None:
+    """Let several symbols pass (none: whatever there is), the rows of each of which in the window are of one exchange only.
 
     Raises:
-        AmbiguousSymbolError: they have one of them of several.
+        AmbiguousSymbolError: those of one are of several.
     """
     proven = {file.exchange for file in relation.files}
     in_tail: set[tuple[str, str]] = set()
@@ -61,6 +76,9 @@ def check_exchanges(directory: SymbolDirectory, relation: Relation, symbols: Col
     if len(proven) == 1 and None not in proven and {exchange for _, exchange in in_tail} <= proven:
         return
     found = directory.exchanges(relation, symbols)
+    unsure = [symbol for symbol in symbols if len(found.get(symbol, ())) > 1]
+    if unsure:  # in these files; fewer may be in the window
+        found |= {key: set[str]() for key in unsure} | directory.exchanges_within(relation, unsure, window)
     for symbol in symbols:
         exchanges = found.get(symbol, set()) | {exchange for name, exchange in in_tail if name == symbol}
         if len(exchanges) > 1:

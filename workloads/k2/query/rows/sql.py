@@ -151,6 +151,16 @@ def listing(relation: Relation, *, visible: bool = False) -> Statement:
     return statement(sql, params, relation)
 
 
+def venues(relation: Relation, which: Filter) -> Statement:
+    """The exchanges that there are rows of, by symbol."""
+    condition, params = where(relation, which)
+    sql = (
+        f"SELECT DISTINCT symbol, exchange FROM {source(relation, names={'symbol', 'exchange', *_TIMES})}{condition} "
+        "ORDER BY ALL"
+    )
+    return statement(sql, params, relation)
+
+
 def histogram(relation: Relation, which: Filter, bin_us: int) -> Statement:
     """Rows per bin of `bin_us` microseconds (`bin`: microseconds since 1970 divided by it, rounded down)."""
     condition, params = where(relation, which)
