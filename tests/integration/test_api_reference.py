@@ -3,6 +3,7 @@
 from datetime import timedelta
 from decimal import Decimal
 
+import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -167,3 +168,24 @@ def test_nonsense_in_any_parameter_is_a_documented_answer(client, value):
             assert reply.status_code < 500, (filled, query, reply.text)
             if reply.status_code >= 400:
                 assert reply.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("/v1/bars", {"symbol": "BHP", "interval": "1h"}),
+        ("/v1/bars/{symbol}", {"date": "2014-03-10", "empty": "null", "interval": "1h"}),
+        ("/v1/summary", {"symbol": "BHP", "date": "2014-03-10"}),
+        ("/v1/symbols", {}),
+        ("/v1/date-range", {"symbol": "CBA"}),
+    ],
+)
+def test_the_document_gives_types_to_what_is_added_up_and_listed(client, path, params):
+    document = client.get("/openapi.json").json()
+    schema = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    named = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    body = client.get(path.format(symbol="BHP"), params=params).json()
+    jsonschema_rs.validate(named, body)
+    assert set(body) == set(named["properties"])
+    if "data" in body:
+        assert set(body["data"][0]) == set(named["properties"]["data"]["items"]["properties"])

@@ -65,6 +65,76 @@ _EVENTS: dict[str, Any] = {
     },
 }
 
+_TEXT: dict[str, Any] = {"type": "string"}
+_TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
+_DAY: dict[str, Any] = {"type": "string", "format": "date"}
+_COUNT: dict[str, Any] = {"type": "integer"}
+_DECIMAL: dict[str, Any] = {"type": "string", "description": "A decimal, with all its places."}
+_DECIMAL_OR_NULL: dict[str, Any] = _DECIMAL | {"type": ["string", "null"]}
+_TEXT_OR_NULL: dict[str, Any] = {"type": ["string", "null"]}
+_FROM: dict[str, Any] = {
+    "snapshot_id": _TEXT_OR_NULL,
+    "snapshot_time": _TEXT_OR_NULL,
+    "complete_until": _TEXT_OR_NULL | {"description": "Time of the newest event there is of these exchanges."},
+    "hybrid": {"type": "boolean", "description": "With what the topics hold beyond the snapshot."},
+    "sources": {"type": "array", "items": {"type": "object"}},
+}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": sorted(properties), "properties": properties}
+
+
+_PRICES = ("open", "high", "low", "close")
+_BAR = _object(
+    {
+        **dict.fromkeys(("symbol", "exchange"), _TEXT),
+        "date": _DAY | {"description": "The trading date, the exchange's own."},
+        **dict.fromkeys(("start", "end"), _TIME),
+        **dict.fromkeys((*_PRICES, "vwap", "twap"), _DECIMAL_OR_NULL),
+        "volume": _DECIMAL,
+        "trade_count": _COUNT,
+    }
+)
+_BARS = _object(
+    {
+        "data": {"type": "array", "items": _BAR},
+        **dict.fromkeys(("interval", "session"), _TEXT),
+        "time_zones": {"type": "object", "additionalProperties": _TEXT, "description": "Time zone of each exchange."},
+        "count": _COUNT,
+        "more": {"type": "boolean", "description": "The limit cut off others."},
+        **_FROM,
+    }
+)
+_SUMMARY = _object(
+    {
+        **dict.fromkeys(("symbol", "exchange", "time_zone", "currency", "session"), _TEXT),
+        "date": _DAY,
+        **dict.fromkeys((*_PRICES, "volume"), _DECIMAL),
+        "vwap": _DECIMAL_OR_NULL,
+        "trade_count": _COUNT,
+        **dict.fromkeys(("first_time", "last_time"), _TIME),
+        **_FROM,
+    }
+)
+_SYMBOL = _object(
+    {
+        **dict.fromkeys(("symbol", "exchange"), _TEXT),
+        "rows": _COUNT,
+        **dict.fromkeys(("first_time", "last_time"), _TIME),
+    }
+)
+_SYMBOLS = _object({"data": {"type": "array", "items": _SYMBOL}, **_FROM})
+_ANSWERS = {
+    "/v1/bars": "Bars",
+    "/v1/bars/{symbol}": "Bars",
+    "/v1/aggregations": "Bars",
+    "/v1/summary": "Summary",
+    "/v1/summary/{symbol}/{date}": "Summary",
+    "/v1/symbols": "Symbols",
+    "/v1/date-range": "SymbolRange",
+}
+
 
 def install(app: FastAPI) -> None:
     """Let the app serve the whole document."""
@@ -82,7 +152,8 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     """The document with every answer of every operation of /v1. Changes and returns it."""
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    schemas |= {"Problem": _PROBLEM, "Events": _EVENTS}
+    schemas |= {"Problem": _PROBLEM, "Events": _EVENTS, "Bars": _BARS, "Summary": _SUMMARY}
+    schemas |= {"Symbols": _SYMBOLS, "SymbolRange": _SYMBOL}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     texts = _ALWAYS | _ASKED | _WITH_BODY
@@ -92,11 +163,11 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
         if not path.startswith("/v1/"):
             continue
         for method, operation in item.items():
-            _complete(method, operation, schemas)
+            _complete(method, operation, schemas, _ANSWERS.get(path))
     return document
 
 
-def _complete(method: str, operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
+def _complete(method: str, operation: dict[str, Any], schemas: Mapping[str, Any], answer: str | None) -> None:
     given = _given(operation, schemas)
     statuses = _ALWAYS | (_ASKED if given else {}) | (_WITH_BODY if "requestBody" in operation else {})
     responses = operation["responses"]
@@ -104,7 +175,8 @@ def _complete(method: str, operation: dict[str, Any], schemas: Mapping[str, Any]
         responses[str(status)] = {"$ref": f"#/components/responses/{_name(status)}"}
     good = responses.get("200")
     if good is not None and "format" in given:
-        rows = {"$ref": "#/components/schemas/Events"} if "page_token" in given else {"type": "object"}
+        name = answer or ("Events" if "page_token" in given else None)
+        rows = {"type": "object"} if name is None else {"$ref": f"#/components/schemas/{name}"}
         good["content"] = {
             media: {"schema": rows if form is Format.JSON else {}} for form, media in MEDIA_TYPES.items()
         }

@@ -27,7 +27,7 @@ TIME = (
 )
 
 
-DATE = "A trading date of the exchange, in its own time zone, instead of start and end."
+DATE = "A trading date of the exchange (2014-03-10), in its own time zone, instead of start and end."
 
 
 def as_text(value: str | int | None) -> str | None:
@@ -60,7 +60,7 @@ class ZonedParams(Params):
 class DatesParams(ZonedParams):
     """Parameters that choose events by the exchange's own dates."""
 
-    date: str | None = Field(default=None, description=DATE, examples=["2014-03-10"])
+    date: str | None = Field(default=None, description=DATE)
     last_date: str | None = Field(default=None, description="With date: the last of several trading dates.")
     session: Session = Field(
         default=Session.ALL, description="With date: all of it, or the exchange's regular session of one date."
