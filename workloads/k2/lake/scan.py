@@ -115,6 +115,12 @@ class SnapshotFiles:
         newest = int(self._end.max()) if self.files else _MAX_US
         return None if newest == _MAX_US else newest
 
+    def newest_of(self, exchanges: Collection[str]) -> int | None:
+        """The same of the files that may hold rows of these exchanges."""
+        there = self._end[_any_within(exchanges, self._exchanges)] if self.files else self._end
+        newest = int(there.max()) if len(there) else _MAX_US
+        return None if newest == _MAX_US else newest
+
     @property
     def oldest_us(self) -> int | None:
         """Lower bound of the event times of all files; None when there is none, or a file has no bound."""

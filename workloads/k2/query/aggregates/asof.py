@@ -121,7 +121,7 @@ def asof_of(
             parts.append(rows)
             places.append(at)
             files |= {file.path: file for file in quotes.files}
-            tails += [] if quotes.tail is None else [quotes.tail.select(["timestamp"])]
+            tails += [] if quotes.tail is None else [quotes.tail.select(["timestamp", "exchange"])]
     joined = pa.concat_tables([_JOINED.empty_table(), *parts])
     if len(parts) > 1:
         joined = joined.take(pa.array(np.argsort(np.concatenate(places))))

@@ -79,7 +79,7 @@ def bars_of(
         question = _Question(query, market, symbols, _period(query, market))
         relation = planner.plan(pinned, symbols, code, question.to_read)
         files |= {file.path: file for file in relation.files}
-        tails += [] if relation.tail is None else [relation.tail.select(["timestamp"])]
+        tails += [] if relation.tail is None else [relation.tail.select(["timestamp", "exchange"])]
         if query.empty is Empty.SKIP:
             if relation:
                 tables.append(_rows(_folded(engine, relation, question, deadline), question, None))

@@ -47,10 +47,12 @@ class Pinned:
 
     def provenance(self, chosen: Sequence[DataFileRef] = (), tail: pa.Table | None = None) -> Provenance:
         """What an answer from the chosen files and these rows of the tail was read from."""
+        newest_us = self._newest_us(chosen, tail)
         return Provenance(
             self.state.identifier,
             self.snapshot,
-            self._newest_us(),
+            # A clock that is ahead dates events in the future: nothing is complete until then.
+            None if newest_us is None else min(newest_us, time.time_ns() // 1000),
             len(chosen),
             len(self.files.files) - len(chosen),
             self.tail,
@@ -86,8 +88,23 @@ class Pinned:
                 beyond.append((topic_id, partition, end))
         return tuple(beyond)
 
-    def _newest_us(self) -> int | None:
-        """Time of the newest event that may be seen."""
+    def _newest_us(self, chosen: Sequence[DataFileRef], tail: pa.Table | None) -> int | None:
+        """Time of the newest event that may be seen of the exchanges that the answer is of, where the files prove them."""
+        exchanges = {file.exchange for file in chosen}
+        if tail is not None:
+            exchanges |= {str(each) for each in tail["exchange"].unique().to_pylist()}
+        of_some = frozenset(each for each in exchanges if each is not None)
+        if not exchanges or None in exchanges or self.sight.is_partial:
+            return self._newest_of_all()
+        in_files = self.files.newest_of(of_some)
+        in_tail = None if self.tail is None else self.tail.newest_us
+        if (
+            self.tail is not None and len(self.tail.topics) > 1
+        ):  # other topics are of other exchanges: only these rows count
+            in_tail = None if tail is None else int(tail["timestamp"].cast(pa.int64()).to_numpy().max())
+        return max((each for each in (in_files, in_tail) if each is not None), default=None)
+
+    def _newest_of_all(self) -> int | None:
         in_tail = None if self.tail is None else self.tail.newest_us
         if self.tail is not None and in_tail is not None and self.sight.is_partial:
             wanted = Wanted(tuple(sorted(self.sight.symbols or ())), None, self.sight.oldest_us)

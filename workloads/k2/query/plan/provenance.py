@@ -13,7 +13,8 @@ class Provenance:
     """What an answer was read from, and up to when it is complete.
 
     Attributes:
-        complete_until_us: time of the newest event in the snapshot and the tail (µs since 1970 UTC); None for an empty table.
+        complete_until_us: time of the newest event in the snapshot and the tail (µs since 1970 UTC), of the exchanges that the answer is
+            of where files prove them, and never later than now; None where there is none.
         tail: what was read beyond the snapshot; None: nothing was asked for beyond it.
         tail_rows: rows of the tail that are about the question, before its limit; None: not counted.
         is_partial: whether the one who asks sees a part of the table.
