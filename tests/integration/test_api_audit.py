@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
@@ -11,7 +12,9 @@ from k2_testing.lake import TRADES, catalog_properties, make_lake
 from k2.api.app import create_app
 from k2.lake.batch import Batch, OrderedBatch
 from k2.lake.commit import Committer
+from k2.lake.decisions import sign
 from k2.lake.offsets import OFFSETS
+from k2.lake.reset import skip_to_earliest
 from k2.lake.writer import write_files
 from k2.model.settings import Settings
 from k2.model.topics import DataType
@@ -76,6 +79,54 @@ def test_a_commit_that_does_not_follow_the_one_before_is_a_gap(client, lake):
     (found,) = client.get("/v1/audit", params={"table": "trades"}).json()["tables"]
     assert not found["ok"]
     assert [(gap["partition"], gap["expected"], gap["found"]) for gap in found["gaps"]] == [(0, 20, 30)]
+
+
+def test_a_file_that_is_gone_is_told_by_its_name_below_the_table_until_it_is_back(client, tmp_path):
+    assert client.get("/v1/audit", params={"table": "trades"}).json()["tables"][0]["files"] == {
+        "checked": 3,
+        "findings": [],
+    }
+    file = min((tmp_path / "warehouse").rglob("data/**/*.parquet"))
+    whole = file.read_bytes()
+    file.unlink()
+    reply = client.get("/v1/audit", params={"table": "trades"})
+    (table,) = reply.json()["tables"]
+    assert not table["ok"]
+    assert table["files"]["findings"] == [
+        {
+            "file": str(file).split("/trades/", 1)[1],
+            "problem": "missing",
+            "expected_bytes": len(whole),
+            "found_bytes": None,
+            "accepted": False,
+        }
+    ]
+    assert table["missing"] == sum(stop - start for part in table["partitions"] for start, stop in part["missing_in"])
+    assert str(tmp_path) not in reply.text
+    assert client.get("/ready").status_code == 200, "one lost file takes no service away"
+    file.write_bytes(whole[:-1])
+    (table,) = client.get("/v1/audit", params={"table": "trades"}).json()["tables"]
+    assert [each["problem"] for each in table["files"]["findings"]] == ["size"]
+    file.write_bytes(whole)
+    assert client.get("/v1/audit", params={"table": "trades"}).json()["ok"]
+
+
+def test_what_people_decided_is_told_with_who_when_and_why(client, lake):
+    signed = sign("retention was too short", "ops@desk", at=datetime(2026, 3, 2, 9, 30, tzinfo=UTC))
+    skip_to_earliest(lake.load_table(TRADES), ORIGIN.topic, {0: 33}, signed)
+    (table,) = client.get("/v1/audit", params={"table": "trades"}).json()["tables"]
+    assert (table["ok"], table["lost"], table["partitions"][0]["lost_in"]) == (True, 13, [[20, 33]])
+    assert table["decisions"] == [
+        {
+            "what": "skip-to-earliest",
+            "by": "ops@desk",
+            "at": "2026-03-02T09:30:00.000000Z",
+            "reason": "retention was too short",
+            "snapshot_id": str(lake.load_table(TRADES).metadata.snapshots[-2].snapshot_id),
+            "topic": ORIGIN.topic,
+            "lost": [{"partition": 0, "from": 20, "to": 33, "offsets": 13}],
+        }
+    ]
 
 
 def test_what_the_source_left_out_is_shown_when_asked_for_and_is_no_fault_of_the_table(client, lake):

@@ -13,6 +13,7 @@ from k2_testing.sinks import Pipeline, eventually, ready
 from k2.bus.dead_letters import read_dead_letters
 from k2.bus.producer import EventProducer
 from k2.bus.registry import Schemas
+from k2.lake.decisions import sign
 from k2.lake.reset import skip_to_earliest
 from k2.lake.tables import ensure_table
 from k2.model.codec.encode import encode
@@ -139,7 +140,7 @@ def test_a_topic_that_retention_has_passed_is_refused_with_the_remedy(pipeline):
     assert sink.wait(60) == 2, pipeline.log()
     assert "Retention has passed what market_data.trades has not read" in pipeline.log()
     assert "--skip-to-earliest" in pipeline.log()
-    skip_to_earliest(pipeline.catalog.load_table(pipeline.table), pipeline.topic, {0: 150})
+    skip_to_earliest(pipeline.catalog.load_table(pipeline.table), pipeline.topic, {0: 150}, sign())
     pipeline.finish()
     (part,) = pipeline.audit().partitions
     assert (part.rows, part.offsets.lost, part.offsets.next, part.ok) == (250, 50, 300, True)
@@ -158,7 +159,7 @@ def test_a_rolled_back_table_is_refused_and_reset_reads_again(pipeline):
     sink = pipeline.sink()
     assert sink.wait(60) == 2
     assert f"k2 sink reset market_data.trades --to-snapshot {first}" in pipeline.log().replace("\n", " ")
-    reset_to_snapshot(pipeline.catalog.load_table(pipeline.table), first)
+    reset_to_snapshot(pipeline.catalog.load_table(pipeline.table), first, sign())
     pipeline.finish()
     assert pipeline.audit().ok
     assert sum(part.rows for part in pipeline.audit().partitions) == 200

@@ -11,12 +11,15 @@ from k2_testing.lake import TRADES, held, make_lake
 from k2.lake.audit import audit_table
 from k2.lake.batch import OrderedBatch
 from k2.lake.commit import Committer, Origin
+from k2.lake.decisions import sign
 from k2.lake.offsets import recorded_offsets
 from k2.lake.reset import forget_topic, reset_to_snapshot, skip_to_earliest
 from k2.lake.snapshots import trim_snapshots, untagged_snapshots
 from k2.lake.writer import write_files
 from k2.model.errors import RefusedError, UserError
 from k2.model.topics import DataType
+
+SIGNED = sign("as the ticket says", "ops@desk", at=datetime(2026, 3, 2, 9, 30, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def test_reset_after_a_rollback_reads_again_from_what_the_snapshot_holds(catalog
     committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
     with pytest.raises(RefusedError):
         committer.start_offsets()
-    reset_to_snapshot(catalog.load_table(TRADES), first)
+    reset_to_snapshot(catalog.load_table(TRADES), first, SIGNED)
     assert committer.start_offsets() == {0: 10}
     committer.commit(batch(10, 30))
     assert held(catalog) == {(0, offset): 1 for offset in range(30)}
@@ -81,25 +84,25 @@ def test_reset_after_a_rollback_reads_again_from_what_the_snapshot_holds(catalog
 def test_reset_to_a_snapshot_that_is_not_current_would_double_rows(catalog):
     first = catalog.load_table(TRADES).metadata.snapshots[0].snapshot_id
     with pytest.raises(UserError, match=r"would double them.*Roll the table back to it first"):
-        reset_to_snapshot(catalog.load_table(TRADES), first)
+        reset_to_snapshot(catalog.load_table(TRADES), first, SIGNED)
     with pytest.raises(UserError, match="not in the table's current history"):
-        reset_to_snapshot(catalog.load_table(TRADES), 42)
+        reset_to_snapshot(catalog.load_table(TRADES), 42, SIGNED)
 
 
 def test_a_topic_made_anew_is_read_from_its_beginning_once_a_person_says_so(catalog):
     anew = Committer(catalog, TRADES, Origin(ORIGIN.topic, "topic-2", "cluster-1"), DataType.TRADES)
     with pytest.raises(RefusedError, match="--forget"):
         anew.start_offsets()
-    forget_topic(catalog.load_table(TRADES), ORIGIN.topic)
+    forget_topic(catalog.load_table(TRADES), ORIGIN.topic, SIGNED)
     assert anew.start_offsets() == {}
 
 
 def test_what_retention_deleted_is_counted_as_lost_for_ever(catalog):
-    skip_to_earliest(catalog.load_table(TRADES), ORIGIN.topic, {0: 33, 1: 2})
+    skip_to_earliest(catalog.load_table(TRADES), ORIGIN.topic, {0: 33, 1: 2}, SIGNED)
     part = recorded_offsets(catalog.load_table(TRADES)).topics[ORIGIN.topic].partitions[0]
     assert (part.next, part.lost, part.non_records) == (33, 13, 0)
     with pytest.raises(UserError, match=r"Nothing of .* is lost"):
-        skip_to_earliest(catalog.load_table(TRADES), ORIGIN.topic, {0: 33, 1: 2})
+        skip_to_earliest(catalog.load_table(TRADES), ORIGIN.topic, {0: 33, 1: 2}, SIGNED)
 
 
 def test_untagged_snapshots_are_capped_and_commits_go_on(tmp_path):

@@ -9,6 +9,7 @@ import typer
 from k2.cli_query.options import As, AsOf, EventTable, Local, Output, Pin, Snapshot, Url, examples, opened
 from k2.cli_query.printing import print_records, print_table, say, write
 from k2.cli_query.waiting import Waiting
+from k2.forms import audit_text
 from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType
 
@@ -103,20 +104,12 @@ def audit(
 
 def _print_audit(found: dict[str, Any]) -> None:
     rows = [
-        (f"{part['topic']}/{part['partition']}", *(part.get(name) for name in _COUNTS), _verdict(part))
+        (f"{part['topic']}/{part['partition']}", *(part.get(name) for name in _COUNTS), audit_text.verdict(part))
         for part in found["partitions"]
     ]
     if rows:
         print_table(("topic/partition", *(name.replace("_", " ") for name in _COUNTS), ""), rows)
-    snapshot = f" at snapshot {found['snapshot_id']}" if found["snapshot_id"] else ""
-    lines = [f"{found['table']}{snapshot}: {found['rows']:,} rows, {_judged(found)}"]
-    lines += [
-        f"between commits, {gap['topic']}/{gap['partition']}: expected offset {gap['expected']:,}, found {gap['found']:,} "
-        f"(snapshot {gap['snapshot_id']})"
-        for gap in found.get("gaps", ())
-    ]
-    if found.get("rows_of_unknown_topics"):
-        lines.append(f"{found['rows_of_unknown_topics']:,} rows come from topics that it does not know")
+    lines = audit_text.lines(found)
     if found.get("topics_unknown"):
         lines.append(f"how far it is behind is not known: {found['topics_unknown']}")
     write("".join(f"{line}\n" for line in [*lines, ""]).encode())
@@ -135,14 +128,3 @@ def _print_sequences(table: str, found: dict[str, Any]) -> None:
         f"{table}: {found['rows']:,} numbers of the source's own, by {found['scope']} and trading day: {said}{without}"
     )
     write(f"{text}\n\n".encode())
-
-
-def _judged(found: dict[str, Any]) -> str:
-    return "every offset once, nothing missing" if found["ok"] else "NOT what its offsets say"
-
-
-def _verdict(part: dict[str, Any]) -> str:
-    if part["ok"]:
-        return "ok"
-    where = ", ".join(map(str, part["examples"]))
-    return f"WRONG at offsets {where}" if where else f"WRONG: {part['outside']:,} rows outside of its offsets"

@@ -31,6 +31,9 @@ COMMIT_ID = "k2.commit-id"
 OPERATION = "k2.operation"
 BATCH = "k2.batch"
 
+MOST_SHOWN = 80
+"""Characters of a broken map that an error quotes."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionOffsets:
@@ -115,16 +118,24 @@ class OffsetMap:
 
 @lru_cache(maxsize=64)  # every answer asks for the current snapshot's
 def _topics(text: str) -> Mapping[str, TopicOffsets]:
-    return MappingProxyType(
-        {
-            topic: TopicOffsets(
-                held["id"],
-                held["cluster"],
-                {int(number): PartitionOffsets(*counts) for number, counts in held["partitions"].items()},
-            )
-            for topic, held in json.loads(text).items()
-        }
-    )
+    try:
+        return MappingProxyType(
+            {
+                topic: TopicOffsets(
+                    held["id"],
+                    held["cluster"],
+                    {int(number): PartitionOffsets(*counts) for number, counts in held["partitions"].items()},
+                )
+                for topic, held in json.loads(text).items()
+            }
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RefusedError(
+            "The offsets that the table records cannot be read: they were cut short or written by hand",
+            found=text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…",
+            expected=f"the property {OFFSETS} as k2 wrote it",
+            remedy="If the snapshot's own copy is whole: k2 sink reset TABLE --to-snapshot ID; `k2 audit` counts the rows then",
+        ) from error
 
 
 def ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:

@@ -21,6 +21,7 @@ from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy import select
 
 from k2.lake.audit import Audit, audit_table
+from k2.lake.files_audit import FilesAudit, audit_files
 from k2.lake.offsets import OFFSETS, OffsetMap, summary_of
 from k2.lake.scan import SnapshotFiles, cached_files, snapshot_files
 from k2.lake.sequence_audit import SequenceAudit, audit_sequences
@@ -219,6 +220,12 @@ class TableReader:
     def audit(self, identifier: str) -> Audit:
         """Count the rows of the current snapshot (see `audit_table`); the topics are not asked."""
         return audit_table(self._another(identifier), {})
+
+    def audit_files(self, identifier: str) -> tuple[int | None, FilesAudit]:
+        """The current snapshot, and whether its files are there (see `k2.lake.files_audit`)."""
+        table = self._another(identifier)
+        snapshot_id = table.metadata.current_snapshot_id
+        return snapshot_id, audit_files(table, snapshot_id)
 
     def audit_sequences(self, identifier: str, scope: SequenceScope) -> tuple[int | None, SequenceAudit]:
         """The current snapshot, and the source's numbers in it (see `k2.lake.sequence_audit`)."""

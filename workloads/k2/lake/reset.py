@@ -1,7 +1,8 @@
-"""What a person decides when the sink refused to go on: new offsets for a table, recorded like any other commit.
+"""What a person decides of a table: new offsets where the sink refused to go on, or that what an audit found stays so.
 
-Each reset is one transaction that appends an empty snapshot with the new map, so that it is fenced like the sink's own
-commits, stands in the history, and leaves property and snapshot agreeing again.
+Each decision is one transaction that appends an empty snapshot with the whole map, so that it is fenced like the sink's own
+commits, stands in the history, and leaves property and snapshot agreeing again. Who, when and why go with it
+(`k2.lake.decisions`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,23 @@ from dataclasses import replace
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
+from k2.lake.audit import Audit, acceptance
+from k2.lake.decisions import DECISIONS, Decision, DecisionKind, Range, Signature, with_decision
 from k2.lake.landed import guard
-from k2.lake.offsets import COMMIT_ID, OFFSETS, OPERATION, OffsetMap, ancestors, snapshot_offsets, summary_of
-from k2.model.errors import UserError, WorldError
+from k2.lake.offsets import (
+    COMMIT_ID,
+    OFFSETS,
+    OPERATION,
+    OffsetMap,
+    ancestors,
+    recorded_offsets,
+    snapshot_offsets,
+    summary_of,
+)
+from k2.model.errors import RefusedError, UserError, WorldError
 
 
-def reset_to_snapshot(table: Table, snapshot_id: int) -> OffsetMap:
+def reset_to_snapshot(table: Table, snapshot_id: int, signed: Signature) -> OffsetMap:
     """Take the offsets of a snapshot in the current history: the sink reads again what came after it.
 
     Raises:
@@ -43,21 +55,29 @@ def reset_to_snapshot(table: Table, snapshot_id: int) -> OffsetMap:
             remedy="Roll the table back to it first, or reset to the current snapshot",
         )
     offsets = snapshot_offsets(table.metadata) or OffsetMap()
-    return _record(table, offsets)
+    decision = Decision(DecisionKind.TO_SNAPSHOT, signed, snapshot_id, again=_read_again(table, offsets))
+    return _record(table, offsets, decision)
 
 
-def forget_topic(table: Table, topic: str) -> OffsetMap:
+def forget_topic(table: Table, topic: str, signed: Signature) -> OffsetMap:
     """Forget a topic's offsets: a topic made anew under the same name is then read from its beginning.
+
+    What the table held of it stands in the decision: its rows are still there, and the audit goes on counting them.
 
     Raises:
         UserError: the table records nothing of the topic.
     """
     offsets = _current(table)
     _known(table, offsets, topic)
-    return _record(table, OffsetMap({name: held for name, held in offsets.topics.items() if name != topic}))
+    held = offsets.topics[topic]
+    decision = Decision(
+        DecisionKind.FORGET, signed, table.metadata.current_snapshot_id, topic, held.topic_id, forgotten=held
+    )
+    rest = OffsetMap({name: each for name, each in offsets.topics.items() if name != topic})
+    return _record(table, rest, decision)
 
 
-def skip_to_earliest(table: Table, topic: str, earliest: Mapping[int, int]) -> OffsetMap:
+def skip_to_earliest(table: Table, topic: str, earliest: Mapping[int, int], signed: Signature) -> OffsetMap:
     """Give up offsets that retention has deleted: they are counted as lost, for ever visible in the audit.
 
     Raises:
@@ -76,7 +96,57 @@ def skip_to_earliest(table: Table, topic: str, earliest: Mapping[int, int]) -> O
         number: replace(part, next=earliest[number], lost=part.lost + earliest[number] - part.next)
         for number, part in behind.items()
     }
-    return _record(table, offsets.with_topic(topic, replace(held, partitions={**held.partitions, **skipped})))
+    decision = Decision(
+        DecisionKind.SKIP_TO_EARLIEST,
+        signed,
+        table.metadata.current_snapshot_id,
+        topic,
+        held.topic_id,
+        lost={number: (part.next, earliest[number]) for number, part in behind.items()},
+    )
+    return _record(table, offsets.with_topic(topic, replace(held, partitions={**held.partitions, **skipped})), decision)
+
+
+def accept(table: Table, found: Audit, signed: Signature) -> Decision:
+    """Accept all that an audit found, as it is: later audits tell it as accepted, and only what comes beyond it is a fault.
+
+    Args:
+        table: as it was loaded, before the audit or since.
+        found: what the person has seen.
+        signed: by whom, when, and why.
+
+    Raises:
+        UserError: nobody said why, the audit found nothing, or the table has changed since the audit.
+        RefusedError: the table was rolled back.
+    """
+    if not signed.reason.strip():
+        raise UserError("Nobody will know why this was accepted", expected="a reason", remedy="Give one: --reason TEXT")
+    if found.ok:
+        raise UserError(
+            f"The audit of {found.table} found nothing that is not accepted yet", remedy="There is nothing to do"
+        )
+    if table.metadata.current_snapshot_id != found.snapshot_id:
+        raise WorldError(f"{found.table} was committed to since the audit: audit it again, and then accept it")
+    decision = Decision(DecisionKind.ACCEPT, signed, found.snapshot_id, accepted=acceptance(found))
+    _record(table, recorded_offsets(table), decision)
+    return decision
+
+
+def _read_again(table: Table, offsets: OffsetMap) -> dict[str, dict[int, Range]]:
+    """Offsets that the property records and the snapshot does not: the sink reads them again."""
+    found: dict[str, dict[int, Range]] = {}
+    try:
+        recorded = _current(table).topics
+    except RefusedError:  # cut short: that is what this reset mends
+        recorded = {}
+    for topic, held in recorded.items():
+        then = offsets.topics.get(topic)
+        for number, part in held.partitions.items():
+            known = None if then is None else then.partitions.get(number)
+            start = part.first if known is None else known.next
+            if start < part.next:
+                found.setdefault(topic, {})[number] = (start, part.next)
+    return found
 
 
 def _current(table: Table) -> OffsetMap:
@@ -92,14 +162,16 @@ def _known(table: Table, offsets: OffsetMap, topic: str) -> None:
         )
 
 
-def _record(table: Table, offsets: OffsetMap) -> OffsetMap:
+def _record(table: Table, offsets: OffsetMap, decision: Decision) -> OffsetMap:
+    decisions = with_decision(table, decision)
     text = offsets.to_json()
     commit_id = uuid.uuid4().hex
     guard(table)
     try:
         with table.transaction() as transaction:
-            transaction.set_properties({OFFSETS: text})
-            summary = {OFFSETS: text, COMMIT_ID: commit_id, OPERATION: "reset"}
+            transaction.set_properties({OFFSETS: text, DECISIONS: decisions})
+            operation = "accept" if decision.accepted is not None else "reset"
+            summary = {OFFSETS: text, COMMIT_ID: commit_id, OPERATION: operation}
             with transaction.update_snapshot(snapshot_properties=summary).fast_append():
                 pass
     except CommitFailedException as error:

@@ -39,11 +39,13 @@ class DeleteFileRef:
         path: where it lies.
         equality_ids: ids of the fields by whose values it deletes; empty: it deletes by file and position.
         parquet: whether it is Parquet (it may be Avro, ORC, or a deletion vector of format version 3).
+        bytes: its size.
     """
 
     path: str
     equality_ids: tuple[int, ...] = ()
     parquet: bool = True
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,10 @@ class _Decoder:
             return _Entry(ref, partition, sequence)
         by_value = file.content == DataFileContent.EQUALITY_DELETES
         delete = DeleteFileRef(
-            file.file_path, tuple(file.equality_ids or ()) if by_value else (), file.file_format == FileFormat.PARQUET
+            file.file_path,
+            tuple(file.equality_ids or ()) if by_value else (),
+            file.file_format == FileFormat.PARQUET,
+            file.file_size_in_bytes,
         )
         targets = (_text((file.lower_bounds or {}).get(_TARGET)), _text((file.upper_bounds or {}).get(_TARGET)))
         return _Entry(ref, partition, sequence, delete, targets)

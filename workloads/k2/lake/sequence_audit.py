@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.table import Table
 
-from k2.lake.audit import Progress
+from k2.lake.lineage import Progress
 from k2.lake.runs import Ints, running_max, shifted, starts_of
 from k2.lake.scan import plan_files
 from k2.model.sequences import SequenceScope

@@ -21,11 +21,15 @@ export async function snapshots(signal) {
 /** Whether every offset of the newest snapshot is in the table once, in a few words. */
 export async function audit(signal) {
   const { body } = await ask("audit", { table: "trades" }, { signal });
-  const [{ ok, rows, partitions }] = body.tables;
-  const count = `${rows.toLocaleString("en")} rows`;
-  if (ok) return partitions.length ? `Every offset once: ${count}` : `No offsets recorded: ${count}`;
+  const [{ ok, rows, missing, lost, partitions, files }] = body.tables;
+  const number = (value) => value.toLocaleString("en");
   const sum = (name) => partitions.reduce((total, each) => total + each[name], 0);
-  return `Not whole: ${sum("missing")} offsets missing, ${sum("doubled")} doubled`;
+  const counts = `${number(missing)} offsets missing, ${number(sum("doubled"))} doubled`;
+  const given = lost ? `, ${number(lost)} lost by decision` : "";
+  if (!ok) return `Not whole: ${counts}, ${number(files.findings.length)} files not as they were${given}`;
+  const accepted = missing || sum("doubled") ? ` (accepted: ${counts})` : "";
+  if (!partitions.length) return `No offsets recorded: ${number(rows)} rows`;
+  return `${accepted ? "As accepted" : "Every offset once"}: ${number(rows)} rows${accepted}${given}`;
 }
 
 /** First of the days that bars of this length are shown for. */
