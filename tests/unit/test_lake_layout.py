@@ -11,9 +11,12 @@ from k2_testing.lake import TRADES, make_lake
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
+from k2.lake.audit import audit_table
 from k2.lake.batch import Batch
 from k2.lake.commit import Committer, Origin
-from k2.lake.layout import PartitionFiles, Totals, layouts, newest_partitions, totals
+from k2.lake.decisions import sign
+from k2.lake.layout import LookFor, PartitionFiles, Totals, layouts, newest_partitions, totals
+from k2.lake.reset import accept
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 from k2_operator.plan.plans import TablePlan, UpkeepPlan
@@ -80,9 +83,35 @@ def test_a_table_without_partitions_by_time_has_no_newest_one(catalog):
 
 
 def test_one_table_that_is_not_there_does_not_hide_the_others(catalog):
-    found = layouts(catalog, {"market_data.gone": 7, TRADES: 0})
+    found = layouts(catalog, {"market_data.gone": LookFor(7), TRADES: LookFor()})
     assert "There is no table market_data.gone" in str(found["market_data.gone"])
-    assert (found[TRADES].totals.rows, found[TRADES].newest) == (50, ())
+    assert (found[TRADES].totals.rows, found[TRADES].newest, found[TRADES].files) == (50, (), None)
+
+
+def test_files_that_are_gone_are_named_in_the_condition_and_no_more_once_they_are_back_or_accepted(catalog, tmp_path):
+    def present():
+        return table_figures.present(layouts(catalog, {TRADES: LookFor(files=True)})[TRADES].files)
+
+    assert present().reason == "AllFilesPresent"
+    file = min((tmp_path / "warehouse").rglob("data/**/*.parquet"))
+    whole = file.read_bytes()
+    file.unlink()
+    name = str(file).split("/trades/", 1)[1]
+    assert (present().status, present().reason) == ("False", "FilesMissing")
+    assert f"1 of 5 files are missing or have another size: {name} (missing). Bring them back" in present().message
+    file.write_bytes(whole[:-1])
+    assert f"{name} (size)" in present().message
+    accept(catalog.load_table(TRADES), audit_table(catalog.load_table(TRADES), {}), sign("gone for good"))
+    assert present().reason == "AllFilesPresent"
+    file.write_bytes(whole)
+    assert present().reason == "AllFilesPresent"
+
+
+def test_a_store_that_gives_no_listing_or_a_table_without_rows_is_not_measured(tmp_path):
+    assert table_figures.present(OSError("403")).reason == "NotMeasured"
+    make_lake(tmp_path)
+    empty = layouts(make_lake(tmp_path), {TRADES: LookFor(files=True)})[TRADES]
+    assert table_figures.present(empty.files).reason == "NoData"
 
 
 def with_compaction(target=None):

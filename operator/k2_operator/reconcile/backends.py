@@ -17,7 +17,7 @@ from typing import TypeVar
 from k2.bus.admin import delete_topics, end_offsets, ensure_topics
 from k2.bus.registry import ensure_subjects
 from k2.lake.catalog import load_table, open_named
-from k2.lake.layout import Layout, layouts
+from k2.lake.layout import Layout, LookFor, layouts
 from k2.lake.offsets import recorded_offsets
 from k2.lake.tables import drop_table, ensure_table
 from k2.model.errors import K2Error, StoreError, WorldError
@@ -82,7 +82,7 @@ class Backends:
 
         return await self._unless_well(f"table {plan}", ensure)
 
-    async def layouts(self, wanted: Mapping[str, int]) -> dict[str, Layout | WorldError]:
+    async def layouts(self, wanted: Mapping[str, LookFor]) -> dict[str, Layout | WorldError]:
         """How tables lie in their files, by identifier, or why that cannot be told; see `k2.lake.layout.layouts`.
 
         Raises:

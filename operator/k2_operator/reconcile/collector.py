@@ -10,12 +10,12 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from k2.bus.admin import committed_with_metadata, end_offsets_of
-from k2.lake.layout import Layout
+from k2.lake.layout import Layout, LookFor
 from k2.model.errors import K2Error, WorldError
 from k2.model.exchanges import exchange
 from k2.model.platform import Platform
@@ -36,6 +36,9 @@ PUBLISH_SECONDS = 60.0
 LAYOUT_SECONDS = 600.0
 """A table's files are looked at this often at most; what others than K2's sinks do to it is seen then, too."""
 
+FILES_SECONDS = 3600.0
+"""A table's files are listed this often at most, when they are looked at: a request to the store for a thousand of them."""
+
 _log = get_logger(__name__)
 
 
@@ -52,12 +55,22 @@ NOTHING = Told()
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was last seen of a table: `at` its totals were read, `deep_at` its files; in seconds of a steady clock."""
+    """What was last seen of a table: `at` its totals were read, `deep_at` its manifests, `files_at` its files were listed.
+
+    In seconds of a steady clock. `broken` are the files that were not as they should be.
+    """
 
     sequence: int
     at: float
     deep_at: float
-    finding: Finding
+    files_at: float
+    compacted: Finding
+    present: Finding
+    broken: int = 0
+
+    @property
+    def findings(self) -> dict[ConditionType, Finding]:
+        return {ConditionType.COMPACTED: self.compacted, ConditionType.FILES_PRESENT: self.present}
 
 
 @dataclass(slots=True)
@@ -159,31 +172,40 @@ class Collector:
         due = {where: deep for where, plan in tables.items() if (deep := self._due(where, plan, now)) is not None}
         if not due:
             return
-        wanted = {tables[where].table.identifier: NEWEST if deep else 0 for where, deep in due.items()}
-        found = await self.backends.layouts(wanted)
-        for where, deep in due.items():
-            self._take(where, tables[where], found[tables[where].table.identifier], now, deep=deep)
+        found = await self.backends.layouts({tables[where].table.identifier: asked for where, asked in due.items()})
+        for where, asked in due.items():
+            self._take(where, tables[where], found[tables[where].table.identifier], now, asked)
+        metrics.BROKEN_FILES.set(sum(look.broken for look in self._looks.values()))
 
-    def _due(self, where: Ref, plan: TablePlan, now: float) -> bool | None:
-        """Whether its files are to be looked at too; None when nothing is."""
+    def _due(self, where: Ref, plan: TablePlan, now: float) -> LookFor | None:
+        """What is to be looked at; None when nothing is."""
         before = self._looks.get(where)
-        if before is None or now - before.deep_at >= LAYOUT_SECONDS:
-            return True
+        if before is None:
+            return LookFor(NEWEST, files=True)
+        if now - before.deep_at >= LAYOUT_SECONDS:
+            return LookFor(NEWEST, files=now - before.files_at >= FILES_SECONDS)
         told = self._commits.get(plan.table.identifier)
         moved = told is not None and told.sequence > before.sequence
-        return False if moved and now - before.at >= PUBLISH_SECONDS else None
+        return LookFor() if moved and now - before.at >= PUBLISH_SECONDS else None
 
-    def _take(self, where: Ref, plan: TablePlan, found: Layout | WorldError, now: float, *, deep: bool) -> None:
+    def _take(self, where: Ref, plan: TablePlan, found: Layout | WorldError, now: float, asked: LookFor) -> None:
         before = self._looks.get(where)
         if isinstance(found, WorldError):
             finding = unknown(Reason.NOT_MEASURED, f"The table could not be looked at: {found}")
-            self._looks[where] = _Look(before.sequence if before else 0, now, now, finding)
-            self._tell(where, Told(self.told(where).fields, {ConditionType.COMPACTED: finding}), now)
+            # The files are listed as soon as the table can be looked at.
+            look = _Look(before.sequence if before else 0, now, now, now - FILES_SECONDS, finding, finding)
+            self._looks[where] = look
+            self._tell(where, Told(self.told(where).fields, look.findings), now)
             return
-        finding = table_figures.compacted(plan, found.newest) if deep or before is None else before.finding
-        deep_at = now if deep or before is None else before.deep_at
-        self._looks[where] = _Look(found.totals.sequence, now, deep_at, finding)
-        self._tell(where, Told(table_figures.fields(found.totals), {ConditionType.COMPACTED: finding}), now)
+        look = before or _Look(0, now, now, now, table_figures.NOT_MEASURED, table_figures.NOT_MEASURED)
+        look = replace(look, sequence=found.totals.sequence, at=now)
+        if asked.newest:
+            look = replace(look, deep_at=now, compacted=table_figures.compacted(plan, found.newest))
+        if found.files is not None:
+            broken = 0 if isinstance(found.files, Exception) else len(found.files.findings)
+            look = replace(look, files_at=now, present=table_figures.present(found.files), broken=broken)
+        self._looks[where] = look
+        self._tell(where, Told(table_figures.fields(found.totals), look.findings), now)
 
     def _publish(self, where: Ref, plan: FeedPlan) -> None:
         found = {

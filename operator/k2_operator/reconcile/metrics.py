@@ -23,3 +23,6 @@ LAST_RESYNC = Gauge("k2_operator_last_resync_timestamp_seconds", "When everythin
 COLLECTIONS = Counter(
     "k2_operator_collections_total", "Rounds in which lag, freshness and tables were measured: ok, error.", ("outcome",)
 )
+BROKEN_FILES = Gauge(
+    "k2_operator_broken_files", "Files of all tables that are missing or have another size than their manifest says."
+)

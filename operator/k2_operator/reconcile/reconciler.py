@@ -296,9 +296,10 @@ def _table_findings(
 ) -> dict[ConditionType, Finding]:
     """What upkeep says of itself, and what the files say of it."""
     runs = _upkeep_findings(facts)
-    known = measured or status.carried(facts.obj, (ConditionType.COMPACTED,))
-    files = known.get(ConditionType.COMPACTED, table_figures.NOT_MEASURED)
-    return runs | {ConditionType.COMPACTED: table_figures.whole(files, runs.get(ConditionType.COMPACTED))}
+    known = dict.fromkeys(table_figures.MEASURED, table_figures.NOT_MEASURED)
+    known |= measured or status.carried(facts.obj, table_figures.MEASURED)
+    compacted = table_figures.whole(known[ConditionType.COMPACTED], runs.get(ConditionType.COMPACTED))
+    return runs | known | {ConditionType.COMPACTED: compacted}
 
 
 def _workloads(facts: observe.FeedFacts, plan: FeedPlan) -> dict[ConditionType, Finding]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 
-from k2.lake.layout import PartitionFiles, Totals
+from k2.lake.layout import PartitionFiles, Presence, Totals
 from k2_operator.plan.plans import TablePlan
 from k2_operator.report.status import Finding, no, unknown, yes
-from k2_operator.spec.conditions import Reason
+from k2_operator.spec.conditions import ConditionType, Reason
 
 NEWEST = 7
 """Partitions that are looked at, by day where the table is partitioned by day: older ones do not change any more."""
@@ -18,7 +18,13 @@ NEWEST = 7
 SPARE_FILES, SPARE_FILES_NEWEST = 10, 120
 """Files that a partition may have beyond those that it takes; the newest one an hour's commits at the default interval."""
 
+MOST_NAMED = 3
+"""Files that a condition names."""
+
 FIELDS = ("lastSnapshot", "lastCommitTime", "rows", "bytes", "files")
+MEASURED = (ConditionType.COMPACTED, ConditionType.FILES_PRESENT)
+"""What the collector finds of a table."""
+
 NOT_MEASURED = unknown(Reason.NOT_MEASURED, "The table's files have not been looked at yet.")
 
 
@@ -47,6 +53,23 @@ def compacted(plan: TablePlan, newest: Sequence[PartitionFiles] | None) -> Findi
     if any(_spare(each, target) > allowed for each, allowed in zip(newest, _allowed(len(newest)), strict=True)):
         return no(Reason.MANY_SMALL_FILES, f"{_described(worst, target)} {_remedy(plan)}")
     return yes(Reason.FEW_FILES, "The newest partitions lie in about as few files as their size takes.")
+
+
+def present(files: Presence | Exception) -> Finding:
+    """Whether the files of the newest snapshot are there."""
+    if isinstance(files, Exception):
+        return unknown(Reason.NOT_MEASURED, f"The table's files could not be listed: {files}")
+    if not files.checked:
+        return unknown(Reason.NO_DATA, "The table has no rows yet.")
+    if not files.findings:
+        return yes(Reason.ALL_FILES_PRESENT, "Every file is there with the size that its manifest says.")
+    more = f" and {len(files.findings) - MOST_NAMED} more" if len(files.findings) > MOST_NAMED else ""
+    named = ", ".join(f"{each.name} ({each.problem})" for each in files.findings[:MOST_NAMED])
+    return no(
+        Reason.FILES_MISSING,
+        f"{len(files.findings)} of {files.checked} files are missing or have another size: {named}{more}. Bring them back from the "
+        "store's versions or a backup; `k2 audit` says which rows are in them, and `k2 audit accept` that it stays so.",
+    )
 
 
 def whole(files: Finding, run: Finding | None) -> Finding:

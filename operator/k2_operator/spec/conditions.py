@@ -38,6 +38,7 @@ class ConditionType(StrEnum):
     DEGRADED = "Degraded", "something is wrong that does not stop it"
     UP_TO_DATE = "UpToDate", "its pods were built from the platform's present settings"
     COMPACTED = "Compacted", "the newest partitions lie in about as few files as their size takes"
+    FILES_PRESENT = "FilesPresent", "every file of the newest snapshot is there with the size that its manifest says"
     SNAPSHOTS_EXPIRED = "SnapshotsExpired", "the last run of snapshot expiry ended well"
     ORPHANS_REMOVED = "OrphansRemoved", "the last run of orphan removal ended well"
 
@@ -107,6 +108,8 @@ class Reason(StrEnum):
     MANY_SMALL_FILES = "ManySmallFiles"
     NOT_PARTITIONED_BY_TIME = "NotPartitionedByTime"
     NO_DATA = "NoData"
+    ALL_FILES_PRESENT = "AllFilesPresent"
+    FILES_MISSING = "FilesMissing"
     NOT_YET_RUN = "NotYetRun"
     RUNNING = "Running"
     RUN_SUCCEEDED = "RunSucceeded"

@@ -29,7 +29,7 @@ from k2.lake.decisions import (
 )
 from k2.lake.files_audit import FileFinding, FileProblem, FilesAudit, audit_files, name_below
 from k2.lake.gaps import BatchRange, Gap, commit_gaps, retained_batches
-from k2.lake.lineage import LineageCounts, Counts, Key, Progress, count_rows
+from k2.lake.lineage import Counts, Key, LineageCounts, Progress, count_rows
 from k2.lake.offsets import OffsetMap, PartitionOffsets, recorded_offsets
 from k2.lake.scan import plan_files
 
@@ -123,8 +123,7 @@ class Audit:
     @property
     def open_files(self) -> tuple[FileFinding, ...]:
         """Findings of files that nobody accepted."""
-        known = self.accepted.files
-        return tuple(each for each in self.files.findings if known.get(each.name, -1) != each.found)
+        return self.accepted.not_accepted(self.files.findings)
 
     @property
     def open_gaps(self) -> tuple[Gap, ...]:

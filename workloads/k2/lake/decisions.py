@@ -20,6 +20,7 @@ from typing import Any
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 
+from k2.lake.files_audit import FileFinding
 from k2.lake.offsets import PartitionOffsets, TopicOffsets
 from k2.model.errors import UserError
 
@@ -91,6 +92,10 @@ class Accepted:
     strangers: Mapping[str, int] = field(default_factory=dict[str, int])
     files: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
     sequence: int = 0
+
+    def not_accepted(self, findings: Iterable[FileFinding]) -> tuple[FileFinding, ...]:
+        """Files that are not as they should be, and not as they were when they were accepted."""
+        return tuple(each for each in findings if self.files.get(each.name, -1) != each.found)
 
 
 @dataclass(frozen=True, slots=True)

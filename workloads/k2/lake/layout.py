@@ -1,4 +1,7 @@
-"""How a table lies in its files, from its metadata alone: totals of the newest snapshot, files of the newest partitions."""
+"""How a table lies in its files: totals of the newest snapshot and files of the newest partitions, from its metadata alone.
+
+Whether the files are there takes a listing, and is looked for only where it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from pyiceberg.transforms import TimeTransform
 from pyiceberg.typedef import Record
 
 from k2.lake.catalog import load_table
+from k2.lake.decisions import Accepted, decisions_of, in_force
+from k2.lake.files_audit import FileFinding, compare_sizes, live_sizes
 from k2.lake.offsets import summary_of
 
 
@@ -42,27 +47,61 @@ class PartitionFiles:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One look at a table. `newest` is empty when it was not asked for, and None when no partition is the newest."""
+    """One look at a table.
+
+    Attributes:
+        totals: of the newest snapshot.
+        newest: empty when it was not asked for, and None when no partition is the newest.
+        files: whether all files are there, or why that cannot be told; None when it was not asked for.
+    """
 
     totals: Totals
     newest: Sequence[PartitionFiles] | None
+    files: Presence | Exception | None = None
 
 
-def layouts(catalog: Catalog, wanted: Mapping[str, int]) -> dict[str, Layout | Exception]:
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """The files of the newest snapshot: how many there are, and those that are not as they should be, beyond what was accepted."""
+
+    checked: int
+    findings: Sequence[FileFinding] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LookFor:
+    """What is asked for beside the totals: so many of the newest partitions (0: none), and whether all files are there."""
+
+    newest: int = 0
+    files: bool = False
+
+
+def layouts(catalog: Catalog, wanted: Mapping[str, LookFor]) -> dict[str, Layout | Exception]:
     """One look at each of these tables, or the error that stood in its way: it must not hide the others.
 
     Args:
         catalog: opened for this thread.
-        wanted: identifiers, with how many of the newest partitions are asked for (0: none, and no manifest is read).
+        wanted: identifiers, with what is asked for; for the totals alone no manifest is read.
     """
-    return {identifier: _layout(catalog, identifier, most) for identifier, most in wanted.items()}
+    return {identifier: _layout(catalog, identifier, asked) for identifier, asked in wanted.items()}
 
 
-def _layout(catalog: Catalog, identifier: str, most: int) -> Layout | Exception:
+def _layout(catalog: Catalog, identifier: str, asked: LookFor) -> Layout | Exception:
     try:
         table = load_table(catalog, identifier)
-        return Layout(totals(table), newest_partitions(table, most) if most else ())
+        newest = newest_partitions(table, asked.newest) if asked.newest else ()
+        return Layout(totals(table), newest, _presence(table) if asked.files else None)
     except Exception as error:  # noqa: BLE001 - catalogs and stores raise whatever they like
+        return error
+
+
+def _presence(table: Table) -> Presence | Exception:
+    """All files against a listing. Who may read metadata need not have leave to list: that hides nothing else."""
+    try:
+        found = compare_sizes(table, live_sizes(table))
+        accepted = in_force(decisions_of(table.metadata)) or Accepted()
+        return Presence(found.checked, accepted.not_accepted(found.findings))
+    except Exception as error:  # noqa: BLE001 - as above
         return error
 
 
