@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -19,6 +20,7 @@ from k2.model.settings import Settings, settings
 
 if TYPE_CHECKING:
     from k2.lake.audit import Audit
+    from k2.lake.deep import DeepAudit
     from k2.lake.sequence_audit import SequenceAudit
     from k2.model.sequences import SequenceScope
 
@@ -62,6 +64,16 @@ def audit(
             "symbol's events are numbered for themselves; exchange: those of all symbols together."
         ),
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Read every byte instead: whether each file is what was written, by its digest. Can be stopped, and goes on.",
+        ),
+    ] = False,
+    progress: Annotated[
+        Path | None, typer.Option(help="Where --deep keeps how far it came (default: in the data directory).")
+    ] = None,
 ) -> None:
     """Prove that tables hold every offset they say, once: anything missing, doubled or broken ends with exit code 1.
 
@@ -72,6 +84,7 @@ def audit(
         k2 audit
         k2 audit market_data.trades --output json
         k2 audit market_data.trades --sequences symbol
+        k2 audit market_data.trades --deep
     """
     from k2.forms.audits import audit as audit_body
     from k2.forms.audits import sequences as sequences_body
@@ -81,9 +94,21 @@ def audit(
 
     if output not in {"table", "json"}:
         raise UserError("Unknown output", found=output, expected="table or json")
+    if deep and sequences is not None:
+        raise UserError("--deep looks at bytes, --sequences at numbers", expected="one of them")
+    if progress is not None and (not deep or len(tables or ()) != 1):
+        raise UserError(
+            "--progress is of the deep audit of one table", expected="k2 audit TABLE --deep --progress FILE"
+        )
     env = settings()
     catalog = open_catalog(env)
     names = tables or [f"{namespace}.{name}" for namespace, name in catalog.list_tables(NAMESPACE)]
+    if deep:
+        found_deep = [deep_one(env, name, progress) for name in sorted(names)]
+        _print_deep(found_deep, output)
+        if not all(each.ok for each in found_deep):
+            raise typer.Exit(FOUND)
+        return
     audits = [audit_one(env, name, offline=offline) for name in sorted(names)]
     scope = None if sequences is None else SequenceScope(sequences)
     numbers = [None if scope is None else sequences_one(env, name, scope) for name in sorted(names)]
@@ -150,6 +175,17 @@ def audit_one(env: Settings, name: str, *, offline: bool) -> Audit:
         return audit_table(table, ends, told)
 
 
+def deep_one(env: Settings, name: str, progress: Path | None) -> DeepAudit:
+    """Read every byte of one table, with a progress bar on stderr."""
+    from k2.lake.catalog import load_table, open_catalog
+    from k2.lake.deep import audit_deep
+
+    table = load_table(open_catalog(env), name)
+    kept = progress or env.data_dir / "audit" / f"{table.metadata.table_uuid}.jsonl"
+    with _progress(f"every byte of {name}") as told:
+        return audit_deep(table, kept, told)
+
+
 def sequences_one(env: Settings, name: str, scope: SequenceScope) -> SequenceAudit:
     """Look at the source's numbers in one table, with a progress bar on stderr."""
     from k2.lake.catalog import load_table, open_catalog
@@ -184,6 +220,28 @@ def _progress(what: str) -> Generator[Callable[[int, int], None]]:
 def _console() -> Console:
     # As wide as it wants to be: a number cut to fit a narrow terminal would be another number.
     return Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+
+
+def _print_deep(audits: Sequence[DeepAudit], output: str) -> None:
+    from k2.forms.audits import deep
+
+    if output == "json":
+        print(json.dumps([deep(each) for each in audits], indent=2))
+        return
+    console = _console()
+    for found in audits:
+        for each in found.findings:
+            where = f": {each.where}" if each.where else ""
+            console.print(f"file {each.name} {each.problem}{where}", markup=False)
+        by_pages = f", {found.by_pages:,} without a digest, by their pages" if found.by_pages else ""
+        console.print(
+            f"{found.table}: {found.files:,} files, {found.by_digest:,} byte for byte as they were written{by_pages}, "
+            f"{len(found.findings):,} NOT ({found.bytes:,} bytes)\n"
+            if found.findings
+            else f"{found.table}: {found.files:,} files, {found.by_digest:,} byte for byte as they were written{by_pages} "
+            f"({found.bytes:,} bytes)\n",
+            style=None if found.ok else "bold red",
+        )
 
 
 def _print_sequences(table: str, found: SequenceAudit) -> None:

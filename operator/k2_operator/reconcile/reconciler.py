@@ -296,8 +296,10 @@ def _table_findings(
 ) -> dict[ConditionType, Finding]:
     """What upkeep says of itself, and what the files say of it."""
     runs = _upkeep_findings(facts)
-    known = dict.fromkeys(table_figures.MEASURED, table_figures.NOT_MEASURED)
-    known |= measured or status.carried(facts.obj, table_figures.MEASURED)
+    known: dict[ConditionType, Finding] = {
+        **dict.fromkeys(table_figures.MEASURED, table_figures.NOT_MEASURED),
+        **(measured or status.carried(facts.obj, table_figures.MEASURED)),
+    }
     compacted = table_figures.whole(known[ConditionType.COMPACTED], runs.get(ConditionType.COMPACTED))
     return runs | known | {ConditionType.COMPACTED: compacted}
 

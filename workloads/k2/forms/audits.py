@@ -7,6 +7,7 @@ from typing import Any
 
 from k2.lake.audit import Audit, PartitionAudit
 from k2.lake.decisions import Decision
+from k2.lake.deep import DeepAudit
 from k2.lake.gaps import Gap
 from k2.lake.sequence_audit import SequenceAudit
 from k2.model.times import iso, micros
@@ -103,6 +104,22 @@ def decision(made: Decision) -> dict[str, Any]:
             "files": sorted(made.accepted.files),
         }
     return told
+
+
+def deep(found: DeepAudit) -> dict[str, Any]:
+    """What reading every byte of a table has shown."""
+    return {
+        "table": found.table,
+        "snapshot_id": None if found.snapshot_id is None else str(found.snapshot_id),
+        "ok": found.ok,
+        "files": found.files,
+        "bytes": found.bytes,
+        "by_digest": found.by_digest,
+        "by_pages": found.by_pages,
+        "findings": [
+            {"file": each.name, "problem": each.problem.value, "where": each.where or None} for each in found.findings
+        ],
+    }
 
 
 def _files(found: Audit) -> dict[str, Any]:

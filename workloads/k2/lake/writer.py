@@ -31,6 +31,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
 from k2.lake.batch import Ints, slices
+from k2.lake.digest import DIGEST_FIELD, DigestedStream
 from k2.model.errors import UserError
 from k2.obs.logging import get_logger
 
@@ -101,8 +102,8 @@ def check_writable(table: Table, rows: pa.Table) -> None:
     conformed = _conform(rows, schema)
     for partition, part in _partitions(table, conformed, np.arange(len(rows))):
         table.spec().partition_to_path(partition, schema)
-        metadata = _encode(pa.MockOutputStream(), table, settings, conformed, part)
-        _data_file(table, metadata, "", 0, partition)
+        nowhere = DigestedStream(pa.MockOutputStream())
+        _data_file(table, _encode(nowhere, table, settings, conformed, part), "", nowhere, partition)
 
 
 def discard_files(io: FileIO, files: Sequence[WrittenFile]) -> None:
@@ -250,8 +251,9 @@ def _write_file(table: Table, settings: _Settings, rows: pa.Table, order: Ints, 
     output = table.io.new_output(path)
     try:
         with output.create(overwrite=False) as stream:
-            metadata = _encode(stream, table, settings, rows, order)
-        return WrittenFile(_data_file(table, metadata, path, len(output), partition), len(order))
+            digested = DigestedStream(stream)
+            metadata = _encode(digested, table, settings, rows, order)
+        return WrittenFile(_data_file(table, metadata, path, digested, partition), len(order))
     except BaseException:
         _discard(table.io, path)
         raise
@@ -270,6 +272,8 @@ def _encode(stream: Any, table: Table, settings: _Settings, rows: pa.Table, orde
         use_dictionary=[n for n in stored if n not in _PLAIN and n not in _DELTA],  # pyright: ignore[reportArgumentType]
         column_encoding={name: "DELTA_BINARY_PACKED" for name in _DELTA if name in stored},
         store_schema=False,
+        # Says which page of which column is damaged, where the digest says that the file is.
+        write_page_checksum=True,
     ) as writer:
         for piece in slices(len(order), settings.row_group):
             chosen = pa.array(order[piece])
@@ -279,7 +283,9 @@ def _encode(stream: Any, table: Table, settings: _Settings, rows: pa.Table, orde
     return writer.writer.metadata
 
 
-def _data_file(table: Table, metadata: pq.FileMetaData, path: str, size: int, partition: Record) -> DataFile:
+def _data_file(
+    table: Table, metadata: pq.FileMetaData, path: str, digested: DigestedStream, partition: Record
+) -> DataFile:
     """What the manifest says of a file that was written."""
     schema = table.schema()
     statistics = data_file_statistics_from_parquet_metadata(
@@ -287,17 +293,19 @@ def _data_file(table: Table, metadata: pq.FileMetaData, path: str, size: int, pa
         stats_columns=compute_statistics_plan(schema, table.properties),
         parquet_column_mapping=parquet_path_to_id_mapping(schema),
     )
+    described = statistics.to_serialized_dict()
+    described["lower_bounds"] = {**described["lower_bounds"], DIGEST_FIELD: digested.digest}
     return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
         partition=partition,
-        file_size_in_bytes=size,
+        file_size_in_bytes=digested.bytes,
         sort_order_id=table.sort_order().order_id,
         spec_id=table.metadata.default_spec_id,
         equality_ids=None,
         key_metadata=None,
-        **statistics.to_serialized_dict(),
+        **described,
     )
 
 
