@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 import pyarrow as pa
@@ -36,7 +36,7 @@ def naive(events, scope):
             without += 1
             continue
         day = (EPOCH + timedelta(microseconds=START_US + hour * HOUR)).astimezone(exchange(code).zone).date()
-        groups[code, symbol if scope is SequenceScope.SYMBOL else None, day].append(number)
+        groups[code, symbol if scope.by_symbol else None, day if scope.by_day else None].append(number)
     days = [
         SequenceDay(
             *group,
@@ -48,7 +48,7 @@ def naive(events, scope):
         )
         for group, numbers in groups.items()
     ]
-    ordered = sorted(days, key=lambda each: (each.day, each.exchange, each.symbol or ""))
+    ordered = sorted(days, key=lambda each: (each.day or date.min, each.exchange, each.symbol or ""))
     return ordered, sum(map(len, groups.values())), without
 
 
@@ -88,6 +88,18 @@ def test_however_rows_lie_in_files_each_day_has_the_numbers_of_its_rows(events, 
     assert (list(found.days), found.rows, found.unnumbered) == (days, numbered, without)
     assert found.missing == sum(each.missing for each in days)
     assert found.duplicated == sum(each.duplicated for each in days)
+
+
+@pytest.mark.parametrize(("scope", "missing"), [("symbol", 0), ("symbol-continuous", 2), ("exchange-continuous", 2)])
+def test_numbers_without_end_are_followed_over_midnight(scope, missing):
+    account = SequenceAccount(SequenceScope(scope))
+    for day, numbers in enumerate([(1, 2, 3), (6, 7)]):
+        account.finish_before(START_US + 24 * day * HOUR)
+        account.add(file([("ASX", "BHP", number, 24 * day) for number in numbers]))
+    found = account.result()
+    assert (found.missing, found.duplicated) == (missing, 0)
+    assert found.groups == (2 if scope == "symbol" else 1)
+    assert [each.day is None for each in found.days] == [scope != "symbol"] * found.groups
 
 
 def test_of_many_days_those_with_the_most_missing_are_listed(monkeypatch):

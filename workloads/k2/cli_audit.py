@@ -58,10 +58,11 @@ def audit(
     output: Annotated[str, typer.Option(help="table or json.")] = "table",
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask Kafka for the topics' ends.")] = False,
     sequences: Annotated[
-        Literal["symbol", "exchange"] | None,
+        Literal["symbol", "exchange", "symbol-continuous", "exchange-continuous"] | None,
         typer.Option(
             help="Also show which numbers of the source's own sequence are missing or there twice, by trading day. symbol: each "
-            "symbol's events are numbered for themselves; exchange: those of all symbols together."
+            "symbol's events are numbered for themselves; exchange: those of all symbols together; with -continuous: the numbers "
+            "go on over midnight, without end."
         ),
     ] = None,
     deep: Annotated[
@@ -246,7 +247,6 @@ def _print_deep(audits: Sequence[DeepAudit], output: str) -> None:
 
 def _print_sequences(table: str, found: SequenceAudit) -> None:
     from k2.lake.sequence_audit import worst
-    from k2.model.sequences import SequenceScope
 
     console = _console()
     days = worst(found)
@@ -259,13 +259,14 @@ def _print_sequences(table: str, found: SequenceAudit) -> None:
         for each in days[:MOST_DAYS]:
             numbers = (each.first, each.last, each.distinct, each.missing, each.duplicated)
             who = each.exchange if each.symbol is None else f"{each.exchange} {each.symbol}"
-            grid.add_row(who, each.day.isoformat(), *(f"{number:,}" for number in numbers))
+            grid.add_row(
+                who, "all" if each.day is None else each.day.isoformat(), *(f"{number:,}" for number in numbers)
+            )
         console.print(grid)
     if len(days) > MOST_DAYS:
         console.print(f"… and {len(days) - MOST_DAYS:,} more with fewer missing; --output json lists them.")
-    each = "symbol and trading day" if found.scope is SequenceScope.SYMBOL else "exchange and trading day"
     said = (
-        f"{found.rows:,} numbers of the source's own, by {each}: {found.missing:,} missing, "
+        f"{found.rows:,} numbers of the source's own, by {found.scope.described}: {found.missing:,} missing, "
         f"{found.duplicated:,} there more than once"
     )
     without = f"; {found.unnumbered:,} rows have none" if found.unnumbered else ""

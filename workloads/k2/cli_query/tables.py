@@ -77,7 +77,7 @@ def audit(
         SequenceScope | None,
         typer.Option(
             help="Also which of the source's own numbers are missing or there twice, by trading day: `symbol`, where each "
-            "symbol's events are numbered for themselves, `exchange`, where those of all are.",
+            "symbol's events are numbered for themselves, `exchange`, where those of all are; with `-continuous`: over midnight, without end.",
             show_default=False,
         ),
     ] = None,
@@ -124,7 +124,5 @@ def _print_sequences(table: str, found: dict[str, Any]) -> None:
     more = f" ({len(days) - _MOST_DAYS:,} more days: --output json)" if len(days) > _MOST_DAYS else ""
     said = f"{found['missing']:,} missing, {found['duplicated']:,} there more than once{more}"
     without = f"; {found['unnumbered']:,} rows have none" if found["unnumbered"] else ""
-    text = (
-        f"{table}: {found['rows']:,} numbers of the source's own, by {found['scope']} and trading day: {said}{without}"
-    )
+    text = f"{table}: {found['rows']:,} numbers of the source's own, by {SequenceScope(found['scope']).described}: {said}{without}"
     write(f"{text}\n\n".encode())

@@ -216,7 +216,10 @@ class Connection:
         return self._client.stats({"as_of": text(as_of)})
 
     def audit(
-        self, table: Tables | None = None, *, sequences: Literal["symbol", "exchange"] | None = None
+        self,
+        table: Tables | None = None,
+        *,
+        sequences: Literal["symbol", "exchange", "symbol-continuous", "exchange-continuous"] | None = None,
     ) -> dict[str, Any]:
         """Whether every offset that the tables record is in them once: the API's object; `ok` sums it up.
 

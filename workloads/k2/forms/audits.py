@@ -41,7 +41,7 @@ def sequences(found: SequenceAudit) -> dict[str, Any]:
             {
                 "exchange": each.exchange,
                 "symbol": each.symbol,
-                "day": each.day.isoformat(),
+                "day": None if each.day is None else each.day.isoformat(),
                 "first": each.first,
                 "last": each.last,
                 "distinct": each.distinct,

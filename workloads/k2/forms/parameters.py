@@ -300,7 +300,7 @@ class AuditParams(Params):
         default=None,
         description="Also which numbers of the source's own sequence are missing or there twice, by trading day: "
         "`symbol`, where each symbol's events are numbered for themselves, `exchange`, where those of all symbols are "
-        "numbered together. Reads all rows' numbers once per snapshot.",
+        "numbered together; `symbol-continuous` and `exchange-continuous`, where the numbers go on over midnight. Reads all rows' numbers once per snapshot.",
     )
 
 

@@ -35,7 +35,7 @@ _DAYS = 2**31
 
 @dataclass(frozen=True, slots=True)
 class SequenceDay:
-    """The numbers of one symbol (None: of all of the exchange) on one of its trading days.
+    """The numbers of one symbol (None: of all of the exchange) on one of its trading days (None: on all of them).
 
     Attributes:
         first, last: the lowest and the highest number.
@@ -46,7 +46,7 @@ class SequenceDay:
 
     exchange: str
     symbol: str | None
-    day: date
+    day: date | None
     first: int
     last: int
     distinct: int
@@ -63,7 +63,7 @@ class SequenceAudit:
         rows: rows with a number.
         unnumbered: rows without (or, by symbol, without a symbol).
         missing, duplicated: of all days together.
-        groups: trading days of symbols (or exchanges) that there are.
+        groups: trading days of symbols (or exchanges) that there are; without end: symbols (or exchanges).
         days: all of them by day, exchange and symbol, or the `MOST_LISTED` with the most to say.
     """
 
@@ -175,7 +175,7 @@ class SequenceAccount:
             self.unnumbered += len(rows)
             return
         before = len(rows)
-        for name in ("source_sequence", "exchange", *(("symbol",) if self.scope is SequenceScope.SYMBOL else ())):
+        for name in ("source_sequence", "exchange", *(("symbol",) if self.scope.by_symbol else ())):
             if rows.column(name).null_count:
                 rows = rows.filter(rows.column(name).is_valid())
         self.rows += len(rows)
@@ -220,7 +220,7 @@ class SequenceAccount:
         found = [
             SequenceDay(
                 *names[int(done.group[at]) // _DAYS],
-                days[int(done.group[at]) % _DAYS],
+                days.get(int(done.group[at]) % _DAYS),
                 int(done.first[at]),
                 int(done.last[at]),
                 int(done.distinct[at]),
@@ -236,7 +236,7 @@ class SequenceAccount:
             sum(missing.tolist()),
             int(duplicated.sum()),
             len(done.group),
-            tuple(sorted(found, key=lambda each: (each.day, each.exchange, each.symbol or ""))),
+            tuple(sorted(found, key=lambda each: (each.day or date.min, each.exchange, each.symbol or ""))),
         )
 
     def _merge(self) -> None:
@@ -252,8 +252,11 @@ class SequenceAccount:
         for code in np.unique(codes).tolist():
             chosen = slice(None) if len(exchanges.dictionary) == 1 else codes == code
             exchange = exchanges.dictionary[code].as_py()
-            days = self._day_codes(exchange, day_starts(times[chosen], known_exchange(exchange)))
-            if self.scope is SequenceScope.EXCHANGE:
+            # Numbers without end are of one day that is never over.
+            days: Ints | int = 0
+            if self.scope.by_day:
+                days = self._day_codes(exchange, day_starts(times[chosen], known_exchange(exchange)))
+            if not self.scope.by_symbol:
                 group[chosen] = self._names.setdefault((exchange, None), len(self._names)) * _DAYS + days
             else:
                 of_symbol = symbols.indices.to_numpy()[chosen]
