@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import urllib.error
+import urllib.request
 from decimal import Decimal
 
+import fastavro
 import pytest
 from k2_testing.events import START_US, message_id, trades
 from k2_testing.sinks import Pipeline, eventually, ready
@@ -124,6 +128,66 @@ def test_a_field_that_the_table_does_not_have_pauses_the_sink_until_it_has_it(pi
     assert pipeline.audit().ok
     flags = pipeline.catalog.load_table(pipeline.table).scan(selected_fields=("venue_flag",)).to_arrow()
     assert sorted(flags.column("venue_flag").to_pylist(), key=str) == [None] * 100 + ["X"]
+
+
+def test_a_property_that_no_writer_can_honour_pauses_the_sink_and_mended_it_goes_on(pipeline, tmp_path):
+    def set_codec(name):
+        with pipeline.catalog.load_table(pipeline.table).transaction() as transaction:
+            transaction.set_properties({"write.parquet.compression-codec": name})
+
+    set_codec("nonsense")
+    pipeline.produce(0, 500)
+    port = ports.choose(None, None, what="the sink's metrics", option="")
+    sink = pipeline.sink(port=port)
+    eventually(lambda: "sink.paused" in pipeline.log(), lambda: f"a pause {pipeline.log()[-2000:]}")
+    eventually(
+        lambda: "found 'nonsense', expected one of zstd" in said(port), lambda: f"/ready tells why: {said(port)}"
+    )
+    assert not list((tmp_path / "warehouse").rglob("*.parquet"))
+    pipeline.produce(500, 1_000)
+    set_codec("snappy")
+    eventually(lambda: sum(pipeline.recorded().values()) == 1_000, lambda: f"it goes on {pipeline.log()[-2000:]}")
+    eventually(lambda: ready(port), "ready again")
+    sink.terminate()
+    assert sink.wait(90) == 0
+    audit = pipeline.audit()
+    assert audit.ok
+    assert sum(part.rows for part in audit.partitions) == 1_000
+
+
+def test_what_kafka_brings_is_held_to_the_rules_of_files(pipeline):
+    wide = avro_schema(DataType.TRADES)
+    events = trades([message_id(9, n) for n in range(4)], symbols=["BHP", "", "B\x07P", "BHP"], times=[START_US] * 4)
+    payloads = encode(events, DataType.TRADES, pipeline.schema_id).payloads()
+    parsed = fastavro.parse_schema(wide)
+    row = fastavro.schemaless_reader(io.BytesIO(payloads[0][5:]), parsed, None)
+    fields = {field["name"]: field for field in wide["fields"]}
+    fields["timestamp"]["type"] = "long"  # the same bytes, without what a datetime allows
+    out = io.BytesIO()
+    nanoseconds = row | {"timestamp": START_US * 1000, "ingestion_timestamp": row["ingestion_timestamp"]}
+    fastavro.schemaless_writer(out, fastavro.parse_schema(wide), nanoseconds)
+    send(pipeline, *payloads, payloads[0][:5] + out.getvalue())
+    pipeline.produce(0, 1_000)
+    pipeline.finish()
+    letters = read_dead_letters(pipeline.kafka, TopicName.parse(pipeline.topic).dead_letters)
+    assert [letter.reason.split(", expected")[0] for letter in letters] == [
+        "symbol is missing",
+        "symbol is 'B\\x07P'",
+        f"timestamp is {START_US * 1000} µs since 1970 (about the year 46159; as nanoseconds, 2014)",
+    ]
+    (part,) = pipeline.audit().partitions
+    assert (part.rows, part.offsets.dead_letters) == (1_002, 3)
+
+
+def said(port):
+    """What a workload's /ready says."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=2) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    except OSError:
+        return ""
 
 
 def test_a_topic_that_retention_has_passed_is_refused_with_the_remedy(pipeline):
