@@ -88,25 +88,32 @@ def test_fresh_is_asked_only_of_a_live_source_while_its_market_is_open():
     assert finding("Fresh", now=OPEN + timedelta(days=5)).reason == "MarketClosed"
 
 
-def degraded(found, at):
-    return figures.findings(LIVE, exchange("SIM"), {"t": found}, {}, OPEN, at)["Degraded"].reason
-
-
-def test_a_sink_that_stands_still_with_messages_before_it_is_degraded():
-    found = progress(None, reading(0, 10, 5))
-    for at in (100, 200, 301):
-        found = progress(found, reading(at, 10 + at, 5))
-    assert degraded(found, 301) == "SinkStalled"
-    found = progress(found, reading(330, 400, 6))
-    assert degraded(found, 330) == "AsExpected"
-
-
-def test_a_sink_with_nothing_to_do_is_not_degraded():
-    found = progress(None, reading(0, 10, 10))
-    assert degraded(progress(found, reading(900, 10, 10)), 900) == "AsExpected"
-
-
 TOPIC = "market.equities.trades.sim"
+INTERVAL = LIVE.sinks[0].config.commit_interval_seconds
+
+
+def stalled(found, at, feed=LIVE):
+    told = figures.findings(feed, exchange("SIM"), {TOPIC: found}, {}, OPEN, at)
+    assert told["Degraded"].reason == "AsExpected", "that is for what still flows"
+    return told.get("SinkAvailable")
+
+
+def test_a_sink_that_stands_still_with_messages_before_it_is_not_available():
+    limit = 2 * INTERVAL + 30
+    found = progress(None, reading(0, 10, 5))
+    for at in (limit / 2, limit - 1):
+        found = progress(found, reading(at, 1000 + at, 5))
+        assert stalled(found, at) is None
+    finding = stalled(progress(found, reading(limit, 2000, 5)), limit)
+    assert (finding.status, finding.reason) == ("False", "SinkStalled")
+    assert f"{TOPIC} ({limit:.0f} s)" in finding.message
+    assert limit + figures.STALLED_SECONDS <= 2 * INTERVAL + 60, "with the time between two readings it is told within a minute"
+    assert stalled(progress(found, reading(limit, 2000, 6)), limit) is None
+
+
+def test_a_sink_with_nothing_to_do_is_not_stalled():
+    found = progress(None, reading(0, 10, 10))
+    assert stalled(progress(found, reading(900, 10, 10)), 900) is None
 
 
 def noted(at, *sequences, gaps=None):

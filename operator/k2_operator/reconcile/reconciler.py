@@ -101,17 +101,18 @@ class Reconciler:
         facts = observe.feed(self.context.cache, self.context.platform, where) or facts
         if facts.plan is None or facts.deleting:
             return 0.0
+        measured = dict(self.context.told(where).findings or status.carried(facts.obj, figures.MEASURED))
+        stalled = measured.pop(ConditionType.SINK_AVAILABLE, None)
         findings = {
             ConditionType.TOPICS_READY: topics,
             ConditionType.SCHEMAS_READY: schemas,
             ConditionType.TABLES_READY: _tables_ready(facts),
-            **_workloads(facts, facts.plan),
+            **_workloads(facts, facts.plan, stalled),
             ConditionType.UP_TO_DATE: rollout.waiting(self.context.turns.limit) if waits else rollout.UP_TO_DATE,
         }
         overall = status.ready(findings)
         if refused is not None and all(each.good for each in (topics, schemas, findings[ConditionType.TABLES_READY])):
             overall = no(Reason.APPLY_FAILED, str(refused))
-        measured = self.context.told(where).findings or status.carried(facts.obj, figures.MEASURED)
         await self.context.write(
             facts.obj,
             {ConditionType.READY: overall, **findings, **measured},
@@ -304,13 +305,15 @@ def _table_findings(
     return runs | known | {ConditionType.COMPACTED: compacted}
 
 
-def _workloads(facts: observe.FeedFacts, plan: FeedPlan) -> dict[ConditionType, Finding]:
+def _workloads(
+    facts: observe.FeedFacts, plan: FeedPlan, stalled: Finding | None
+) -> dict[ConditionType, Finding]:
     sinks = [
         (facts.object("Deployment", names.sink(each.config.topic, each.config.table)), each.least)
         for each in plan.sinks
     ]
     return {
-        ConditionType.SINK_AVAILABLE: status.sinks(sinks, suspended=plan.suspended),
+        ConditionType.SINK_AVAILABLE: status.sinks(sinks, suspended=plan.suspended, stalled=stalled),
         ConditionType.PRODUCER_AVAILABLE: _producer(facts, plan),
     }
 

@@ -17,7 +17,8 @@ from k2_operator.plan.plans import FeedPlan
 from k2_operator.report.status import Finding, no, unknown, yes
 from k2_operator.spec.conditions import ConditionType, Reason
 
-STALLED_SECONDS = 300.0
+STALLED_SECONDS = 30.0
+"""Beyond two commit intervals. With the half minute between two readings, a sink that stands still is told of within a minute."""
 FRESH_SECONDS = 120.0
 COMMITS_PER_SECOND = 1.0
 """Of all sinks of a table together. Above it commits wait for each other, and snapshots pile up faster than they are expired."""
@@ -131,7 +132,10 @@ def findings(
     now: datetime,
     at: float,
 ) -> dict[ConditionType, Finding]:
-    """`Fresh` and `Degraded`; neither is a part of `Ready`. `tables` are by identifier, `at` is of a steady clock."""
+    """`Fresh` and `Degraded`, neither of which is a part of `Ready`; and `SinkAvailable`, False, where a sink stands still.
+
+    `tables` are by identifier, `at` is of a steady clock.
+    """
     crowded = sorted(
         {
             sink.config.table
@@ -139,10 +143,12 @@ def findings(
             if (found := tables.get(sink.config.table)) is not None and found.rate > COMMITS_PER_SECOND
         }
     )
-    return {
+    found = {
         ConditionType.FRESH: _fresh(plan, market, streams, now),
-        ConditionType.DEGRADED: _degraded(streams, crowded, at),
+        ConditionType.DEGRADED: _degraded(crowded),
     }
+    stalled = _stalled(plan, streams, at)
+    return found if stalled is None else found | {ConditionType.SINK_AVAILABLE: stalled}
 
 
 def rounded(value: float) -> int:
@@ -171,17 +177,26 @@ def _fresh(plan: FeedPlan, market: Exchange, streams: Mapping[str, SinkProgress]
     return no(Reason.STALE, "The newest event in the tables is old (status.lastEventTime); look at the producer's log.")
 
 
-def _degraded(streams: Mapping[str, SinkProgress], crowded: list[str], at: float) -> Finding:
-    stalled = sorted(
-        topic for topic, each in streams.items() if each.latest.lag and at - each.moved_at > STALLED_SECONDS
+def _stalled(plan: FeedPlan, streams: Mapping[str, SinkProgress], at: float) -> Finding | None:
+    """Whether a sink has messages before it and commits none of them."""
+    waits = {
+        sink.config.topic: round(at - each.moved_at)
+        for sink in plan.sinks
+        if (each := streams.get(sink.config.topic)) is not None
+        and each.latest.lag
+        and at - each.moved_at >= 2 * sink.config.commit_interval_seconds + STALLED_SECONDS
+    }
+    if not waits:
+        return None
+    topics = ", ".join(f"{topic} ({seconds} s)" for topic, seconds in sorted(waits.items()))
+    return no(
+        Reason.SINK_STALLED,
+        f"Messages wait and no sink commits them: {topics}. Its /ready and its log tell why (`kubectl logs -l "
+        "app.kubernetes.io/component=sink`); nothing is lost meanwhile.",
     )
-    if stalled:
-        minutes = f"{STALLED_SECONDS / 60:.0f}"
-        return yes(
-            Reason.SINK_STALLED,
-            f"For {minutes} minutes no sink has committed anything of {', '.join(stalled)}, although there are messages; "
-            "look at its log.",
-        )
+
+
+def _degraded(crowded: list[str]) -> Finding:
     if crowded:
         return yes(
             Reason.COMMIT_CONTENTION,

@@ -32,7 +32,7 @@ class ConditionType(StrEnum):
     TOPICS_READY = "TopicsReady", "topics and dead-letter topics are there", True
     SCHEMAS_READY = "SchemasReady", "the registry has the schemas", True
     TABLES_READY = "TablesReady", "the streams' IcebergTables are ready", True
-    SINK_AVAILABLE = "SinkAvailable", "every sink has its pods", True
+    SINK_AVAILABLE = "SinkAvailable", "every sink has its pods, and commits what there is", True
     PRODUCER_AVAILABLE = "ProducerAvailable", "the producer runs, or has read its source to the end", True
     FRESH = "Fresh", "events reach the tables as they happen"
     DEGRADED = "Degraded", "something is wrong that does not stop it"
