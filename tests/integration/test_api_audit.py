@@ -111,6 +111,22 @@ def test_a_file_that_is_gone_is_told_by_its_name_below_the_table_until_it_is_bac
     assert client.get("/v1/audit", params={"table": "trades"}).json()["ok"]
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut", "zeros", "page"])
+def test_a_question_that_needs_a_broken_file_says_which_and_is_no_503(client, tmp_path, damage):
+    file = min((tmp_path / "warehouse").rglob("data/**/*.parquet"))
+    whole = file.read_bytes()
+    broken = {"cut": whole[:-300], "zeros": b"\0" * len(whole), "page": whole[:400] + b"\xff" * 200 + whole[600:]}
+    file.unlink() if damage == "gone" else file.write_bytes(broken[damage])
+    for path, params in (("trades", {"symbol": "BHP"}), ("audit", {"table": "trades", "sequences": "symbol"})):
+        reply = client.get(f"/v1/{path}", params=params)
+        assert (reply.status_code, reply.json()["type"]) == (500, "urn:k2:problem:damaged-file")
+        assert file.name in reply.json()["detail"]
+        assert "Retry-After" not in reply.headers
+        assert str(tmp_path) not in reply.text
+        assert "SELECT" not in reply.text
+        assert "LINE 1" not in reply.text
+
+
 def test_what_people_decided_is_told_with_who_when_and_why(client, lake):
     signed = sign("retention was too short", "ops@desk", at=datetime(2026, 3, 2, 9, 30, tzinfo=UTC))
     skip_to_earliest(lake.load_table(TRADES), ORIGIN.topic, {0: 33}, signed)

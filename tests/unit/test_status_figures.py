@@ -107,7 +107,9 @@ def test_a_sink_that_stands_still_with_messages_before_it_is_not_available():
     finding = stalled(progress(found, reading(limit, 2000, 5)), limit)
     assert (finding.status, finding.reason) == ("False", "SinkStalled")
     assert f"{TOPIC} ({limit:.0f} s)" in finding.message
-    assert limit + figures.STALLED_SECONDS <= 2 * INTERVAL + 60, "with the time between two readings it is told within a minute"
+    assert limit + figures.STALLED_SECONDS <= 2 * INTERVAL + 60, (
+        "with the time between two readings it is told within a minute"
+    )
     assert stalled(progress(found, reading(limit, 2000, 6)), limit) is None
 
 

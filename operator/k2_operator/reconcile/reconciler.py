@@ -305,9 +305,7 @@ def _table_findings(
     return runs | known | {ConditionType.COMPACTED: compacted}
 
 
-def _workloads(
-    facts: observe.FeedFacts, plan: FeedPlan, stalled: Finding | None
-) -> dict[ConditionType, Finding]:
+def _workloads(facts: observe.FeedFacts, plan: FeedPlan, stalled: Finding | None) -> dict[ConditionType, Finding]:
     sinks = [
         (facts.object("Deployment", names.sink(each.config.topic, each.config.table)), each.least)
         for each in plan.sinks

@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.table import Table
 
-from k2.lake.lineage import Progress
+from k2.lake.files_audit import name_below
+from k2.lake.lineage import Progress, check_readable
 from k2.lake.runs import Ints, running_max, shifted, starts_of
 from k2.lake.scan import plan_files
+from k2.model.errors import DamagedError
 from k2.model.sequences import SequenceScope
 from k2.model.trading_days import day_of, day_starts, known_exchange
 
@@ -89,14 +91,26 @@ def audit_sequences(table: Table, scope: SequenceScope, progress: Progress | Non
     files = plan_files(table, None if snapshot is None else snapshot.snapshot_id)
     for number, file in enumerate(files, start=1):
         account.finish_before(file.start_us)  # files come oldest first
-        with table.io.new_input(file.path).open() as stream:
-            parquet = pq.ParquetFile(stream, read_dictionary=["symbol", "exchange"])
-            there = [name for name in _COLUMNS if name in parquet.schema_arrow.names]
-            for rows in parquet.iter_batches(BATCH_ROWS, columns=there, use_threads=False):
-                account.add(rows)
+        try:
+            _add_file(account, table, file.path)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            if not isinstance(error, FileNotFoundError):
+                check_readable(table.io, file.path, error)
+            raise DamagedError(
+                f"The numbers cannot be read: file {name_below(table, file.path)} is missing or broken. Bring it back; "
+                "k2 audit without --sequences names all such files"
+            ) from error
         if progress is not None:
             progress(number, len(files))
     return account.result()
+
+
+def _add_file(account: SequenceAccount, table: Table, path: str) -> None:
+    with table.io.new_input(path).open() as stream:
+        parquet = pq.ParquetFile(stream, read_dictionary=["symbol", "exchange"])
+        there = [name for name in _COLUMNS if name in parquet.schema_arrow.names]
+        for rows in parquet.iter_batches(BATCH_ROWS, columns=there, use_threads=False):
+            account.add(rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,5 +44,9 @@ class StoreError(WorldError):
     """The object store (or the disk) behind the catalog did not do as asked: its address, its credentials, its rights."""
 
 
+class DamagedError(StoreError):
+    """A file of a table is gone or broken: waiting makes nothing better. A person has to bring it back (`k2 audit` names it)."""
+
+
 class RefusedError(UserError):
     """Going on would lose or double data, so K2 stops and says what a person has to decide."""

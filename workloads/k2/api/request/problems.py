@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from k2.api.access.limits import OverloadedError, RateLimitedError
 from k2.lake.reader import TableMissingError
-from k2.model.errors import K2Error, UserError, WorldError
+from k2.model.errors import DamagedError, K2Error, UserError, WorldError
 from k2.obs import metrics
 from k2.obs.logging import correlation_id, get_logger
 from k2.query.rows.errors import (
@@ -45,6 +45,7 @@ _PROBLEMS: tuple[tuple[type[K2Error], int, str, str], ...] = (
     (EngineBusyError, 503, "busy", "The service is busy"),
     (AbandonedError, 499, "abandoned", "The client went away"),  # nginx's number for it: the log's, nobody reads it
     (TableMissingError, 503, "not-ready", "The table does not exist yet"),
+    (DamagedError, 500, "damaged-file", "A file of the table is gone or broken"),
     (WorldError, 503, "unavailable", "Something that the service needs does not answer"),
 )
 _RETRY_AFTER = {"busy": "1", "not-ready": "5", "unavailable": "5"}

@@ -17,13 +17,15 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from k2.model.errors import K2Error, WorldError
+from k2.model.errors import K2Error
 from k2.model.locations import local_path
 from k2.obs import metrics
+from k2.obs.logging import get_logger
 from k2.obs.tally import count_files, tally
 from k2.query.engine.background import Background
 from k2.query.engine.caller import CALLER
 from k2.query.engine.database import Database, Limits, half
+from k2.query.engine.unreadable import unreadable
 from k2.query.rows.errors import AbandonedError, EngineBusyError, QueryTimeoutError, TooLargeError
 from k2.query.rows.statement import TAIL, Statement
 
@@ -32,6 +34,8 @@ LARGE_BYTES = 256 * 1024 * 1024
 
 _ROWS_AT_ONCE = 1_000_000
 """Rows of a batch, where the whole answer is read at once."""
+
+_log = get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -250,7 +254,9 @@ class Engine:
                 expected=f"at most {half(self.limits.memory_limit)}",
                 remedy="Ask for a shorter time range or fewer rows",
             )
-        return WorldError(f"The {label} query could not read the table's files: {error}")
+        # DuckDB's own words have paths of this server and SQL in them: they are for the log.
+        _log.warning("query.files_unreadable", query=label, error=str(error))
+        return unreadable(label, str(error))
 
     def _open(self, roots: tuple[str, ...]) -> Database:
         with self._lock:
