@@ -56,7 +56,7 @@ class OrderedBatch:
 
     def __init__(self, rows: pa.Table, data_type: DataType) -> None:
         self.rows = rows
-        codes, self._symbols = _ranked(rows.column("symbol"))
+        codes, self._symbols = ranked(rows.column("symbol"))
         time = int64s(rows.column(EVENT_TIME[data_type]))
         self.order = _order(codes, time, rows.column("source_sequence"))
         self.codes = codes[self.order]
@@ -86,6 +86,16 @@ class OrderedBatch:
     def partitions(self) -> npt.NDArray[np.int32]:
         """Kafka partition of each row, in file order."""
         return self.rows.column(PARTITION).to_numpy()[self.order]
+
+    @property
+    def symbols(self) -> list[str]:
+        """Symbols by number, in order; the last one is "", of rows that have none."""
+        return self._symbols
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each symbol that a row may have."""
+        return {symbol: number for number, symbol in enumerate(self._symbols)}
 
     def ids_at(self, places: Ints) -> Words:
         """Message ids of the rows at these places in file order."""
@@ -131,7 +141,7 @@ def int64s(column: pa.ChunkedArray) -> Ints:
     return column.cast(pa.int64()).to_numpy()
 
 
-def _ranked(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
+def ranked(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Codes whose order is the order of the strings (by code point, as Iceberg orders), and the strings by code."""
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     combined = encoded.unify_dictionaries().combine_chunks()

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 
-from k2.lake.batch import Ints, Mask, OrderedBatch, Words, int64s
+from k2.lake.batch import Ints, Mask, OrderedBatch, int64s
 from k2.lake.row_groups import AskedRuns, GroupBounds, HeldGroup, read_bounds, read_held, read_rows
-from k2.lake.same_event import CONTENT, TOLERANCE_US, alike, contained, pairs, within
+from k2.lake.same_event import CONTENT, TOLERANCE_US, SortedIds, alike, within
 from k2.lake.scan import plan_files
 from k2.model.events import EVENT_TIME
 from k2.model.lru import Lru
@@ -27,8 +26,9 @@ from k2.model.tables import LINEAGE
 from k2.model.topics import DataType
 
 CACHED_ROWS = 2_000_000
-"""Rows whose ids are kept in memory (28 bytes each) after they were read from a file; as many again of files' ends."""
+"""Rows whose ids are kept in memory (24 bytes each) after they were read from a file; as many again of files' ends."""
 
+_LAST = 2**62
 _CACHED_GROUPS = 200_000
 """Row groups whose bounds are kept in memory."""
 
@@ -47,12 +47,20 @@ class InTable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
-    """The range of times, inclusive, and the ids of the last rows: around where the next batch of a live feed begins."""
+class _Ends:
+    """What a file that was written here can hold, and how it ends: around there the next batch of a live feed begins.
 
-    first: int
-    last: int
-    end_ids: Words
+    Attributes:
+        numbers: the number of each of its symbols.
+        first: time of each symbol's first row.
+        last: time of its last.
+        ids: of the last rows of all symbols.
+    """
+
+    numbers: Mapping[str, int]
+    first: Ints
+    last: Ints
+    ids: SortedIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,7 @@ class KnownIds:
 
     data_type: DataType
     tolerance_us: int = TOLERANCE_US
-    _spans: Lru[str, Mapping[str, _Span]] = field(default_factory=lambda: Lru(CACHED_ROWS, _ends))
+    _ends: Lru[str, _Ends] = field(default_factory=lambda: Lru(CACHED_ROWS, _rows_of_ends))
     _bounds: Lru[str, tuple[GroupBounds, ...]] = field(default_factory=lambda: Lru(_CACHED_GROUPS, len))
     _held: Lru[tuple[str, int], HeldGroup] = field(default_factory=lambda: Lru(CACHED_ROWS, _rows))
     files_read: int = 0
@@ -83,18 +91,15 @@ class KnownIds:
 
     def remember(self, path: str, batch: OrderedBatch, kept: Mask) -> None:
         """Note what a file just written from rows of this batch can hold, without reading it."""
-        spans: dict[str, _Span] = {}
-        for run in batch.runs:
-            rows = np.flatnonzero(kept[run.start : run.stop])
-            if not len(rows):
-                continue
-            time = batch.time[run.start : run.stop]
-            last = int(time[rows[-1]])
-            # Twice the tolerance: the next batch may begin a little before this one's end and still be decided from here.
-            end = run.start + int(np.searchsorted(time, last - 2 * self.tolerance_us))
-            chosen = kept[end : run.stop]
-            spans[run.symbol] = _Span(int(time[rows[0]]), last, batch.ids(end, run.stop)[chosen])
-        self._spans.put(path, spans)
+        rows = np.flatnonzero(kept)
+        time, codes = batch.time[rows], batch.codes[rows]
+        begins = np.flatnonzero(np.diff(codes, prepend=-1))
+        last = time[np.append(begins[1:], len(rows)) - 1] if len(rows) else time
+        lengths = np.diff(np.append(begins, len(rows)))
+        # Twice the tolerance: the next batch may begin a little before this one's end and still be decided from here.
+        ends = rows[time >= np.repeat(last - 2 * self.tolerance_us, lengths)]
+        numbers = {batch.symbols[code]: number for number, code in enumerate(codes[begins].tolist())}
+        self._ends.put(path, _Ends(numbers, time[begins], last, SortedIds.of(batch.ids_at(ends))))
 
     def in_table(self, table: Table, batch: OrderedBatch, candidates: Mask, checked: set[str]) -> InTable:
         """What the table's current snapshot holds of the candidate rows (in file order).
@@ -136,38 +141,52 @@ class KnownIds:
 
     def _meet(self, io: FileIO, path: str, batch: OrderedBatch, asked: AskedRuns, candidates: Mask) -> Iterator[_Met]:
         """The candidates whose ids the file holds, by row group."""
-        spans = self._spans.get(path)
-        if spans is not None and not self._may_hold(spans, batch, candidates):
+        ends = self._ends.get(path)
+        if ends is not None and not self._may_hold(ends, batch, asked, candidates):
             return
         bounds = self._bounds.get(path)
         if bounds is None:
             bounds = self._bounds.put(path, read_bounds(io, path, self.data_type))
-        near = {
-            number: runs
-            for number, group in enumerate(bounds)
-            if len(runs := group.runs_near(asked, self.tolerance_us))
-        }
+        near: dict[int, Ints] = {}
+        for number, group in enumerate(bounds):
+            runs = group.runs_near(asked, self.tolerance_us)
+            if len(runs) and len(rows := self._rows_near(batch, asked, runs, group.first, group.last, candidates)):
+                near[number] = rows
         for number, held in self._load(io, path, list(near)):
-            rows, places = self._pairs(batch, near[number], held, candidates)
-            if len(rows):
-                yield _Met(number, rows, places)
+            rows = near[number]
+            mine, places = held.ids.pairs(batch.ids_at(rows))
+            # An id says its symbol, where its scope is no whole venue: then it says it only within one symbol.
+            codes = np.array([batch.numbers.get(symbol, -1) for symbol in held.symbols], dtype=np.int32)
+            same = codes[held.codes[places]] == batch.codes[rows[mine]]
+            if same.any():
+                yield _Met(number, rows[mine[same]], places[same])
 
-    def _may_hold(self, spans: Mapping[str, _Span], batch: OrderedBatch, candidates: Mask) -> bool:
+    def _may_hold(self, ends: _Ends, batch: OrderedBatch, asked: AskedRuns, candidates: Mask) -> bool:
         """Whether the file must be looked into: what is remembered of its end does not answer."""
-        for run in batch.runs:
-            span = spans.get(run.symbol)
-            if span is None:
-                continue
-            time = batch.time[run.start : run.stop]
-            low = run.start + int(np.searchsorted(time, span.first - self.tolerance_us))
-            high = run.start + int(np.searchsorted(time, span.last + self.tolerance_us, side="right"))
-            if low >= high or not candidates[low:high].any():
-                continue
-            if batch.time[low] < span.last - self.tolerance_us:
-                return True
-            if (contained(batch.ids(low, high), span.end_ids) & candidates[low:high]).any():
-                return True
-        return False
+        numbers = np.array([ends.numbers.get(symbol, -1) for symbol in asked.symbols], dtype=np.int64)
+        runs = np.flatnonzero(numbers >= 0)
+        runs = runs[
+            (asked.first[runs] <= ends.last[numbers[runs]] + self.tolerance_us)
+            & (asked.last[runs] >= ends.first[numbers[runs]] - self.tolerance_us)
+        ]
+        if not len(runs):
+            return False
+        first, last = ends.first[numbers[runs]], ends.last[numbers[runs]]
+        rows = self._rows_near(batch, asked, runs, first, last, candidates)
+        known_from = np.full(len(numbers), _LAST, dtype=np.int64)
+        known_from[runs] = last - self.tolerance_us
+        before = batch.time[rows] < np.repeat(known_from, asked.rows)[rows]
+        return bool(before.any()) or len(ends.ids.pairs(batch.ids_at(rows))[0]) > 0
+
+    def _rows_near(
+        self, batch: OrderedBatch, asked: AskedRuns, runs: Ints, first: Ints | int, last: Ints | int, candidates: Mask
+    ) -> Ints:
+        """The candidates of these runs from `first` to `last` (inclusive, of each run or of all), widened by the tolerance."""
+        low = np.full(len(asked.rows), _LAST, dtype=np.int64)
+        high = np.full(len(asked.rows), -_LAST, dtype=np.int64)
+        low[runs], high[runs] = first - self.tolerance_us, last + self.tolerance_us
+        near = (batch.time >= np.repeat(low, asked.rows)) & (batch.time <= np.repeat(high, asked.rows))
+        return np.flatnonzero(near & candidates)
 
     def _load(self, io: FileIO, path: str, groups: list[int]) -> Iterator[tuple[int, HeldGroup]]:
         missing: list[int] = []
@@ -180,47 +199,32 @@ class KnownIds:
         if missing:
             self.files_read += 1
             self.groups_read += len(missing)
-            for group, held in read_held(io, path, missing, self.data_type):
+            for group, held in read_held(io, path, missing):
                 yield group, self._held.put((path, group), held)
-
-    def _pairs(self, batch: OrderedBatch, runs: Ints, held: HeldGroup, candidates: Mask) -> tuple[Ints, Ints]:
-        rows, places = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
-        for number in runs.tolist():
-            run = batch.runs[number]
-            of_symbol = held.get(run.symbol)
-            if of_symbol is None:
-                continue
-            time = batch.time[run.start : run.stop]
-            low = run.start + int(np.searchsorted(time, of_symbol.time[0] - self.tolerance_us))
-            high = run.start + int(np.searchsorted(time, of_symbol.time[-1] + self.tolerance_us, side="right"))
-            if low >= high or not candidates[low:high].any():
-                continue
-            start = int(np.searchsorted(of_symbol.time, batch.time[low] - self.tolerance_us))
-            stop = int(np.searchsorted(of_symbol.time, batch.time[high - 1] + self.tolerance_us, side="right"))
-            mine, theirs = pairs(batch.ids(low, high), of_symbol.ids[start:stop])
-            wanted = candidates[low + mine]
-            rows.append(low + mine[wanted])
-            places.append(of_symbol.places[start + theirs[wanted]].astype(np.int64))
-        return np.concatenate(rows), np.concatenate(places)
 
     def _tell_apart(
         self, io: FileIO, path: str, batch: OrderedBatch, met: list[_Met], same: Mask
     ) -> Mapping[int, Mapping[str, Any]]:
         """Look at what the matched rows say. Marks those that tell the same event; gives the rows that the others met."""
         content, time = CONTENT[self.data_type], EVENT_TIME[self.data_type]
-        theirs = read_rows(io, path, {each.group: each.places for each in met}, [time, *content, *LINEAGE])
+        theirs = read_rows(io, path, {each.group: each.places for each in met}, [time, *content])
         rows = np.concatenate([each.rows for each in met])
         is_same = within(batch.time[rows], int64s(theirs.column(time)), self.tolerance_us)
         is_same &= alike(batch.columns_at(rows, content), theirs.select(content))
         same[rows[is_same]] = True
-        differing = np.flatnonzero(~is_same)
-        told = theirs.take(pa.array(differing)).to_pylist() if len(differing) else []
-        return {row: other | {"file": path} for row, other in zip(rows[differing].tolist(), told, strict=True)}
+        if is_same.all():
+            return {}
+        edges = np.cumsum([len(each.rows) for each in met])[:-1]
+        differing = {
+            each.group: each.places[~of_group] for each, of_group in zip(met, np.split(is_same, edges), strict=True)
+        }
+        told = read_rows(io, path, differing, [time, *content, *LINEAGE]).to_pylist()
+        return {row: other | {"file": path} for row, other in zip(rows[~is_same].tolist(), told, strict=True)}
 
 
-def _ends(spans: Mapping[str, _Span]) -> int:
-    return sum(1 + len(span.end_ids) for span in spans.values())
+def _rows_of_ends(ends: _Ends) -> int:
+    return len(ends.numbers) + len(ends.ids.words)
 
 
 def _rows(group: HeldGroup) -> int:
-    return sum(len(of_symbol.time) for of_symbol in group.values())
+    return len(group.codes)

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 
-from k2.lake.batch import Ints, OrderedBatch, Words
+from k2.lake.batch import Ints, OrderedBatch, id_words, ranked
+from k2.lake.same_event import SortedIds
 from k2.model.events import EVENT_TIME
 from k2.model.topics import DataType
 
@@ -26,31 +27,35 @@ _LOWEST, _HIGHEST = -(2**62), 2**62  # beyond any time, and a tolerance can be a
 
 
 @dataclass(frozen=True, slots=True)
-class HeldRows:
-    """What a row group holds of one symbol: its rows' times (ascending), ids, and their places in the group."""
+class HeldGroup:
+    """The ids of a row group.
 
-    time: Ints
-    ids: Words
-    places: npt.NDArray[np.int32]
+    Attributes:
+        ids: of its rows, by their places in the group.
+        codes: the number of each row's symbol.
+        symbols: the symbols by number; "" stands for none.
+    """
 
-
-HeldGroup = Mapping[str, HeldRows]
+    ids: SortedIds
+    codes: npt.NDArray[np.int32]
+    symbols: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class AskedRuns:
-    """The runs of a batch, in the order of their symbols: which symbols it has, and from when until when."""
+    """The runs of a batch, in the order of their symbols: of which symbol, how many rows, and from when until when."""
 
     symbols: list[str]
+    rows: Ints
     first: Ints
     last: Ints
 
     @classmethod
     def of(cls, batch: OrderedBatch) -> AskedRuns:
         """The runs of this batch."""
-        runs = batch.runs
-        starts, stops = [run.start for run in runs], [run.stop - 1 for run in runs]
-        return cls([run.symbol for run in runs], batch.time[starts], batch.time[stops])
+        starts = np.array([run.start for run in batch.runs], dtype=np.int64)
+        stops = np.array([run.stop for run in batch.runs], dtype=np.int64)
+        return cls([run.symbol for run in batch.runs], stops - starts, batch.time[starts], batch.time[stops - 1])
 
     @property
     def named(self) -> int:
@@ -104,12 +109,13 @@ def read_bounds(io: FileIO, path: str, data_type: DataType) -> tuple[GroupBounds
         return tuple(bounds)
 
 
-def read_held(io: FileIO, path: str, groups: Sequence[int], data_type: DataType) -> Iterator[tuple[int, HeldGroup]]:
-    """Symbols, times and ids of these row groups, one after the other: a file of any size takes one's memory."""
-    columns = ["message_id", "symbol", EVENT_TIME[data_type]]
+def read_held(io: FileIO, path: str, groups: Sequence[int]) -> Iterator[tuple[int, HeldGroup]]:
+    """The ids of these row groups, one after the other: a file of any size takes one's memory."""
     with _opened(io, path) as file:
         for group in groups:
-            yield group, _held(file.read_row_group(group, columns, use_threads=False), data_type)
+            rows = file.read_row_group(group, ["message_id", "symbol"], use_threads=False)
+            codes, symbols = ranked(rows.column("symbol"))
+            yield group, HeldGroup(SortedIds.of(id_words(rows.column("message_id"))), codes, symbols)
 
 
 def read_rows(io: FileIO, path: str, wanted: Mapping[int, Ints], columns: Sequence[str]) -> pa.Table:
@@ -120,18 +126,6 @@ def read_rows(io: FileIO, path: str, wanted: Mapping[int, Ints], columns: Sequen
             rows = file.read_row_group(group, list(columns), use_threads=False)
             parts.append(_complete(rows, columns).take(pa.array(places)))
     return pa.concat_tables(parts)
-
-
-def _held(rows: pa.Table, data_type: DataType) -> HeldGroup:
-    # Whoever wrote the file, in whatever order. Which of equal times comes first does not matter here.
-    batch = OrderedBatch(rows.append_column("source_sequence", pa.nulls(len(rows), pa.int64())), data_type)
-    order = batch.order.astype(np.int32)
-    return {
-        run.symbol: HeldRows(
-            batch.time[run.start : run.stop], batch.ids(run.start, run.stop), order[run.start : run.stop]
-        )
-        for run in batch.runs
-    }
 
 
 def _complete(rows: pa.Table, columns: Sequence[str]) -> pa.Table:

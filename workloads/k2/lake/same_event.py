@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from k2.lake.batch import Ints, Mask, OrderedBatch, Words
@@ -109,27 +110,48 @@ def alike(left: pa.Table, right: pa.Table) -> Mask:
     return same
 
 
-def pairs(ids: Words, have: Words) -> tuple[Ints, Ints]:
-    """All (row of `ids`, row of `have`) that carry one id, by the first; both of shape (n, 2).
+@dataclass(frozen=True, slots=True)
+class SortedIds:
+    """Ids to look for others among, in the order of their first halves.
 
-    Compared in full: the first halves only find candidates.
+    Attributes:
+        words: the ids, of shape (n, 2).
+        order: the place of each in what they were made of.
     """
-    if not len(have) or not len(ids):
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    order = np.argsort(have[:, 0])
-    sorted_halves = have[order, 0]
-    low = np.searchsorted(sorted_halves, ids[:, 0])
-    count = np.searchsorted(sorted_halves, ids[:, 0], side="right") - low
-    mine = np.repeat(np.arange(len(ids)), count)
-    theirs = order[np.arange(len(mine)) - np.repeat(np.cumsum(count) - count, count) + low[mine]]
-    equal = ids[mine, 1] == have[theirs, 1]
-    return mine[equal], theirs[equal]
+
+    words: Words
+    order: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, ids: Words) -> Self:
+        """These ids, sorted."""
+        order = np.argsort(ids[:, 0]).astype(np.int32)
+        return cls(ids[order], order)
+
+    def pairs(self, ids: Words) -> tuple[Ints, Ints]:
+        """All (row of `ids`, row of what this was made of) that carry one id, by the first.
+
+        Compared in full: the first halves only find candidates.
+        """
+        halves = self.words[:, 0]
+        if not len(halves) or not len(ids):
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        low = np.searchsorted(halves, ids[:, 0])
+        low[low == len(halves)] = 0
+        mine = np.flatnonzero(halves[low] == ids[:, 0])
+        theirs = low[mine]
+        if (halves[1:] == halves[:-1]).any():  # hardly ever: the search found only the first of those alike
+            count = np.searchsorted(halves, ids[mine, 0], side="right") - theirs
+            mine = np.repeat(mine, count)
+            theirs = np.repeat(theirs, count) + np.arange(len(mine)) - np.repeat(np.cumsum(count) - count, count)
+        equal = ids[mine, 1] == self.words[theirs, 1]
+        return mine[equal], self.order[theirs[equal]].astype(np.int64)
 
 
 def contained(ids: Words, have: Words) -> Mask:
     """Which of `ids` are among `have`; both of shape (n, 2)."""
     found = np.zeros(len(ids), dtype=bool)
-    found[pairs(ids, have)[0]] = True
+    found[SortedIds.of(have).pairs(ids)[0]] = True
     return found
 
 
