@@ -126,6 +126,7 @@ def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
         "_rows",
         "_messages",
         "_snapshots",
+        "_files",
         "_connections",
         "_resources",
         "_busy",
