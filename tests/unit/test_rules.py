@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from k2_testing.events import varied_rows
 
 from k2.model.events import EVENT_TIME, arrow_schema
-from k2.model.rules import Prices, broken_rows, is_symbol
+from k2.model.rules import broken_rows, is_symbol
 from k2.model.times import MAX_US, MIN_US
 from k2.model.topics import DataType
 
@@ -91,17 +91,12 @@ def test_a_symbol_is_1_to_64_printable_characters(symbol, right):
         ({"symbol": ""}, "symbol is missing"),
         ({"symbol": "B\x07P"}, "symbol is 'B\\x07P', expected 1 to 64 printable characters"),
         ({"quantity": 0}, "quantity is 0, expected more than 0"),
-        ({"price": 0}, "price is 0, expected more than 0 (or the feed's setting prices: any)"),
-        ({"price": -37}, "price is -37, expected more than 0 (or the feed's setting prices: any)"),
+        ({"price": 0}, "price is 0, expected more than 0"),
+        ({"price": -37}, "price is -37, expected more than 0"),
     ],
 )
 def test_a_reason_names_the_field_and_what_it_holds(change, reason):
     assert broken_rows(trades({}, change, {}), TRADES) == {1: reason}
-
-
-def test_prices_below_zero_are_a_setting_and_sizes_are_not():
-    odd = trades({"price": -37}, {"price": 0}, {"quantity": -1}, {"quantity": 0})
-    assert set(broken_rows(odd, TRADES, Prices.ANY)) == {2, 3}
 
 
 def test_a_side_of_a_quote_is_whole_or_absent():
@@ -109,7 +104,7 @@ def test_a_side_of_a_quote_is_whole_or_absent():
     assert broken_rows(quote(bid_price=1, bid_quantity=2), QUOTES) == {}
     assert broken_rows(quote(bid_price=1), QUOTES) == {0: "bid_price and bid_quantity: only one is there"}
     assert "ask_quantity is 0" in broken_rows(quote(ask_price=1, ask_quantity=0), QUOTES)[0]
-    assert broken_rows(quote(ask_price=-1, ask_quantity=1), QUOTES, Prices.ANY) == {}
+    assert "ask_price is -1" in broken_rows(quote(ask_price=-1, ask_quantity=1), QUOTES)[0]
 
 
 def test_every_data_type_has_its_time_held_to_the_range():

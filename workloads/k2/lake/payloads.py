@@ -14,7 +14,7 @@ import pyarrow as pa
 from k2.lake.tables import extra_columns
 from k2.model.codec.decode import Decoded, decode
 from k2.model.errors import WorldError
-from k2.model.rules import Prices, broken_rows
+from k2.model.rules import broken_rows
 from k2.model.topics import DataType
 
 # Values that repeat: as a dictionary they cost four bytes a row and are taken, sorted and written as integers.
@@ -26,14 +26,13 @@ class PausedError(WorldError):
 
 
 class PayloadDecoder:
-    """Payloads to rows, with the columns that the table has beside the built-in ones.
+    """Payloads to rows, with the columns that the table has beside the built-in ones; what breaks a rule of `k2.model.rules` is bad.
 
     Args:
         topic, table: their names, for messages.
         data_type: the events that are expected.
         schema_of: the Avro schema of an id (`k2.bus.registry.Schemas.schema`).
         load: the table as it is now.
-        prices: which are allowed; what breaks any rule of `k2.model.rules` is bad.
     """
 
     def __init__(
@@ -43,10 +42,9 @@ class PayloadDecoder:
         data_type: DataType,
         schema_of: Callable[[int], str | None],
         load: Callable[[], Any],
-        prices: Prices = Prices.POSITIVE,
     ) -> None:
         self._topic, self._table, self._data_type = topic, table, data_type
-        self._schema_of, self._load, self._prices = schema_of, load, prices
+        self._schema_of, self._load = schema_of, load
         self._extra = extra_columns(load(), data_type)
 
     def __call__(self, payloads: Sequence[bytes | None]) -> Decoded:
@@ -69,7 +67,7 @@ class PayloadDecoder:
             decoded = decode(payloads, self._data_type, self._schema_of, self._extra)
         except WorldError as error:
             raise PausedError(str(error)) from error
-        return decoded.without(broken_rows(decoded.events, self._data_type, self._prices))
+        return decoded.without(broken_rows(decoded.events, self._data_type))
 
 
 def compact(rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -26,15 +25,14 @@ Broken = dict[int, str]
 TIME_RANGE = "a time from 1677-09-21T00:12:43.145225Z until 2262-04-11T23:47:16.854775Z"
 SYMBOL_SHAPE = "1 to 64 printable characters"
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
+_LOWEST: dict[DataType, dict[str, int]] = {
+    DataType.TRADES: {"price": 1, "quantity": 1},
+    DataType.QUOTES: {"bid_price": 1, "bid_quantity": 1, "ask_price": 1, "ask_quantity": 1},
+    DataType.REFERENCE_DATA: {"net_amount": 0, "gross_amount": 0, "ratio": 1},
+}
+"""Columns of amounts, with the lowest sign that is allowed (1: above zero, 0: zero too)."""
 _YEAR_US = 31_556_952 * 1_000_000
 _NAMES = ("symbol", "exchange", "company_id")
-
-
-class Prices(StrEnum):
-    """Which prices a feed may bring. Spreads are quoted below zero, and so was oil on 2020-04-20."""
-
-    POSITIVE = "positive"
-    ANY = "any"
 
 
 def is_symbol(text: str) -> bool:
@@ -42,13 +40,12 @@ def is_symbol(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def broken_rows(events: pa.RecordBatch, data_type: DataType, prices: Prices = Prices.POSITIVE) -> Broken:
+def broken_rows(events: pa.RecordBatch, data_type: DataType) -> Broken:
     """The rows that are no events of that type, each with its first fault.
 
     Args:
         events: columns of `arrow_schema(data_type)`, and perhaps further ones; nulls where none may be are another's matter.
         data_type: what they are.
-        prices: which prices are allowed.
     """
     broken: Broken = {}
     for field, array in zip(events.schema, events.columns, strict=True):
@@ -57,7 +54,7 @@ def broken_rows(events: pa.RecordBatch, data_type: DataType, prices: Prices = Pr
         elif field.name in _NAMES:
             _mark(broken, nameless(array), lambda row, f=field, a=array: wrong_name(f.name, a[row].as_py()))
     columns = dict(zip(events.schema.names, events.columns, strict=True))
-    for name, lowest in _amounts(data_type, prices):
+    for name, lowest in _LOWEST[data_type].items():
         _mark(broken, _below(columns[name], lowest), _wrong_amount(name, columns[name], lowest))
     if data_type is DataType.QUOTES:
         for side in ("bid", "ask"):
@@ -114,18 +111,6 @@ def _wrong_time(column: str, array: pa.Array) -> Callable[[int], str]:
     return lambda row: wrong_time(column, array[row].value)
 
 
-def _amounts(data_type: DataType, prices: Prices) -> list[tuple[str, int]]:
-    """Columns of amounts, with the lowest sign that is allowed (1: above zero, 0: zero too)."""
-    match data_type:
-        case DataType.TRADES:
-            wanted = {"price": 1, "quantity": 1}
-        case DataType.QUOTES:
-            wanted = {"bid_price": 1, "bid_quantity": 1, "ask_price": 1, "ask_quantity": 1}
-        case DataType.REFERENCE_DATA:
-            return [("net_amount", 0), ("gross_amount", 0), ("ratio", 1)]
-    return [(name, low) for name, low in wanted.items() if prices is Prices.POSITIVE or not name.endswith("price")]
-
-
 def _below(amounts: pa.Array, lowest: int) -> Mask | None:
     if amounts.null_count == len(amounts):
         return None
@@ -144,8 +129,7 @@ def _signs(amounts: pa.Array) -> npt.NDArray[np.int8]:
 
 def _wrong_amount(column: str, array: pa.Array, lowest: int) -> Callable[[int], str]:
     expected = "more than 0" if lowest else "0 or more"
-    setting = " (or the feed's setting prices: any)" if column.endswith("price") else ""
-    return lambda row: f"{column} is {array[row].as_py().normalize():f}, expected {expected}{setting}"
+    return lambda row: f"{column} is {array[row].as_py().normalize():f}, expected {expected}"
 
 
 def _nulls(array: pa.Array) -> Mask:
