@@ -1,16 +1,23 @@
 """Topics, offsets and schemas against a real broker and registry."""
 
+import io
 import json
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 
+import fastavro
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
+from k2_testing.events import varied_rows
 
 from k2.bus import admin
 from k2.bus.admin import TopicSpec, ensure_topics
 from k2.bus.registry import Schemas, ensure_subjects
+from k2.model.codec import decode
 from k2.model.errors import UserError, WorldError
 from k2.model.events import avro_schema
 from k2.model.topics import DataType, subject_of
@@ -162,6 +169,39 @@ def test_a_known_id_needs_no_registry(registry, registry_config, free_topic):
     text = schemas.schema(schema_id)
     schemas._client = None  # asking would fail
     assert schemas.schema(schema_id) == text
+
+
+def test_a_schema_that_takes_types_from_other_subjects_is_read_whole(registry_config, free_topic):
+    topic = free_topic()
+    subject, side_of, amount_of = subject_of(topic), f"{topic}-side", f"{topic}-amount"
+    client = SchemaRegistryClient(registry_config)
+    whole = avro_schema(DataType.TRADES)
+    fields = {field["name"]: field for field in whole["fields"]}
+    side, places = fields["side"]["type"] | {"namespace": "venue.shared"}, {"precision": 18, "scale": 8}
+    amount = {
+        "type": "fixed",
+        "name": "Amount",
+        "namespace": "venue.shared",
+        "size": 8,
+        "logicalType": "decimal",
+    } | places
+    fields["side"]["type"] = "venue.shared.Side"
+    fields["price"]["type"] = fields["quantity"]["type"] = "venue.shared.Amount"
+    client.register_schema(side_of, Schema(json.dumps(side), "AVRO"))
+    client.register_schema(amount_of, Schema(json.dumps(amount), "AVRO"))
+    references = [
+        SchemaReference("venue.shared.Side", side_of, 1),
+        SchemaReference("venue.shared.Amount", amount_of, 1),
+    ]
+    number = client.register_schema(subject, Schema(json.dumps(whole), "AVRO", references))
+    text = Schemas(registry_config).schema(number)
+    row = varied_rows(1)[0] | {"message_id": str(uuid.UUID(int=7)), "price": Decimal("37.01"), "quantity": Decimal(5)}
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(json.loads(text)), row)
+    found = decode([b"\0" + number.to_bytes(4, "big") + out.getvalue()], DataType.TRADES, lambda _: text)
+    assert found.bad == []
+    (event,) = found.events.to_pylist(maps_as_pydicts="strict")
+    assert (event["side"], event["price"], event["quantity"]) == (row["side"], Decimal("37.01"), Decimal(5))
 
 
 def test_an_incompatible_schema_is_refused_and_the_running_one_stays(registry_config, free_topic):
