@@ -29,11 +29,11 @@ import pyarrow.parquet as pq
 from bench import parts
 from k2.bus.admin import cluster_id, end_offsets
 from k2.bus.producer import EventProducer
-from k2.lake.audit import audit_table
-from k2.lake.batch import Batch
+from k2.lake.appends.batch import Batch
+from k2.lake.appends.commit import Committer, Origin
 from k2.lake.catalog import open_named
-from k2.lake.commit import Committer, Origin
 from k2.lake.offsets import BATCH
+from k2.lake.proof.audit import audit_table
 from k2.lake.scan import plan_files
 from k2.lake.snapshots import trim_snapshots
 from k2.model.tables import OFFSET, PARTITION

@@ -30,10 +30,10 @@ from websockets.sync.client import connect
 
 from bench import latency, parts
 from bench.queries import KEY, wait_ready
-from k2.lake.batch import OrderedBatch
+from k2.lake.appends.batch import OrderedBatch
+from k2.lake.appends.writer import write_files
 from k2.lake.catalog import open_named
 from k2.lake.tables import ensure_tables
-from k2.lake.writer import write_files
 from k2.model.events import arrow_schema
 from k2.model.settings import Settings
 from k2.model.tables import builtin_table

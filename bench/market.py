@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from k2.feeds.formats.layouts import Assembler, Files
 from k2.feeds.formats.registry import file_format
 from k2.feeds.load.csv_source import CsvFiles
+from k2.lake.appends.writer import write_files
 from k2.lake.catalog import open_named
 from k2.lake.scan import plan_files
 from k2.lake.tables import ensure_tables
-from k2.lake.writer import write_files
 from k2.model.exchanges import EXCHANGES
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType

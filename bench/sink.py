@@ -25,8 +25,8 @@ import pyarrow as pa
 from bench import parts
 from k2.bus.admin import beginning_offsets, end_offsets
 from k2.bus.registry import Schemas
-from k2.lake.audit import audit_table
 from k2.lake.catalog import open_named
+from k2.lake.proof.audit import audit_table
 from k2.lake.scan import plan_files
 
 TOPIC = parts.topic_name("bench")

@@ -10,9 +10,9 @@ from k2_testing.events import START_US, message_id, trades, with_lineage
 from k2_testing.resources import FINITE, LIVE, events_of, feed, make_ready, names_of, owned, table
 
 from k2.bus.admin import partition_counts
-from k2.lake.batch import Batch
+from k2.lake.appends.batch import Batch
+from k2.lake.appends.commit import Committer, Origin
 from k2.lake.catalog import open_named
-from k2.lake.commit import Committer, Origin
 from k2.model.commit_note import CommitNote
 from k2.model.topics import DataType
 

@@ -7,9 +7,9 @@ from k2_testing.committed import ORIGIN, batch
 from k2_testing.lake import TRADES, held
 from k2_testing.rest_catalog import Proxy, RestCatalog
 
-from k2.lake.audit import audit_table
+from k2.lake.appends.commit import Committer, FencedError
 from k2.lake.catalog import open_named
-from k2.lake.commit import Committer, FencedError
+from k2.lake.proof.audit import audit_table
 from k2.lake.tables import ensure_tables
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType

@@ -10,12 +10,12 @@ from k2_testing.committed import ORIGIN, batch
 from k2_testing.lake import TRADES, catalog_properties, make_lake
 
 from k2.api.app import create_app
-from k2.lake.batch import Batch, OrderedBatch
-from k2.lake.commit import Committer
-from k2.lake.decisions import sign
+from k2.lake.appends.batch import Batch, OrderedBatch
+from k2.lake.appends.commit import Committer
+from k2.lake.appends.writer import write_files
 from k2.lake.offsets import OFFSETS
-from k2.lake.reset import skip_to_earliest
-from k2.lake.writer import write_files
+from k2.lake.proof.decisions import sign
+from k2.lake.proof.reset import skip_to_earliest
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig

@@ -12,7 +12,7 @@ from k2_testing.service import problem
 from k2_testing.ticks import OPEN, append_ticks
 from pyiceberg.expressions import AlwaysTrue
 
-from k2.lake.commit import Committer
+from k2.lake.appends.commit import Committer
 from k2.lake.offsets import OFFSETS
 from k2.lake.snapshots import trim_snapshots
 from k2.model.topics import DataType

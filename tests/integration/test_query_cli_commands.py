@@ -26,8 +26,8 @@ from typer.testing import CliRunner
 
 from k2.cli import app as whole
 from k2.cli_query import app
-from k2.lake.batch import OrderedBatch
-from k2.lake.writer import write_files
+from k2.lake.appends.batch import OrderedBatch
+from k2.lake.appends.writer import write_files
 from k2.model.topics import DataType
 
 ROWS, LATER = 70_000, 200

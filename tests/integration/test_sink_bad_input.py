@@ -17,8 +17,8 @@ from k2_testing.sinks import Pipeline, eventually, ready
 from k2.bus.dead_letters import read_dead_letters
 from k2.bus.producer import EventProducer
 from k2.bus.registry import Schemas
-from k2.lake.decisions import sign
-from k2.lake.reset import skip_to_earliest
+from k2.lake.proof.decisions import sign
+from k2.lake.proof.reset import skip_to_earliest
 from k2.lake.tables import ensure_table
 from k2.model.codec.encode import encode
 from k2.model.events import avro_schema
@@ -211,7 +211,7 @@ def test_a_topic_that_retention_has_passed_is_refused_with_the_remedy(pipeline):
 
 
 def test_a_rolled_back_table_is_refused_and_reset_reads_again(pipeline):
-    from k2.lake.reset import reset_to_snapshot
+    from k2.lake.proof.reset import reset_to_snapshot
 
     pipeline.produce(0, 100)
     pipeline.finish()

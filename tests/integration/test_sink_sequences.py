@@ -9,7 +9,7 @@ from k2_testing.sinks import eventually, gave_up, ready
 
 from k2.bus.admin import committed_with_metadata
 from k2.bus.producer import EventProducer
-from k2.lake.sequence_audit import audit_sequences
+from k2.lake.proof.sequence_audit import audit_sequences
 from k2.model.commit_note import CommitNote
 from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType, sink_group_id

@@ -22,8 +22,8 @@ from k2_testing.extent import sized
 from k2_testing.lake import TRADES, held, make_lake
 from pyiceberg.exceptions import CommitFailedException
 
-from k2.lake.batch import Batch
-from k2.lake.commit import Committer, FencedError
+from k2.lake.appends.batch import Batch
+from k2.lake.appends.commit import Committer, FencedError
 from k2.lake.offsets import recorded_offsets
 from k2.model.errors import K2Error, WorldError
 from k2.model.topics import DataType

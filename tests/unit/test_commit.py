@@ -10,10 +10,10 @@ from k2_testing.events import START_US, message_id, trades, with_lineage
 from k2_testing.lake import TRADES, held, make_lake
 from pyiceberg.exceptions import CommitFailedException
 
-from k2.lake.batch import Batch
-from k2.lake.commit import Committer, FencedError
+from k2.lake.appends.batch import Batch
+from k2.lake.appends.commit import Committer, FencedError
+from k2.lake.appends.unwritable import TableFaultError
 from k2.lake.offsets import OFFSETS, recorded_offsets, summary_of
-from k2.lake.unwritable import TableFaultError
 from k2.model.errors import RefusedError
 from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType

@@ -13,12 +13,12 @@ from k2_testing.lake import TRADES, catalog_properties, make_lake
 from typer.testing import CliRunner
 
 from k2.cli import app
-from k2.lake.batch import OrderedBatch
-from k2.lake.commit import Committer
-from k2.lake.deep import Proof, audit_deep
+from k2.lake.appends.batch import OrderedBatch
+from k2.lake.appends.commit import Committer
+from k2.lake.appends.writer import write_files
 from k2.lake.digest import DIGEST_FIELD
+from k2.lake.proof.deep import Proof, audit_deep
 from k2.lake.snapshots import trim_snapshots
-from k2.lake.writer import write_files
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 

@@ -11,11 +11,11 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from typer.testing import CliRunner
 
 from k2.cli import app
-from k2.lake.audit import audit_table
-from k2.lake.commit import Committer
-from k2.lake.decisions import sign
-from k2.lake.files_audit import FileProblem, compare_sizes, live_sizes
-from k2.lake.reset import accept
+from k2.lake.appends.commit import Committer
+from k2.lake.proof.audit import audit_table
+from k2.lake.proof.decisions import sign
+from k2.lake.proof.files_audit import FileProblem, compare_sizes, live_sizes
+from k2.lake.proof.reset import accept
 from k2.lake.scan import plan_files
 from k2.model.topics import DataType
 

@@ -8,14 +8,14 @@ import pytest
 from k2_testing.committed import ORIGIN, batch
 from k2_testing.lake import TRADES, held, make_lake
 
-from k2.lake.audit import audit_table
-from k2.lake.batch import OrderedBatch
-from k2.lake.commit import Committer, Origin
-from k2.lake.decisions import sign
+from k2.lake.appends.batch import OrderedBatch
+from k2.lake.appends.commit import Committer, Origin
+from k2.lake.appends.writer import write_files
 from k2.lake.offsets import recorded_offsets
-from k2.lake.reset import forget_topic, reset_to_snapshot, skip_to_earliest
+from k2.lake.proof.audit import audit_table
+from k2.lake.proof.decisions import sign
+from k2.lake.proof.reset import forget_topic, reset_to_snapshot, skip_to_earliest
 from k2.lake.snapshots import trim_snapshots, untagged_snapshots
-from k2.lake.writer import write_files
 from k2.model.errors import RefusedError, UserError
 from k2.model.topics import DataType
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from k2_testing.events import START_US, message_id, trades, with_lineage
 from k2_testing.lake import TRADES, make_lake
 
-from k2.lake.batch import Batch, OrderedBatch
-from k2.lake.commit import Committer, Origin
-from k2.lake.same_event import contained
+from k2.lake.appends.batch import Batch, OrderedBatch
+from k2.lake.appends.commit import Committer, Origin
+from k2.lake.appends.same_event import contained
+from k2.lake.appends.writer import write_files
 from k2.lake.tables import ensure_table
-from k2.lake.writer import write_files
 from k2.model.tables import PartitionBy, SortBy, builtin_table
 from k2.model.topics import DataType
 

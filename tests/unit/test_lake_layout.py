@@ -11,12 +11,12 @@ from k2_testing.lake import TRADES, make_lake
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
-from k2.lake.audit import audit_table
-from k2.lake.batch import Batch
-from k2.lake.commit import Committer, Origin
-from k2.lake.decisions import sign
+from k2.lake.appends.batch import Batch
+from k2.lake.appends.commit import Committer, Origin
 from k2.lake.layout import LookFor, PartitionFiles, Totals, layouts, newest_partitions, totals
-from k2.lake.reset import accept
+from k2.lake.proof.audit import audit_table
+from k2.lake.proof.decisions import sign
+from k2.lake.proof.reset import accept
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 from k2_operator.plan.plans import TablePlan, UpkeepPlan

@@ -16,10 +16,10 @@ from k2_testing.events import START_US, message_id, trades, with_lineage
 from k2_testing.extent import sized
 from k2_testing.lake import TRADES, held, make_lake
 
-from k2.lake.audit import audit_table
-from k2.lake.batch import Batch, OrderedBatch
-from k2.lake.commit import Committer
-from k2.lake.same_event import alike, coarseness, repeats_within
+from k2.lake.appends.batch import Batch, OrderedBatch
+from k2.lake.appends.commit import Committer
+from k2.lake.appends.same_event import alike, coarseness, repeats_within
+from k2.lake.proof.audit import audit_table
 from k2.model.topics import DataType
 
 SECOND, DAY = 1_000_000, 86_400_000_000

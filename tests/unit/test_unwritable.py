@@ -15,12 +15,12 @@ from k2_testing.lake import TRADES, held, make_lake
 from pyiceberg.exceptions import ForbiddenError
 from pyiceberg.types import StringType
 
-from k2.lake.audit import audit_table
-from k2.lake.batch import Batch
-from k2.lake.commit import Committer
+from k2.lake.appends.batch import Batch
+from k2.lake.appends.commit import Committer
+from k2.lake.appends.unwritable import TableFaultError, check_writable, plain_row
+from k2.lake.appends.writer import write_files
+from k2.lake.proof.audit import audit_table
 from k2.lake.tables import ensure_table
-from k2.lake.unwritable import TableFaultError, check_writable, plain_row
-from k2.lake.writer import write_files
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 

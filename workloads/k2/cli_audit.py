@@ -19,9 +19,9 @@ from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from k2.lake.audit import Audit
-    from k2.lake.deep import DeepAudit
-    from k2.lake.sequence_audit import SequenceAudit
+    from k2.lake.proof.audit import Audit
+    from k2.lake.proof.deep import DeepAudit
+    from k2.lake.proof.sequence_audit import SequenceAudit
     from k2.model.sequences import SequenceScope
 
 FOUND = 1
@@ -142,8 +142,8 @@ def accept(
         k2 audit accept market_data.trades --reason "2014-03-10 deleted on request of the exchange, ticket 4711"
     """
     from k2.lake.catalog import load_table, open_catalog
-    from k2.lake.decisions import sign
-    from k2.lake.reset import accept as record
+    from k2.lake.proof.decisions import sign
+    from k2.lake.proof.reset import accept as record
 
     env = settings()
     for name in sorted(tables):
@@ -155,9 +155,9 @@ def accept(
 
 def audit_one(env: Settings, name: str, *, offline: bool) -> Audit:
     """Audit one table, with a progress bar on stderr."""
-    from k2.lake.audit import audit_table
     from k2.lake.catalog import load_table, open_catalog
     from k2.lake.offsets import recorded_offsets
+    from k2.lake.proof.audit import audit_table
 
     table = load_table(open_catalog(env), name)
     ends: dict[str, dict[int, int]] = {}
@@ -179,7 +179,7 @@ def audit_one(env: Settings, name: str, *, offline: bool) -> Audit:
 def deep_one(env: Settings, name: str, progress: Path | None) -> DeepAudit:
     """Read every byte of one table, with a progress bar on stderr."""
     from k2.lake.catalog import load_table, open_catalog
-    from k2.lake.deep import audit_deep
+    from k2.lake.proof.deep import audit_deep
 
     table = load_table(open_catalog(env), name)
     kept = progress or env.data_dir / "audit" / f"{table.metadata.table_uuid}.jsonl"
@@ -190,7 +190,7 @@ def deep_one(env: Settings, name: str, progress: Path | None) -> DeepAudit:
 def sequences_one(env: Settings, name: str, scope: SequenceScope) -> SequenceAudit:
     """Look at the source's numbers in one table, with a progress bar on stderr."""
     from k2.lake.catalog import load_table, open_catalog
-    from k2.lake.sequence_audit import audit_sequences
+    from k2.lake.proof.sequence_audit import audit_sequences
 
     with _progress(f"sequences of {name}") as told:
         return audit_sequences(load_table(open_catalog(env), name), scope, told)
@@ -246,7 +246,7 @@ def _print_deep(audits: Sequence[DeepAudit], output: str) -> None:
 
 
 def _print_sequences(table: str, found: SequenceAudit) -> None:
-    from k2.lake.sequence_audit import worst
+    from k2.lake.proof.sequence_audit import worst
 
     console = _console()
     days = worst(found)

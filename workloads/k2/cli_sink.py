@@ -39,9 +39,9 @@ def reset(
     """
     from k2.bus.admin import beginning_offsets
     from k2.lake.catalog import load_table, open_catalog
-    from k2.lake.decisions import sign
-    from k2.lake.reset import forget_topic, reset_to_snapshot
-    from k2.lake.reset import skip_to_earliest as skip
+    from k2.lake.proof.decisions import sign
+    from k2.lake.proof.reset import forget_topic, reset_to_snapshot
+    from k2.lake.proof.reset import skip_to_earliest as skip
 
     chosen = [to_snapshot is not None, forget, skip_to_earliest]
     if sum(chosen) != 1 or ((forget or skip_to_earliest) and topic is None):

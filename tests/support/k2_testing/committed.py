@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
-from k2.lake.batch import Batch
-from k2.lake.commit import Committer, Origin
+from k2.lake.appends.batch import Batch
+from k2.lake.appends.commit import Committer, Origin
 from k2.model.events import arrow_schema
 from k2.model.topics import DataType
 from k2_testing.events import START_US, message_id, trades, with_lineage

@@ -17,7 +17,7 @@ from pyiceberg.catalog import Catalog
 from k2.feeds.formats.layouts import Assembler, Files
 from k2.feeds.formats.registry import file_format
 from k2.feeds.load.csv_source import Chunk, CsvFiles
-from k2.lake.writer import write_files
+from k2.lake.appends.writer import write_files
 from k2.model.exchanges import exchange
 from k2.model.topics import DataType
 

@@ -17,8 +17,8 @@ from pyiceberg.catalog import Catalog
 from k2.bus.admin import TopicSpec, end_offsets, ensure_topics
 from k2.bus.producer import EventProducer
 from k2.bus.registry import ensure_subjects
-from k2.lake.audit import Audit, audit_table
 from k2.lake.offsets import recorded_offsets
+from k2.lake.proof.audit import Audit, audit_table
 from k2.model.topics import DataType, TopicName, sink_group_id
 from k2_testing.events import START_US, message_id, trades
 from k2_testing.lake import TRADES, catalog_properties, make_lake

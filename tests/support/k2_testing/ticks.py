@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
-from k2.lake.writer import write_files
+from k2.lake.appends.writer import write_files
 from k2.model.events import arrow_schema
 from k2.model.topics import DataType
 

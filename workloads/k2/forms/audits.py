@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from k2.lake.audit import Audit, PartitionAudit
-from k2.lake.decisions import Decision
-from k2.lake.deep import DeepAudit
-from k2.lake.gaps import Gap
-from k2.lake.sequence_audit import SequenceAudit
+from k2.lake.proof.audit import Audit, PartitionAudit
+from k2.lake.proof.decisions import Decision
+from k2.lake.proof.deep import DeepAudit
+from k2.lake.proof.gaps import Gap
+from k2.lake.proof.sequence_audit import SequenceAudit
 from k2.model.times import iso, micros
 from k2.query.plan.audits import Audited
 

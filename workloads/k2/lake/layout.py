@@ -19,9 +19,9 @@ from pyiceberg.transforms import TimeTransform
 from pyiceberg.typedef import Record
 
 from k2.lake.catalog import load_table
-from k2.lake.decisions import Accepted, decisions_of, in_force
-from k2.lake.files_audit import FileFinding, compare_sizes, live_sizes
 from k2.lake.offsets import summary_of
+from k2.lake.proof.decisions import Accepted, decisions_of, in_force
+from k2.lake.proof.files_audit import FileFinding, compare_sizes, live_sizes
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,11 @@ from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy import select
 
-from k2.lake.audit import Audit, audit_table
-from k2.lake.files_audit import FilesAudit, audit_files
 from k2.lake.offsets import OFFSETS, OffsetMap, summary_of
+from k2.lake.proof.audit import Audit, audit_table
+from k2.lake.proof.files_audit import FilesAudit, audit_files
+from k2.lake.proof.sequence_audit import SequenceAudit, audit_sequences
 from k2.lake.scan import SnapshotFiles, cached_files, snapshot_files
-from k2.lake.sequence_audit import SequenceAudit, audit_sequences
 from k2.lake.time_limits import ANSWER_SECONDS
 from k2.model.errors import K2Error, WorldError
 from k2.model.sequences import SequenceScope
@@ -222,13 +222,13 @@ class TableReader:
         return audit_table(self._another(identifier), {})
 
     def audit_files(self, identifier: str) -> tuple[int | None, FilesAudit]:
-        """The current snapshot, and whether its files are there (see `k2.lake.files_audit`)."""
+        """The current snapshot, and whether its files are there (see `k2.lake.proof.files_audit`)."""
         table = self._another(identifier)
         snapshot_id = table.metadata.current_snapshot_id
         return snapshot_id, audit_files(table, snapshot_id)
 
     def audit_sequences(self, identifier: str, scope: SequenceScope) -> tuple[int | None, SequenceAudit]:
-        """The current snapshot, and the source's numbers in it (see `k2.lake.sequence_audit`)."""
+        """The current snapshot, and the source's numbers in it (see `k2.lake.proof.sequence_audit`)."""
         table = self._another(identifier)
         snapshot = table.current_snapshot()
         return None if snapshot is None else snapshot.snapshot_id, audit_sequences(table, scope)

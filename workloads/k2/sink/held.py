@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.bus.dead_letters import Headed
-from k2.lake.batch import Batch
+from k2.lake.appends.batch import Batch
 from k2.lake.payloads import compact, in_one_piece
 from k2.model.codec.decode import Decoded
 from k2.model.tables import OFFSET, PARTITION

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from k2.lake.commit import FencedError
+from k2.lake.appends.commit import FencedError
 from k2.lake.payloads import PausedError
 from k2.model.commit_note import CommitNote
 from k2.model.errors import K2Error, WorldError

@@ -13,11 +13,11 @@ from k2.bus.consumer import TopicReader
 from k2.bus.dead_letters import DeadLetter, DeadLetterWriter
 from k2.bus.registry import Schemas
 from k2.bus.single_messages import read_single_messages
+from k2.lake.appends.commit import Committer, Origin
+from k2.lake.appends.verdicts import DeadRow
 from k2.lake.catalog import load_table, open_catalog
-from k2.lake.commit import Committer, Origin
 from k2.lake.offsets import recorded_offsets
 from k2.lake.payloads import PayloadDecoder
-from k2.lake.verdicts import DeadRow
 from k2.model.errors import K2Error, RefusedError
 from k2.model.events import EVENT_TIME, arrow_schema
 from k2.model.settings import Settings

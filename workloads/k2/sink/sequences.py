@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2.lake.runs import Ints, Places, running_max, shifted, starts_of
+from k2.lake.proof.runs import Ints, Places, running_max, shifted, starts_of
 from k2.model.exchanges import Exchange
 from k2.model.tables import PARTITION
 from k2.model.times import MINUTE_US
@@ -123,7 +123,7 @@ class SequenceTracker:
 
         Args:
             rows: with symbol, exchange, source_sequence, the time and `kafka_partition`, in the order they were read.
-            ranges: partition → (start, next), as of `k2.lake.batch.Batch`. Of a partition that does not begin where it
+            ranges: partition → (start, next), as of `k2.lake.appends.batch.Batch`. Of a partition that does not begin where it
                 ended the last time, somebody else has read a part: its symbols' numbers are forgotten first.
         """
         self._batches += 1

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from k2.lake.batch import Batch
-from k2.lake.commit import Committed, Committer, FencedError
+from k2.lake.appends.batch import Batch
+from k2.lake.appends.commit import Committed, Committer, FencedError
 from k2.lake.payloads import PausedError
 from k2.lake.snapshots import trim_snapshots
 from k2.model.events import EVENT_TIME

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.lake.runs import starts_of
+from k2.lake.proof.runs import starts_of
 from k2.query.aggregates.exact_decimals import Ints, Wide, product_sums, sums, wide
 
 _WIDE = ("volume", "notional", "integral")

@@ -11,11 +11,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from k2.lake.audit import Audit, PartitionAudit
-from k2.lake.files_audit import FileFinding
 from k2.lake.offsets import OffsetMap
+from k2.lake.proof.audit import Audit, PartitionAudit
+from k2.lake.proof.files_audit import FileFinding
+from k2.lake.proof.sequence_audit import SequenceAudit
 from k2.lake.reader import TableReader, TableState
-from k2.lake.sequence_audit import SequenceAudit
 from k2.model.lru import Lru
 from k2.model.sequences import SequenceScope
 from k2.query.rows.errors import EngineBusyError

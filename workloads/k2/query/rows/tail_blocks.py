@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2.lake.batch import Ints, Mask, OrderedBatch
+from k2.lake.appends.batch import Ints, Mask, OrderedBatch
 from k2.lake.payloads import in_one_piece
 from k2.model.topics import DataType
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from k2.lake.batch import Ints, Mask, OrderedBatch
-from k2.lake.recent import RecentIds
-from k2.lake.same_event import repeats_within
+from k2.lake.appends.batch import Ints, Mask, OrderedBatch
+from k2.lake.appends.recent import RecentIds
+from k2.lake.appends.same_event import repeats_within
 from k2.lake.scan import SnapshotFiles
 from k2.model.tables import OFFSET, PARTITION, TOPIC_ID
 from k2.model.topics import DataType
@@ -29,7 +29,7 @@ REMEMBERED_IDS = 1_000_000
 """Ids that are remembered at least after their rows went into files: newer files then need not be read to find twins."""
 
 InFiles = Callable[[SnapshotFiles, OrderedBatch, Mask], Mask]
-"""Which of the candidate rows (a mask, in file order) the files hold (`k2.lake.dedup.KnownIds.in_files`)."""
+"""Which of the candidate rows (a mask, in file order) the files hold (`k2.lake.appends.dedup.KnownIds.in_files`)."""
 
 
 class Budget:

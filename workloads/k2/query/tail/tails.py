@@ -16,8 +16,8 @@ from typing import Any
 
 from k2.bus.admin import end_offsets_of, topic_ids
 from k2.bus.registry import Schemas
-from k2.lake.batch import Mask, OrderedBatch
-from k2.lake.dedup import KnownIds
+from k2.lake.appends.batch import Mask, OrderedBatch
+from k2.lake.appends.dedup import KnownIds
 from k2.lake.offsets import OFFSETS, OffsetMap
 from k2.lake.payloads import PayloadDecoder
 from k2.lake.reader import SnapshotInfo, TableReader, TableState

@@ -19,9 +19,9 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.table import Table
 
-from k2.lake.batch import Ints
+from k2.lake.appends.batch import Ints
+from k2.lake.appends.writer import check_writable
 from k2.lake.payloads import PausedError
-from k2.lake.writer import check_writable
 from k2.model.errors import UserError
 from k2.model.events import COLUMNS, Kind, arrow_schema
 from k2.model.tables import LINEAGE, OFFSET, PARTITION, TOPIC_ID

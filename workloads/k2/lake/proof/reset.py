@@ -2,7 +2,7 @@
 
 Each decision is one transaction that appends an empty snapshot with the whole map, so that it is fenced like the sink's own
 commits, stands in the history, and leaves property and snapshot agreeing again. Who, when and why go with it
-(`k2.lake.decisions`).
+(`k2.lake.proof.decisions`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from dataclasses import replace
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
-from k2.lake.audit import Audit, acceptance
-from k2.lake.decisions import DECISIONS, Decision, DecisionKind, Range, Signature, with_decision
 from k2.lake.landed import guard
 from k2.lake.offsets import (
     COMMIT_ID,
@@ -27,6 +25,8 @@ from k2.lake.offsets import (
     snapshot_offsets,
     summary_of,
 )
+from k2.lake.proof.audit import Audit, acceptance
+from k2.lake.proof.decisions import DECISIONS, Decision, DecisionKind, Range, Signature, with_decision
 from k2.model.errors import RefusedError, UserError, WorldError
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from k2.lake.batch import Ints, Mask, Words
+from k2.lake.appends.batch import Ints, Mask, Words
 
 Places = npt.NDArray[np.int32]
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.table import Table
 
-from k2.lake.files_audit import name_below
-from k2.lake.lineage import Progress, check_readable
-from k2.lake.runs import Ints, running_max, shifted, starts_of
+from k2.lake.proof.files_audit import name_below
+from k2.lake.proof.lineage import Progress, check_readable
+from k2.lake.proof.runs import Ints, running_max, shifted, starts_of
 from k2.lake.scan import plan_files
 from k2.model.errors import DamagedError
 from k2.model.sequences import SequenceScope

@@ -23,9 +23,13 @@ from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 
-from k2.lake.batch import Batch, Ints, Mask, OrderedBatch
+from k2.lake.appends.batch import Batch, Ints, Mask, OrderedBatch
+from k2.lake.appends.dedup import KnownIds
+from k2.lake.appends.same_event import TOLERANCE_US
+from k2.lake.appends.unwritable import OF_VALUES, REFUSALS, TableFaultError, unwritable_rows
+from k2.lake.appends.verdicts import Bury, Verdicts
+from k2.lake.appends.writer import WrittenFile, discard_files, write_files
 from k2.lake.catalog import load_table
-from k2.lake.dedup import KnownIds
 from k2.lake.landed import guard
 from k2.lake.offsets import (
     BATCH,
@@ -40,10 +44,6 @@ from k2.lake.offsets import (
     summary_of,
 )
 from k2.lake.payloads import PausedError
-from k2.lake.same_event import TOLERANCE_US
-from k2.lake.unwritable import OF_VALUES, REFUSALS, TableFaultError, unwritable_rows
-from k2.lake.verdicts import Bury, Verdicts
-from k2.lake.writer import WrittenFile, discard_files, write_files
 from k2.model.errors import RefusedError, UserError, WorldError
 from k2.model.tables import TOPIC_ID
 from k2.model.topics import DataType

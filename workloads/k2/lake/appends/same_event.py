@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2.lake.batch import Ints, Mask, OrderedBatch, Words
+from k2.lake.appends.batch import Ints, Mask, OrderedBatch, Words
 from k2.model.compute import pc
 from k2.model.events import EVENT_TIME, SIDES
 from k2.model.topics import DataType

@@ -30,7 +30,7 @@ from pyiceberg.table.sorting import SortDirection
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
-from k2.lake.batch import Ints, slices
+from k2.lake.appends.batch import Ints, slices
 from k2.lake.digest import DIGEST_FIELD, DigestedStream
 from k2.model.errors import UserError
 from k2.obs.logging import get_logger

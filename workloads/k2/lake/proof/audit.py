@@ -3,7 +3,7 @@
 For each partition the map says: [first, next) was read; so many rows were kept, so many were duplicates, so many dead
 letters, the rest were no records. The audit looks whether the files of one snapshot are there, counts their rows, and finds
 offsets that stand there more than once, or outside the range, or are fewer than they should be. What people decided of
-the table (`k2.lake.decisions`) is told with it, and what that covers is no fault.
+the table (`k2.lake.proof.decisions`) is told with it, and what that covers is no fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from pyiceberg.table import Table
 
-from k2.lake.decisions import (
+from k2.lake.offsets import OffsetMap, PartitionOffsets, recorded_offsets
+from k2.lake.proof.decisions import (
     Accepted,
     AcceptedRows,
     Decision,
@@ -27,10 +28,9 @@ from k2.lake.decisions import (
     joined,
     lost_ranges,
 )
-from k2.lake.files_audit import FileFinding, FileProblem, FilesAudit, audit_files, name_below
-from k2.lake.gaps import BatchRange, Gap, commit_gaps, retained_batches
-from k2.lake.lineage import Counts, Key, LineageCounts, Progress, count_rows
-from k2.lake.offsets import OffsetMap, PartitionOffsets, recorded_offsets
+from k2.lake.proof.files_audit import FileFinding, FileProblem, FilesAudit, audit_files, name_below
+from k2.lake.proof.gaps import BatchRange, Gap, commit_gaps, retained_batches
+from k2.lake.proof.lineage import Counts, Key, LineageCounts, Progress, count_rows
 from k2.lake.scan import plan_files
 
 MOST_NAMED = 5

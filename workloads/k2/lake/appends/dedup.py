@@ -16,9 +16,9 @@ import numpy as np
 from pyiceberg.io import FileIO
 from pyiceberg.table import Table
 
-from k2.lake.batch import Ints, Mask, OrderedBatch, int64s
-from k2.lake.row_groups import AskedRuns, GroupBounds, HeldGroup, read_bounds, read_held, read_rows
-from k2.lake.same_event import CONTENT, TOLERANCE_US, SortedIds, alike, within
+from k2.lake.appends.batch import Ints, Mask, OrderedBatch, int64s
+from k2.lake.appends.row_groups import AskedRuns, GroupBounds, HeldGroup, read_bounds, read_held, read_rows
+from k2.lake.appends.same_event import CONTENT, TOLERANCE_US, SortedIds, alike, within
 from k2.lake.scan import plan_files
 from k2.model.events import EVENT_TIME
 from k2.model.lru import Lru

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from pyiceberg.table import Table
 
-from k2.lake.batch import Mask, OrderedBatch
-from k2.lake.dedup import KnownIds
-from k2.lake.same_event import CONTENT, OWN_ID, Repeats, conflict_reason, repeats_within
+from k2.lake.appends.batch import Mask, OrderedBatch
+from k2.lake.appends.dedup import KnownIds
+from k2.lake.appends.same_event import CONTENT, OWN_ID, Repeats, conflict_reason, repeats_within
 from k2.model.events import EVENT_TIME
 from k2.model.tables import OFFSET, PARTITION, TOPIC_ID
 from k2.model.topics import DataType

@@ -22,8 +22,8 @@ from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
 
 from k2.lake.digest import digest_of
-from k2.lake.files_audit import FileProblem, compare_sizes, name_below
-from k2.lake.lineage import Progress, check_readable
+from k2.lake.proof.files_audit import FileProblem, compare_sizes, name_below
+from k2.lake.proof.lineage import Progress, check_readable
 from k2.model.errors import StoreError, UserError
 
 _BLOCK = 1 << 20

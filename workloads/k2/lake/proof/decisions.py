@@ -20,8 +20,8 @@ from typing import Any
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 
-from k2.lake.files_audit import FileFinding
 from k2.lake.offsets import PartitionOffsets, TopicOffsets
+from k2.lake.proof.files_audit import FileFinding
 from k2.model.errors import UserError
 
 DECISIONS = "k2.decisions"

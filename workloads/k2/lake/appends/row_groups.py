@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 
-from k2.lake.batch import Ints, OrderedBatch, id_words, ranked
-from k2.lake.same_event import SortedIds
+from k2.lake.appends.batch import Ints, OrderedBatch, id_words, ranked
+from k2.lake.appends.same_event import SortedIds
 from k2.model.events import EVENT_TIME
 from k2.model.topics import DataType
 

@@ -1,6 +1,6 @@
 """Whether the files of a snapshot are there, each with the size that its manifest says: by a listing, never by a read.
 
-A listing sees a file that is gone or was cut. It does not see a changed byte: `k2.lake.deep` reads. Paths are told as names
+A listing sees a file that is gone or was cut. It does not see a changed byte: `k2.lake.proof.deep` reads. Paths are told as names
 below the table's location, so that what a client is told says nothing of the server.
 """
 
