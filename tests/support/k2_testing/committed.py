@@ -63,6 +63,7 @@ def trade_batch(offsets: range) -> Batch:
         symbols=[_SYMBOLS[offset % 3] for offset in offsets],
         times=[START_US + 100_000 * offset for offset in offsets],
         sequence=list(offsets),
+        prices=[Decimal("37.01") + Decimal(offset % 7) / 100 for offset in offsets],
     )
     return _of_partition_0(events, offsets)
 
