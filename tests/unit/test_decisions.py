@@ -10,11 +10,11 @@ from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual, LessThan
 from typer.testing import CliRunner
 
 from k2.cli import app
-from k2.lake import decisions as decided
 from k2.lake.appends.batch import OrderedBatch
 from k2.lake.appends.commit import Committer, Origin
 from k2.lake.appends.writer import write_files
 from k2.lake.offsets import OFFSETS, recorded_offsets, snapshot_offsets
+from k2.lake.proof import decisions as decided
 from k2.lake.proof.audit import audit_table
 from k2.lake.proof.decisions import DECISIONS, DecisionKind, decisions_of, sign
 from k2.lake.proof.reset import accept, forget_topic, reset_to_snapshot, skip_to_earliest

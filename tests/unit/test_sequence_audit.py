@@ -15,9 +15,9 @@ from k2_testing.lake import TRADES, catalog_properties, make_lake
 from typer.testing import CliRunner
 
 from k2.cli import app
-from k2.lake import sequence_audit
 from k2.lake.appends.batch import Batch
 from k2.lake.appends.commit import Committer
+from k2.lake.proof import sequence_audit
 from k2.lake.proof.sequence_audit import SequenceAccount, SequenceDay, audit_sequences
 from k2.model.exchanges import exchange
 from k2.model.sequences import SequenceScope
