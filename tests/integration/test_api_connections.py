@@ -12,6 +12,7 @@ from ipaddress import ip_network
 
 import pytest
 import websockets.sync.client
+from k2_testing.extent import sized
 from k2_testing.lake import make_lake
 from k2_testing.query_process import RUN, query_process
 from k2_testing.ticks import append_ticks, at
@@ -22,6 +23,7 @@ from k2.api.connections import ConnectionLimits, connection_limits
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 
+ANSWER_SECONDS = sized(30.0, 5.0)
 HALF = b"GET /v1/trades?symbol=BHP HTTP/1.1\r\nHost: k2\r\nX-Sl"
 WITHIN_1024 = ("bash", "-c", 'ulimit -n 1024; exec "$@"', "bash")
 # What the service would be with uvicorn's own protocols: the control.
@@ -66,7 +68,7 @@ def held(port, number, said=HALF):
         yield [stack.enter_context(connected(port, said)) for _ in range(number)]
 
 
-def get(port, path, timeout=5.0, **headers):
+def get(port, path, timeout=ANSWER_SECONDS, **headers):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", path, headers=headers)
@@ -76,7 +78,7 @@ def get(port, path, timeout=5.0, **headers):
         connection.close()
 
 
-def is_well(port, timeout=5.0):
+def is_well(port, timeout=ANSWER_SECONDS):
     try:
         return get(port, "/health", timeout)[0] == 200
     except OSError:
@@ -120,7 +122,7 @@ def test_eleven_hundred_half_heads_keep_nobody_out_and_are_closed(folder, truste
 
         def ask():
             assert is_well(port)
-            asked.append(get(port, "/v1/trades?symbol=BHP&limit=1", 30, **{"X-API-Key": (folder / "key").read_text()}))
+            asked.append(get(port, "/v1/trades?symbol=BHP&limit=1", **{"X-API-Key": (folder / "key").read_text()}))
 
         ask()
         all_closed(sockets, 60, ask)

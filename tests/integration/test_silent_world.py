@@ -15,6 +15,7 @@ from datetime import timedelta
 import duckdb
 import pytest
 from fastapi.testclient import TestClient
+from k2_testing.extent import sized
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.service import KEY, problem, serving
 from k2_testing.ticks import append_ticks, at
@@ -31,7 +32,8 @@ from k2.query.engine.store import attach_object_store, request_seconds
 
 OPEN = at("2014-03-09T23:00:00")
 TRADES = "/v1/trades?symbol=BHP&exchange=ASX"
-READY_SECONDS = 5
+READY_SECONDS = sized(30, 5)
+"""A probe is answered in 5 s; beside a machine's worth of other tests only that it does not wait with the catalog is held."""
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_a_silent_catalog_is_told_of_in_time_by_probe_and_question(tmp_path, sil
         for each in asked:
             reply, seconds = each.result()
             assert problem(reply, 503)["type"] == "urn:k2:problem:unavailable"
-            assert seconds < 10
+            assert seconds < sized(40, 10)
         reply, seconds = probed.result()
         assert reply.status_code == 503
         assert "catalog" in reply.json()["reason"]
@@ -119,7 +121,7 @@ def test_the_probe_does_not_wait_for_a_catalog_that_is_given_longer(tmp_path, si
 def test_what_is_known_of_a_table_answers_while_the_catalog_is_locked_and_says_so(tmp_path):
     lake = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
     append_ticks(lake, [{"timestamp": OPEN + timedelta(seconds=n)} for n in range(5)])
-    with serving(tmp_path, catalog_seconds=0.5) as client:
+    with serving(tmp_path, catalog_seconds=2) as client:
         before = client.get(TRADES)
         assert "incomplete" not in before.json()
         snapshot = before.json()["snapshot_id"]
@@ -160,7 +162,7 @@ def test_a_catalog_that_never_answers_is_given_up(silent, scheme, monkeypatch):
     begin = time.monotonic()
     with pytest.raises(WorldError, match="cannot be opened"):
         open_named("k2", properties, answer_seconds=1)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < sized(60, 20)
 
 
 def test_the_limits_of_a_person_stay(tmp_path):
@@ -188,7 +190,7 @@ def test_a_store_that_never_answers_is_given_up(silent, monkeypatch):
 
     with ThreadPoolExecutor(2) as pool:
         for _, seconds in pool.map(timed, (by_pyiceberg, by_duckdb)):
-            assert seconds < 30
+            assert seconds < sized(60, 30)
 
 
 def test_all_tries_of_a_request_to_the_store_end_before_the_query_that_waits_for_it():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TypeVar
 
 FULL = os.environ.get("K2_TEST_FULL") == "1"
 """Whether this is `make test-full`: all seeds and sizes, and times as docs/benchmarks.md and docs/operator.md state them."""
 
 
-def sized(sample: int, full: int) -> int:
-    """How many: `sample` in an ordinary run, `full` in `make test-full`."""
+Number = TypeVar("Number", int, float)
+
+
+def sized(sample: Number, full: Number) -> Number:
+    """How many, or how long: `sample` in an ordinary run, `full` in `make test-full`."""
     return full if FULL else sample
