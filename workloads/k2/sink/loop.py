@@ -181,8 +181,9 @@ class SinkLoop:
         self._gauge(reader)
         if self.phase is not SinkPhase.RUNNING and self.holding.next:
             # Both raise again while the reason for the pause lasts.
-            self.writing.again()
-            self._take()
+            if self.writing.unwritten:
+                self.writing.again()
+                self._take()
             self.holding.decode_pending()
             self.phase = SinkPhase.RUNNING
             reader.resume()

@@ -109,9 +109,9 @@ class Writing:
         self._running = self._thread.submit(self._write, held)
 
     def again(self) -> None:
-        """Try the batch once more that was not taken; nothing when there is none."""
-        if self.unwritten and self._held is not None:
-            self.start(self._held)
+        """Try the batch once more that was not taken."""
+        assert self._held is not None
+        self.start(self._held)
 
     def result(self) -> Written | None:
         """Wait for the batch under way and take its result (None: there is none). Raises what `Committer.commit` does.
