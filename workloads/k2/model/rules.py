@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,20 +49,26 @@ def broken_rows(events: pa.RecordBatch, data_type: DataType) -> Broken:
     broken: Broken = {}
     for field, array in zip(events.schema, events.columns, strict=True):
         if pa.types.is_timestamp(field.type):
-            _mark(broken, out_of_range(array), _wrong_time(field.name, array))
+            mark(broken, out_of_range(array), _wrong_time(field.name, array))
         elif field.name in _NAMES:
-            _mark(broken, nameless(array), lambda row, f=field, a=array: wrong_name(f.name, a[row].as_py()))
+            mark(broken, nameless(array), lambda row, f=field, a=array: wrong_name(f.name, a[row].as_py()))
     columns = dict(zip(events.schema.names, events.columns, strict=True))
     for name, lowest in _LOWEST[data_type].items():
-        _mark(broken, _below(columns[name], lowest), _wrong_amount(name, columns[name], lowest))
+        mark(broken, _below(columns[name], lowest), _wrong_amount(name, columns[name], lowest))
     if data_type is DataType.QUOTES:
         for side in ("bid", "ask"):
             price, quantity = columns[f"{side}_price"], columns[f"{side}_quantity"]
             half = _nulls(price) != _nulls(quantity)
-            _mark(
+            mark(
                 broken, half if half.any() else None, lambda _, s=side: f"{s}_price and {s}_quantity: only one is there"
             )
     return broken
+
+
+def mark(broken: Broken, rows: Mask | None, reason: Callable[[int], str]) -> None:
+    """Note why these rows are no events, where nothing was noted before; None: it is none of them."""
+    for row in () if rows is None else np.flatnonzero(rows).tolist():  # bad rows alone: each needs its own words
+        broken.setdefault(row, reason(row))
 
 
 def out_of_range(times: pa.Array) -> Mask | None:
@@ -134,8 +139,3 @@ def _wrong_amount(column: str, array: pa.Array, lowest: int) -> Callable[[int], 
 
 def _nulls(array: pa.Array) -> Mask:
     return np.asarray(array.is_null()) if array.null_count else np.zeros(len(array), dtype=bool)
-
-
-def _mark(broken: Broken, rows: Mask | None, reason: Callable[[int], Any]) -> None:
-    for row in () if rows is None else np.flatnonzero(rows).tolist():  # bad rows alone: each needs its own words
-        broken.setdefault(row, reason(row))

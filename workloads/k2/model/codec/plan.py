@@ -18,6 +18,7 @@ from k2.model.codec.encode import too_wide
 from k2.model.codec.lengths import Field, fields_of
 from k2.model.compute import pc
 from k2.model.events import COLUMNS, KINDS, SCALE, SIDES, TIMESTAMP, Column, Kind, arrow_schema, avro_schema
+from k2.model.rules import mark
 from k2.model.topics import DataType
 
 _SYMBOLS = {Kind.SIDE: SIDES, Kind.REFERENCE_KIND: KINDS}
@@ -71,12 +72,12 @@ class WriterPlan:
                 continue
             found = batch.column(column.name)
             if column.kind is Kind.DECIMAL:
-                _mark(bad, _too_wide_here(found), lambda row, c=column, f=found: _unfit(c.name, f, row, c.arrow.type))
+                mark(bad, _too_wide_here(found), lambda row, c=column, f=found: _unfit(c.name, f, row, c.arrow.type))
             array = _converted(found, column.arrow, bad)
             if column.kind in _SYMBOLS:
-                _mark(bad, _unknown_symbols(array, column), lambda row, c=column, a=array: _symbol(c, a, row))
+                mark(bad, _unknown_symbols(array, column), lambda row, c=column, a=array: _symbol(c, a, row))
             if array.null_count and not column.nullable:
-                _mark(bad, np.asarray(array.is_null()), lambda _row, c=column: f"{c.name} is missing")
+                mark(bad, np.asarray(array.is_null()), lambda _row, c=column: f"{c.name} is missing")
             arrays.append(array)
         # Unchecked nulls in columns that may not be null are in rows that `bad` takes out.
         schema = arrow_schema(self.data_type)
@@ -185,13 +186,6 @@ def _unfit(name: str, array: pa.Array, row: int, wanted: pa.DataType) -> str:
     if isinstance(shown, Decimal) and abs(shown) < Decimal(10) ** whole:
         return f"{name} has more than {scale} decimals: {shown:f}"
     return f"{name} has more than {whole} integer digits: {shown:f}"
-
-
-def _mark(bad: dict[int, str], rows: npt.NDArray[np.bool_] | None, reason: Any) -> None:
-    if rows is None:
-        return
-    for row in np.flatnonzero(rows).tolist():
-        bad.setdefault(row, reason(row))
 
 
 def _too_wide_here(array: pa.Array) -> npt.NDArray[np.bool_] | None:
