@@ -51,6 +51,9 @@ from k2.obs.logging import get_logger
 
 log = get_logger(__name__)
 
+_Counts = tuple[dict[int, int], dict[int, int], dict[int, int]]
+"""By partition: rows, duplicates, dead letters."""
+
 
 class FencedError(WorldError):
     """Another consumer owns the partitions: drop what you hold and seek to `offsets` (partition → next to read)."""
@@ -73,8 +76,8 @@ class Origin:
 class Committed:
     """What a commit did. `metadata` is the table after it; `attempts` counts builds (more than 1: there was contention).
 
-    `dead_rows` counts the rows that became dead letters here (their id is another event's, or no file can hold them); `left_out` are the places
-    of the duplicates and dead rows among the batch's rows.
+    `dead_rows` counts the rows that became dead letters here (their id is another event's, or no file can hold them);
+    `left_out` are the places of the duplicates and dead rows among the batch's rows.
     """
 
     snapshot_id: int
@@ -188,13 +191,14 @@ class Committer:
         # Deduplicate against this very snapshot, the one that the commit asserts.
         self._prepare(table, attempt, recorded)
         # 2. One transaction: the rows, and the whole offset map in the properties and in the snapshot's summary.
-        offsets = self._advance(recorded, attempt).to_json()
+        counts = attempt.counts()
+        offsets = self._advance(recorded, attempt.batch, counts).to_json()
         self._guard(table)
         summary = {
             OFFSETS: offsets,
             COMMIT_ID: attempt.commit_id,
             OPERATION: "append",
-            BATCH: attempt.describe(self.origin.topic),
+            BATCH: attempt.describe(self.origin.topic, counts),
         }
         with table.transaction() as transaction:
             transaction.set_properties({OFFSETS: offsets})
@@ -279,11 +283,11 @@ class Committer:
             self.bury(dead)
         attempt.buried |= new
 
-    def _advance(self, recorded: OffsetMap, attempt: _Attempt) -> OffsetMap:
+    def _advance(self, recorded: OffsetMap, batch: Batch, counts: _Counts) -> OffsetMap:
         held = recorded.topics.get(self.origin.topic)
         partitions = dict(held.partitions) if held else {}
-        rows, duplicates, dead_letters = attempt.counts()
-        for partition, (start, next_offset) in attempt.batch.ranges.items():
+        rows, duplicates, dead_letters = counts
+        for partition, (start, next_offset) in batch.ranges.items():
             before = partitions.get(partition) or PartitionOffsets(start, start)
             partitions[partition] = before.advanced(
                 next_offset,
@@ -328,7 +332,7 @@ class _Attempt:
         before, self.refusal = self.refusal, repr(error) if isinstance(error, (*OF_VALUES, *REFUSALS)) else ""
         return bool(before) and before == self.refusal
 
-    def counts(self) -> tuple[dict[int, int], dict[int, int], dict[int, int]]:
+    def counts(self) -> _Counts:
         """Rows kept, duplicates dropped and dead letters, by partition."""
         partitions, verdicts = self.ordered.partitions, self.verdicts
         dead_letters = _by_partition(partitions[verdicts.dead])
@@ -336,9 +340,9 @@ class _Attempt:
             dead_letters[partition] = dead_letters.get(partition, 0) + count
         return _by_partition(partitions[verdicts.kept]), _by_partition(partitions[verdicts.duplicate]), dead_letters
 
-    def describe(self, topic: str) -> str:
+    def describe(self, topic: str, counts: _Counts) -> str:
         """The batch's own ranges and counts, for the audit: partition:start-next=rows/duplicates/dead letters."""
-        rows, duplicates, dead_letters = self.counts()
+        rows, duplicates, dead_letters = counts
         parts = [
             f"{p}:{start}-{end}={rows.get(p, 0)}/{duplicates.get(p, 0)}/{dead_letters.get(p, 0)}"
             for p, (start, end) in sorted(self.batch.ranges.items())
