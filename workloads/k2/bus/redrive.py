@@ -7,17 +7,13 @@ duplicate, which the table drops.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from sys import intern
-from typing import Any, Self
-
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from typing import Self
 
 from k2.bus.admin import beginning_offsets, end_offsets
-from k2.bus.clients import quiet_consumer
 from k2.bus.dead_letters import (
     MOST_BYTES,
     BuriedLetter,
@@ -29,6 +25,7 @@ from k2.bus.dead_letters import (
     too_large,
 )
 from k2.bus.producer import Delivery, EventProducer, FatalProducerError
+from k2.bus.single_messages import Original, read_single_messages
 from k2.model.errors import WorldError
 from k2.model.letters import MOST_ATTEMPTS, KnownLetter
 from k2.model.topics import DataType, TopicName
@@ -159,13 +156,11 @@ class Redriver:
     parked: bool = False
     dry_run: bool = False
     tally: RedriveTally = field(default_factory=RedriveTally)
-    _originals: Originals = field(init=False)
     _producer: EventProducer | None = field(init=False, default=None)
     _sent: list[Delivery] = field(init=False, default_factory=list[Delivery])
 
     def __post_init__(self) -> None:
         end_offsets(self.kafka_config, str(self.topic))  # there is such a topic: to send would wait for it
-        self._originals = Originals(self.kafka_config, str(self.topic))
         if not self.dry_run:
             # As letters are written: what the topic took compressed it takes again.
             config = {**self.kafka_config, "message.max.bytes": str(MOST_BYTES)}
@@ -187,11 +182,12 @@ class Redriver:
         elif letter.attempts >= MOST_ATTEMPTS and not self.parked:
             tally.parked += 1
         elif letter.truncated:
-            original = self._originals.of(letter)
+            original = original_of(self.kafka_config, str(self.topic), letter)
             if original is None:
                 tally.gone += 1
             else:
-                self._hand_over(letter, *original)
+                payload, key = original
+                self._hand_over(letter, key, payload)
         else:
             self._hand_over(letter, letter.key, letter.payload)
 
@@ -221,7 +217,6 @@ class Redriver:
         try:
             self.flush()
         finally:
-            self._originals.close()
             if self._producer is not None:
                 self._producer.close()
 
@@ -234,54 +229,24 @@ class Redriver:
             self.flush()
 
 
-class Originals:
-    """Messages where they were first read, for letters of which only the head was kept."""
+def original_of(kafka_config: Mapping[str, str], topic: str, letter: DeadLetter) -> Original | None:
+    """The message of a topic that became this letter, of which only the head was kept; None when it is not there any more.
 
-    def __init__(self, kafka_config: Mapping[str, str], topic: str) -> None:
-        self._kafka, self._topic = dict(kafka_config), topic
-        self._consumer: Consumer | None = None
-
-    def of(self, letter: DeadLetter) -> tuple[bytes | None, bytes | None] | None:
-        """Key and payload of the message that became this letter; None when its topic does not keep it any more.
-
-        Raises:
-            UserError: there is no such topic.
-            WorldError: Kafka cannot be reached.
-        """
-        partition, offset = letter.partition, letter.offset
-        if letter.topic != self._topic or partition is None or offset is None:
-            return None
-        first, end = beginning_offsets(self._kafka, self._topic), end_offsets(self._kafka, self._topic)
-        if not first.get(partition, offset + 1) <= offset < end.get(partition, 0):
-            return None
-        try:
-            found = self._message(partition, offset)
-        except KafkaException as error:
-            raise WorldError(f"Reading offset {offset} of {self._topic}/{partition} failed: {error}") from error
-        payload: bytes = found.value() or b""
-        # Another topic of the same name has another message there.
-        same = found.offset() == offset and len(payload) == letter.size and payload.startswith(letter.payload or b"")
-        return (found.key(), found.value()) if same else None
-
-    def close(self) -> None:
-        """Let go of the connections."""
-        if self._consumer is not None:
-            self._consumer.close()
-
-    def _message(self, partition: int, offset: int) -> Any:
-        if self._consumer is None:
-            self._consumer = quiet_consumer(self._kafka, "k2-dead-letters")
-        self._consumer.assign([TopicPartition(self._topic, partition, offset)])
-        deadline = time.monotonic() + _FETCH_SECONDS
-        while time.monotonic() < deadline:
-            message = self._consumer.poll(0.2)
-            if message is None:
-                continue
-            error = message.error()
-            if error is not None:
-                raise KafkaException(error)
-            return message
-        raise WorldError(f"Kafka did not give offset {offset} of {self._topic}/{partition} in {_FETCH_SECONDS:.0f} s")
+    Raises:
+        UserError: there is no such topic.
+        WorldError: Kafka cannot be reached.
+    """
+    partition, offset = letter.partition, letter.offset
+    if letter.topic != topic or partition is None or offset is None:
+        return None
+    first, end = beginning_offsets(kafka_config, topic), end_offsets(kafka_config, topic)
+    if not first.get(partition, offset + 1) <= offset < end.get(partition, 0):
+        return None
+    found = read_single_messages(kafka_config, topic, {partition: [offset]}, _FETCH_SECONDS).get((partition, offset))
+    payload = b"" if found is None else found[0] or b""
+    # Another topic of the same name has another message there.
+    same = len(payload) == letter.size and payload.startswith(letter.payload or b"")
+    return found if same else None
 
 
 def _known(buried: BuriedLetter) -> KnownLetter:

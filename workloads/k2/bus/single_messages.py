@@ -1,4 +1,4 @@
-"""Single messages of a topic by their offsets, as they came: what is to become a dead letter after it was decoded."""
+"""Single messages of a topic by their offsets, as they came: what became a dead letter after it was decoded, or was cut."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from k2.bus.clients import asking_consumer
 from k2.model.errors import WorldError
 
+Original = tuple[bytes | None, bytes | None]
+"""Payload and key of a message, as they came."""
+
 _READ_AT_ONCE = 10_000
 _FAR = 5_000
 """Offsets between two messages from which on it is quicker to seek than to read what lies between."""
@@ -20,7 +23,7 @@ def read_single_messages(
     topic: str,
     offsets: Mapping[int, Collection[int]],
     timeout: float = 60.0,
-) -> dict[tuple[int, int], tuple[bytes | None, bytes | None]]:
+) -> dict[tuple[int, int], Original]:
     """(partition, offset) → payload and key. A message that the topic does not hold any more is not in the answer.
 
     Args:
@@ -32,7 +35,7 @@ def read_single_messages(
     Raises:
         WorldError: Kafka could not be reached, or gave nothing for so long.
     """
-    found: dict[tuple[int, int], tuple[bytes | None, bytes | None]] = {}
+    found: dict[tuple[int, int], Original] = {}
     try:
         with asking_consumer(kafka_config, "k2-single-messages") as consumer:
             for partition, wanted in offsets.items():
@@ -59,7 +62,7 @@ def _read(
     consumer: Consumer,
     start: TopicPartition,
     wanted: set[int],
-    found: dict[tuple[int, int], tuple[bytes | None, bytes | None]],
+    found: dict[tuple[int, int], Original],
     timeout: float,
 ) -> None:
     consumer.assign([start])

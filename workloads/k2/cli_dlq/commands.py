@@ -233,17 +233,13 @@ def _decoded(env: Settings, letter: DeadLetter) -> tuple[dict[str, Any] | None, 
 
 def _written(env: Settings, name: TopicName, letter: DeadLetter, out: Path) -> bool:
     """Write the payload; False when it is the head alone."""
-    from k2.bus.redrive import Originals
+    from k2.bus.redrive import original_of
 
     payload, whole = letter.payload or b"", not letter.truncated
     if letter.truncated and letter.file is None:
-        originals = Originals(env.kafka_config(), str(name))
-        try:
-            original = originals.of(letter)
-        finally:
-            originals.close()
+        original = original_of(env.kafka_config(), str(name), letter)
         if original is not None:
-            payload, whole = original[1] or b"", True
+            payload, whole = original[0] or b"", True
     out.write_bytes(payload)
     if whole:
         say(f"{len(payload):,} bytes written to {out}")
