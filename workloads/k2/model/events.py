@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import cache
 from typing import Any
 
@@ -18,10 +18,38 @@ from k2.model.topics import DataType
 SortKey = tuple[tuple[str, int | str | None], ...]
 """A row's place in the order of its table: columns and values from the first that decides on; times in µs since 1970 UTC."""
 
-PRECISION, SCALE = 18, 8
-DECIMAL = pa.decimal128(PRECISION, SCALE)
+
+class Decimals(StrEnum):
+    """How large and how fine the prices and quantities of a table may be; Iceberg never changes a scale."""
+
+    STANDARD = "standard"
+    WIDE = "wide"
+
+    @property
+    def precision(self) -> int:
+        """Digits in all."""
+        return 18 if self is Decimals.STANDARD else 38
+
+    @property
+    def scale(self) -> int:
+        """Digits behind the point."""
+        return 8 if self is Decimals.STANDARD else 18
+
+    @property
+    def arrow(self) -> pa.Decimal128Type:
+        """The Arrow type."""
+        return pa.decimal128(self.precision, self.scale)
+
+    @property
+    def largest(self) -> Decimal:
+        """The largest value, either way."""
+        return Decimal(10) ** (self.precision - self.scale) - Decimal(1).scaleb(-self.scale)
+
+
+PRECISION, SCALE = Decimals.STANDARD.precision, Decimals.STANDARD.scale
+DECIMAL = Decimals.STANDARD.arrow
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-MAX_DECIMAL = Decimal(10) ** (PRECISION - SCALE) - Decimal(1).scaleb(-SCALE)
+MAX_DECIMAL = Decimals.STANDARD.largest
 SIDES = ("BUY", "SELL", "SELL_SHORT", "UNKNOWN")
 KINDS = ("company", "dividend", "split", "merger")
 SCHEMA_VERSION = 2
@@ -49,7 +77,6 @@ _ARROW: dict[Kind, pa.DataType] = {
     Kind.REFERENCE_KIND: pa.string(),
     Kind.TIMESTAMP: TIMESTAMP,
     Kind.DATE: pa.date32(),
-    Kind.DECIMAL: DECIMAL,
     Kind.LONG: pa.int64(),
     Kind.STRINGS: pa.list_(pa.field("item", pa.string(), nullable=False)),
     Kind.STRING_MAP: pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False)),
@@ -61,11 +88,14 @@ _AVRO: dict[Kind, Any] = {
     Kind.REFERENCE_KIND: {"type": "enum", "name": "Kind", "symbols": list(KINDS)},
     Kind.TIMESTAMP: {"type": "long", "logicalType": "timestamp-micros"},
     Kind.DATE: {"type": "int", "logicalType": "date"},
-    Kind.DECIMAL: {"type": "bytes", "logicalType": "decimal", "precision": PRECISION, "scale": SCALE},
     Kind.LONG: "long",
     Kind.STRINGS: {"type": "array", "items": "string"},
     Kind.STRING_MAP: {"type": "map", "values": "string"},
 }
+
+
+def _avro_decimal(decimals: Decimals) -> dict[str, Any]:
+    return {"type": "bytes", "logicalType": "decimal", "precision": decimals.precision, "scale": decimals.scale}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +107,18 @@ class Column:
     doc: str
     nullable: bool = False
 
-    @property
-    def arrow(self) -> pa.Field:
+    def arrow(self, decimals: Decimals = Decimals.STANDARD) -> pa.Field:
         """The column as an Arrow field."""
-        return pa.field(self.name, _ARROW[self.kind], nullable=self.nullable)
+        kind = decimals.arrow if self.kind is Kind.DECIMAL else _ARROW[self.kind]
+        return pa.field(self.name, kind, nullable=self.nullable)
 
-    @property
-    def avro(self) -> dict[str, Any]:
+    def avro(self, decimals: Decimals = Decimals.STANDARD) -> dict[str, Any]:
         """The column as a field of an Avro record; what may be null is a union with null first and defaults to it."""
         field: dict[str, Any] = {"name": self.name, "doc": self.doc}
+        kind = _AVRO.get(self.kind, _avro_decimal(decimals))
         if self.nullable:
-            return field | {"type": ["null", _AVRO[self.kind]], "default": None}
-        return field | {"type": _AVRO[self.kind]}
+            return field | {"type": ["null", kind], "default": None}
+        return field | {"type": kind}
 
 
 _MESSAGE_ID = Column("message_id", Kind.UUID, "UUIDv5 of the source event: the same event has the same id, always.")
@@ -177,17 +207,17 @@ EVENT_TIME: dict[DataType, str] = {
 
 
 @cache
-def arrow_schema(data_type: DataType) -> pa.Schema:
+def arrow_schema(data_type: DataType, decimals: Decimals = Decimals.STANDARD) -> pa.Schema:
     """Arrow schema of a batch of events of that type (see `COLUMNS` for what the columns mean)."""
-    return pa.schema([column.arrow for column in COLUMNS[data_type]])
+    return pa.schema([column.arrow(decimals) for column in COLUMNS[data_type]])
 
 
-def avro_schema(data_type: DataType) -> dict[str, Any]:
+def avro_schema(data_type: DataType, decimals: Decimals = Decimals.STANDARD) -> dict[str, Any]:
     """Avro schema, version 2, of one event of that type, as it is registered."""
     return {
         "type": "record",
         "name": _RECORD_NAMES[data_type],
         "namespace": "dev.k2.market.v2",
         "doc": f"One event of {data_type}, K2 data model v2.",
-        "fields": [column.avro for column in COLUMNS[data_type]],
+        "fields": [column.avro(decimals) for column in COLUMNS[data_type]],
     }

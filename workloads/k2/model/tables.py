@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from k2.model.events import COLUMNS, EVENT_TIME, PRECISION, SCALE, Kind
+from k2.model.events import COLUMNS, EVENT_TIME, Decimals, Kind
 from k2.model.topics import DataType
 
 NAMESPACE = "market_data"
@@ -23,7 +23,6 @@ _ICEBERG: dict[Kind, str] = {
     Kind.REFERENCE_KIND: "string",
     Kind.TIMESTAMP: "timestamptz",
     Kind.DATE: "date",
-    Kind.DECIMAL: f"decimal({PRECISION}, {SCALE})",
     Kind.LONG: "long",
     Kind.STRINGS: "list<string>",
     Kind.STRING_MAP: "map<string, string>",
@@ -92,9 +91,10 @@ class TableSpec:
     properties: Mapping[str, str] = field(default_factory=lambda: DEFAULT_PROPERTIES)
 
 
-def event_columns(data_type: DataType) -> tuple[TableColumn, ...]:
+def event_columns(data_type: DataType, decimals: Decimals = Decimals.STANDARD) -> tuple[TableColumn, ...]:
     """Columns of a table of those events: the event's own, then where in Kafka each row came from."""
-    own = tuple(TableColumn(c.name, _ICEBERG[c.kind], not c.nullable, c.doc) for c in COLUMNS[data_type])
+    number = f"decimal({decimals.precision}, {decimals.scale})"
+    own = tuple(TableColumn(c.name, _ICEBERG.get(c.kind, number), not c.nullable, c.doc) for c in COLUMNS[data_type])
     return (
         *own,
         TableColumn(
@@ -115,12 +115,14 @@ def default_partition(data_type: DataType) -> tuple[PartitionBy, ...]:
     return (PartitionBy(EVENT_TIME[data_type], "day", f"{EVENT_TIME[data_type]}_day"),)
 
 
-def builtin_table(data_type: DataType, identifier: str | None = None) -> TableSpec:
+def builtin_table(
+    data_type: DataType, identifier: str | None = None, decimals: Decimals = Decimals.STANDARD
+) -> TableSpec:
     """The table of a built-in data type, with the defaults of the platform."""
     return TableSpec(
         identifier=identifier or f"{NAMESPACE}.{data_type}",
         data_type=data_type,
-        columns=event_columns(data_type),
+        columns=event_columns(data_type, decimals),
         partition_by=default_partition(data_type),
         sort_by=default_sort(data_type),
     )

@@ -205,7 +205,7 @@ class Assembler:
         given |= parsed.columns
         schema = arrow_schema(self.data_type)
         arrays = [
-            given[column.name] if column.name in given else _absent(column.arrow, rows)
+            given[column.name] if column.name in given else _absent(column.arrow(), rows)
             for column in COLUMNS[self.data_type]
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)

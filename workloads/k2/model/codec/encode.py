@@ -109,7 +109,7 @@ def _plan(data_type: DataType) -> tuple[pa.Schema, list[Field]]:
     """The Arrow schema that the writer turns into our Avro types, and the fields for the lengths."""
     fields = [pa.field(wire.HEADER_FIELD, pa.binary(wire.HEADER_BYTES), nullable=False)]
     for column in COLUMNS[data_type]:
-        field: Any = column.arrow
+        field: Any = column.arrow()
         if column.kind is Kind.UUID:
             field = field.with_metadata({"logicalType": "uuid"})  # else it is written as fixed(16)
         elif column.kind in _SYMBOLS:

@@ -66,14 +66,14 @@ class WriterPlan:
         arrays: list[pa.Array] = []
         names = set(batch.schema.names)
         for column in COLUMNS[self.data_type]:
-            wanted = column.arrow.type
+            wanted = column.arrow().type
             if column.name not in names:
                 arrays.append(pa.nulls(batch.num_rows, wanted))
                 continue
             found = batch.column(column.name)
             if column.kind is Kind.DECIMAL:
-                mark(bad, _too_wide_here(found), lambda row, c=column, f=found: _unfit(c.name, f, row, c.arrow.type))
-            array = _converted(found, column.arrow, bad)
+                mark(bad, _too_wide_here(found), lambda row, c=column, f=found: _unfit(c.name, f, row, c.arrow().type))
+            array = _converted(found, column.arrow(), bad)
             if column.kind in _SYMBOLS:
                 mark(bad, _unknown_symbols(array, column), lambda row, c=column, a=array: _symbol(c, a, row))
             if array.null_count and not column.nullable:

@@ -121,7 +121,7 @@ class EventMaker:
         given |= {name: pa.repeat(pa.scalar(value), rows.size) for name, value in self._constants.items()}
         given |= self._trade(part, rows, ids) if data_type is DataType.TRADES else self._quote(part, rows, ids)
         arrays = [
-            given[column.name] if column.name in given else pa.nulls(rows.size, column.arrow.type)
+            given[column.name] if column.name in given else pa.nulls(rows.size, column.arrow().type)
             for column in COLUMNS[data_type]
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(data_type))
