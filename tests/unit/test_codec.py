@@ -6,7 +6,7 @@ import io
 import json
 import uuid
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import fastavro
 import numpy as np
@@ -19,7 +19,7 @@ from k2_testing.events import varied_rows
 from k2.model.codec import decode, encode, wire
 from k2.model.codec import encode as encode_function
 from k2.model.errors import UserError
-from k2.model.events import COLUMNS, DECIMAL, KINDS, MAX_DECIMAL, SIDES, Kind, arrow_schema, avro_schema
+from k2.model.events import COLUMNS, DECIMAL, KINDS, SIDES, Decimals, Kind, arrow_schema, avro_schema, widened
 from k2.model.topics import DataType
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,9 +34,6 @@ VALUES = {
     Kind.REFERENCE_KIND: st.sampled_from(KINDS),
     Kind.TIMESTAMP: st.integers(-(2**53), 2**53),
     Kind.DATE: st.dates(),
-    Kind.DECIMAL: st.decimals(-MAX_DECIMAL, MAX_DECIMAL, places=8, allow_nan=False)
-    | st.sampled_from([Decimal(n).scaleb(-8) for n in (0, -1, 1, 127, 128, -128, -129, 255, 256, 32767, 32768, -32768)])
-    | st.sampled_from([MAX_DECIMAL, -MAX_DECIMAL]),
     Kind.LONG: st.integers(-INT64, INT64 - 1)
     | st.sampled_from([0, -1, 63, 64, -64, -65, 8191, 8192, INT64 - 1, -INT64]),
     Kind.STRINGS: st.lists(texts, max_size=5),
@@ -44,32 +41,42 @@ VALUES = {
 }
 
 
-def rows_of(data_type: DataType):
-    fields = {c.name: (st.none() | VALUES[c.kind]) if c.nullable else VALUES[c.kind] for c in COLUMNS[data_type]}
+def amounts(decimals: Decimals):
+    """Any number of units, of every length that it may have."""
+    most = 10**decimals.precision - 1
+    lengths = [sign * (2 ** (8 * size - 1) + off) for size in range(1, 17) for sign in (1, -1) for off in (-1, 0, 1)]
+    edges = [0, 1, -1, most, -most, *(number for number in lengths if abs(number) <= most)]
+    units = st.integers(-most, most) | st.integers(-(10**12), 10**12) | st.sampled_from(edges)
+    return units.map(lambda number: Decimal(number).scaleb(-decimals.scale, Context(prec=38)))
+
+
+def rows_of(data_type: DataType, decimals: Decimals = Decimals.STANDARD):
+    values = VALUES | {Kind.DECIMAL: amounts(decimals)}
+    fields = {c.name: (st.none() | values[c.kind]) if c.nullable else values[c.kind] for c in COLUMNS[data_type]}
     return st.lists(st.fixed_dictionaries(fields), max_size=12)
 
 
-def batch_of(rows: list[dict], data_type: DataType) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(rows, schema=arrow_schema(data_type))
+def batch_of(rows: list[dict], data_type: DataType, decimals: Decimals = Decimals.STANDARD) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(rows, schema=arrow_schema(data_type, decimals))
 
 
 def minimal(number: int) -> bytes:
     """The shortest two's complement, found by trying."""
-    for size in range(1, 9):
+    for size in range(1, 17):
         if -(2 ** (8 * size - 1)) <= number < 2 ** (8 * size - 1):
             return number.to_bytes(size, "big", signed=True)
     raise AssertionError(number)
 
 
-def by_fastavro(row: dict, data_type: DataType) -> bytes:
-    datum, schema = dict(row), avro_schema(data_type)
+def by_fastavro(row: dict, data_type: DataType, decimals: Decimals) -> bytes:
+    datum, schema = dict(row), avro_schema(data_type, decimals)
     datum["message_id"] = uuid.UUID(bytes=row["message_id"])
     for column, field in zip(COLUMNS[data_type], schema["fields"], strict=True):
         value = datum[column.name]
         if column.kind is Kind.DECIMAL:
             # fastavro writes -128 as ff 80. Avro allows that, but asks for nothing; Java and we write the shortest.
             field["type"] = ["null", "bytes"] if column.nullable else "bytes"
-            datum[column.name] = None if value is None else minimal(int(value.scaleb(8)))
+            datum[column.name] = None if value is None else minimal(int(f"{value:f}".replace(".", "")))
         if column.kind is Kind.TIMESTAMP:
             datum[column.name] = EPOCH + timedelta(microseconds=value)
         if column.kind is Kind.STRING_MAP and value is not None:
@@ -79,8 +86,8 @@ def by_fastavro(row: dict, data_type: DataType) -> bytes:
     return b"\x00" + SCHEMA_ID.to_bytes(4, "big") + out.getvalue()
 
 
-def schema_of(data_type: DataType):
-    return lambda schema_id: json.dumps(avro_schema(data_type)) if schema_id == SCHEMA_ID else None
+def schema_of(data_type: DataType, decimals: Decimals = Decimals.STANDARD):
+    return lambda schema_id: json.dumps(avro_schema(data_type, decimals)) if schema_id == SCHEMA_ID else None
 
 
 def trades(count: int) -> pa.RecordBatch:
@@ -92,18 +99,19 @@ def replaced(events: pa.RecordBatch, name: str, value: pa.Array) -> pa.RecordBat
     return events.set_column(at, events.schema.field(at), value)
 
 
+@pytest.mark.parametrize("decimals", list(Decimals))
 @pytest.mark.parametrize("data_type", list(DataType))
-def test_any_event_survives_and_its_bytes_are_those_of_fastavro(data_type):
+def test_any_event_survives_and_its_bytes_are_those_of_fastavro(data_type, decimals):
     @settings(max_examples=150, deadline=None)
-    @given(rows_of(data_type))
+    @given(rows_of(data_type, decimals))
     def holds(rows):
-        events = batch_of(rows, data_type)
-        payloads = encode(events, data_type, SCHEMA_ID).payloads()
-        assert payloads == [by_fastavro(row, data_type) for row in rows]
-        back = decode(payloads, data_type, schema_of(data_type))
+        events = batch_of(rows, data_type, decimals)
+        payloads = encode(events, data_type, SCHEMA_ID, decimals).payloads()
+        assert payloads == [by_fastavro(row, data_type, decimals) for row in rows]
+        back = decode(payloads, data_type, schema_of(data_type, decimals), decimals=decimals)
         assert back.bad == []
         assert back.unknown_fields == frozenset()
-        assert back.events.schema.equals(arrow_schema(data_type))
+        assert back.events.schema.equals(arrow_schema(data_type, decimals))
         back.events.validate(full=True)
         assert back.events.equals(events)
         assert back.rows.tolist() == list(range(len(rows)))
@@ -145,11 +153,51 @@ def test_nothing_encodes_to_nothing_and_decodes_to_an_empty_batch():
     assert back.rows.dtype == np.int64
 
 
-def test_without_the_columnar_writer_the_bytes_are_the_same(monkeypatch):
-    events = replaced(trades(50), "price", pa.array([Decimal(n - 129).scaleb(-8) for n in range(50)], DECIMAL))
-    expected = encode(events, DataType.TRADES, SCHEMA_ID).payloads()
+@pytest.mark.parametrize("decimals", list(Decimals))
+def test_without_the_columnar_writer_the_bytes_are_the_same(monkeypatch, decimals):
+    prices = [Decimal(n - 129).scaleb(-decimals.scale) for n in range(49)] + [decimals.largest.copy_negate()]
+    events = trades(50) if decimals is Decimals.STANDARD else widened(trades(50), DataType.TRADES)
+    events = replaced(events, "price", pa.array(prices, decimals.arrow))
+    expected = encode(events, DataType.TRADES, SCHEMA_ID, decimals).payloads()
     monkeypatch.setattr(wire, "write_block", lambda table: None)
-    assert encode_function(events, DataType.TRADES, SCHEMA_ID).payloads() == expected
+    assert encode_function(events, DataType.TRADES, SCHEMA_ID, decimals).payloads() == expected
+
+
+def test_standard_events_are_wide_ones_where_the_schema_is_wide():
+    events = trades(20)
+    payloads = encode(events, DataType.TRADES, SCHEMA_ID, Decimals.WIDE).payloads()
+    back = decode(payloads, DataType.TRADES, schema_of(DataType.TRADES, Decimals.WIDE), decimals=Decimals.WIDE)
+    assert back.events.equals(widened(events, DataType.TRADES))
+    assert back.events.column("price").to_pylist() == events.column("price").to_pylist()
+    with pytest.raises(UserError, match="These are no trades events"):
+        encode(back.events, DataType.TRADES, SCHEMA_ID)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(amounts(Decimals.STANDARD), min_size=1, max_size=8))
+def test_a_wide_reader_reads_what_was_sent_as_standard(prices):
+    events = replaced(trades(len(prices)), "price", pa.array(prices, DECIMAL))
+    payloads = encode(events, DataType.TRADES, SCHEMA_ID).payloads()
+    back = decode(payloads, DataType.TRADES, schema_of(DataType.TRADES), decimals=Decimals.WIDE)
+    assert back.bad == []
+    assert back.events.schema.equals(arrow_schema(DataType.TRADES, Decimals.WIDE))
+    assert back.events.column("price").to_pylist() == prices
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(amounts(Decimals.WIDE) | amounts(Decimals.STANDARD), min_size=1, max_size=8))
+def test_a_standard_reader_reads_of_wide_messages_what_fits_and_says_of_the_others_what_would_hold_it(prices):
+    wide = replaced(widened(trades(len(prices)), DataType.TRADES), "price", pa.array(prices, Decimals.WIDE.arrow))
+    payloads = encode(wide, DataType.TRADES, SCHEMA_ID, Decimals.WIDE).payloads()
+    back = decode(payloads, DataType.TRADES, schema_of(DataType.TRADES, Decimals.WIDE))
+    fits = [abs(price) < 10**10 and price.scaleb(8, Context(prec=60)) % 1 == 0 for price in prices]
+    assert back.events.column("price").to_pylist() == [p for p, fit in zip(prices, fits, strict=True) if fit]
+    assert [bad.index for bad in back.bad] == [at for at, fit in enumerate(fits) if not fit]
+    for bad in back.bad:
+        what = "10 integer digits" if abs(prices[bad.index]) >= 10**10 else "8 decimals"
+        assert bad.reason.startswith(f"price has more than {what}: ")
+        assert bad.reason.endswith("; an IcebergTable with spec.decimals: wide holds it")
+        assert Decimal(bad.reason.split(": ")[1].split(";")[0]) == prices[bad.index]
 
 
 def test_a_side_that_does_not_exist_is_refused_with_its_row():
@@ -170,6 +218,15 @@ def test_a_decimal_of_more_than_eighteen_digits_is_refused_not_wrapped():
     unchecked = pa.Array.from_buffers(pa.decimal128(18, 8), 2, words)
     with pytest.raises(UserError, match=r"price of row 1: found '10000000000.00000000', expected at most 9999999999"):
         encode(replaced(trades(2), "price", unchecked), DataType.TRADES, 1)
+
+
+@pytest.mark.parametrize("units", [10**38, -(10**38), 10**38 + 1, -(2**127), 2**127 - 1, (10**38 >> 64) + 1 << 64])
+def test_a_decimal_of_more_than_thirty_eight_digits_is_refused_not_wrapped(units):
+    words = [part for number in (10**38 - 1, units) for part in (number & (2**64 - 1), (number >> 64) & (2**64 - 1))]
+    unchecked = pa.Array.from_buffers(Decimals.WIDE.arrow, 2, [None, pa.py_buffer(np.array(words, np.uint64))])
+    events = replaced(widened(trades(2), DataType.TRADES), "price", unchecked)
+    with pytest.raises(UserError, match=r"price of row 1: .* expected at most 99999999999999999999\.9{18} either way"):
+        encode(events, DataType.TRADES, 1, Decimals.WIDE)
 
 
 def test_another_schema_is_refused():

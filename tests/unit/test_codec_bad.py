@@ -254,7 +254,8 @@ def test_another_scale_is_converted_when_it_is_exact():
     exact, inexact = varied_rows(2)
     inexact["price"] = Decimal("0.000000001")
     found = check([written(finer, exact, 8), written(finer, inexact, 8)], two(finer))
-    assert [(bad.index, bad.reason) for bad in found.bad] == [(1, "price has more than 8 decimals: 0.000000001")]
+    wanted = "price has more than 8 decimals: 0.000000001; an IcebergTable with spec.decimals: wide holds it"
+    assert [(bad.index, bad.reason) for bad in found.bad] == [(1, wanted)]
 
 
 def test_a_decimal_on_a_fixed_and_types_called_by_their_names_are_read():
@@ -289,7 +290,7 @@ def test_one_value_that_does_not_fit_takes_no_neighbour_with_it():
     rows[77]["price"] = Decimal("12345678901.5")
     found = check([written(wide, row, 8) for row in rows], two(wide))
     assert [(bad.index, bad.reason) for bad in found.bad] == [
-        (77, "price has more than 10 integer digits: 12345678901.5000000000")
+        (77, "price has more than 10 integer digits: 12345678901.5; an IcebergTable with spec.decimals: wide holds it")
     ]
 
 

@@ -6,7 +6,18 @@ import fastavro
 import pyarrow as pa
 import pytest
 
-from k2.model.events import COLUMNS, EVENT_TIME, MAX_DECIMAL, PRECISION, SCALE, SIDES, arrow_schema, avro_schema
+from k2.model.events import (
+    COLUMNS,
+    EVENT_TIME,
+    MAX_DECIMAL,
+    PRECISION,
+    SCALE,
+    SIDES,
+    Decimals,
+    arrow_schema,
+    avro_schema,
+    schema_decimals,
+)
 from k2.model.topics import DataType
 
 
@@ -56,6 +67,26 @@ def test_decimals_hold_ten_integer_and_eight_fractional_digits():
     assert (PRECISION, SCALE) == (18, 8)
     assert str(MAX_DECIMAL) == "9999999999.99999999"
     assert pa.scalar(MAX_DECIMAL, pa.decimal128(18, 8)).as_py() == MAX_DECIMAL
+
+
+def test_wide_decimals_hold_twenty_integer_and_eighteen_fractional_digits():
+    assert str(Decimals.WIDE.largest) == "99999999999999999999.999999999999999999"
+    assert pa.scalar(Decimals.WIDE.largest, Decimals.WIDE.arrow).as_py() == Decimals.WIDE.largest
+
+
+@pytest.mark.parametrize("decimals", Decimals)
+@pytest.mark.parametrize("data_type", DataType)
+def test_a_schema_says_which_decimals_it_has(data_type, decimals):
+    assert schema_decimals(avro_schema(data_type, decimals)) is decimals
+
+
+@pytest.mark.parametrize(
+    ("precision", "scale", "decimals"),
+    [(10, 2, "standard"), (18, 8, "standard"), (19, 8, "wide"), (18, 9, "wide"), (20, 0, "wide"), (10, 0, "standard")],
+)
+def test_a_writers_own_decimals_are_standard_where_standard_ones_hold_them_all(precision, scale, decimals):
+    amount = {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale}
+    assert schema_decimals({"type": "record", "fields": [{"name": "price", "type": ["null", amount]}]}) == decimals
 
 
 def test_the_order_of_sides_is_part_of_the_wire_format():

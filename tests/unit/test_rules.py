@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from k2_testing.events import varied_rows
 
-from k2.model.events import EVENT_TIME, arrow_schema
+from k2.model.events import EVENT_TIME, Decimals, arrow_schema, widened
 from k2.model.rules import broken_rows, is_symbol
 from k2.model.times import MAX_US, MIN_US
 from k2.model.topics import DataType
@@ -97,6 +99,18 @@ def test_a_symbol_is_1_to_64_printable_characters(symbol, right):
 )
 def test_a_reason_names_the_field_and_what_it_holds(change, reason):
     assert broken_rows(trades({}, change, {}), TRADES) == {1: reason}
+
+
+@given(st.integers(-(10**38) + 1, 10**38 - 1) | st.sampled_from([0, 1, -1, 2**64, -(2**64), 2**63]))
+def test_the_sign_of_a_wide_amount_is_its_own_and_it_is_told_with_all_its_digits(units):
+    batch = widened(trades({}), TRADES)
+    place = batch.schema.get_field_index("price")
+    price = Decimal(f"{units}E-18")
+    batch = batch.set_column(place, batch.schema.field(place), pa.array([price], Decimals.WIDE.arrow))
+    broken = broken_rows(batch, TRADES)
+    assert set(broken) == (set() if units > 0 else {0})
+    if units <= 0:
+        assert Decimal(broken[0].removeprefix("price is ").partition(",")[0]) == price
 
 
 def test_a_side_of_a_quote_is_whole_or_absent():

@@ -6,10 +6,10 @@ Every part that handles ticks in bulk passes `pyarrow.RecordBatch`es of `arrow_s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import Enum, StrEnum
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -43,7 +43,7 @@ class Decimals(StrEnum):
     @property
     def largest(self) -> Decimal:
         """The largest value, either way."""
-        return Decimal(10) ** (self.precision - self.scale) - Decimal(1).scaleb(-self.scale)
+        return Decimal(10**self.precision - 1).scaleb(-self.scale, Context(prec=self.precision))
 
 
 PRECISION, SCALE = Decimals.STANDARD.precision, Decimals.STANDARD.scale
@@ -210,6 +210,28 @@ EVENT_TIME: dict[DataType, str] = {
 def arrow_schema(data_type: DataType, decimals: Decimals = Decimals.STANDARD) -> pa.Schema:
     """Arrow schema of a batch of events of that type (see `COLUMNS` for what the columns mean)."""
     return pa.schema([column.arrow(decimals) for column in COLUMNS[data_type]])
+
+
+def widened(events: pa.RecordBatch, data_type: DataType) -> pa.RecordBatch:
+    """Events of standard decimals as events of wide ones, which hold each value of them."""
+    wanted = arrow_schema(data_type, Decimals.WIDE)
+    columns = [
+        array if array.type == field.type else array.cast(field.type)
+        for array, field in zip(events.columns, wanted, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=wanted)
+
+
+def schema_decimals(avro: Any) -> Decimals:
+    """Which decimals a writer's Avro schema (parsed JSON) needs of a table that is to hold whatever it can say."""
+    if isinstance(avro, dict):
+        node = cast("dict[str, Any]", avro)
+        if node.get("logicalType") == "decimal":
+            scale = int(node.get("scale", 0))
+            fits = scale <= SCALE and int(node.get("precision", 0)) - scale <= PRECISION - SCALE
+            return Decimals.STANDARD if fits else Decimals.WIDE
+    found = avro.values() if isinstance(avro, dict) else avro if isinstance(avro, list) else ()
+    return Decimals.WIDE if Decimals.WIDE in map(schema_decimals, found) else Decimals.STANDARD
 
 
 def avro_schema(data_type: DataType, decimals: Decimals = Decimals.STANDARD) -> dict[str, Any]:

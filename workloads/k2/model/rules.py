@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from k2.model.amounts import plain
 from k2.model.compute import pc
 from k2.model.times import MAX_US, MIN_US
 from k2.model.topics import DataType
@@ -134,7 +135,7 @@ def _signs(amounts: pa.Array) -> npt.NDArray[np.int8]:
 
 def _wrong_amount(column: str, array: pa.Array, lowest: int) -> Callable[[int], str]:
     expected = "more than 0" if lowest else "0 or more"
-    return lambda row: f"{column} is {array[row].as_py().normalize():f}, expected {expected}"
+    return lambda row: f"{column} is {plain(array[row].as_py())}, expected {expected}"
 
 
 def _nulls(array: pa.Array) -> Mask:

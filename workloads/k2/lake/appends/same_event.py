@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.lake.appends.batch import Ints, Mask, OrderedBatch, Words
+from k2.model.amounts import plain
 from k2.model.compute import pc
 from k2.model.events import EVENT_TIME, SIDES
 from k2.model.topics import DataType
@@ -188,7 +189,7 @@ def _contradict(name: str, mine: Mapping[str, Any], other: Mapping[str, Any]) ->
 
 def _text(value: Any) -> str:
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}"
+        return plain(value)
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return "none" if value is None else str(value)

@@ -22,7 +22,7 @@ import pyarrow as pa
 from k2.model.codec import wire
 from k2.model.codec.lengths import UnknownLengthError, record_lengths
 from k2.model.codec.plan import WriterPlan, fastavro_schema, writer_plan
-from k2.model.events import arrow_schema
+from k2.model.events import Decimals, arrow_schema
 from k2.model.topics import DataType
 
 SchemaOf = Callable[[int], str | None]
@@ -44,7 +44,7 @@ class Decoded:
     """What became of some payloads: each is a row of `events` or one of `bad`, never both, never neither.
 
     Attributes:
-        events: a batch of `arrow_schema(data_type)` and the extra columns that were asked for, in the payloads' order.
+        events: a batch of `arrow_schema(data_type, decimals)` and the extra columns that were asked for, in the payloads' order.
         rows: for each row the index of its payload.
         bad: those that are no event, by index.
         unknown_fields: fields that writers had and the reader has no column for. Their values are not in `events`:
@@ -68,7 +68,11 @@ class Decoded:
 
 
 def decode(
-    payloads: Sequence[Payload], data_type: DataType, schema_of: SchemaOf, extra: Sequence[pa.Field] = ()
+    payloads: Sequence[Payload],
+    data_type: DataType,
+    schema_of: SchemaOf,
+    extra: Sequence[pa.Field] = (),
+    decimals: Decimals = Decimals.STANDARD,
 ) -> Decoded:
     """Decode messages; None is a tombstone.
 
@@ -78,9 +82,10 @@ def decode(
         schema_of: the schema of an id, None when nobody knows it. Its errors (the registry cannot be reached) pass
             through: that is no reason to call a message bad.
         extra: columns beside the event's own that are wanted where a writer has a field of that name; else they are null.
+        decimals: of the rows, whatever the writers'; a value that they do not hold makes its message bad.
     """
-    schema = pa.schema([*arrow_schema(data_type), *extra])
-    fast = _all_alike(payloads, data_type, schema_of, extra)
+    schema = pa.schema([*arrow_schema(data_type, decimals), *extra])
+    fast = _all_alike(payloads, data_type, schema_of, extra, decimals)
     if fast is not None:
         return fast
     groups, bad = _grouped(payloads)
@@ -96,7 +101,7 @@ def decode(
             bad.extend(Bad(index, f"schema id {schema_id}: {plan.refusal}") for index in indices)
             continue
         unknown |= plan.unknown_fields
-        found, worse = _group(plan, text, [(index, payloads[index] or b"") for index in indices], extra)
+        found, worse = _group(plan, text, [(index, payloads[index] or b"") for index in indices], extra, decimals)
         parts.extend(found)
         bad.extend(worse)
     bad.sort(key=lambda each: each.index)
@@ -105,7 +110,11 @@ def decode(
 
 
 def _all_alike(
-    payloads: Sequence[Payload], data_type: DataType, schema_of: SchemaOf, extra: Sequence[pa.Field]
+    payloads: Sequence[Payload],
+    data_type: DataType,
+    schema_of: SchemaOf,
+    extra: Sequence[pa.Field],
+    decimals: Decimals,
 ) -> Decoded | None:
     """The usual case, all good and of one schema, without a Python loop; None when it is not that case."""
     first = payloads[0] if payloads else None
@@ -120,7 +129,7 @@ def _all_alike(
     batch = _read(plan, payloads)
     if batch is None:
         return None
-    events, bad = plan.resolve(batch, extra)
+    events, bad = plan.resolve(batch, decimals, extra)
     if bad:
         return None
     unknown = plan.unknown_fields - {each.name for each in extra} if extra else plan.unknown_fields
@@ -171,7 +180,7 @@ def _grouped(payloads: Sequence[Payload]) -> tuple[dict[int, list[int]], list[Ba
 
 
 def _group(
-    plan: WriterPlan, text: str, members: list[tuple[int, bytes]], extra: Sequence[pa.Field]
+    plan: WriterPlan, text: str, members: list[tuple[int, bytes]], extra: Sequence[pa.Field], decimals: Decimals
 ) -> tuple[list[tuple[list[int], pa.RecordBatch]], list[Bad]]:
     """Messages of one schema: batches of rows with their indices, and the bad ones."""
     good: list[tuple[list[int], pa.RecordBatch]] = []
@@ -185,7 +194,7 @@ def _group(
         if batch is None and len(some) == 1:
             batch, reason = _alone(plan, text, some[0][1])
         if batch is not None:
-            events, rows = plan.resolve(batch, extra)
+            events, rows = plan.resolve(batch, decimals, extra)
             bad.extend(Bad(indices[row], why) for row, why in rows.items())
             kept = [row for row in range(len(some)) if row not in rows]
             good.append(([indices[row] for row in kept], events.take(pa.array(kept, pa.int64())) if rows else events))

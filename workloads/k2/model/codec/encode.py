@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from k2.model.amounts import units
 from k2.model.codec import wire
 from k2.model.codec.lengths import Field, fields_of, record_lengths, unscaled
 from k2.model.compute import pc
 from k2.model.errors import UserError
-from k2.model.events import COLUMNS, KINDS, MAX_DECIMAL, PRECISION, SCALE, SIDES, Kind, arrow_schema, avro_schema
+from k2.model.events import COLUMNS, KINDS, PRECISION, SIDES, Decimals, Kind, arrow_schema, avro_schema, widened
 from k2.model.topics import DataType
 
 # Rows of one block: its buffers (about 2 MB) stay in the processor's cache between writing and cutting.
@@ -63,23 +64,29 @@ class Encoded:
         return [payload for block in self.blocks for payload in block.payloads()]
 
 
-def encode(events: pa.RecordBatch, data_type: DataType, schema_id: int) -> Encoded:
-    """Encode events as messages of `avro_schema(data_type)`, which the registry knows as `schema_id`.
+def encode(
+    events: pa.RecordBatch, data_type: DataType, schema_id: int, decimals: Decimals = Decimals.STANDARD
+) -> Encoded:
+    """Encode events as messages of `avro_schema(data_type, decimals)`, which the registry knows as `schema_id`.
+
+    Events of standard decimals may be given for wide ones: each value of theirs is one.
 
     Raises:
-        UserError: the batch is not of `arrow_schema(data_type)`, or a value cannot be encoded: a null where none may
-            be, a side or kind that does not exist, a decimal of more than 18 digits. Nothing is encoded then.
+        UserError: the batch is not of `arrow_schema(data_type, decimals)`, or a value cannot be encoded: a null where none
+            may be, a side or kind that does not exist, a decimal of too many digits. Nothing is encoded then.
     """
-    wanted = arrow_schema(data_type)
+    wanted = arrow_schema(data_type, decimals)
+    if decimals is Decimals.WIDE and events.schema.equals(arrow_schema(data_type)):
+        events = widened(events, data_type)
     if not events.schema.equals(wanted):
         raise UserError(f"These are no {data_type} events", found=str(events.schema), expected=str(wanted))
-    _check(events, data_type)
-    starts = range(0, len(events), BLOCK_ROWS)
-    return Encoded([_block(events.slice(start, BLOCK_ROWS), data_type, wire.header(schema_id)) for start in starts])
+    _check(events, data_type, decimals)
+    header, starts = wire.header(schema_id), range(0, len(events), BLOCK_ROWS)
+    return Encoded([_block(events.slice(start, BLOCK_ROWS), data_type, header, decimals) for start in starts])
 
 
-def _block(events: pa.RecordBatch, data_type: DataType, header: bytes) -> Block:
-    schema, fields = _plan(data_type)
+def _block(events: pa.RecordBatch, data_type: DataType, header: bytes, decimals: Decimals) -> Block:
+    schema, fields = _plan(data_type, decimals)
     count = len(events)
     headers = pa.Array.from_buffers(pa.binary(wire.HEADER_BYTES), count, [None, pa.py_buffer(header * count)])
     columns = [
@@ -88,7 +95,7 @@ def _block(events: pa.RecordBatch, data_type: DataType, header: bytes) -> Block:
     table = pa.Table.from_batches([pa.RecordBatch.from_arrays([headers, *columns], schema=schema)])
     file = wire.write_block(table)
     if file is None:
-        return _row_by_row(events, data_type, header)
+        return _row_by_row(events, data_type, header, decimals)
     start, size = wire.block_bounds(file, count)
     names = [column.name for column in COLUMNS[data_type]]
     lengths = record_lengths(dict(zip(names, columns, strict=True)), fields, count) + wire.HEADER_BYTES
@@ -105,18 +112,18 @@ def _each_begins_with(header: bytes, data: bytes, starts: npt.NDArray[np.int64])
 
 
 @lru_cache
-def _plan(data_type: DataType) -> tuple[pa.Schema, list[Field]]:
+def _plan(data_type: DataType, decimals: Decimals) -> tuple[pa.Schema, list[Field]]:
     """The Arrow schema that the writer turns into our Avro types, and the fields for the lengths."""
     fields = [pa.field(wire.HEADER_FIELD, pa.binary(wire.HEADER_BYTES), nullable=False)]
     for column in COLUMNS[data_type]:
-        field: Any = column.arrow()
+        field: Any = column.arrow(decimals)
         if column.kind is Kind.UUID:
             field = field.with_metadata({"logicalType": "uuid"})  # else it is written as fixed(16)
         elif column.kind in _SYMBOLS:
             field = pa.field(column.name, pa.dictionary(pa.int32(), pa.string()), nullable=column.nullable)
             field = field.with_metadata({"avro.enum.symbols": json.dumps(_SYMBOLS[column.kind])})
         fields.append(field)
-    return pa.schema(fields), fields_of(avro_schema(data_type))
+    return pa.schema(fields), fields_of(avro_schema(data_type, decimals))
 
 
 def _enumerated(array: pa.Array, kind: Kind) -> pa.Array:
@@ -127,7 +134,7 @@ def _enumerated(array: pa.Array, kind: Kind) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pc.index_in(array, symbols), symbols)
 
 
-def _check(events: pa.RecordBatch, data_type: DataType) -> None:
+def _check(events: pa.RecordBatch, data_type: DataType, decimals: Decimals) -> None:
     for column, array in zip(COLUMNS[data_type], events.columns, strict=True):
         if array.null_count and not column.nullable:
             row = int(pc.index(array.is_null(), pa.scalar(value=True)).as_py())
@@ -139,28 +146,41 @@ def _check(events: pa.RecordBatch, data_type: DataType) -> None:
                 expected = "one of " + ", ".join(_SYMBOLS[column.kind])
                 raise UserError(f"{column.name} of row {row}", found=array[row].as_py(), expected=expected)
         if column.kind is Kind.DECIMAL:
-            wide = too_wide(array)
-            if wide is not None:
-                row = int(np.argmax(wide))
-                expected = f"at most {MAX_DECIMAL} either way"
+            beyond = too_wide(array, decimals)
+            if beyond is not None:
+                row = int(np.argmax(beyond))
+                expected = f"at most {decimals.largest} either way"
                 raise UserError(f"{column.name} of row {row}", found=str(array[row].as_py()), expected=expected)
 
 
-def too_wide(array: pa.Array) -> npt.NDArray[np.bool_] | None:
-    """Which values of a decimal128 column have more than 18 digits (Arrow does not check that itself); None: none has."""
+def too_wide(array: pa.Array, decimals: Decimals) -> npt.NDArray[np.bool_] | None:
+    """Which values of a decimal128 column have more digits than that (Arrow does not check it itself); None: none has."""
     low, high = unscaled(array)
-    limit = 10**PRECISION
-    wide = (high != (low >> 63)) | (low >= limit) | (low <= -limit)
+    if decimals is Decimals.WIDE:
+        beyond = _beyond_wide(low, high)
+    else:
+        limit = 10**PRECISION
+        beyond = (high != (low >> 63)) | (low >= limit) | (low <= -limit)
     if array.null_count:
-        wide &= np.asarray(array.is_valid())  # what stands in null places is anything
-    return wide if wide.any() else None
+        beyond &= np.asarray(array.is_valid())  # what stands in null places is anything
+    return beyond if beyond.any() else None
 
 
-def _row_by_row(events: pa.RecordBatch, data_type: DataType, header: bytes) -> Block:
+def _beyond_wide(low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    limit = 10**Decimals.WIDE.precision
+    edge, magnitude = limit >> 64, high ^ (high >> 63)
+    beyond = magnitude > edge
+    # The high word decides but on the edge, where hardly a value ever is.
+    for row in np.flatnonzero(magnitude == edge).tolist():
+        beyond[row] = abs((int(high[row]) << 64) + (int(low[row]) & (2**64 - 1))) >= limit
+    return beyond
+
+
+def _row_by_row(events: pa.RecordBatch, data_type: DataType, header: bytes, decimals: Decimals) -> Block:
     """The same bytes by fastavro, fifty times slower: for a polars-avro that cannot be asked for blocks."""
     import fastavro
 
-    schema = avro_schema(data_type)
+    schema = avro_schema(data_type, decimals)
     columns = COLUMNS[data_type]
     for field, column in zip(schema["fields"], columns, strict=True):
         if column.kind is Kind.DECIMAL:
@@ -177,7 +197,7 @@ def _row_by_row(events: pa.RecordBatch, data_type: DataType, header: bytes) -> B
             if column.kind is Kind.UUID:
                 row[column.name] = str(UUID(bytes=value))
             elif column.kind is Kind.DECIMAL:
-                number = int(value.scaleb(SCALE))
+                number = units(value, decimals.scale)
                 size = (number if number >= 0 else ~number).bit_length() // 8 + 1
                 row[column.name] = number.to_bytes(size, "big", signed=True)
         out.write(header)

@@ -196,20 +196,28 @@ def _with_prefix(sizes: npt.NDArray[np.int64]) -> Lengths:
 
 
 def _decimal_lengths(array: pa.Array) -> int | Lengths:
-    """Minimal two's complement bytes and their varint. Values beyond 64 bits are never canonical here."""
+    """Minimal two's complement bytes and their varint."""
     if array.type.bit_width != 128:
         raise UnknownLengthError("a decimal of more than 38 digits")
     low, high = unscaled(array)
-    if array.null_count == 0 and not np.array_equal(high, low >> 63):
-        raise UnknownLengthError("a decimal beyond 64 bits")
-    magnitude = (low ^ (low >> 63)).view(np.uint64)
-    if not len(magnitude):
+    if not len(low):
         return 0
-    # One bit more than the magnitude's, for the sign.
+    sign = low >> 63
+    if np.array_equal(high, sign):  # 64 bits hold them all
+        return 1 + _minimal_bytes((low ^ sign).view(np.uint64))
+    sign = high >> 63
+    low, high = (low ^ sign).view(np.uint64), (high ^ sign).view(np.uint64)
+    # Where there is a high word the low one takes its eight bytes and the first bit of a ninth.
+    low = np.where(high != 0, np.uint64(2**64 - 1), low)
+    return _minimal_bytes(low) + _minimal_bytes(high)
+
+
+def _minimal_bytes(magnitude: npt.NDArray[np.uint64]) -> int | Lengths:
+    """Bytes of each magnitude with a bit more for the sign; most columns have few different ones."""
     first, last = (int(end).bit_length() // 8 + 1 for end in (magnitude.min(), magnitude.max()))
     if first == last:
-        return 1 + first
-    out = np.full(len(magnitude), 1 + first, np.int64)
+        return first
+    out = np.full(len(magnitude), first, np.int64)
     for length in range(first, last):
         out += magnitude >= np.uint64(1 << (8 * length - 1))
     return out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, cast
 
@@ -13,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from k2.model.amounts import amount_unfit, plain, unfit
 from k2.model.codec import wire
 from k2.model.codec.encode import too_wide
 from k2.model.codec.lengths import Field, fields_of
 from k2.model.compute import pc
-from k2.model.events import COLUMNS, KINDS, SCALE, SIDES, TIMESTAMP, Column, Kind, arrow_schema, avro_schema
+from k2.model.events import COLUMNS, KINDS, SIDES, TIMESTAMP, Column, Decimals, Kind, arrow_schema, avro_schema
 from k2.model.rules import mark
 from k2.model.topics import DataType
 
 _SYMBOLS = {Kind.SIDE: SIDES, Kind.REFERENCE_KIND: KINDS}
+_AMOUNTS = {column.name for columns in COLUMNS.values() for column in columns if column.kind is Kind.DECIMAL}
+_KINDS_OF_DECIMALS = {kind.arrow: kind for kind in Decimals}
 _TIMES = frozenset({"timestamp-micros", "timestamp-millis", "timestamp-nanos"})
 # What a writer may have in place of our type without losing anything. A float is no price: it stays refused.
 _READABLE: dict[Kind, frozenset[str]] = {
@@ -57,8 +59,10 @@ class WriterPlan:
     prefix: bytes
     fields: tuple[Field, ...]
 
-    def resolve(self, batch: pa.RecordBatch, extra: Sequence[pa.Field] = ()) -> tuple[pa.RecordBatch, dict[int, str]]:
-        """Rows of `arrow_schema(data_type)`, and the reasons of those that are none (their rows hold nulls or rubbish).
+    def resolve(
+        self, batch: pa.RecordBatch, decimals: Decimals, extra: Sequence[pa.Field] = ()
+    ) -> tuple[pa.RecordBatch, dict[int, str]]:
+        """Rows of `arrow_schema(data_type, decimals)`, and the reasons of those that are none (they hold nulls or rubbish).
 
         `extra` are further columns: the writer's field of that name, cast, or null where it has none.
         """
@@ -66,21 +70,21 @@ class WriterPlan:
         arrays: list[pa.Array] = []
         names = set(batch.schema.names)
         for column in COLUMNS[self.data_type]:
-            wanted = column.arrow().type
+            wanted = column.arrow(decimals)
             if column.name not in names:
-                arrays.append(pa.nulls(batch.num_rows, wanted))
+                arrays.append(pa.nulls(batch.num_rows, wanted.type))
                 continue
             found = batch.column(column.name)
             if column.kind is Kind.DECIMAL:
-                mark(bad, _too_wide_here(found), lambda row, c=column, f=found: _unfit(c.name, f, row, c.arrow().type))
-            array = _converted(found, column.arrow(), bad)
+                mark(bad, _too_wide_here(found, decimals), lambda row, f=found, w=wanted: _unfit(w, f, row))
+            array = _converted(found, wanted, bad)
             if column.kind in _SYMBOLS:
                 mark(bad, _unknown_symbols(array, column), lambda row, c=column, a=array: _symbol(c, a, row))
             if array.null_count and not column.nullable:
                 mark(bad, np.asarray(array.is_null()), lambda _row, c=column: f"{c.name} is missing")
             arrays.append(array)
         # Unchecked nulls in columns that may not be null are in rows that `bad` takes out.
-        schema = arrow_schema(self.data_type)
+        schema = arrow_schema(self.data_type, decimals)
         for field in extra:
             there = field.name in names
             arrays.append(
@@ -143,22 +147,24 @@ def _refusal(schema: dict[str, Any], data_type: DataType) -> str | None:
     return None
 
 
-def _converted(array: pa.Array, field: pa.Field, bad: dict[int, str]) -> pa.Array:
-    """A column as the reader's type, exactly; where a value cannot be, null, and its row's reason in `bad`."""
+def _converted(array: pa.Array, field: pa.Field, bad: dict[int, str], first: int = 0) -> pa.Array:
+    """A column as the reader's type, exactly; where a value cannot be, null, and its row's reason in `bad`.
+
+    `first` is the row of the array's first value.
+    """
     if array.type == field.type:
         return array
     try:
         return _cast(array, field.type)
     except pa.ArrowException:
         pass
-    parts: list[pa.Array] = []
-    for row in range(len(array)):  # one by one: Arrow does not tell which
-        try:
-            parts.append(_cast(array.slice(row, 1), field.type))
-        except pa.ArrowException:
-            bad.setdefault(row, _unfit(field.name, array, row, field.type))
-            parts.append(pa.nulls(1, field.type))
-    return pa.concat_arrays(parts)
+    if len(array) == 1:
+        bad.setdefault(first, _unfit(field, array, 0))
+        return pa.nulls(1, field.type)
+    half = len(array) // 2  # Arrow does not tell which value it is
+    return pa.concat_arrays(
+        [_converted(array.slice(0, half), field, bad, first), _converted(array.slice(half), field, bad, first + half)]
+    )
 
 
 def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -176,21 +182,22 @@ def _in_micros(array: pa.Array) -> pa.Array:
     return pa.array(nanos // 1000, mask=np.asarray(array.is_null()) if array.null_count else None)
 
 
-def _unfit(name: str, array: pa.Array, row: int, wanted: pa.DataType) -> str:
+def _unfit(field: pa.Field, array: pa.Array, row: int) -> str:
     """Why a value cannot be held; it is never rounded."""
-    value = array[row]
+    value, wanted = array[row], field.type
     shown = value.value if pa.types.is_timestamp(array.type) else value.as_py()
     if not pa.types.is_decimal(wanted):
-        return f"{name} is {shown!r}, which is no {wanted}"
-    scale, whole = wanted.scale, wanted.precision - wanted.scale
-    if isinstance(shown, Decimal) and abs(shown) < Decimal(10) ** whole:
-        return f"{name} has more than {scale} decimals: {shown:f}"
-    return f"{name} has more than {whole} integer digits: {shown:f}"
+        return f"{field.name} is {shown!r}, which is no {wanted}"
+    if field.name in _AMOUNTS and wanted in _KINDS_OF_DECIMALS:
+        reason = amount_unfit(shown, _KINDS_OF_DECIMALS[wanted], plain(shown))
+    else:
+        reason = unfit(shown, wanted.precision, wanted.scale, plain(shown))
+    return f"{field.name} {reason}"
 
 
-def _too_wide_here(array: pa.Array) -> npt.NDArray[np.bool_] | None:
-    if pa.types.is_decimal128(array.type) and array.type.scale == SCALE:
-        return too_wide(array)
+def _too_wide_here(array: pa.Array, decimals: Decimals) -> npt.NDArray[np.bool_] | None:
+    if pa.types.is_decimal128(array.type) and array.type.scale == decimals.scale:
+        return too_wide(array, decimals)
     return None  # another one is cast, which checks
 
 
