@@ -2,7 +2,7 @@
 
 import os
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import pyarrow as pa
 import pytest
@@ -16,7 +16,7 @@ from k2.feeds.formats.layouts import Assembler, Files
 from k2.feeds.formats.registry import file_format
 from k2.feeds.load.csv_source import CsvFiles
 from k2.model.errors import UserError
-from k2.model.events import MAX_DECIMAL, arrow_schema
+from k2.model.events import MAX_DECIMAL, Decimals, arrow_schema
 from k2.model.exchanges import exchange
 from k2.model.topics import DataType
 
@@ -107,8 +107,8 @@ def test_a_quote_side_that_is_not_there_is_null(tmp_path):
         (b"03/10/2014,10:00:00.123,-Infinity,100,0,X,7", "price is not a finite number: found '-Infinity'"),
         (b"03/10/2014,10:00:00.123,1e3,100,0,X,7", "price is not a plain decimal: found '1e3', expected digits with at most one point"),
         (b"03/10/2014,10:00:00.123,1_0,100,0,X,7", "price is not a plain decimal: found '1_0', expected digits with at most one point"),
-        (b"03/10/2014,10:00:00.123,1.123456789,100,0,X,7", "price has more than 8 decimals: found '1.123456789'"),
-        (b"03/10/2014,10:00:00.123,12345678901,100,0,X,7", "price has more than 10 integer digits: found '12345678901'"),
+        (b"03/10/2014,10:00:00.123,1.123456789,100,0,X,7", "price has more than 8 decimals: found '1.123456789'; an IcebergTable with spec.decimals: wide holds it"),
+        (b"03/10/2014,10:00:00.123,12345678901,100,0,X,7", "price has more than 10 integer digits: found '12345678901'; an IcebergTable with spec.decimals: wide holds it"),
         (b"03/10/2014,10:00:00.123,-36.5,100,0,X,7", "price is negative: found '-36.5'"),
         (b"03/10/2014,10:00:00.123,0.0,100,0,X,7", "price is zero: found '0.0'"),
         (b"03/10/2014,10:00:00.123,36.5,-1,0,X,7", "volume is negative: found '-1'"),
@@ -313,6 +313,32 @@ GOOD_NUMBERS = st.decimals(min_value=0, max_value=MAX_DECIMAL, places=8, allow_n
 def test_every_decimal_that_the_model_holds_is_read_exactly(number, zeros, plus):
     text = ("+" if plus else "") + f"{number:f}" + "0" * zeros
     assert exact(text) == number
+
+
+WIDE_UNITS = st.integers(0, 10**38 - 1) | st.integers(0, 10**20) | st.sampled_from([10**38 - 1, 10**18, 10**36])
+
+
+@given(WIDE_UNITS, st.integers(0, 5), st.sampled_from(["", "+", "-", "00"]))
+def test_every_amount_of_a_wide_table_is_read_exactly(units, zeros, before):
+    number = Decimal(units).scaleb(-18, Context(prec=38))
+    text = before + f"{number:f}" + "0" * zeros
+    assert exact(text, Decimals.WIDE) == (number.copy_negate() if before == "-" else number)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0.0000000000000000001", "has more than 18 decimals: found '0.0000000000000000001'"),
+        ("100000000000000000000", "has more than 20 integer digits: found '100000000000000000000'"),
+        ("99999999999999999999.9999999999999999999", "has more than 18 decimals: found '99999999999999999999.9999999999999999999'"),
+        ("-100000000000000000000.5", "has more than 20 integer digits: found '-100000000000000000000.5'"),
+    ],
+)  # fmt: skip
+def test_what_not_even_wide_decimals_hold_is_told_without_a_remedy(text, reason):
+    assert exact(text, Decimals.WIDE) == reason
+    whole = reason.replace("18 decimals", "8 decimals").replace("20 integer", "10 integer")
+    assert exact(text).partition(":")[0] in {whole.partition(":")[0], "has more than 10 integer digits"}
+    assert "wide" not in exact(text)
 
 
 @given(st.text(max_size=15))

@@ -12,6 +12,7 @@ from k2.feeds.formats.layouts import Assembler, Files
 from k2.feeds.formats.registry import file_format
 from k2.feeds.load.csv_source import CsvFiles
 from k2.model.errors import UserError
+from k2.model.events import Decimals, arrow_schema
 from k2.model.exchanges import exchange
 from k2.model.ids import message_id
 from k2.model.topics import DataType
@@ -19,16 +20,18 @@ from k2.model.topics import DataType
 HEADER = "symbol,timestamp,price,quantity"
 
 
-def _load(tmp_path, text, data_type=DataType.TRADES, symbol=None):
+def _load(tmp_path, text, data_type=DataType.TRADES, symbol=None, decimals=Decimals.STANDARD):
     path = tmp_path / "in.csv"
     path.write_text(text, newline="")
     venue = exchange("NYSE")
     form = file_format("generic", Files(data_type, venue, symbol=symbol))
-    source = CsvFiles([path], form, Assembler(data_type, venue, "USD", "equities"), symbol=symbol, clock=lambda: 0)
+    assembler = Assembler(data_type, venue, "USD", "equities", decimals=decimals)
+    source = CsvFiles([path], form, assembler, symbol=symbol, clock=lambda: 0)
     chunks = list(source.chunks())
     batches = [batch for chunk in chunks for _, batch in chunk.events]
     for batch in batches:
         batch.validate(full=True)
+        assert batch.schema == arrow_schema(data_type, decimals)
     rejected = [(bad.line, bad.reason) for chunk in chunks for bad in chunk.rejected]
     return pa.Table.from_batches(batches).to_pylist() if batches else [], rejected
 
@@ -169,3 +172,78 @@ def test_the_same_trade_id_twice_is_the_same_event(tmp_path):
 def test_reference_data_has_no_generic_form(tmp_path):
     with pytest.raises(UserError, match="has no reference_data"):
         _load(tmp_path, "x\n", DataType.REFERENCE_DATA)
+
+
+FINE_AND_LARGE = [
+    "7123456789012,0.0000000000001",
+    "0.000004335,10000000000",
+    "0.00000001,9999999999.99999999",
+    "+.5,007",
+]
+
+
+def test_a_wide_table_takes_ticks_and_quantities_that_a_standard_one_does_not(tmp_path):
+    text = "\n".join([HEADER, *(f"PEPE,2024-03-04T15:00:0{at}Z,{row}" for at, row in enumerate(FINE_AND_LARGE)), ""])
+    events, rejected = _load(tmp_path, text, decimals=Decimals.WIDE)
+    assert rejected == []
+    assert [(event["price"], event["quantity"]) for event in events] == [
+        tuple(map(Decimal, row.split(","))) for row in FINE_AND_LARGE
+    ]
+    events, rejected = _load(tmp_path, text)
+    assert len(events) == 2
+    remedy = "; an IcebergTable with spec.decimals: wide holds it"
+    assert rejected == [
+        (2, f"price has more than 10 integer digits: found '7123456789012'{remedy}"),
+        (3, f"price has more than 8 decimals: found '0.000004335'{remedy}"),
+    ]
+
+
+UNITS = st.integers(1, 10**18 - 1) | st.integers(1, 10**9)
+
+
+@given(st.lists(st.tuples(UNITS, UNITS), min_size=1, max_size=6))
+def test_one_value_has_one_id_whether_its_table_is_standard_or_wide(tmp_path_factory, amounts):
+    rows = [",".join(f"{Decimal(units).scaleb(-8):f}" for units in row) for row in amounts]
+    text = "\n".join([HEADER, *(f"IBM,2014-03-10T07:57:14Z,{row}" for row in rows), ""])
+    standard, _ = _load(tmp_path_factory.mktemp("ids"), text)
+    wide, _ = _load(tmp_path_factory.mktemp("ids"), text, decimals=Decimals.WIDE)
+    assert standard == wide
+    assert len(standard) == len(amounts)
+
+
+def test_the_canonical_row_of_amounts_finer_than_a_unit_is_what_it_was_with_places_behind_the_point(tmp_path):
+    text = f"{HEADER}\nIBM,2014-03-10T07:57:14Z,36.5,12345678901.5\nIBM,2014-03-10T07:57:14Z,0.0000000012500,1\n"
+    coarse, fine = (event["message_id"] for event in _load(tmp_path, text, decimals=Decimals.WIDE)[0])
+
+    def by_hand(price, quantity):
+        row = f"1394438234000000\x1f{price}\x1f{quantity}\x1fUNKNOWN\x1f\x1fUSD"
+        return message_id(DataType.TRADES, "NYSE", "IBM", row, 0).bytes
+
+    assert coarse == by_hand("3650000000", "1234567890150000000")
+    assert fine == by_hand("0.125", "100000000")
+
+
+def test_sides_of_wide_quotes_are_absent_where_both_values_are_zero(tmp_path):
+    header = "symbol,timestamp,bid_price,bid_quantity,ask_price,ask_quantity"
+    text = (
+        f"{header}\nIBM,2014-03-10T07:57:14Z,0.000000000000000001,10000000000000,0,\nIBM,2014-03-10T07:57:14Z,0,7,,\n"
+    )
+    (event,), rejected = _load(tmp_path, text, DataType.QUOTES, decimals=Decimals.WIDE)
+    assert (event["bid_price"], event["bid_quantity"]) == (Decimal("1E-18"), Decimal(10**13))
+    assert (event["ask_price"], event["ask_quantity"]) == (None, None)
+    assert [line for line, _ in rejected] == [3]
+
+
+def test_a_load_of_standard_amounts_is_known_as_it_always_was_and_a_wide_one_is_another(tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text(f"{HEADER}\nIBM,2014-03-10T07:57:14Z,1,2\n")
+    venue = exchange("NYSE")
+    form = file_format("generic", Files(DataType.TRADES, venue))
+    known = {
+        decimals: CsvFiles(
+            [path], form, Assembler(DataType.TRADES, venue, "USD", "equities", decimals=decimals)
+        ).options
+        for decimals in Decimals
+    }
+    assert "decimals" not in known[Decimals.STANDARD]
+    assert known[Decimals.WIDE] == known[Decimals.STANDARD] | {"decimals": "wide"}

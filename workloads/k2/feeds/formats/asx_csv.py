@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.feeds.formats.columns import (
+    Amounts,
     canonical,
     days,
     decimal_array,
@@ -241,11 +242,12 @@ def local_times(rows: Rows, time_zone: str, date_column: str = "date", time_colu
 
 def quote_side(
     rows: Rows, side: str, price_column: str, quantity_column: str
-) -> tuple[Ints, Ints, dict[str, pa.Array]]:
+) -> tuple[Amounts, Amounts, dict[str, pa.Array]]:
     """Price and quantity of one side of quotes; null where both are zero or empty, and only then."""
     price = decimals(rows, price_column, f"{side} price", zero=True, blank=True)
     quantity = decimals(rows, quantity_column, f"{side} volume", zero=True, blank=True)
-    half = (price == 0) != (quantity == 0)
+    absent = price.is_zero
+    half = absent != quantity.is_zero
     if half.any():
         rows.reject(
             half,
@@ -254,7 +256,6 @@ def quote_side(
                 "a side is absent only when both are 0"
             ),
         )
-    absent = price == 0
     arrays = {f"{side}_price": decimal_array(price, absent), f"{side}_quantity": decimal_array(quantity, absent)}
     return price, quantity, arrays
 

@@ -1,11 +1,12 @@
 """From columns of text to exact decimals, dates and times: vectorised, strict, with words for what is wrong.
 
-Decimals are counts of 1e-8 in 64-bit integers (18 digits fit), days are counts since 1970-01-01, times are microseconds.
+Amounts are decimal128, days are counts since 1970-01-01, times are microseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -15,18 +16,49 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.feeds.formats.csv_blocks import Rows
+from k2.model.amounts import amount_unfit, plain, units
+from k2.model.codec.lengths import unscaled
 from k2.model.compute import pc
-from k2.model.events import DECIMAL, PRECISION, SCALE, TIMESTAMP
+from k2.model.events import DECIMAL, SCALE, TIMESTAMP, Decimals
 from k2.model.times import SECOND_US, day_number
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_PLAIN_DECIMAL = rf"^[0-9]{{1,{PRECISION - SCALE}}}(\.[0-9]{{1,{SCALE}}})?$"
+_PLAIN_DECIMAL = {kind: rf"^[0-9]{{1,{kind.precision - kind.scale}}}(\.[0-9]{{1,{kind.scale}}})?$" for kind in Decimals}
 _DECIMAL_SHAPE = "digits with at most one point"
 
 
-def exact(text: str) -> Decimal | str:
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """A column of exact values: each distinct one once (decimal128), and which of them a row has."""
+
+    distinct: pa.Array
+    index: pa.Array
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def is_zero(self) -> Mask:
+        """Which rows are zero."""
+        low, high = unscaled(self.distinct)
+        return ((low == 0) & (high == 0))[self.index.to_numpy(zero_copy_only=False)]
+
+    @property
+    def canonical(self) -> pa.StringArray:
+        """The rows in units of 1e-8, as text: whatever the decimals of the table are, one value has one text."""
+        precision, scale = Decimals.WIDE.precision, self.distinct.type.scale - SCALE
+        # The same digits with the point elsewhere.
+        counts = pa.Array.from_buffers(pa.decimal128(precision, scale), len(self.distinct), self.distinct.buffers())
+        try:
+            texts = counts.cast(pa.decimal128(precision, 0)).cast(pa.string())
+        except pa.ArrowInvalid:  # some are finer than a unit
+            texts = pa.array([plain(count) for count in counts.to_pylist()], pa.string())
+        return texts.take(self.index)
+
+
+def exact(text: str, decimals: Decimals = Decimals.STANDARD) -> Decimal | str:
     """The decimal that the text says, or why it is none that K2 can hold (never rounded)."""
     if not text:
         return "is missing"
@@ -38,21 +70,13 @@ def exact(text: str) -> Decimal | str:
         return f"is not a finite number: found {text!r}"
     if not text.isascii() or set(text) - set("+-.0123456789"):
         return f"is not a plain decimal: found {text!r}, expected {_DECIMAL_SHAPE}"
-    if abs(value) >= Decimal(10) ** (PRECISION - SCALE):
-        return f"has more than {PRECISION - SCALE} integer digits: found {text!r}"
-    _, digits, exponent = value.as_tuple()
-    places = -int(exponent)
-    while places > SCALE and digits and digits[-1] == 0:
-        digits, places = digits[:-1], places - 1
-    if places > SCALE and any(digits):
-        return f"has more than {SCALE} decimals: found {text!r}"
-    return value
+    return amount_unfit(value, decimals, f"found {text!r}") or value
 
 
 def decimals(
     rows: Rows, column: str, label: str, *, signed: bool = False, zero: bool = False, blank: bool = False
-) -> Ints:
-    """A column's exact values in units of 1e-8; rows where it is no number, or has the wrong sign, are rejected.
+) -> Amounts:
+    """A column's exact values; rows where it is no number that fits, or has the wrong sign, are rejected.
 
     Args:
         rows: the block's rows.
@@ -64,21 +88,29 @@ def decimals(
     """
     encoded = rows.columns[column]
     distinct = trimmed(encoded.dictionary)
-    values, ok = _parsed(distinct)
+    values, ok = _parsed(distinct, rows.decimals)
+    low, high = unscaled(values)
+    negative, none = high < 0, (low == 0) & (high == 0)
     index = encoded.indices.to_numpy(zero_copy_only=False)
     if blank:
         ok |= pc.equal(distinct, "").to_numpy(zero_copy_only=False)
     if not ok.all():
-        rows.reject(~ok[index], lambda row: f"{label} {exact(rows.value(column, row).strip())}")
-    if not signed and (values < 0).any():
-        rows.reject((values < 0)[index], lambda row: f"{label} is negative: found {rows.value(column, row)!r}")
-    if not zero and (values == 0).any():
-        rows.reject((values == 0)[index], lambda row: f"{label} is zero: found {rows.value(column, row)!r}")
-    return values[index]
+        rows.reject(~ok[index], lambda row: f"{label} {exact(rows.value(column, row).strip(), rows.decimals)}")
+    if not signed and negative.any():
+        rows.reject(negative[index], lambda row: f"{label} is negative: found {rows.value(column, row)!r}")
+    if not zero and none.any():
+        rows.reject(none[index], lambda row: f"{label} is zero: found {rows.value(column, row)!r}")
+    return Amounts(values, encoded.indices)
 
 
-def decimal_array(values: Ints, absent: Mask | None = None) -> pa.Array:
-    """Units of 1e-8 as the model's decimals, without arithmetic; null where `absent`."""
+def decimal_array(values: Amounts | Ints, absent: Mask | None = None) -> pa.Array:
+    """Amounts, or units of 1e-8 as standard decimals, as a column of the model; null where `absent`."""
+    if isinstance(values, Amounts):
+        rows = values.distinct.take(values.index)
+        if absent is None or not absent.any():
+            return rows
+        bits = pa.py_buffer(np.packbits(~absent, bitorder="little"))
+        return pa.Array.from_buffers(rows.type, len(rows), [bits, rows.buffers()[1]])
     words = np.empty((len(values), 2), dtype=np.int64)
     words[:, 0] = values
     words[:, 1] = values >> 63
@@ -211,25 +243,32 @@ def vendor_map(fields: dict[str, pa.StringArray], rows: int) -> pa.Array:
 
 def canonical(*parts: Any) -> pa.StringArray:
     """The canonical row: values in their one form (integers as they are, text as it is), joined by the unit separator."""
-    columns = [pa.array(part).cast(pa.string()) if isinstance(part, np.ndarray) else part for part in parts]
-    return pc.binary_join_element_wise(*columns, "\x1f")
+    return pc.binary_join_element_wise(*map(_in_one_form, parts), "\x1f")
 
 
-def _parsed(distinct: pa.StringArray) -> tuple[Ints, Mask]:
-    """Values of distinct texts in units of 1e-8, and which of them are numbers that K2 can hold."""
-    ok = pc.match_substring_regex(distinct, _PLAIN_DECIMAL).to_numpy(zero_copy_only=False).copy()
+def _in_one_form(part: Any) -> Any:
+    if isinstance(part, Amounts):
+        return part.canonical
+    return pa.array(part).cast(pa.string()) if isinstance(part, np.ndarray) else part
+
+
+def _parsed(distinct: pa.StringArray, decimals: Decimals) -> tuple[pa.Array, Mask]:
+    """Values of distinct texts, zero where they are none, and which of them are numbers that such decimals hold."""
+    ok = pc.match_substring_regex(distinct, _PLAIN_DECIMAL[decimals]).to_numpy(zero_copy_only=False).copy()
     safe = distinct if ok.all() else pc.if_else(pa.array(ok), distinct, "0")
-    cast = safe.cast(DECIMAL)
-    values = (
-        np.frombuffer(cast.buffers()[1], dtype=np.int64)[: 2 * len(cast) : 2].copy() if len(cast) else np.empty(0, "i8")
-    )
+    values = safe.cast(decimals.arrow)
+    odd = np.flatnonzero(~ok).tolist()
+    if not odd:
+        return values, ok
+    words = np.frombuffer(values.buffers()[1], dtype=np.int64)[: 2 * len(values)].copy()
     # A loop over odd spellings only ("+1", ".5", "1.10000000000", "-3"): they need Decimal's own rules.
-    for position in np.flatnonzero(~ok).tolist():
-        value = exact(distinct[position].as_py())
+    for position in odd:
+        value = exact(distinct[position].as_py(), decimals)
         if isinstance(value, Decimal):
-            values[position] = int(value.scaleb(SCALE))
+            words[2 * position + 1], low = divmod(units(value, decimals.scale), 2**64)
+            words[2 * position] = low - 2**64 if low >= 2**63 else low
             ok[position] = True
-    return values, ok
+    return pa.Array.from_buffers(decimals.arrow, len(values), [None, pa.py_buffer(words)]), ok
 
 
 def _fixed_times(text: npt.NDArray[np.uint8]) -> tuple[Ints, Mask]:

@@ -18,6 +18,7 @@ import pyarrow.csv as pa_csv
 
 from k2.feeds.formats.files import LineBlock
 from k2.model.compute import pc
+from k2.model.events import Decimals
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -37,7 +38,8 @@ class Rejected:
 class Rows:
     """The rows of a block as columns of text; checks take rows out with a reason.
 
-    `columns` are dictionary-encoded (checks then look at each distinct value once), `lines` the number of each row's line.
+    `columns` are dictionary-encoded (checks then look at each distinct value once), `lines` the number of each row's line;
+    `decimals` says how large and fine their amounts may be.
     """
 
     columns: dict[str, pa.Array]
@@ -45,6 +47,7 @@ class Rows:
     rejected: list[Rejected]
     blank: int
     _lines_of: _Lines
+    decimals: Decimals = Decimals.STANDARD
     ok: Mask = field(init=False)
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from k2.feeds.formats.csv_blocks import Rejected, Rows, parse_rows
 from k2.feeds.formats.files import LineBlock
 from k2.feeds.formats.occurrences import Occurrences
 from k2.model.compute import pc
-from k2.model.events import COLUMNS, EVENT_TIME, arrow_schema
+from k2.model.events import COLUMNS, EVENT_TIME, Decimals, arrow_schema
 from k2.model.exchanges import Exchange
 from k2.model.id_scopes import IdRule
 from k2.model.ids import hex_ids, id_keys, message_ids, scoped
@@ -90,8 +90,8 @@ class FileLayout:
     kind: str = ""
     separator: str = ","
 
-    def parse(self, block: LineBlock) -> ParsedRows:
-        """Parse a block of whole lines."""
+    def parse(self, block: LineBlock, decimals: Decimals = Decimals.STANDARD) -> ParsedRows:
+        """Parse a block of whole lines into rows of such decimals."""
         has_header = self.header is not None and block.first_line == 1
         if block.start == 0 and block.data.startswith(_BYTE_ORDER_MARK):
             block = LineBlock(block.data[len(_BYTE_ORDER_MARK) :], 0, block.first_line, block.at_end)
@@ -99,6 +99,7 @@ class FileLayout:
             # Blanked, not cut: line numbers and byte positions stay true.
             block = LineBlock(block.data.replace(self.skip, b""), block.start, block.first_line, block.at_end)
         rows = parse_rows(block, self.names, self.plain, skip_first=has_header, separator=self.separator)
+        rows.decimals = decimals
         found = self.convert(rows)
         _hold_to_the_rules(rows, found)
         rejected = sorted(rows.rejected, key=lambda bad: bad.line)
@@ -163,7 +164,7 @@ class FileFormat(Protocol):
 class Assembler:
     """Makes whole events of parsed rows: ids, derived trade ids, constants of the exchange, times of taking in.
 
-    `ids` says what the source's own ids are unique within.
+    `ids` says what the source's own ids are unique within, `decimals` how large and fine amounts may be.
     """
 
     data_type: DataType
@@ -171,6 +172,7 @@ class Assembler:
     currency: str
     asset_class: str
     ids: IdRule = field(default_factory=IdRule)
+    decimals: Decimals = Decimals.STANDARD
 
     def assemble(
         self, parsed: ParsedRows, occurrences: Occurrences, lines_before: int, ingested: int
@@ -203,9 +205,9 @@ class Assembler:
         if isinstance(parsed.symbols, str):
             given["symbol"] = _constant(parsed.symbols, rows)
         given |= parsed.columns
-        schema = arrow_schema(self.data_type)
+        schema = arrow_schema(self.data_type, self.decimals)
         arrays = [
-            given[column.name] if column.name in given else _absent(column.arrow(), rows)
+            given[column.name] if column.name in given else _absent(column.arrow(self.decimals), rows)
             for column in COLUMNS[self.data_type]
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)

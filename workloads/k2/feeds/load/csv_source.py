@@ -15,6 +15,7 @@ from k2.feeds.load.chunks import Chunk, Position
 from k2.feeds.load.opening import Opening
 from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError
+from k2.model.events import Decimals
 from k2.model.exchanges import exchange
 from k2.model.id_scopes import IdRule
 from k2.model.sources import CsvSource
@@ -82,6 +83,8 @@ class CsvFiles:
             "currency": assembler.currency,
             "symbol": symbol or "",
             **assembler.ids.options,
+            # What all loads had before there were others is not said: their ledgers stay theirs.
+            **({} if assembler.decimals is Decimals.STANDARD else {"decimals": str(assembler.decimals)}),
         }
 
     def chunks(self) -> Iterator[Chunk]:
@@ -93,7 +96,7 @@ class CsvFiles:
                     continue
                 lines = 0
                 for block in read_blocks(file, self._block_bytes):
-                    parsed = layout.parse(block)
+                    parsed = layout.parse(block, self._assembler.decimals)
                     if block.start == 0:
                         self._refuse_hopeless(file.path, parsed)
                     batch = self._assembler.assemble(parsed, occurrences, lines_before, self._clock())
