@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from k2.model.events import SIDES, arrow_schema
+from k2.model.events import SIDES, Decimals, arrow_schema
 from k2.model.tables import OFFSET, PARTITION
 from k2.model.topics import DataType
 
@@ -33,6 +33,7 @@ def trades(
     exchange: str = "ASX",
     trade_ids: Sequence[str] | None = None,
     prices: Sequence[Decimal] | None = None,
+    decimals: Decimals = Decimals.STANDARD,
 ) -> pa.RecordBatch:
     """Trades with these ids, symbols and times (microseconds); everything else is constant or derived from the row.
 
@@ -58,7 +59,7 @@ def trades(
         "platform_sequence": [None] * n,
         "vendor_data": [None if i % 2 else [("venue", "X")] for i in range(n)],
     }
-    schema = arrow_schema(DataType.TRADES)
+    schema = arrow_schema(DataType.TRADES, decimals)
     return pa.RecordBatch.from_arrays([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
 
 

@@ -9,6 +9,7 @@ from pyiceberg.catalog import Catalog
 
 from k2.lake.catalog import open_named
 from k2.lake.tables import ensure_tables
+from k2.model.events import Decimals
 from k2.model.tables import OFFSET, PARTITION, builtin_table
 from k2.model.topics import DataType
 
@@ -20,10 +21,11 @@ def catalog_properties(folder: Path) -> dict[str, str]:
     return {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
 
 
-def make_lake(folder: Path, *data_types: DataType) -> Catalog:
+def make_lake(folder: Path, *data_types: DataType, decimals: Decimals = Decimals.STANDARD) -> Catalog:
     """A catalog with the built-in tables of those data types (default: trades)."""
     catalog = open_named("k2", catalog_properties(folder))
-    ensure_tables(catalog, [builtin_table(data_type) for data_type in data_types or (DataType.TRADES,)])
+    kinds = data_types or (DataType.TRADES,)
+    ensure_tables(catalog, [builtin_table(data_type, decimals=decimals) for data_type in kinds])
     return catalog
 
 

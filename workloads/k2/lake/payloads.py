@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from k2.lake.tables import extra_columns
+from k2.lake.tables import extra_columns, table_decimals
 from k2.model.codec.decode import Decoded, decode
 from k2.model.errors import WorldError
+from k2.model.events import Decimals
 from k2.model.rules import broken_rows
 from k2.model.topics import DataType
 
@@ -26,7 +27,9 @@ class PausedError(WorldError):
 
 
 class PayloadDecoder:
-    """Payloads to rows, with the columns that the table has beside the built-in ones; what breaks a rule of `k2.model.rules` is bad.
+    """Payloads to rows of the table's decimals, with the columns that it has beside the built-in ones.
+
+    What breaks a rule of `k2.model.rules` is bad, and so is an amount that the table cannot hold.
 
     Args:
         topic, table: their names, for messages.
@@ -45,14 +48,19 @@ class PayloadDecoder:
     ) -> None:
         self._topic, self._table, self._data_type = topic, table, data_type
         self._schema_of, self._load = schema_of, load
-        self._extra = extra_columns(load(), data_type)
+        self._decimals, self._extra = self._of_table()
+
+    @property
+    def decimals(self) -> Decimals:
+        """Which decimals the table has, and the rows."""
+        return self._decimals
 
     def __call__(self, payloads: Sequence[bytes | None]) -> Decoded:
         """Decode; when it raises a `PausedError` nothing is lost: call it again later."""
         decoded = self._decode(payloads)
         if not decoded.unknown_fields:
             return decoded
-        self._extra = extra_columns(self._load(), self._data_type)
+        self._decimals, self._extra = self._of_table()
         decoded = self._decode(payloads)
         if decoded.unknown_fields:
             names = ", ".join(sorted(decoded.unknown_fields))
@@ -62,9 +70,13 @@ class PayloadDecoder:
             )
         return decoded
 
+    def _of_table(self) -> tuple[Decimals, tuple[pa.Field, ...]]:
+        table = self._load()
+        return table_decimals(table.schema(), self._data_type), extra_columns(table, self._data_type)
+
     def _decode(self, payloads: Sequence[bytes | None]) -> Decoded:
         try:
-            decoded = decode(payloads, self._data_type, self._schema_of, self._extra)
+            decoded = decode(payloads, self._data_type, self._schema_of, self._extra, self._decimals)
         except WorldError as error:
             raise PausedError(str(error)) from error
         return decoded.without(broken_rows(decoded.events, self._data_type))

@@ -19,9 +19,10 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
 from pyiceberg.transforms import IdentityTransform, parse_transform
-from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StringType
+from pyiceberg.types import DecimalType, IcebergType, ListType, MapType, NestedField, StringType
 
 from k2.model.errors import UserError
+from k2.model.events import COLUMNS, Decimals, Kind
 from k2.model.tables import RESERVED_PROPERTIES, TableColumn, TableSpec, event_columns
 from k2.model.topics import DataType
 
@@ -141,6 +142,7 @@ def _field_id(schema: Schema, name: str, table: str) -> int:
 
 def _evolve(table: Table, spec: TableSpec) -> list[str]:
     """Bring an existing table to its spec. Everything is checked before anything is changed."""
+    _refuse_other_decimals(table, spec)
     wanted = iceberg_schema(spec)
     current = table.schema()
     known = {field.name: field for field in current.fields}
@@ -176,6 +178,20 @@ def _evolve(table: Table, spec: TableSpec) -> list[str]:
     return [*done, *_evolve_layout(table, spec)]
 
 
+def _refuse_other_decimals(table: Table, spec: TableSpec) -> None:
+    if spec.data_type is None:
+        return
+    have = table_decimals(table.schema(), spec.data_type)
+    if have is not spec.decimals:
+        raise UserError(
+            f"spec.decimals of the IcebergTable of {spec.identifier} cannot change: Iceberg never changes a scale",
+            found=str(spec.decimals),
+            expected=str(have),
+            remedy=f"Set it back, or make another table with decimals: {spec.decimals} and let the feed's stream name that one: "
+            "its sink reads what the topic keeps from the beginning",
+        )
+
+
 def _same_shape(have: NestedField, want: NestedField) -> bool:
     """Lists and maps print the ids of their elements, which differ from table to table."""
     pattern = re.compile(r"\d+: ")
@@ -209,6 +225,14 @@ def extra_columns(table: Table, data_type: DataType) -> tuple[pa.Field, ...]:
     own = {column.name for column in event_columns(data_type)}
     fields = schema_to_pyarrow(table.schema(), include_field_ids=False)
     return tuple(pa.field(field.name, field.type) for field in fields if field.name not in own)
+
+
+def table_decimals(schema: Schema, data_type: DataType) -> Decimals:
+    """Which decimals the prices and quantities of a table are: the table's own columns say it, whoever made it."""
+    amounts = {column.name for column in COLUMNS[data_type] if column.kind is Kind.DECIMAL}
+    kinds = [f.field_type for f in schema.fields if f.name in amounts and isinstance(f.field_type, DecimalType)]
+    scale = min((kind.scale for kind in kinds), default=0)  # of one that somebody else made the coarsest counts
+    return Decimals.WIDE if scale >= Decimals.WIDE.scale else Decimals.STANDARD
 
 
 def drop_table(catalog: Catalog, identifier: str) -> bool:

@@ -81,6 +81,7 @@ class TableSpec:
     Args:
         identifier: `namespace.name`.
         data_type: the built-in schema whose events a sink may write here, or None for a table of the user's own columns.
+        decimals: of the built-in schema's prices and quantities; `columns` have them.
     """
 
     identifier: str
@@ -89,6 +90,7 @@ class TableSpec:
     partition_by: tuple[PartitionBy, ...] = ()
     sort_by: tuple[SortBy, ...] = ()
     properties: Mapping[str, str] = field(default_factory=lambda: DEFAULT_PROPERTIES)
+    decimals: Decimals = Decimals.STANDARD
 
 
 def event_columns(data_type: DataType, decimals: Decimals = Decimals.STANDARD) -> tuple[TableColumn, ...]:
@@ -125,4 +127,5 @@ def builtin_table(
         columns=event_columns(data_type, decimals),
         partition_by=default_partition(data_type),
         sort_by=default_sort(data_type),
+        decimals=decimals,
     )

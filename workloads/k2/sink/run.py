@@ -19,7 +19,7 @@ from k2.lake.catalog import load_table, open_catalog
 from k2.lake.offsets import recorded_offsets
 from k2.lake.payloads import PayloadDecoder
 from k2.model.errors import K2Error, RefusedError
-from k2.model.events import EVENT_TIME, arrow_schema
+from k2.model.events import EVENT_TIME, Decimals, arrow_schema
 from k2.model.settings import Settings
 from k2.model.tables import OFFSET, PARTITION
 from k2.model.times import SECOND_US
@@ -105,7 +105,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         ends = {p: end for p, end in end_offsets(kafka, config.topic).items() if end > earliest[p]}
     follows = config.sequences == "per_symbol"
     sink = SinkLoop(
-        holding=Holding(read, _empty(config.data_type)),
+        holding=Holding(read, _empty(config.data_type, read.decimals)),
         writing=Writing(committer, bury, config.max_snapshots, stop, _tracker(config) if follows else None),
         starts=Starts(recorded, lambda: beginning_offsets(kafka, config.topic), config.topic, config.table),
         topic=config.topic,
@@ -171,8 +171,8 @@ def _row_letter(
     )
 
 
-def _empty(data_type: DataType) -> pa.Table:
-    fields = [*arrow_schema(data_type), pa.field(PARTITION, pa.int32()), pa.field(OFFSET, pa.int64())]
+def _empty(data_type: DataType, decimals: Decimals) -> pa.Table:
+    fields = [*arrow_schema(data_type, decimals), pa.field(PARTITION, pa.int32()), pa.field(OFFSET, pa.int64())]
     return pa.schema(fields).empty_table()
 
 

@@ -22,8 +22,9 @@ from pyiceberg.table import Table
 from k2.lake.appends.batch import Ints
 from k2.lake.appends.writer import check_writable
 from k2.lake.payloads import PausedError
+from k2.lake.tables import table_decimals
 from k2.model.errors import UserError
-from k2.model.events import COLUMNS, Kind, arrow_schema
+from k2.model.events import COLUMNS, Decimals, Kind, arrow_schema
 from k2.model.tables import LINEAGE, OFFSET, PARTITION, TOPIC_ID
 from k2.model.topics import DataType
 
@@ -56,8 +57,9 @@ def unwritable_rows(table: Table, rows: pa.Table, order: Ints, data_type: DataTy
         TableFaultError: not even a row that is right in every way can be written.
     """
     identifier = ".".join(table.name())
+    plain = plain_row(data_type, table_decimals(table.schema(), data_type))
     try:
-        check_writable(table, plain_row(data_type))
+        check_writable(table, plain)
         check_writable(table, rows.slice(0, 0))  # the columns themselves
     except OF_VALUES as error:
         raise TableFaultError(identifier, _said(error)) from error
@@ -71,7 +73,7 @@ def unwritable_rows(table: Table, rows: pa.Table, order: Ints, data_type: DataTy
         except OF_VALUES as error:
             if len(places) == 1:
                 row = rows.take(pa.array(order[places]))
-                field = _culprit(table, row, data_type, suspects)
+                field = _culprit(table, row, plain, suspects)
                 value = "it" if field is None else f"{field} {_shown(row.column(field)[0])}"
                 found[int(places[0])] = f"{identifier} cannot hold {value}: {_said(error)}"
             else:
@@ -79,9 +81,8 @@ def unwritable_rows(table: Table, rows: pa.Table, order: Ints, data_type: DataTy
     return found
 
 
-def _culprit(table: Table, row: pa.Table, data_type: DataType, suspects: list[str]) -> str | None:
+def _culprit(table: Table, row: pa.Table, plain: pa.Table, suspects: list[str]) -> str | None:
     """The field because of which a row cannot be written: with a plain value in its place it can. It is suspected first then."""
-    plain = plain_row(data_type)
     for name in suspects:
         place = row.schema.get_field_index(name)
         changed = row.set_column(place, row.schema.field(place), plain.column(name).cast(row.schema.field(place).type))
@@ -100,7 +101,7 @@ def _shown(value: pa.Scalar) -> str:
     return str(value.cast(pa.int64()).as_py() if pa.types.is_timestamp(value.type) else value.as_py())
 
 
-def plain_row(data_type: DataType) -> pa.Table:
+def plain_row(data_type: DataType, decimals: Decimals = Decimals.STANDARD) -> pa.Table:
     """One event with nothing odd about it, and a lineage."""
     values: dict[Kind, Any] = {
         Kind.UUID: bytes(16),
@@ -117,7 +118,7 @@ def plain_row(data_type: DataType) -> pa.Table:
     row = {column.name: values[column.kind] for column in COLUMNS[data_type]}
     lineage = dict(zip(LINEAGE, ("0", 0, 0), strict=True))
     fields = [pa.field(TOPIC_ID, pa.string()), pa.field(PARTITION, pa.int32()), pa.field(OFFSET, pa.int64())]
-    return pa.Table.from_pylist([row | lineage], schema=pa.schema([*arrow_schema(data_type), *fields]))
+    return pa.Table.from_pylist([row | lineage], schema=pa.schema([*arrow_schema(data_type, decimals), *fields]))
 
 
 def _said(error: BaseException) -> str:
