@@ -16,10 +16,10 @@ from k2_testing.events import varied_rows
 
 from k2.bus import admin
 from k2.bus.admin import TopicSpec, ensure_topics
-from k2.bus.registry import Schemas, ensure_subjects
+from k2.bus.registry import Schemas, ensure_subjects, topic_decimals
 from k2.model.codec import decode
 from k2.model.errors import UserError, WorldError
-from k2.model.events import avro_schema
+from k2.model.events import Decimals, avro_schema
 from k2.model.topics import DataType, subject_of
 
 pytestmark = pytest.mark.real
@@ -230,6 +230,23 @@ def test_a_new_field_with_a_default_is_taken(registry_config, free_topic):
     changed = avro_schema(DataType.TRADES)
     changed["fields"].append({"name": "venue", "type": ["null", "string"], "default": None})
     assert schemas.register(subject_of(topic), json.dumps(changed)) != before
+
+
+def test_a_topic_goes_to_wide_decimals_and_back_and_says_which_it_is_sent(registry_config, free_topic):
+    topic = free_topic()
+    asked = registry_config, topic, DataType.TRADES
+    assert topic_decimals(*asked) is Decimals.STANDARD  # there is no subject yet
+    standard = ensure_subjects(registry_config, {topic: DataType.TRADES})[topic]
+    assert topic_decimals(*asked) is Decimals.STANDARD
+    with pytest.raises(UserError, match=r"has no schema with such decimals: found 'wide', expected standard\. Let the"):
+        topic_decimals(*asked, Decimals.WIDE)
+    wide = ensure_subjects(registry_config, {topic: DataType.TRADES}, {topic: Decimals.WIDE})[topic]
+    assert wide != standard
+    schemas = Schemas(registry_config)
+    assert json.loads(schemas.schema(wide) or "") == avro_schema(DataType.TRADES, Decimals.WIDE)
+    assert topic_decimals(*asked) is Decimals.WIDE
+    assert topic_decimals(*asked, Decimals.STANDARD) is Decimals.STANDARD
+    assert ensure_subjects(registry_config, {topic: DataType.TRADES}) == {topic: standard}
 
 
 def test_processes_that_register_the_same_new_subject_at_once_all_get_its_id(registry_config, free_topic):

@@ -19,6 +19,7 @@ from k2.bus.clients import LIBRDKAFKA, Complaints
 from k2.model.codec import encode
 from k2.model.compute import pc
 from k2.model.errors import WorldError
+from k2.model.events import Decimals
 from k2.model.topics import DataType
 from k2.obs import metrics
 
@@ -89,6 +90,7 @@ class EventProducer:
         topic: where to; it exists.
         data_type: what `send` takes.
         schema_id: the registry's id of that type's schema.
+        decimals: of that schema; standard events are sent as wide ones where it is wide.
         queue_messages: most messages that wait for their acknowledgement.
         queue_bytes: most payload bytes that wait for it.
         linger_ms: how long a message may wait for others to share its request.
@@ -106,6 +108,7 @@ class EventProducer:
         topic: str,
         data_type: DataType,
         schema_id: int,
+        decimals: Decimals = Decimals.STANDARD,
         queue_messages: int = 100_000,
         queue_bytes: int = 64 * 1024 * 1024,
         linger_ms: float = 10.0,
@@ -115,6 +118,7 @@ class EventProducer:
         self.topic = topic
         self._data_type = data_type
         self._schema_id = schema_id
+        self._decimals = decimals
         self._queue_messages = queue_messages
         self._queue_bytes = queue_bytes
         self._complaints = Complaints("producer", topic, kafka_config)
@@ -150,7 +154,7 @@ class EventProducer:
             UserError: a value cannot be encoded; nothing of the batch was handed over.
             FatalProducerError: see there.
         """
-        encoded = encode(events, self._data_type, self._schema_id)
+        encoded = encode(events, self._data_type, self._schema_id, self._decimals)
         keys = _keys(events)
         delivery = Delivery(len(events), size=encoded.size)
         self._open.append(delivery)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, cast
 
 import httpx2
@@ -15,16 +16,26 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from k2.model.errors import UserError, WorldError
-from k2.model.events import avro_schema
+from k2.model.events import Decimals, avro_schema, schema_decimals
 from k2.model.topics import DataType, subject_of
 
 COMPATIBILITY = "BACKWARD"
 REQUEST_SECONDS = 10.0
+_NO_DECIMALS: Mapping[str, Decimals] = MappingProxyType({})
 _NOT_FOUND, _CONFLICT, _UNPROCESSABLE = 404, 409, 422
 
 
-def ensure_subjects(registry_config: Mapping[str, str], topics: Mapping[str, DataType]) -> dict[str, int]:
+def ensure_subjects(
+    registry_config: Mapping[str, str],
+    topics: Mapping[str, DataType],
+    decimals: Mapping[str, Decimals] = _NO_DECIMALS,
+) -> dict[str, int]:
     """Register K2's schema of each topic's data type under the topic's subject. Idempotent.
+
+    Args:
+        registry_config: see `Schemas`.
+        topics: what each topic holds.
+        decimals: of the topics whose events go into tables with other than standard ones.
 
     Returns:
         The schema id of each topic, for the header of its messages.
@@ -35,9 +46,35 @@ def ensure_subjects(registry_config: Mapping[str, str], topics: Mapping[str, Dat
     """
     schemas = Schemas(registry_config)
     return {
-        topic: schemas.register(subject_of(topic), json.dumps(avro_schema(data_type)))
+        topic: schemas.register(subject_of(topic), _schema(data_type, decimals.get(topic, Decimals.STANDARD)))
         for topic, data_type in topics.items()
     }
+
+
+def topic_decimals(
+    registry_config: Mapping[str, str], topic: str, data_type: DataType, wanted: Decimals | None = None
+) -> Decimals:
+    """Which decimals are sent into a topic: those of its newest schema, or `wanted`, if a feed has registered them for it.
+
+    Raises:
+        UserError: the topic has no schema with the decimals that are wanted.
+        WorldError: the registry cannot be reached.
+    """
+    schemas, subject = Schemas(registry_config), subject_of(topic)
+    latest = schemas.latest(subject)
+    newest = Decimals.STANDARD if latest is None else schema_decimals(json.loads(latest[1]))
+    if wanted is None or wanted is newest or schemas.holds(subject, _schema(data_type, wanted)):
+        return wanted or newest
+    raise UserError(
+        f"Topic {topic} has no schema with such decimals",
+        found=str(wanted),
+        expected=str(newest),
+        remedy=f"Let the feed's stream name an IcebergTable with spec.decimals: {wanted}, which registers it",
+    )
+
+
+def _schema(data_type: DataType, decimals: Decimals) -> str:
+    return json.dumps(avro_schema(data_type, decimals))
 
 
 class Schemas:
@@ -119,6 +156,15 @@ class Schemas:
         if found.schema_id is None or found.schema.schema_str is None:
             return None
         return found.schema_id, found.schema.schema_str
+
+    def holds(self, subject: str, schema: str) -> bool:
+        """Whether just this Avro schema (JSON) is registered under a subject.
+
+        Raises:
+            WorldError: the registry cannot be reached.
+        """
+        with self._translated(f"subject {subject}"):
+            return self._id_of(subject, Schema(schema, "AVRO")) is not None
 
     def close(self) -> None:
         """Close the connections."""
