@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from k2.bus.admin import ensure_topics
-from k2.bus.registry import ensure_subjects
 from k2.lake.catalog import open_named
 from k2.lake.tables import ensure_tables
 from k2.model.errors import UserError
@@ -30,7 +29,7 @@ from k2_operator.build import cronjob, deployment, feed
 from k2_operator.build.types import Manifest
 from k2_operator.plan.planning import plan
 from k2_operator.plan.plans import PlatformPlan, QueryPlan
-from k2_operator.reconcile.topics import topic_specs
+from k2_operator.reconcile.topics import ensure_planned_subjects, topic_specs
 from k2_operator.spec.resources import Resources
 from k2_operator.spec.validate import ResourceError
 
@@ -171,7 +170,7 @@ class Up:
         connection = _settings(platform)
         topics = [topic for each in planned.feeds for topic in each.topics]
         done = ensure_topics(connection.kafka_config(), [spec for topic in topics for spec in topic_specs(topic)])
-        ensure_subjects(connection.registry_config(), {str(topic.name): topic.name.data_type for topic in topics})
+        ensure_planned_subjects(connection.registry_config(), topics)
         catalog = open_named(platform.catalog.name, platform.catalog.properties)
         try:
             done += ensure_tables(catalog, [each.table for each in planned.tables])

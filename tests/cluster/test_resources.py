@@ -75,6 +75,7 @@ def test_a_table_does_not_change_what_it_is(cluster, namespace):
     for change, text in (
         ({"schema": "quotes"}, "schema cannot change"),
         ({"identifier": "a.b"}, "identifier cannot change"),
+        ({"decimals": "wide"}, "decimals cannot change: Iceberg never changes a scale"),
     ):
         with pytest.raises(RefusedError) as failure:
             cluster.patch("IcebergTable", namespace, "trades", {"spec": change})

@@ -63,6 +63,14 @@ TABLES = [
     }
     for name in ("trades", "quotes")
 ]
+TABLES.append(
+    {
+        "apiVersion": "k2.dev/v1alpha1",
+        "kind": "IcebergTable",
+        "metadata": {"name": "trades-wide", "namespace": "markets"},
+        "spec": {"identifier": "market_data.trades_wide", "schema": "trades", "decimals": "wide"},
+    }
+)
 
 
 def feed_of(name, exchange, source, streams=("trades",), **spec):
@@ -73,7 +81,9 @@ def feed_of(name, exchange, source, streams=("trades",), **spec):
         "spec": {
             "source": source,
             "exchange": exchange,
-            "streams": [{"dataType": each, "tableRef": {"name": each}} for each in streams],
+            "streams": [
+                each if isinstance(each, dict) else {"dataType": each, "tableRef": {"name": each}} for each in streams
+            ],
             **spec,
         },
     }
@@ -82,12 +92,14 @@ def feed_of(name, exchange, source, streams=("trades",), **spec):
 FINITE = {"synthetic": {"start": "2026-03-02", "symbols": ["ACME"], "days": 2}}
 LIVE = {"synthetic": {"start": "2026-03-02", "symbols": ["ACME"], "days": 0, "eventsPerSecond": 100}}
 FILES = {"csv": {"format": "asx", "uris": ["file:7078.csv"], "symbol": "BHP", "volume": {"claimName": "ticks"}}}
+WIDE_STREAM = {"dataType": "trades", "tableRef": {"name": "trades-wide"}}
 LIMITS = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
 
 CASES = {
     "feed-finite": (PLAIN, feed_of("sim", "SIM", FINITE, ("trades", "quotes"))),
     "feed-live": (PLAIN, feed_of("sim-live", "SIM", LIVE, sink={"commitInterval": "1s"}, duplicateTolerance="250ms")),
     "feed-files": (PLAIN, feed_of("asx-files", "ASX", FILES)),
+    "feed-wide": (PLAIN, feed_of("shib", "SIM", LIVE, [WIDE_STREAM])),
     "feed-secured": (SECURED, feed_of("asx", "ASX", {"external": {}}, sink={"replicas": 3, "resources": LIMITS})),
     "feed-suspended": (PLAIN, feed_of("sim", "SIM", FINITE, suspend=True)),
     "feed-autoscaled": (PLAIN, feed_of("asx", "ASX", {"external": {}}, sink={"autoscaling": {"maxReplicas": 4}})),

@@ -1,6 +1,8 @@
 """Plans: what resources become, and every mistake with its text."""
 
 import copy
+import hashlib
+import json
 from datetime import date
 
 import pytest
@@ -87,6 +89,42 @@ def test_a_synthetic_feed_with_days_is_finite_and_its_job_is_named_by_what_it_se
     assert other.producer.source_hash != first.source_hash
     endless = plan([table(), feed(source={"synthetic": {"start": date(2026, 3, 2), "days": 0}})], PLATFORM).feeds[0]
     assert not endless.producer.finite
+
+
+def test_a_stream_has_the_decimals_of_the_table_that_it_names_and_no_others():
+    source = {"synthetic": {"start": "2026-03-02", "days": 0}}
+    streams = [
+        {"dataType": "trades", "tableRef": {"name": "fine"}},
+        {"dataType": "quotes", "tableRef": {"name": "quotes"}},
+    ]
+    tables = [table("fine", decimals="wide", identifier="market_data.fine"), table(), table("quotes", "quotes")]
+    planned = plan([*tables, feed(streams=streams, source=source)], PLATFORM)
+    assert planned.problems == ()
+    assert {each.table.identifier: each.table.decimals.value for each in planned.tables} == {
+        "market_data.fine": "wide",
+        "market_data.trades": "standard",
+        "market_data.quotes": "standard",
+    }
+    columns = {column.name: column.type for column in planned.tables[0].table.columns}
+    assert (columns["price"], columns["quantity"]) == ("decimal(38, 18)", "decimal(38, 18)")
+    (made,) = planned.feeds
+    assert {topic.name.data_type.value: topic.decimals.value for topic in made.topics} == {
+        "trades": "wide",
+        "quotes": "standard",
+    }
+    assert [stream.decimals.value for stream in made.producer.config.streams] == ["wide", "standard"]
+
+
+def test_a_finite_source_that_is_done_is_not_loaded_again_because_streams_have_decimals():
+    source = {"synthetic": {"start": "2026-03-02", "seed": 7}}
+    (known,) = plan([table(), feed(source=source)], PLATFORM).feeds
+    said = known.producer.config.model_dump(mode="json")
+    for stream in said["streams"]:
+        del stream["decimals"]  # as they were before
+    before = hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:10]
+    assert known.producer.source_hash == before
+    (other,) = plan([table(decimals="wide"), feed(source=source)], PLATFORM).feeds
+    assert other.producer.source_hash != before
 
 
 def test_reference_data_has_one_partition_and_one_sink():

@@ -117,10 +117,11 @@ def plan_table(table: IcebergTable, tables: Sequence[IcebergTable]) -> tuple[Tab
     described = TableSpec(
         identifier=spec.identifier,
         data_type=spec.table_schema,
-        columns=event_columns(spec.table_schema),
+        columns=event_columns(spec.table_schema, spec.decimals),
         partition_by=partition,
         sort_by=sort,
         properties={**DEFAULT_PROPERTIES, **spec.properties},
+        decimals=spec.decimals,
     )
     delete = spec.deletion_policy is DeletionPolicy.DELETE
     return TablePlan(
@@ -158,13 +159,18 @@ def plan_feed(
         namespace=feed.metadata.namespace,
         name=feed.metadata.name,
         exchange=market.code,
-        topics=tuple(_topic_plan(feed, topic, platform) for topic, _, _ in owned),
+        topics=tuple(_topic_plan(feed, topic, table, platform) for topic, table, _ in owned),
         sinks=tuple(_sink_plan(feed, topic, table) for topic, table, stream in owned if stream.sink.enabled),
         producer=producer_plan(
             feed,
             market,
             [
-                StreamConfig(data_type=topic.data_type, topic=str(topic), table=table.table.identifier)
+                StreamConfig(
+                    data_type=topic.data_type,
+                    topic=str(topic),
+                    table=table.table.identifier,
+                    decimals=table.table.decimals,
+                )
                 for topic, table, _ in streams
             ],
         ),
@@ -337,7 +343,7 @@ def _autoscaling_errors(who: str, feed: MarketFeed) -> list[ResourceError]:
     return errors
 
 
-def _topic_plan(feed: MarketFeed, topic: TopicName, platform: Platform) -> TopicPlan:
+def _topic_plan(feed: MarketFeed, topic: TopicName, table: TablePlan, platform: Platform) -> TopicPlan:
     settings = feed.spec.topic
     return TopicPlan(
         name=topic,
@@ -346,6 +352,7 @@ def _topic_plan(feed: MarketFeed, topic: TopicName, platform: Platform) -> Topic
         retention_ms=_milliseconds(settings.retention),
         dead_letter_retention_ms=_milliseconds(feed.spec.dead_letters.retention or settings.retention),
         allow_reordering=settings.allow_reordering,
+        decimals=table.table.decimals,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from k2.model.events import Decimals
 from k2.model.tables import TableSpec
 from k2.model.topics import TopicName
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
@@ -38,7 +39,7 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """One topic, its dead-letter topic and its subject."""
+    """One topic, its dead-letter topic and its subject, whose decimals are those of the table that the topic ends in."""
 
     name: TopicName
     partitions: int
@@ -46,6 +47,7 @@ class TopicPlan:
     retention_ms: int | None
     dead_letter_retention_ms: int | None
     allow_reordering: bool
+    decimals: Decimals = Decimals.STANDARD
 
 
 @dataclass(frozen=True, slots=True)

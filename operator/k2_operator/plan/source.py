@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+from k2.model.events import Decimals
 from k2.model.exchanges import Exchange
 from k2.model.sources import SourceConfig, Volume, told
 from k2.model.workload import ProducerConfig, StreamConfig
@@ -51,7 +52,13 @@ def producer_plan(feed: MarketFeed, market: Exchange, streams: Sequence[StreamCo
 
 def _digest(config: ProducerConfig) -> str:
     """By what is sent and where to; not how (resources, images): a change of those must not load a finished source again."""
-    canonical = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    said = config.model_dump(mode="json")
+    for stream in said["streams"]:
+        if (
+            stream["decimals"] == Decimals.STANDARD
+        ):  # what all streams had before there were others: their loads are done
+            del stream["decimals"]
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from k2.bus.admin import delete_topics, end_offsets, ensure_topics
-from k2.bus.registry import ensure_subjects
 from k2.lake.catalog import load_table, open_named
 from k2.lake.layout import Layout, LookFor, layouts
 from k2.lake.offsets import recorded_offsets
@@ -23,7 +22,7 @@ from k2.lake.tables import drop_table, ensure_table
 from k2.model.errors import K2Error, StoreError, WorldError
 from k2.model.settings import Settings
 from k2_operator.plan.plans import SinkPlan, TablePlan, TopicPlan
-from k2_operator.reconcile.topics import topic_specs
+from k2_operator.reconcile.topics import ensure_planned_subjects, topic_specs
 
 THREADS = 8
 REMEMBERED = 5000
@@ -57,14 +56,14 @@ class Backends:
         Raises:
             UserError, WorldError: see `ensure_subjects`.
         """
-        types = {str(plan.name): plan.name.data_type for plan in plans}
 
         def register() -> list[str]:
-            if types:
-                ensure_subjects(self.settings.registry_config(), types)
+            if plans:
+                ensure_planned_subjects(self.settings.registry_config(), plans)
             return []
 
-        return await self._unless_well(f"subjects {types}", register)
+        wanted = {str(plan.name): str(plan.decimals) for plan in plans}
+        return await self._unless_well(f"subjects {wanted}", register)
 
     async def table(self, plan: TablePlan) -> list[str]:
         """The table of an IcebergTable; returns what was done.

@@ -1,10 +1,12 @@
-"""A planned topic in the words of Kafka's admin protocol, for both executors."""
+"""Planned topics in the words of Kafka's admin protocol and of the schema registry, for both executors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from k2.bus.admin import TopicSpec
+from k2.bus.registry import ensure_subjects
 from k2_operator.plan.plans import TopicPlan
 
 
@@ -19,6 +21,12 @@ def topic_specs(topic: TopicPlan) -> list[TopicSpec]:
     )
     dead_letters = _retention(topic.dead_letter_retention_ms)
     return [spec, replace(spec, name=topic.name.dead_letters, partitions=1, config=dead_letters)]
+
+
+def ensure_planned_subjects(registry_config: Mapping[str, str], topics: Sequence[TopicPlan]) -> None:
+    """Register the schema of each topic; see `ensure_subjects`."""
+    types = {str(topic.name): topic.name.data_type for topic in topics}
+    ensure_subjects(registry_config, types, {str(topic.name): topic.decimals for topic in topics})
 
 
 def _retention(milliseconds: int | None) -> dict[str, str]:

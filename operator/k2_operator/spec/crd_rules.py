@@ -98,6 +98,11 @@ RULES: Mapping[str, Sequence[Rule]] = {
         _rule("self.identifier == oldSelf.identifier", "identifier cannot change; make another table", ".identifier"),
         _rule("self.schema == oldSelf.schema", "schema cannot change; make another table", ".schema"),
         _rule(
+            "self.decimals == oldSelf.decimals",
+            "decimals cannot change: Iceberg never changes a scale; make another table and let the feed's stream name it",
+            ".decimals",
+        ),
+        _rule(
             "self.properties.all(name, !name.startsWith('k2.'))",
             "properties that begin with k2. are reserved for K2's own bookkeeping; leave them out",
             ".properties",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
+from k2.model.events import Decimals
 from k2.model.id_scopes import TIME_OF_DAY_PATTERN
 from k2.model.sources import NAME_PATTERN, SOURCES, SYMBOL_PATTERN, Name, SourceConfig
 from k2.model.topics import AssetClass, DataType
@@ -289,6 +290,11 @@ class IcebergTableSpec(_Model):
         description="namespace.name in the catalog, such as market_data.trades."
     )
     table_schema: DataType = Field(alias="schema", description="The built-in schema: trades, quotes or reference_data.")
+    decimals: Decimals = Field(
+        default=Decimals.STANDARD,
+        description="How large and fine prices and quantities are: standard, decimal(18, 8), or wide, decimal(38, 18), which "
+        "costs about twice as much to scan. Cannot be changed.",
+    )
     partition_spec: tuple[PartitionField, ...] | None = Field(
         default=None, max_length=8, description="Left out: by day of the event's time."
     )

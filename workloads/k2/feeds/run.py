@@ -14,10 +14,11 @@ from k2.feeds.load.ledger import Ledger
 from k2.feeds.load.live import LiveProducer
 from k2.feeds.load.load import Load, LoadTally
 from k2.feeds.load.opening import Opening
-from k2.feeds.load.outlet import KafkaOutlet, topic_identities
+from k2.feeds.load.outlet import ALL_STANDARD, KafkaOutlet, topic_identities
 from k2.feeds.load.rejects import RejectsFile
 from k2.feeds.sources import finite_source, live_source
 from k2.model.errors import UserError, WorldError
+from k2.model.events import Decimals
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import ProducerConfig
@@ -47,6 +48,7 @@ def load_source(
     rejects: RejectsFile | None = None,
     report: Callable[[LoadTally], None] | None = None,
     restart: bool = False,
+    decimals: Mapping[DataType, Decimals] = ALL_STANDARD,
 ) -> tuple[LoadTally, Ledger]:
     """Load a source into topics that exist.
 
@@ -59,6 +61,7 @@ def load_source(
         rejects: where rejected rows are written.
         report: called with the tally after each chunk.
         restart: send everything again, whatever the ledger says.
+        decimals: of the topics that have other than standard ones.
 
     Returns:
         The tally, and the (closed) ledger: its `progress.next_offsets` are what a table must reach to hold the load.
@@ -72,7 +75,7 @@ def load_source(
     with Ledger.open(directory, options, source.parts, restart=restart) as ledger:
         if ledger.progress.finished:
             return Load(source, None, ledger, report=report).run(), ledger
-        with KafkaOutlet(settings, topics) as outlet:
+        with KafkaOutlet(settings, topics, decimals) as outlet:
             return Load(source, outlet, ledger, rejects, report=report, stop=stop).run(), ledger
 
 
@@ -104,6 +107,7 @@ def run_load(settings: Settings, config: ProducerConfig) -> None:
                     stop=stop,
                     rejects=rejects,
                     report=_metered(config),
+                    decimals=config.decimals,
                 )
     _log.info("load.ended", feed=config.feed, **tally.as_dict(), next_offsets=ledger.progress.next_offsets)
     if tally.interrupted:
@@ -125,7 +129,7 @@ def run_producer(settings: Settings, config: ProducerConfig) -> None:
             _when_topics_exist(settings, topics, stop)
             if stop.is_set():
                 return
-            with KafkaOutlet(settings, topics) as outlet:
+            with KafkaOutlet(settings, topics, config.decimals) as outlet:
                 _log.info("producer.started", feed=config.feed, topics=list(topics.values()))
                 live.run(source.events(), outlet)
     _log.info("producer.stopped", feed=config.feed, events=live.sent)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, Union
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from k2.model.errors import UserError
+from k2.model.events import Decimals
 from k2.model.sources import TOLD, SourceConfig
 from k2.model.topics import AssetClass, DataType
 
@@ -35,6 +36,10 @@ class StreamConfig(_Config):
     data_type: DataType = Field(description="trades, quotes or reference_data.")
     topic: str = Field(description="Kafka topic.")
     table: str = Field(description="Iceberg identifier, `namespace.name`.")
+    decimals: Decimals = Field(
+        default=Decimals.STANDARD,
+        description="Of that table's prices and quantities, and so of the messages: standard or wide.",
+    )
 
 
 if TYPE_CHECKING:
@@ -53,6 +58,11 @@ class ProducerConfig(_Config):
     streams: tuple[StreamConfig, ...] = Field(min_length=1, description="What goes into which topic and table.")
     source: Source = Field(description="Where the events come from.")
     schema_version: Literal[2] = Field(default=2, description="Version of the data model.")
+
+    @property
+    def decimals(self) -> dict[DataType, Decimals]:
+        """The decimals of each data type's topic and table."""
+        return {stream.data_type: stream.decimals for stream in self.streams}
 
 
 class SinkConfig(_Config):

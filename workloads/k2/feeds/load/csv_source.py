@@ -147,5 +147,6 @@ def opened(opening: Opening) -> CsvFiles:
     paths = local_files(source.uris, opening.settings.source_dir, opening.folder)
     form = file_format(source.format, Files(data_type, market, source.symbol, config.currency, paths))
     ids = IdRule(source.id_scope, time_of_day.fromisoformat(source.day_starts))
-    assembler = Assembler(data_type, market, config.currency, str(config.asset_class), ids)
+    decimals = config.decimals.get(data_type, Decimals.STANDARD)
+    assembler = Assembler(data_type, market, config.currency, str(config.asset_class), ids, decimals)
     return CsvFiles(paths, form, assembler, names=source.uris, symbol=source.symbol)

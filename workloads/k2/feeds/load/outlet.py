@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Self
 
 import pyarrow as pa
@@ -14,8 +15,12 @@ from k2.bus.producer import Delivery, EventProducer
 from k2.bus.registry import ensure_subjects
 from k2.feeds.formats.csv_blocks import Rejected
 from k2.model.errors import UserError, WorldError
+from k2.model.events import Decimals
 from k2.model.settings import Settings
 from k2.model.topics import DataType, TopicName
+
+ALL_STANDARD: Mapping[DataType, Decimals] = MappingProxyType({})
+"""No data type goes into a topic of wide decimals."""
 
 _CLOSE_SECONDS = 1.0
 _QUEUE_MESSAGES = 60_000  # with what is parsed ahead, a load stays below 300 MiB
@@ -42,21 +47,36 @@ class KafkaOutlet:
     Args:
         settings: addresses and credentials.
         topics: the topic of each data type; they exist.
+        decimals: of the topics that have other than standard ones.
 
     Raises:
         UserError: the registry holds a schema that ours cannot replace.
         WorldError: Kafka or the registry cannot be reached.
     """
 
-    def __init__(self, settings: Settings, topics: Mapping[DataType, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Mapping[DataType, str],
+        decimals: Mapping[DataType, Decimals] = ALL_STANDARD,
+    ) -> None:
         kafka = settings.kafka_config()
-        schemas = ensure_subjects(settings.registry_config(), {topic: kind for kind, topic in topics.items()})
+        schemas = ensure_subjects(
+            settings.registry_config(),
+            {topic: kind for kind, topic in topics.items()},
+            {topics[kind]: each for kind, each in decimals.items()},
+        )
         self._topics = dict(topics)
         self._dead_letters: dict[str, DeadLetterWriter] = {}
         self._make_letters: Callable[[str], DeadLetterWriter] = lambda topic: DeadLetterWriter(kafka, topic)
         self._producers = {
             kind: EventProducer(
-                kafka, topic=topic, data_type=kind, schema_id=schemas[topic], queue_messages=_QUEUE_MESSAGES
+                kafka,
+                topic=topic,
+                data_type=kind,
+                schema_id=schemas[topic],
+                decimals=decimals.get(kind, Decimals.STANDARD),
+                queue_messages=_QUEUE_MESSAGES,
             )
             for kind, topic in topics.items()
         }
