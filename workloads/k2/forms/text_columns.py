@@ -20,6 +20,7 @@ from k2.model.times import DAY_US, SECOND_US
 # pyarrow makes its compute functions at import: no type checker sees them.
 
 _QUOTE, _BACKSLASH = 0x22, 0x5C
+_PART = (1 << 32) - 1
 
 
 def _digits(places: int) -> npt.NDArray[np.uint8]:
@@ -87,19 +88,24 @@ def _alike(columns: list[pa.Array]) -> dict[int, list[Any]]:
 
     All of a kind in one go: of a thousand rows, the calls cost as much as the values.
     """
-    kinds: dict[int | None, list[int]] = {}
+    kinds: dict[tuple[int, bool] | None, list[int]] = {}
     for place, column in enumerate(columns):
         if len(column) and column.null_count == 0:
             if pa.types.is_timestamp(column.type):
                 kinds.setdefault(None, []).append(place)
-            elif _has_small_decimals(column):
-                kinds.setdefault(column.type.scale, []).append(place)
+            elif pa.types.is_decimal128(column.type) and column.type.scale > 0:
+                kinds.setdefault((column.type.scale, _has_small_decimals(column)), []).append(place)
     found: dict[int, list[Any]] = {}
-    for scale, places in kinds.items():
-        if scale is None:
+    for kind, places in kinds.items():
+        if kind is None:
             together: list[Any] = [_times(np.concatenate([_micros(columns[place]) for place in places]))]
+        elif kind[1]:
+            together = _decimal_pieces(np.concatenate([_unscaled(columns[place]) for place in places]), kind[0])
         else:
-            together = _decimal_pieces(np.concatenate([_unscaled(columns[place]) for place in places]), scale)
+            pieces = _wide_pieces(np.concatenate([_words(columns[place]) for place in places]), kind[0])
+            if pieces is None:
+                continue
+            together = pieces
         rows = len(columns[0])
         for number, place in enumerate(places):
             own = (each if isinstance(each, str) else each.slice(number * rows, rows) for each in together)
@@ -153,16 +159,20 @@ def plain_text(column: pa.Array) -> pa.Array:
 
 def decimal_text(column: pa.Array) -> pa.Array:
     """Decimals in plain notation with all their places (Arrow's own cast writes 0.00000001 as 1E-8)."""
-    if not _has_small_decimals(column):
+    pieces = None
+    if _has_small_decimals(column):
+        pieces = _decimal_pieces(_unscaled(column), column.type.scale)
+    elif pa.types.is_decimal128(column.type) and column.type.scale > 0:
+        pieces = _wide_pieces(_words(column), column.type.scale)
+    if pieces is None:
         return pa.array([None if value is None else f"{value:f}" for value in column.to_pylist()], pa.string())
-    pieces = _decimal_pieces(_unscaled(column), column.type.scale)
     return _under_nulls(column, pc.binary_join_element_wise(*pieces, ""))
 
 
 def _has_small_decimals(column: pa.Array) -> bool:
     """Whether the low half of each 128-bit value is the whole of it: always so with at most 18 digits."""
     kind = column.type
-    if not pa.types.is_decimal128(kind) or kind.scale <= 0:
+    if not pa.types.is_decimal128(kind) or not 0 < kind.scale <= 18:
         return False
     if kind.precision <= 18 or not len(column):
         return kind.precision <= 18
@@ -178,10 +188,53 @@ def _under_nulls(column: pa.Array, text: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_valid(column), text, None) if column.null_count else text
 
 
+def _words(column: pa.Array) -> npt.NDArray[np.int64]:
+    """The lower and the upper 64 bits of each value; zero under a null."""
+    words = np.frombuffer(column.buffers()[1], dtype=np.int64)
+    words = words[2 * column.offset : 2 * (column.offset + len(column))].reshape(-1, 2)
+    if column.null_count:
+        words = np.where(column.is_valid().to_numpy(zero_copy_only=False)[:, np.newaxis], words, 0)
+    return words
+
+
 def _unscaled(column: pa.Array) -> npt.NDArray[np.int64]:
     """The digits of small decimals."""
     words = np.frombuffer(column.buffers()[1], dtype=np.int64)
     return words[2 * column.offset : 2 * (column.offset + len(column)) : 2]
+
+
+def _wide_pieces(words: npt.NDArray[np.int64], scale: int) -> list[Any] | None:
+    """`_decimal_pieces` of values of two words each; None where an integer part has more than 18 digits."""
+    if scale > 18:
+        return None
+    low, high = words.T
+    negative = high < 0
+    # The absolute value in parts of 32 bits, highest first: its two's complement, where it is negative.
+    low, high = np.where(negative, -low, low), np.where(negative, ~high + (low == 0), high)
+    rest = [high >> 32, high & _PART, low >> 32 & _PART, low & _PART]
+    places, power = np.zeros(len(low), np.int64), 1
+    for digits in (min(scale, 9), scale - min(scale, 9)):
+        if digits:
+            rest, remainder = _divided(rest, 10**digits)
+            places, power = places + remainder * power, power * 10**digits
+    if rest[0].any() or rest[1].any() or (rest[2] >> 31).any():
+        return None
+    pieces = [pc.cast(pa.array(rest[2] << 32 | rest[3]), pa.string()), ".", _zero_filled(places, scale)]
+    return [pc.if_else(pa.array(negative), "-", ""), *pieces] if negative.any() else pieces
+
+
+def _divided(
+    parts: list[npt.NDArray[np.int64]], divisor: int
+) -> tuple[list[npt.NDArray[np.int64]], npt.NDArray[np.int64]]:
+    """Numbers in parts of 32 bits by a divisor of at most 30 bits: quotients and remainders."""
+    quotients: list[npt.NDArray[np.int64]] = []
+    remainder = np.zeros(len(parts[0]), np.int64)
+    for part in parts:
+        remainder = remainder << 32 | part
+        quotient = remainder // divisor
+        remainder = remainder - quotient * divisor
+        quotients.append(quotient)
+    return quotients, remainder
 
 
 def _decimal_pieces(unscaled: npt.NDArray[np.int64], scale: int) -> list[Any]:
