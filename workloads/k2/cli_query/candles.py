@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NOT_A_TERMINAL = (100, 30)
 _LEAST_COLUMNS, _LEAST_LINES, _MOST_LINES = 20, 12, 48
 _WIDEST_STEP = 3
+_EXACT = Context(prec=100)  # by default sums and labels of a wide table's numbers would be rounded to 28 digits
 _GREEN, _RED, _DIM, _BOLD, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 # (upper half, lower half) of a cell, each nothing, wick or body → what is drawn.
 _LINES = dict(zip(((u, low) for u in " wb" for low in " wb"), " ╷╻╵│╽╹╿┃", strict=True))
@@ -79,29 +80,38 @@ def draw(candles: Sequence[Candle], title: str, interval: Interval, *, width: in
         height: lines.
         colour: with ANSI colours.
     """
-    below = height - 5  # title, figures, and three lines of time
-    volume_lines = max(2, below // 5)
-    price_lines = below - volume_lines - 1
-    first, last = candles[0], candles[-1]
-    low, high, ticks = price_axis(min(c.low for c in candles), max(c.high for c in candles), price_lines)
-    labels = (*(tick.label for tick in ticks), _short(max(c.volume for c in candles)), f"{last.close.normalize():f}")
-    beside = max(map(len, labels)) + 2  # with its mark
-    columns = max(width - beside - 1, _LEAST_COLUMNS)
-    shown, merged = _merged(candles, columns)
-    step = max(1, min(_WIDEST_STEP, columns // len(shown)))
-    used = len(shown) * step
-    paint = _Paint(colour)
-    each = "" if merged == 1 else f"  ({merged} bars a column)"
-    zone = str(first.start.tzinfo)
-    days = f"{first.day:%a %-d %b %Y}" if first.day == last.day else f"{first.day:%-d %b %Y} to {last.day:%-d %b %Y}"
-    head = [paint.bold(f"{title}  {days}") + f"  {zone}{each}", _figures(candles, paint)]
-    scale = _Scale(low, high, price_lines)
-    prices = _price_panel(shown, scale, ticks, last, step, paint)
-    volumes = _volume_panel(shown, volume_lines, step, paint)
-    clock, dates = time_labels([c.start for c in shown], [c.day for c in shown], step, daily=interval is Interval.DAY)
-    axis = "".join("┴" if mark else "─" for mark in clock.marks[:used])
-    lines = [*head, *prices, " " * used + paint.dim("│"), *volumes, paint.dim(f"{axis}┘"), clock.text, dates.text]
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+    with localcontext(_EXACT):
+        below = height - 5  # title, figures, and three lines of time
+        volume_lines = max(2, below // 5)
+        price_lines = below - volume_lines - 1
+        first, last = candles[0], candles[-1]
+        low, high, ticks = price_axis(min(c.low for c in candles), max(c.high for c in candles), price_lines)
+        labels = (
+            *(tick.label for tick in ticks),
+            _short(max(c.volume for c in candles)),
+            f"{last.close.normalize():f}",
+        )
+        beside = max(map(len, labels)) + 2  # with its mark
+        columns = max(width - beside - 1, _LEAST_COLUMNS)
+        shown, merged = _merged(candles, columns)
+        step = max(1, min(_WIDEST_STEP, columns // len(shown)))
+        used = len(shown) * step
+        paint = _Paint(colour)
+        each = "" if merged == 1 else f"  ({merged} bars a column)"
+        zone = str(first.start.tzinfo)
+        days = (
+            f"{first.day:%a %-d %b %Y}" if first.day == last.day else f"{first.day:%-d %b %Y} to {last.day:%-d %b %Y}"
+        )
+        head = [paint.bold(f"{title}  {days}") + f"  {zone}{each}", _figures(candles, paint)]
+        scale = _Scale(low, high, price_lines)
+        prices = _price_panel(shown, scale, ticks, last, step, paint)
+        volumes = _volume_panel(shown, volume_lines, step, paint)
+        clock, dates = time_labels(
+            [c.start for c in shown], [c.day for c in shown], step, daily=interval is Interval.DAY
+        )
+        axis = "".join("┴" if mark else "─" for mark in clock.marks[:used])
+        lines = [*head, *prices, " " * used + paint.dim("│"), *volumes, paint.dim(f"{axis}┘"), clock.text, dates.text]
+        return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +232,7 @@ def _candle(row: dict[str, Any], zone: ZoneInfo) -> Candle:
 
 
 def _short(volume: Decimal) -> str:
-    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+    for size, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
         if volume >= size:
             return f"{volume / size:.3g}{unit}" if volume / size < 1000 else f"{volume / size:,.0f}{unit}"
     return f"{volume:.4g}"
