@@ -1,25 +1,25 @@
 """Ticks folded into bars beside an independent calculation, without a table; and the exact arithmetic underneath."""
 
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from fractions import Fraction
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from k2_testing.bars import TICK, independent_bars
 
+from k2.model.events import DECIMAL
 from k2.model.exchanges import EXCHANGES, Session
 from k2.model.times import micros
-from k2.query.aggregates import exact_decimals, folding, sessions
+from k2.query.aggregates import folding, sessions
+from k2.query.aggregates.digits import Digits
 from k2.query.aggregates.folding import Folded, fold_bars, fold_ticks, joined
-from k2.query.aggregates.rows_of_bars import bar_rows
+from k2.query.aggregates.rows_of_bars import Traded, bar_rows
 from k2.query.asked.bar_requests import Interval
 from k2.query.asked.requests import Window
 
 ASX = EXCHANGES["ASX"]
+BHP = Traded(("BHP",), "ASX", DECIMAL, DECIMAL)
 DIGITS = st.integers(-(10**18) + 1, 10**18 - 1)
 
 
@@ -41,11 +41,12 @@ def folded(ticks, session, interval):
     if not inside.any():
         return folding.nothing_folded()
     series = np.zeros(len(us), np.int64)
-    return fold_ticks(*(column[inside] for column in (series, start, us, price, quantity)))
+    series, start, us, price, quantity = (column[inside] for column in (series, start, us, price, quantity))
+    return fold_ticks(series, start, us, Digits(price), Digits(quantity))
 
 
 def rows(bars, session, interval):
-    return bar_rows(bars, ["BHP"], "ASX", calendar_of(session, interval), Window(), None, carry=False).to_pylist()
+    return bar_rows(bars, BHP, calendar_of(session, interval), Window(), None, carry=False).to_pylist()
 
 
 @given(st.lists(TICK, min_size=1, max_size=40), st.sampled_from(Interval), st.sampled_from(Session))
@@ -74,56 +75,6 @@ def test_bars_of_two_stretches_join_wherever_time_was_cut(ticks, data):
     whole = folded(ticks, Session.ALL, Interval.DAY)
     for name in Folded.__dataclass_fields__:
         assert getattr(together, name).tolist() == getattr(whole, name).tolist(), name
-
-
-@given(st.lists(st.tuples(DIGITS, DIGITS), min_size=1, max_size=50), st.data())
-def test_sums_and_products_are_exact(pairs, data):
-    inner = data.draw(st.sets(st.integers(1, len(pairs) - 1))) if len(pairs) > 1 else set()
-    starts = [0, *sorted(inner)]
-    left, right = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
-    runs = list(zip(starts, [*starts[1:], len(pairs)], strict=True))
-    at = np.array(starts)
-    assert exact_decimals.sums(left, at).tolist() == [sum(a for a, _ in pairs[i:j]) for i, j in runs]
-    assert exact_decimals.product_sums(left, right, at).tolist() == [sum(a * b for a, b in pairs[i:j]) for i, j in runs]
-
-
-def test_sums_of_more_rows_than_one_block_are_exact(monkeypatch):
-    monkeypatch.setattr(exact_decimals, "_BLOCK", 4)
-    values = np.full(23, 10**18 - 1)
-    assert exact_decimals.product_sums(values, values, np.array([0, 3, 17])).tolist() == [
-        rows * (10**18 - 1) ** 2 for rows in (3, 14, 6)
-    ]
-
-
-def test_a_block_of_the_largest_values_does_not_overflow():
-    values = np.full(exact_decimals._BLOCK, 10**18 - 1)
-    assert exact_decimals.product_sums(values, -values, np.array([0])).tolist() == [
-        -exact_decimals._BLOCK * (10**18 - 1) ** 2
-    ]
-
-
-@given(st.integers(-(10**40), 10**40), st.integers(1, 10**20))
-def test_quotients_are_rounded_half_to_even(numerator, denominator):
-    found = exact_decimals.quotients(exact_decimals.wide([numerator]), exact_decimals.wide([denominator])).tolist()
-    assert found == [round(Fraction(numerator, denominator))]
-
-
-@given(st.lists(st.integers(-(10**38) + 1, 10**38 - 1), max_size=5))
-def test_decimals_of_any_size_come_back_as_they_were(digits):
-    column = exact_decimals.decimals(exact_decimals.wide(digits), 38)
-    assert [Fraction(value) * 10**8 for value in column.to_pylist()] == digits
-    column.validate(full=True)
-
-
-@given(st.lists(DIGITS, max_size=5), st.integers(0, 5))
-def test_digits_of_decimals_are_read_from_any_slice(digits, skipped):
-    column = pa.chunked_array([exact_decimals.decimals(np.array(digits, np.int64), 18)] * 2)
-    assert exact_decimals.unscaled(column.slice(skipped)).tolist() == (digits * 2)[skipped:]
-
-
-def test_nulls_of_decimals():
-    column = exact_decimals.decimals(np.array([1, 2, 3]), 18, valid=np.array([True, False, True]))
-    assert column.to_pylist() == [Decimal("0.00000001"), None, Decimal("0.00000003")]
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------------

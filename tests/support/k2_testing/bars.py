@@ -55,8 +55,13 @@ def _bucket(moment: datetime, interval: str, session: str) -> tuple[datetime, da
     return start, min(start + width, closes)
 
 
-def independent_bars(ticks: Sequence[dict[str, Any]], interval: str, session: str) -> list[dict[str, Any]]:
-    """Bars of ticks that are in the order of their offsets; TWAP by walking through the last prices of the date."""
+def independent_bars(
+    ticks: Sequence[dict[str, Any]], interval: str, session: str, places: int = 8
+) -> list[dict[str, Any]]:
+    """Bars of ticks that are in the order of their offsets; TWAP by walking through the last prices of the date.
+
+    Averages are rounded to `places`.
+    """
     last = 2**70
     order = sorted(
         ticks, key=lambda t: (t["timestamp"], last if t["source_sequence"] is None else t["source_sequence"])
@@ -66,11 +71,11 @@ def independent_bars(ticks: Sequence[dict[str, Any]], interval: str, session: st
         where = _bucket(tick["timestamp"], interval, session)
         if where is not None:
             buckets.setdefault(where, []).append(tick)
-    return [_bar(where, buckets) for where in buckets]
+    return [_bar(where, buckets, places) for where in buckets]
 
 
 def _bar(
-    where: tuple[datetime, datetime], buckets: dict[tuple[datetime, datetime], list[dict[str, Any]]]
+    where: tuple[datetime, datetime], buckets: dict[tuple[datetime, datetime], list[dict[str, Any]]], places: int
 ) -> dict[str, Any]:
     (start, end), inside = where, buckets[where]
     day = start.astimezone(ZONE).date()
@@ -97,14 +102,14 @@ def _bar(
         "low": min(tick["price"] for tick in inside),
         "close": inside[-1]["price"],
         "volume": volume,
-        "vwap": _rounded(notional / volume) if volume else None,
-        "twap": _rounded(area / _seconds(end - steps[0][0])),
+        "vwap": _rounded(notional / volume, places) if volume else None,
+        "twap": _rounded(area / _seconds(end - steps[0][0]), places),
         "trade_count": len(inside),
     }
 
 
-def _rounded(value: Fraction) -> Fraction:
-    return Fraction(round(value * 10**8), 10**8)
+def _rounded(value: Fraction, places: int) -> Fraction:
+    return Fraction(round(value * 10**places), 10**places)
 
 
 def _seconds(delta: timedelta) -> Fraction:

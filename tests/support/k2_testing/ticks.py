@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
 
 from k2.lake.appends.writer import write_files
-from k2.model.events import arrow_schema
+from k2.model.events import Decimals, arrow_schema
 from k2.model.topics import DataType
 
 _COMMON = {
@@ -70,7 +71,7 @@ def append_ticks(
         for number, tick in enumerate(ticks)
     ]
     lineage = [("kafka_topic_id", pa.string()), ("kafka_partition", pa.int32()), ("kafka_offset", pa.int64())]
-    schema = pa.schema([*arrow_schema(data_type), *lineage])
+    schema = pa.schema([*arrow_schema(data_type, decimals_of(table)), *lineage])
     batch = pa.Table.from_pylist(rows, schema)
     last = 2**63 - 1
     keys = [(r["symbol"], r["timestamp"], last if r["source_sequence"] is None else r["source_sequence"]) for r in rows]
@@ -81,3 +82,9 @@ def append_ticks(
     made = catalog.load_table(table.name()).current_snapshot()
     assert made is not None
     return made.snapshot_id
+
+
+def decimals_of(table: Table) -> Decimals:
+    """How large and fine the amounts of a table may be."""
+    types = {str(field.field_type) for field in table.schema().fields}
+    return Decimals.WIDE if "decimal(38, 18)" in types else Decimals.STANDARD

@@ -12,8 +12,8 @@ from typing import Any, Self
 class DaySummary:
     """OHLCV and VWAP of a trading date's session: of all prints, in file order where times are equal.
 
-    Prices and VWAP in `currency` (VWAP with 8 places, half to even; None where the volume is zero), volume in units of the
-    instrument, times UTC. `complete_until`: time of the newest event that was there to be counted.
+    Prices and VWAP in `currency` (VWAP with the places of the prices, half to even; None where the volume is zero), volume
+    in units of the instrument, times UTC. `complete_until`: time of the newest event that was there to be counted.
     """
 
     symbol: str

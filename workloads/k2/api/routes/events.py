@@ -43,7 +43,7 @@ def quotes(request: Request, service: Asked, params: Annotated[EventsParams, Que
 def named_summary(request: Request, service: Asked, params: Annotated[NamedSummaryParams, Query()]) -> Response:
     """All prints from midnight to midnight in the exchange's time zone, or (`session=regular`) those of its regular session.
 
-    Exact; VWAP has 8 places, rounded half to even.
+    Exact; VWAP has the places of the prices (8; of a wide table 18), rounded half to even.
     """
     return _summary(request, service, params.symbol, params.date, params)
 

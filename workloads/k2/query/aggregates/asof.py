@@ -6,8 +6,8 @@ is bounded by the limit and a stretch. A quote that is too old, or of another tr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from k2.model.exchanges import Exchange, Session
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.times import MAX_US, MIN_US, MINUTE_US
 from k2.query.aggregates import lee_ready, sessions
-from k2.query.aggregates.exact_decimals import Ints, decimals, unscaled
+from k2.query.aggregates.digits import Ints, Wide, aligned, decimals, digits_of, widest
 from k2.query.aggregates.ticks import Ticks, last_before, read_ticks
 from k2.query.aggregates.time_slices import SLICE_ROWS, TimeSlices
 from k2.query.asked.asof_requests import AsofQuery
@@ -33,7 +33,7 @@ from k2.query.plan.provenance import Provenance
 from k2.query.plan.venue import one_exchange
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
-from k2.query.rows.schema import arrow_schema
+from k2.query.rows.schema import arrow_schema, decimal_type
 from k2.query.rows.statement import RowSource
 
 # pyarrow makes its compute functions at import: no type checker sees them.
@@ -44,20 +44,45 @@ NEAR_US = MINUTE_US
 QUOTE = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
 _NEEDED = ("symbol", "exchange", "timestamp", "price")
 _TIME = pa.timestamp("us", tz="UTC")
-_PRICE = pa.decimal128(18, 8)
-_SPREAD = pa.decimal128(19, 8)
-_ZERO = pa.scalar(0, _PRICE)
-_QUOTES = pa.schema([("us", pa.int64()), *((name, _PRICE) for name in QUOTE)])
-_JOINED = pa.schema(
-    [
-        ("quote_timestamp", _TIME),
-        *((name, _PRICE) for name in QUOTE),
-        ("mid", _PRICE),
-        ("spread", _SPREAD),
-        ("effective_spread", _SPREAD),
-        ("inferred_side", pa.string()),
-    ]
-)
+
+
+@dataclass(frozen=True, slots=True)
+class _Types:
+    """Types of what is joined: `trade` of a trade's price, `quote` of a quote's own columns, `price` of all prices together."""
+
+    trade: pa.Decimal128Type
+    quote: Mapping[str, pa.Decimal128Type]
+    price: pa.Decimal128Type
+
+    @property
+    def spread(self) -> pa.Decimal128Type:
+        """Of a difference of two prices: a digit more, where there is one."""
+        return pa.decimal128(min(38, self.price.precision + 1), self.price.scale)
+
+    @property
+    def quotes(self) -> pa.Schema:
+        """Quotes as they are read: their times (µs since 1970 UTC), and `QUOTE`."""
+        return pa.schema([("us", pa.int64()), *self.quote.items()])
+
+    @property
+    def joined(self) -> pa.Schema:
+        """What a trade gets of its quote."""
+        return pa.schema(
+            [
+                ("quote_timestamp", _TIME),
+                *self.quote.items(),
+                ("mid", self.price),
+                ("spread", self.spread),
+                ("effective_spread", self.spread),
+                ("inferred_side", pa.string()),
+            ]
+        )
+
+
+def _types(of_trades: Pinned, of_quotes: Pinned) -> _Types:
+    trade = decimal_type(of_trades.columns, "price")
+    quote = {name: decimal_type(of_quotes.columns, name) for name in QUOTE}
+    return _Types(trade, quote, widest(trade, quote["bid_price"], quote["ask_price"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +115,12 @@ def asof_of(
 
     Raises:
         AmbiguousSymbolError: a symbol is traded on several exchanges in that window, and none was asked for.
-        UserError: a field or the exchange is not known.
+        UserError: a field or the exchange is not known, or a spread fits no decimal.
         QueryTimeoutError, EngineBusyError, TooLargeError: see `RowSource.fetch`.
     """
     of_trades, of_quotes = pinned
-    known = arrow_schema(of_trades.columns).names
-    fields = _fields(query, known)
+    known, types = arrow_schema(of_trades.columns).names, _types(of_trades, of_quotes)
+    fields = _fields(query, [*known, *types.joined.names])
     relation = planner.plan(of_trades, query.symbols, query.exchange, query.window)
     venues = {
         symbol: query.exchange or one_exchange(directory, relation, symbol, query.window)
@@ -116,13 +141,13 @@ def asof_of(
         at = np.flatnonzero(pc.equal(trades["exchange"], code).to_numpy(zero_copy_only=False))
         if len(at):
             symbols = tuple(sorted(symbol for symbol, its in venues.items() if its == code))
-            market = _Market(engine, planner, of_trades, exchange_of(code), symbols, query)
+            market = _Market(engine, planner, of_trades, exchange_of(code), symbols, query, types)
             rows, quotes = _joined(market, of_quotes, trades.take(pa.array(at)))
             parts.append(rows)
             places.append(at)
             files |= {file.path: file for file in quotes.files}
             tails += [] if quotes.tail is None else [quotes.tail.select(["timestamp", "exchange"])]
-    joined = pa.concat_tables([_JOINED.empty_table(), *parts])
+    joined = pa.concat_tables([types.joined.empty_table(), *parts])
     if len(parts) > 1:
         joined = joined.take(pa.array(np.argsort(np.concatenate(places))))
     rows = pa.table({name: (trades if name in known else joined)[name] for name in fields})
@@ -144,11 +169,12 @@ class _Market:
     exchange: Exchange
     symbols: tuple[str, ...]
     query: AsofQuery
+    types: _Types
 
 
 def _joined(market: _Market, of_quotes: Pinned, trades: pa.Table) -> tuple[pa.Table, Relation]:
-    """The columns of `_JOINED` for the trades, which are in the total order, and what the quotes were read from."""
-    us, price = trades["timestamp"].cast(pa.int64()).to_numpy(), unscaled(trades["price"])
+    """The columns of `_Types.joined` for the trades, which are in the total order, and what the quotes were read from."""
+    types, us = market.types, trades["timestamp"].cast(pa.int64()).to_numpy()
     series = pc.index_in(trades["symbol"], pa.array(market.symbols)).to_numpy().astype(np.int64)
     calendar = sessions.calendar(market.exchange, Session.ALL, None, int(us.min()), int(us.max()))
     day = calendar.index(us)
@@ -159,18 +185,36 @@ def _joined(market: _Market, of_quotes: Pinned, trades: pa.Table) -> tuple[pa.Ta
     relation = market.planner.plan(of_quotes, market.symbols, market.exchange.code, window)
     quotes = _prevailing(market, relation, window, series, us, oldest_us)
     two_sided = pc.and_(quotes["bid_price"].is_valid(), quotes["ask_price"].is_valid()).to_numpy(zero_copy_only=False)
-    bid, ask = (unscaled(quotes[name].fill_null(_ZERO)) for name in ("bid_price", "ask_price"))
+    bid_ask = (
+        digits_of(quotes[name].fill_null(pa.scalar(0, types.quote[name])), types.price.scale)
+        for name in ("bid_price", "ask_price")
+    )
+    (price, bid, ask), zeros = aligned([digits_of(trades["price"], types.price.scale), *bid_ask])
     usable = two_sided & (bid <= ask)
-    tick = _tick_signs(market, series, day, opens, us, price, needed=usable & (2 * price == bid + ask))
+    tick = _tick_signs(market, trades["price"], _Place(series, day, opens, price), usable & (2 * price == bid + ask))
+    # Half of what ends with zeros is exact: so many times a half of ten to their power.
+    mid, half = (bid + ask, 10**zeros // 2) if zeros else (_half(bid + ask), 1)
     columns = {
         "quote_timestamp": quotes["us"].cast(_TIME),
         **{name: quotes[name] for name in QUOTE},
-        "mid": decimals(_half(bid + ask), 18, valid=two_sided),
-        "spread": decimals(ask - bid, 19, valid=two_sided),
-        "effective_spread": decimals(np.abs(2 * price - (bid + ask)), 19, valid=usable),
+        "mid": decimals(mid, types.price, factor=half, valid=two_sided),
+        "spread": _spreads(ask - bid, types.spread, 10**zeros, two_sided),
+        "effective_spread": _spreads(np.abs(2 * price - (bid + ask)), types.spread, 10**zeros, usable),
         "inferred_side": pa.array(lee_ready.sides(price, bid, ask, usable, tick), pa.string()),
     }
-    return pa.table(columns, schema=_JOINED), relation
+    return pa.table(columns, schema=types.joined), relation
+
+
+def _spreads(numbers: Ints | Wide, kind: pa.Decimal128Type, factor: int, valid: NDArray[np.bool_]) -> pa.Array:
+    try:
+        return decimals(numbers, kind, factor=factor, valid=valid)
+    except OverflowError as error:
+        raise UserError(
+            f"A spread does not fit {kind}",
+            found=f"{max(np.abs(numbers)) * factor // 10**kind.scale} units",
+            expected=f"less than 10^{kind.precision - kind.scale}",
+            remedy="Ask for the trades and the quotes themselves",
+        ) from error
 
 
 def _prevailing(
@@ -184,7 +228,8 @@ def _prevailing(
     near_us = near_us if len(market.symbols) == 1 and near_us > first_us else first_us
     found = np.full(len(us), -1)
     last = np.full(len(market.symbols), -1)  # of each series so far
-    kept = [_QUOTES.empty_table()]
+    schema = market.types.quotes
+    kept = [schema.empty_table()]
     decided = np.zeros(len(us), np.bool_)
     size = 0
     cut = TimeSlices(relation, replace(which, start_us=near_us))
@@ -197,7 +242,7 @@ def _prevailing(
         # Only quotes that prevail, now or perhaps later, are kept.
         absent = int(len(used) > 0 and used[0] < 0)
         rows = quotes.rows.take(pa.array(used[absent:])).add_column(0, "us", pa.array(quotes.us[used[absent:]]))
-        kept.append(rows.cast(_QUOTES))
+        kept.append(rows.cast(schema))
         position = np.where(used[position] < 0, -1, position - absent + size)
         found[here] = np.where(place >= 0, position[: len(place)], last[series[here]])
         last = np.where(latest >= 0, position[len(place) :], last)
@@ -207,7 +252,7 @@ def _prevailing(
     if near_us > first_us and relation and (found < 0).any():
         earlier = last_before(market.engine, "asof", relation, replace(which, end_us=near_us), QUOTE)
         if earlier.num_rows:
-            kept.append(earlier.cast(_QUOTES))
+            kept.append(earlier.cast(schema))
             found = np.where(found < 0, size, found)
     quotes = pa.concat_tables(kept).combine_chunks()
     at_us = quotes["us"].to_numpy()
@@ -228,46 +273,53 @@ def _matched(quotes: Ticks, series: Ints, us: Ints, number: int) -> tuple[NDArra
     return place, np.where(bounds[1:] > bounds[:-1], bounds[1:] - 1, -1)
 
 
-def _tick_signs(
-    market: _Market, series: Ints, day: NDArray[Any], opens: Ints, us: Ints, price: Ints, *, needed: NDArray[np.bool_]
-) -> Ints:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of each trade: number of its symbol, its date and when that opened, and its price."""
+
+    series: Ints
+    day: NDArray[Any]
+    opens: Ints
+    price: Ints | Wide
+
+
+def _tick_signs(market: _Market, prices: pa.ChunkedArray, trades: _Place, needed: NDArray[np.bool_]) -> Ints:
     """The tick test of each trade against its trading date's earlier ones, those before the window among them."""
-    order = np.argsort(series, kind="stable")
-    group = series * (int(day.max()) + 1) + day
-    signs = np.zeros(len(us), np.int64)
-    signs[order] = lee_ready.tick_signs(price[order], group[order])
+    order = np.argsort(trades.series, kind="stable")
+    group = trades.series * (int(trades.day.max()) + 1) + trades.day
+    signs = np.zeros(len(group), np.int64)
+    signs[order] = lee_ready.tick_signs(trades.price[order], group[order])
     start_us = market.query.window.start_us
     open_ended = needed & (signs == 0)
     if start_us is None or not open_ended.any():
         return signs
     for each in np.unique(group[open_ended]):
         members = np.flatnonzero(group == each)
-        first = members[0]
-        if start_us <= opens[first]:
+        first = int(members[0])
+        if start_us <= trades.opens[first]:
             continue  # all of the date's trades before these are among them
-        symbol = market.symbols[series[first]]
-        earlier = Window(int(opens[first]), start_us)
+        symbol = market.symbols[trades.series[first]]
+        earlier = Window(int(trades.opens[first]), start_us)
         relation = market.planner.plan(market.trades, (symbol,), market.exchange.code, earlier)
         if not relation:
             continue
         which = sql.Filter((symbol,), market.exchange.code, earlier.start_us, earlier.end_us)
-        digits = f"{Decimal(int(price[first])).scaleb(-8):f}"
-        before = last_before(market.engine, "asof", relation, which, ("price",), unlike=digits)
+        own = prices[first].as_py()
+        before = last_before(market.engine, "asof", relation, which, ("price",), unlike=f"{own:f}")
         if before.num_rows:
-            sign = int(np.sign(price[first] - unscaled(before["price"])[0]))
+            sign = 1 if own > before["price"][0].as_py() else -1
             signs[members] = np.where(signs[members] == 0, sign, signs[members])
     return signs
 
 
-def _half(values: Ints) -> Ints:
+def _half(values: Ints | Wide) -> Ints | Wide:
     """Half of each, rounded half to even."""
     half = values >> 1
     return half + (values & half & 1)
 
 
 def _fields(query: AsofQuery, known: list[str]) -> tuple[str, ...]:
-    every = (*known, *_JOINED.names)
     for name in query.fields:
-        if name not in every:
-            raise UserError("Unknown field", found=name, expected=f"one of {', '.join(every)}")
-    return tuple(dict.fromkeys(query.fields)) or every
+        if name not in known:
+            raise UserError("Unknown field", found=name, expected=f"one of {', '.join(known)}")
+    return tuple(dict.fromkeys(query.fields)) or tuple(known)

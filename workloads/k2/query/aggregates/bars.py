@@ -18,9 +18,9 @@ from k2.model.exchanges import Exchange
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.times import MIN_US
 from k2.query.aggregates import sessions
-from k2.query.aggregates.exact_decimals import Ints, unscaled
+from k2.query.aggregates.digits import Ints, digits_of
 from k2.query.aggregates.folding import Folded, fold_ticks, joined, nothing_folded
-from k2.query.aggregates.rows_of_bars import bar_rows, bar_schema
+from k2.query.aggregates.rows_of_bars import Traded, bar_rows, bar_schema
 from k2.query.aggregates.ticks import read_ticks
 from k2.query.aggregates.time_slices import SLICE_ROWS, TimeSlices, following
 from k2.query.asked.bar_requests import ALWAYS, BarsQuery, Dates, Empty
@@ -32,6 +32,7 @@ from k2.query.plan.venue import ambiguous, exchanges_ever, one_exchange
 from k2.query.rows import sql
 from k2.query.rows.errors import QueryTimeoutError
 from k2.query.rows.relation import Relation
+from k2.query.rows.schema import decimal_type
 from k2.query.rows.statement import RowSource
 
 
@@ -66,17 +67,18 @@ def bars_of(
 
     Raises:
         AmbiguousSymbolError: a symbol is traded on several exchanges at that time, and none was asked for.
-        UserError: the exchange is not known.
+        UserError: the exchange is not known, or a volume fits no decimal.
         QueryTimeoutError, EngineBusyError, TooLargeError: see `RowSource.fetch`.
     """
     deadline = time.monotonic() + engine.timeout_seconds
     markets = _markets(planner, directory, pinned, query)
+    price, quantity = (decimal_type(pinned.columns, name) for name in ("price", "quantity"))
     tables: list[pa.Table] = []
     files: dict[str, DataFileRef] = {}
     tails: list[pa.Table] = []
     for code, symbols in sorted(markets.items()):
         market = exchange_of(code)
-        question = _Question(query, market, symbols, _period(query, market))
+        question = _Question(query, market, Traded(symbols, code, price, quantity), _period(query, market))
         relation = planner.plan(pinned, symbols, code, question.to_read)
         files |= {file.path: file for file in relation.files}
         tails += [] if relation.tail is None else [relation.tail.select(["timestamp", "exchange"])]
@@ -88,7 +90,7 @@ def bars_of(
             tables.append(
                 _filled(engine, relation, question, known, deadline, min(now_us, query.at.as_of_us or now_us))
             )
-    rows = pa.concat_tables([bar_schema().empty_table(), *tables])
+    rows = pa.concat_tables([bar_schema(price, quantity).empty_table(), *tables])
     if len(tables) > 1 or len(query.symbols) > 1:
         rows = rows.sort_by([(name, "ascending") for name in ("start", "exchange", "symbol")])
     return Bars(
@@ -101,12 +103,17 @@ def bars_of(
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What is asked of one exchange; `symbols` in their alphabetical order, `window`: where buckets start."""
+    """What is asked of one exchange; symbols in their alphabetical order, `window`: where buckets start."""
 
     query: BarsQuery
     market: Exchange
-    symbols: tuple[str, ...]
+    traded: Traded
     window: Window
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Those that are asked for."""
+        return self.traded.symbols
 
     @property
     def to_read(self) -> Window:
@@ -213,9 +220,7 @@ def _filled(
 
 def _rows(folded: Folded, question: _Question, grids: list[Ints] | None) -> pa.Table:
     carry = question.query.empty is Empty.CARRY
-    return bar_rows(
-        folded, question.symbols, question.market.code, question.calendar, question.window, grids, carry=carry
-    )
+    return bar_rows(folded, question.traded, question.calendar, question.window, grids, carry=carry)
 
 
 def _folded(
@@ -258,7 +263,12 @@ def _fold(engine: RowSource, relation: Relation, which: sql.Filter, question: _Q
     if not len(ticks.us):
         return nothing_folded()
     start, inside = question.calendar(int(ticks.us.min()), int(ticks.us.max())).starts(ticks.us)
-    columns = (ticks.series, start, ticks.us, unscaled(ticks.rows["price"]), unscaled(ticks.rows["quantity"]))
+    series, us, traded = ticks.series, ticks.us, question.traded
+    price, quantity = (
+        digits_of(ticks.rows[name], kind.scale)
+        for name, kind in (("price", traded.price), ("quantity", traded.quantity))
+    )
     if not inside.all():
-        columns = tuple(column[inside] for column in columns)
-    return fold_ticks(*columns) if len(columns[0]) else nothing_folded()
+        series, start, us = series[inside], start[inside], us[inside]
+        price, quantity = price.chosen(inside), quantity.chosen(inside)
+    return fold_ticks(series, start, us, price, quantity) if len(us) else nothing_folded()

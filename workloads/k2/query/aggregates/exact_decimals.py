@@ -1,66 +1,37 @@
-"""Exact arithmetic on columns of decimals: their digits as integers in numpy, sums in limbs, quotients in Python's integers. Pure.
+"""Exact arithmetic on columns of decimals: sums and sums of products in limbs, quotients in Python's integers. Pure.
 
-A DECIMAL(18, 8) is an int64 of its digits ("unscaled"). What may not fit into 64 bits (sums and products) comes as an array
-of Python integers: one for each group, never one for each row.
+What may not fit into 64 bits (sums and products) comes as an array of Python integers: one for each group, never one for
+each row. A product of two decimals(38, 18) fits no decimal at all: it stays an integer until it is divided.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any, TypeAlias
-
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-Ints: TypeAlias = NDArray[np.int64]
-Wide: TypeAlias = NDArray[np.object_]
-"""Python integers."""
+from k2.query.aggregates.digits import Digits, Ints, Wide
 
-# Values of at most 18 digits lie within 60 bits: three limbs. A sum of BLOCK products of limbs, three times over, fits.
+# Short values lie within 60 bits: three limbs; 128 bits are seven. A sum of BLOCK products of limbs, seven times over, fits.
 _LIMB = 20
 _LOW = (1 << _LIMB) - 1
 _BLOCK = 1 << 20
+_ONE = Digits(np.ones(1, np.int64))
 
 
-def unscaled(column: pa.ChunkedArray) -> Ints:
-    """The digits of decimals of at most 18 digits that are never null."""
-    array = column.combine_chunks()
-    if not len(array):
-        return np.zeros(0, np.int64)
-    words = np.frombuffer(array.buffers()[1], dtype=np.int64)
-    return np.ascontiguousarray(words[2 * array.offset : 2 * (array.offset + len(array)) : 2])
-
-
-def decimals(
-    digits: Ints | Wide, precision: int, scale: int = 8, *, valid: NDArray[np.bool_] | None = None
-) -> pa.Array:
-    """Decimals of these digits, which must fit the precision; null where not `valid`."""
-    if digits.dtype != np.int64:
-        with suppress(OverflowError):  # most often they are not that large
-            digits = digits.astype(np.int64)
-    words = np.empty((len(digits), 2), np.uint64)
-    if digits.dtype == np.int64:
-        words[:, 0] = digits.view(np.uint64)
-        words[:, 1] = (digits >> 63).view(np.uint64)
-    else:
-        words[:, 0] = digits & (2**64 - 1)
-        words[:, 1] = (digits >> 64) & (2**64 - 1)
-    bits = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
-    return pa.Array.from_buffers(pa.decimal128(precision, scale), len(digits), [bits, pa.py_buffer(words)])
-
-
-def sums(values: Ints, starts: Ints) -> Wide:
+def sums(values: Digits, starts: NDArray[np.intp]) -> Wide:
     """The sum of each run of values; `starts` are the places where runs begin, the first of them 0."""
-    return product_sums(values, np.ones(1, np.int64), starts)
+    return product_sums(values, _ONE, starts)
 
 
-def product_sums(left: Ints, right: Ints, starts: Ints) -> Wide:
-    """The sum of left times right over each run (see `sums`), of values of at most 18 digits."""
+def product_sums(left: Digits, right: Digits, starts: NDArray[np.intp]) -> Wide:
+    """The sum of left times right over each run (see `sums`), in the product of their last places."""
     if len(left) > _BLOCK:
         edges = np.union1d(starts, np.arange(0, len(left), _BLOCK))
-        return np.add.reduceat(_block_sums(left, right, edges), np.searchsorted(edges, starts))
-    return _block_sums(left, right, starts)
+        found = np.add.reduceat(_block_sums(left, right, edges), np.searchsorted(edges, starts))
+    else:
+        found = _block_sums(left, right, starts)
+    zeros = left.zeros + right.zeros
+    return found * 10**zeros if zeros else found
 
 
 def quotients(numerators: Wide, denominators: Wide) -> Wide:
@@ -71,15 +42,11 @@ def quotients(numerators: Wide, denominators: Wide) -> Wide:
     return whole + up
 
 
-def wide(values: Any) -> Wide:
-    """As Python integers."""
-    return np.asarray(values, dtype=object)  # without the type, integers beyond 63 bits among others become doubles
-
-
-def _block_sums(left: Ints, right: Ints, starts: Ints) -> Wide:
+def _block_sums(left: Digits, right: Digits, starts: NDArray[np.intp]) -> Wide:
     diagonals: dict[int, Ints] = {}
+    others = _limbs(right)
     for i, a in enumerate(_limbs(left)):
-        for j, b in enumerate(_limbs(right)):
+        for j, b in enumerate(others):
             products = np.add.reduceat(a * b, starts)
             diagonals[i + j] = diagonals[i + j] + products if i + j in diagonals else products
     total = np.zeros(len(starts), object)
@@ -88,8 +55,18 @@ def _block_sums(left: Ints, right: Ints, starts: Ints) -> Wide:
     return total
 
 
-def _limbs(values: Ints) -> list[Ints]:
+def _limbs(digits: Digits) -> list[Ints]:
     """Lowest first; the highest carries the sign. As few as the values need."""
+    if digits.high is None:
+        return _limbs_of(digits.low)
+    low, high = digits.low, digits.high
+    limbs = [low & _LOW, (low >> _LIMB) & _LOW, (low >> 2 * _LIMB) & _LOW]
+    limbs.append((low >> 60 & 15) | (high << 4 & _LOW))
+    rest = high >> 16
+    return [*limbs, *_limbs_of(rest)] if rest.any() else limbs
+
+
+def _limbs_of(values: Ints) -> list[Ints]:
     limbs: list[Ints] = []
     largest = max(int(values.max()), -int(values.min()))
     while largest > _LOW:

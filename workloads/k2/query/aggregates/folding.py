@@ -1,6 +1,7 @@
 """Ticks folded into bars, and bars into longer ones: open, high, low, close, sums, and price weighted by time. Pure and exact.
 
-Prices and quantities are digits of DECIMAL(18, 8) (see `exact_decimals.py`), times are microseconds since 1970 UTC.
+Prices and quantities are counted in the last place of their columns' types (see `digits.py`), times are microseconds since
+1970 UTC.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from k2.lake.proof.runs import starts_of
-from k2.query.aggregates.exact_decimals import Ints, Wide, product_sums, sums, wide
+from k2.query.aggregates.digits import Digits, Ints, Wide, extremes, wide
+from k2.query.aggregates.exact_decimals import product_sums, sums
 
 _WIDE = ("volume", "notional", "integral")
 
@@ -27,13 +29,13 @@ class Folded:
         start: where the bucket starts.
         first_us: time of the first tick.
         last_us: time of the last tick.
-        open: price of the first tick.
+        open: price of the first tick. Prices are 64-bit numbers where all are short (see `digits.SHORT`), else Python's.
         high: highest price.
         low: lowest price.
         close: price of the last tick.
         count: number of ticks.
         volume: sum of quantities.
-        notional: sum of price times quantity, with 16 places.
+        notional: sum of price times quantity, with the places of both.
         integral: price times the microseconds that it was the last one, summed from the first tick to the last.
     """
 
@@ -41,10 +43,10 @@ class Folded:
     start: Ints
     first_us: Ints
     last_us: Ints
-    open: Ints
-    high: Ints
-    low: Ints
-    close: Ints
+    open: Ints | Wide
+    high: Ints | Wide
+    low: Ints | Wide
+    close: Ints | Wide
     count: Ints
     volume: Wide
     notional: Wide
@@ -66,7 +68,7 @@ def nothing_folded() -> Folded:
     return Folded(**{name: np.zeros(0, object if name in _WIDE else np.int64) for name in _NAMES})
 
 
-def fold_ticks(series: Ints, start: Ints, us: Ints, price: Ints, quantity: Ints) -> Folded:
+def fold_ticks(series: Ints, start: Ints, us: Ints, price: Digits, quantity: Digits) -> Folded:
     """Bars of ticks that come by series and, within one, in the total order; at least one tick."""
     first = starts_of(series, start)
     last = np.append(first[1:], len(us)) - 1
@@ -77,14 +79,14 @@ def fold_ticks(series: Ints, start: Ints, us: Ints, price: Ints, quantity: Ints)
         start=start[first],
         first_us=us[first],
         last_us=us[last],
-        open=price[first],
-        high=np.maximum.reduceat(price, first),
-        low=np.minimum.reduceat(price, first),
-        close=price[last],
+        open=price.chosen(first).values(),
+        high=extremes(price, first, np.maximum).values(),
+        low=extremes(price, first, np.minimum).values(),
+        close=price.chosen(last).values(),
         count=last - first + 1,
         volume=sums(quantity, first),
         notional=product_sums(price, quantity, first),
-        integral=product_sums(price, held_us, first),
+        integral=product_sums(price, Digits(held_us), first),
     )
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from k2.query.aggregates.exact_decimals import Ints
+from k2.query.aggregates.digits import Ints, Wide
 
 BUY, SELL, UNKNOWN = "BUY", "SELL", "UNKNOWN"
 
 
-def tick_signs(price: Ints, group: Ints, earlier: Ints | None = None) -> Ints:
+def tick_signs(price: Ints | Wide, group: Ints, earlier: Ints | None = None) -> Ints:
     """1 after a lower last other price, -1 after a higher one, 0 where there was none.
 
     Args:
@@ -26,7 +26,7 @@ def tick_signs(price: Ints, group: Ints, earlier: Ints | None = None) -> Ints:
         group: what is compared with each other: a symbol on a trading date.
         earlier: for each trade the sign where its group has had no other price before it.
     """
-    step = np.sign(np.diff(price, prepend=price[:1]))
+    step = np.sign(np.diff(price, prepend=price[:1])).astype(np.int64, copy=False)
     first = np.concatenate(([True], group[1:] != group[:-1])) if len(group) else np.zeros(0, np.bool_)
     step[first] = 0
     at = np.arange(len(price))
@@ -35,16 +35,18 @@ def tick_signs(price: Ints, group: Ints, earlier: Ints | None = None) -> Ints:
     return np.where(changed >= begin, step[changed], 0 if earlier is None else earlier)
 
 
-def sides(price: Ints, bid: Ints, ask: Ints, usable: NDArray[np.bool_], tick: Ints) -> NDArray[Any]:
+def sides(
+    price: Ints | Wide, bid: Ints | Wide, ask: Ints | Wide, usable: NDArray[np.bool_], tick: Ints
+) -> NDArray[Any]:
     """BUY, SELL or UNKNOWN for each trade.
 
     Args:
-        price: of trades.
+        price: of trades, in the same unit as bid and ask.
         bid: of the quotes that prevailed.
         ask: of the same.
         usable: whether there is such a quote, with two sides, that is not crossed.
         tick: see `tick_signs`.
     """
-    above = np.sign(2 * price - (bid + ask))
+    above = np.sign(2 * price - (bid + ask)).astype(np.int64, copy=False)
     sign = np.where(usable, np.where(above != 0, above, tick), 0)
     return np.array([SELL, UNKNOWN, BUY])[sign + 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from k2.model.compute import pc
+from k2.model.errors import UserError
 from k2.model.times import MAX_US, MIN_US
-from k2.query.aggregates.exact_decimals import Ints, Wide, decimals, quotients, wide
+from k2.query.aggregates.digits import Ints, Wide, decimals, wide
+from k2.query.aggregates.exact_decimals import quotients
 from k2.query.aggregates.folding import Folded
 from k2.query.aggregates.sessions import Calendar
 from k2.query.asked.requests import Window
 
 # pyarrow makes its compute functions at import: no type checker sees them.
 
-_PRICE = pa.decimal128(18, 8)
 _TIME = pa.timestamp("us", tz="UTC")
 _PRICES = ("open", "high", "low", "close")
 
@@ -26,10 +28,27 @@ CalendarOf = Callable[[int, int], Calendar]
 """The calendar from the date of one instant to that of another."""
 
 
-def bar_schema() -> pa.Schema:
+@dataclass(frozen=True, slots=True)
+class Traded:
+    """What bars are of.
+
+    Attributes:
+        symbols: names of the bars' series.
+        exchange: its code.
+        price: type of the trades' prices.
+        quantity: type of their quantities.
+    """
+
+    symbols: tuple[str, ...]
+    exchange: str
+    price: pa.Decimal128Type
+    quantity: pa.Decimal128Type
+
+
+def bar_schema(price: pa.Decimal128Type, quantity: pa.Decimal128Type) -> pa.Schema:
     """Columns of bars: `date` is the trading date, `start` and `end` are those of the bucket.
 
-    Of a bucket without trades `volume` and `trade_count` are zero, prices are null (or the last price, where it is carried).
+    Prices and their averages have the type of the trades' prices, `volume` has the places of their quantities. Of a bucket without trades `volume` and `trade_count` are zero, prices are null (or the last price, where it is carried).
     """
     return pa.schema(
         [
@@ -38,10 +57,10 @@ def bar_schema() -> pa.Schema:
             ("date", pa.date32()),
             ("start", _TIME),
             ("end", _TIME),
-            *((name, _PRICE) for name in _PRICES),
-            ("volume", pa.decimal128(38, 8)),
-            ("vwap", _PRICE),
-            ("twap", _PRICE),
+            *((name, price) for name in _PRICES),
+            ("volume", _volume(quantity)),
+            ("vwap", price),
+            ("twap", price),
             ("trade_count", pa.int64()),
         ]
     )
@@ -49,8 +68,7 @@ def bar_schema() -> pa.Schema:
 
 def bar_rows(
     bars: Folded,
-    symbols: Sequence[str],
-    exchange: str,
+    traded: Traded,
     calendar_of: CalendarOf,
     window: Window,
     grids: Sequence[Ints] | None,
@@ -61,16 +79,19 @@ def bar_rows(
 
     Args:
         bars: those whose buckets start in the window, and whatever earlier ones of the same date there are.
-        symbols: the names of the bars' series.
-        exchange: its code.
+        traded: what they are of.
         calendar_of: the buckets.
         window: where buckets start.
         grids: for each series the starts of all buckets to answer, its bars' own among them; None: the bars' own alone.
         carry: whether an empty bucket stands at the last price of the same date, where there is one.
+
+    Raises:
+        UserError: a volume has more digits than a decimal may have.
     """
+    schema = bar_schema(traded.price, traded.quantity)
     starts = bars.start if grids is None else np.concatenate([bars.start, *grids])
     if not len(starts):
-        return bar_schema().empty_table()
+        return schema.empty_table()
     calendar = calendar_of(int(starts.min()), int(starts.max()))
     if grids is None:
         own, series = np.arange(len(bars)), bars.series
@@ -82,10 +103,10 @@ def bar_rows(
     kept = (starts >= first_us) & (starts <= last_us)
     own, before, series, starts = own[kept], before[kept], series[kept], starts[kept]
     day = calendar.index(starts)
-    figures = _figures(bars, calendar)
+    figures = _figures(bars, traded, calendar)
     index = pa.array(own, mask=own < 0)
     columns = {name: column.take(index) for name, column in figures.items()}
-    columns["volume"] = columns["volume"].fill_null(pa.scalar(0, pa.decimal128(38, 8)))
+    columns["volume"] = columns["volume"].fill_null(pa.scalar(0, _volume(traded.quantity)))
     columns["trade_count"] = columns["trade_count"].fill_null(0)
     if carry and len(bars):
         held = (before >= 0) & (calendar.index(bars.start)[before] == day)
@@ -93,13 +114,13 @@ def bar_rows(
         for name in (*_PRICES, "twap"):
             columns[name] = pc.coalesce(columns[name], price)
     columns |= {
-        "symbol": pa.array(symbols, pa.string()).take(pa.array(series)),
-        "exchange": pa.repeat(exchange, len(starts)),
+        "symbol": pa.array(traded.symbols, pa.string()).take(pa.array(series)),
+        "exchange": pa.repeat(traded.exchange, len(starts)),
         "date": pa.array(calendar.days[day].astype(np.int32)).cast(pa.date32()),
         "start": pa.array(starts).cast(_TIME),
         "end": pa.array(calendar.ends(starts)).cast(_TIME),
     }
-    return pa.table({name: columns[name] for name in bar_schema().names}, schema=bar_schema())
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def _placed(bars: Folded, grids: Sequence[Ints]) -> tuple[NDArray[Any], NDArray[Any], Ints, Ints]:
@@ -119,18 +140,35 @@ def _placed(bars: Folded, grids: Sequence[Ints]) -> tuple[NDArray[Any], NDArray[
     return np.concatenate(own), np.concatenate(before), series, np.concatenate(grids)
 
 
-def _figures(bars: Folded, calendar: Calendar) -> dict[str, pa.Array]:
+def _figures(bars: Folded, traded: Traded, calendar: Calendar) -> dict[str, pa.Array]:
     """What the folded bars say, as columns."""
-    traded = np.array(bars.volume > 0, np.bool_)
-    # 16 places by 8 places are 8 places.
-    vwap = quotients(bars.notional, np.where(traded, bars.volume, 1))
+    any_volume = np.array(bars.volume > 0, np.bool_)
+    # The places of prices and quantities by those of quantities are those of prices.
+    vwap = quotients(bars.notional, np.where(any_volume, bars.volume, 1))
     return {
-        **{name: decimals(getattr(bars, name), 18) for name in _PRICES},
-        "volume": decimals(bars.volume, 38),
-        "vwap": decimals(vwap, 18, valid=traded),
-        "twap": decimals(_twap(bars, calendar), 18),
+        **{name: decimals(getattr(bars, name), traded.price) for name in _PRICES},
+        "volume": _volumes(bars.volume, _volume(traded.quantity)),
+        "vwap": decimals(vwap, traded.price, valid=any_volume),
+        "twap": decimals(_twap(bars, calendar), traded.price),
         "trade_count": pa.array(bars.count),
     }
+
+
+def _volume(quantity: pa.Decimal128Type) -> pa.Decimal128Type:
+    """Type of a sum of quantities."""
+    return pa.decimal128(38, quantity.scale)
+
+
+def _volumes(sums: Wide, kind: pa.Decimal128Type) -> pa.Array:
+    try:
+        return decimals(sums, kind)
+    except OverflowError as error:
+        raise UserError(
+            f"The volume of a bar does not fit {kind}",
+            found=f"{max(sums) // 10**kind.scale} units",
+            expected=f"fewer than 10^{kind.precision - kind.scale} units in a bar",
+            remedy="Ask for shorter buckets, or for the summary of a trading date, whose volume has no limit",
+        ) from error
 
 
 def _twap(bars: Folded, calendar: Calendar) -> Wide:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from k2.model.exchanges import Exchange, Session, exchange
 from k2.model.times import day_number, micros, to_datetime
-from k2.query.aggregates.exact_decimals import Ints
+from k2.query.aggregates.digits import Ints
 from k2.query.asked.requests import Window
 
 # The dates whose bounds exist as times in every zone.

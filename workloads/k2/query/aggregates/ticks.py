@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from k2.model.compute import pc
-from k2.query.aggregates.exact_decimals import Ints
+from k2.query.aggregates.digits import Ints
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
 from k2.query.rows.statement import RowSource, Statement
@@ -62,7 +62,8 @@ def last_before(
     """The last row in the total order, if there is one; `unlike`: a price that it shall not have."""
     condition, params = sql.where(relation, which)
     if unlike is not None:
-        condition += " AND price <> $unlike::DECIMAL(18, 8)"
+        kind = next(sql.duck_type(column) for column in relation.columns if column.name == "price")
+        condition += f" AND price <> $unlike::{kind}"
         params = {**params, "unlike": unlike}
     order = sql.order_of(relation)
     by = ", ".join(f'"{name}" DESC NULLS FIRST' for name in order)

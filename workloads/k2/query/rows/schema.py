@@ -48,3 +48,8 @@ def _arrow_schema(columns: tuple[ColumnInfo, ...], lineage: bool, names: tuple[s
         else:
             fields.append(pa.field(column.name, _ARROW[kind]))
     return pa.schema(fields)
+
+
+def decimal_type(columns: Sequence[ColumnInfo], name: str) -> pa.Decimal128Type:
+    """The type of a column of decimals."""
+    return arrow_schema(columns).field(name).type
