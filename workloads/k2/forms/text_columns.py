@@ -229,7 +229,12 @@ def _divided(
     """Numbers in parts of 32 bits by a divisor of at most 30 bits: quotients and remainders."""
     quotients: list[npt.NDArray[np.int64]] = []
     remainder = np.zeros(len(parts[0]), np.int64)
+    begun = False
     for part in parts:
+        if not begun and not part.any():  # most often the highest parts are zero
+            quotients.append(part)
+            continue
+        begun = True
         remainder = remainder << 32 | part
         quotient = remainder // divisor
         remainder = remainder - quotient * divisor
