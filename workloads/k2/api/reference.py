@@ -69,7 +69,10 @@ _TEXT: dict[str, Any] = {"type": "string"}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 _DAY: dict[str, Any] = {"type": "string", "format": "date"}
 _COUNT: dict[str, Any] = {"type": "integer"}
-_DECIMAL: dict[str, Any] = {"type": "string", "description": "A decimal, with all its places."}
+_DECIMAL: dict[str, Any] = {
+    "type": "string",
+    "description": "A decimal, with all its places: 8, or 18 where the table is wide.",
+}
 _DECIMAL_OR_NULL: dict[str, Any] = _DECIMAL | {"type": ["string", "null"]}
 _TEXT_OR_NULL: dict[str, Any] = {"type": ["string", "null"]}
 _FROM: dict[str, Any] = {
