@@ -23,6 +23,7 @@ from k2.bus.admin import beginning_offsets, end_offsets
 from k2.bus.clients import asking_consumer
 from k2.bus.producer import Delivery, EventProducer, FatalProducerError
 from k2.model.errors import WorldError
+from k2.model.reasons import reason_class
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.logging import get_logger
@@ -265,27 +266,6 @@ class DeadLetterWriter:
 def too_large(delivery: Delivery) -> bool:
     """Whether a message was given up for its size, by the client or by the broker."""
     return delivery.error_code == _TOO_LARGE
-
-
-def reason_class(reason: str) -> str:
-    """One of a short fixed list, for the metric's label: the reason itself may quote data."""
-    for word, name in (
-        ("tombstone", "tombstone"),
-        ("another event's", "conflict"),
-        ("Confluent", "framing"),
-        ("not known to the registry", "unknown_schema"),
-        ("schema id", "schema"),
-        ("truncated", "truncated"),
-        ("trailing", "trailing"),
-        ("digits", "decimal"),
-        ("uuid", "value"),
-        ("UTF-8", "value"),
-        ("expected one of", "value"),
-        ("is missing", "value"),
-    ):
-        if word in reason:
-            return name
-    return "other"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,13 @@ from k2.bus.dead_letters import (
     Origin,
     Progress,
     buried_letters,
-    reason_class,
     too_large,
 )
 from k2.bus.producer import Delivery, EventProducer, FatalProducerError
 from k2.bus.single_messages import Original, read_single_messages
 from k2.model.errors import WorldError
 from k2.model.letters import MOST_ATTEMPTS, KnownLetter
+from k2.model.reasons import reason_class
 from k2.model.topics import DataType, TopicName
 
 _FETCH_SECONDS = 15.0
