@@ -388,8 +388,8 @@ def test_group_offsets_tell_of_lag_with_metadata(config, topic, open_reader):
     fill(config, topic, 0, 10)
     reader = open_reader()
     reader.until(lambda: len(reader.seen) == 10)
-    reader.reader.commit_group_offsets({0: 7}, "snapshot=12")
     told = {0: (7, "snapshot=12")}
+    reader.reader.commit_group_offsets(told)
     reader.until(lambda: admin.committed_with_metadata(config, f"group-{topic}", topic) == told)
     assert admin.committed_offsets(config, f"group-{topic}", topic) == {0: 7}
 

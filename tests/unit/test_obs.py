@@ -103,6 +103,15 @@ def test_health_metrics_and_readiness_are_served():
         assert fetch(server.port, "/other")[0] == 404
 
 
+def test_a_workload_that_is_ready_may_warn_all_the_same():
+    warning = "12 % of the last 10,000 messages are dead letters"
+    with serve_health(0, lambda: (True, "running"), warns=lambda: warning) as server:
+        status, body = fetch(server.port, "/ready")
+        assert (status, json.loads(body)) == (200, {"ready": True, "reason": "running", "warning": warning})
+        warning = ""
+        assert json.loads(fetch(server.port, "/ready")[1]) == {"ready": True, "reason": "running"}
+
+
 def test_a_readiness_check_that_fails_is_not_ready():
     def broken():
         raise OSError("catalog is locked")

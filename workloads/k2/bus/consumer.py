@@ -170,13 +170,17 @@ class TopicReader:
         """Fetch again."""
         self._consumer.resume(self._those(partitions))
 
-    def commit_group_offsets(self, offsets: Mapping[int, int], metadata: str = "") -> None:
-        """Tell Kafka what the table holds, for lag and status alone: not waited for, and a failure is only logged."""
-        told = [TopicPartition(self.topic, partition, offset, metadata) for partition, offset in offsets.items()]
+    def commit_group_offsets(self, told: Mapping[int, tuple[int, str]]) -> None:
+        """Tell Kafka what the table holds, for lag and status alone: not waited for, and a failure is only logged.
+
+        Args:
+            told: partition → next offset in the table, and a text that is kept beside it.
+        """
         if not told:
             return
+        offsets = [TopicPartition(self.topic, partition, *each) for partition, each in told.items()]
         try:
-            self._consumer.commit(offsets=told, asynchronous=True)
+            self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             log.warning("consumer.offsets_not_committed", topic=self.topic, error=str(error))
 

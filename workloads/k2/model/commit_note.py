@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from k2.model.dead_share import DeadShare
+
 
 @dataclass(frozen=True, slots=True)
 class CommitNote:
@@ -22,6 +24,7 @@ class CommitNote:
         newest: time of the newest event in the commit.
         rows: how many rows the commit added.
         gaps: times that a source's sequence jumped ahead, of all that this partition's sinks have seen.
+        dead: the dead letters among the last messages of the sink, of all its partitions.
     """
 
     snapshot: int
@@ -30,6 +33,7 @@ class CommitNote:
     newest: datetime | None = None
     rows: int = 0
     gaps: int | None = None
+    dead: DeadShare | None = None
 
     def to_json(self) -> str:
         """Compact text, without what is not known."""
@@ -40,6 +44,7 @@ class CommitNote:
             "newest": _text(self.newest),
             "rows": self.rows,
             "gaps": self.gaps,
+            "dead": None if self.dead is None else [self.dead.dead, self.dead.in_a_row, self.dead.kind],
         }
         return json.dumps({name: value for name, value in told.items() if value is not None}, separators=(",", ":"))
 
@@ -55,6 +60,7 @@ class CommitNote:
                 newest=_time(told.get("newest")),
                 rows=int(told.get("rows", 0)),
                 gaps=_integer(told.get("gaps")),
+                dead=_share(told.get("dead")),
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -70,3 +76,10 @@ def _time(text: str | None) -> datetime | None:
 
 def _integer(value: int | None) -> int | None:
     return None if value is None else int(value)
+
+
+def _share(told: list[Any] | None) -> DeadShare | None:
+    if told is None:
+        return None
+    dead, in_a_row, kind = told
+    return DeadShare(int(dead), int(in_a_row), str(kind))

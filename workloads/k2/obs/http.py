@@ -20,6 +20,9 @@ from k2.obs.logging import get_logger
 Ready = Callable[[], tuple[bool, str]]
 """Whether the workload can do its work now, and the reason in a person's words."""
 
+Warns = Callable[[], str]
+"""What is wrong although the workload does its work, in a person's words; empty when nothing is."""
+
 _log = get_logger(__name__)
 
 
@@ -49,12 +52,13 @@ class HealthServer:
         self.close()
 
 
-def serve_health(port: int, ready: Ready, *, host: str | None = None) -> HealthServer:
+def serve_health(port: int, ready: Ready, *, warns: Warns = lambda: "", host: str | None = None) -> HealthServer:
     """Serve /metrics, /health (200 while the process runs) and /ready (200, or 503 with the reason) in a thread.
 
     Args:
         port: TCP port; 0 takes any free one.
         ready: asked at each /ready; an exception counts as not ready.
+        warns: asked then, too.
         host: address to listen on; default: `K2_HTTP_HOST`, else loopback.
 
     Raises:
@@ -64,6 +68,7 @@ def serve_health(port: int, ready: Ready, *, host: str | None = None) -> HealthS
 
     class Handler(_Handler):
         readiness = staticmethod(ready)
+        warnings = staticmethod(warns)
 
     try:
         server = ThreadingHTTPServer(address, Handler)
@@ -75,6 +80,7 @@ def serve_health(port: int, ready: Ready, *, host: str | None = None) -> HealthS
 
 class _Handler(BaseHTTPRequestHandler):
     readiness: Ready
+    warnings: Warns
     timeout = 10  # a client that connects and says nothing must not hold a thread for ever
     server_version = "k2"
     sys_version = ""
@@ -87,7 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(200, {"status": "ok"})
         elif path == "/ready":
             is_ready, reason = self._ask()
-            self._send_json(200 if is_ready else 503, {"ready": is_ready, "reason": reason})
+            warning = self.warnings()
+            told = {"warning": warning} if warning else {}
+            self._send_json(200 if is_ready else 503, {"ready": is_ready, "reason": reason} | told)
         else:
             self._send_json(404, {"paths": ["/metrics", "/health", "/ready"]})
 

@@ -54,6 +54,14 @@ SNAPSHOTS_EXPIRED = Counter("k2_iceberg_snapshots_expired_total", "Snapshots dro
 SINK_FENCED = Counter("k2_sink_fenced_total", "Batches dropped because another sink owns the partitions.", ("table",))
 SINK_BATCH_ROWS = Histogram("k2_sink_batch_rows", "Rows of a batch.", ("table",), buckets=_ROWS)
 SINK_BUFFERED = Gauge("k2_sink_buffered_bytes", "Payload bytes held and not yet committed.", ("table",))
+RECENT_DEAD = Gauge(
+    "k2_sink_recent_dead_messages",
+    "Dead letters among the last 10,000 messages that a sink has read, by class of reason.",
+    ("topic", "reason"),
+)
+DEAD_IN_A_ROW = Gauge(
+    "k2_sink_dead_in_a_row_messages", "Dead letters since the last message that was none.", ("topic",)
+)
 SEQUENCE_GAPS = Counter(
     "k2_sequence_gaps_detected_total", "Times that a symbol's sequence jumped ahead.", ("exchange", "data_type")
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Protocol
 
@@ -51,13 +51,17 @@ class PolledColumns(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """A message that is no event, with where it came from and why; `message` has its key and headers."""
+    """A message that is no event, with where it came from and why; `message` has its key and headers.
+
+    `rows_before` is how many rows of its batch were read before it.
+    """
 
     payload: bytes | None
     partition: int
     offset: int
     reason: str
     message: Headed | None = None
+    rows_before: int = 0
 
 
 _Columns = tuple[list[bytes | None], Sequence[Headed], npt.NDArray[np.int32], npt.NDArray[np.int64]]
@@ -106,6 +110,7 @@ class Holding:
     _chunks: list[pa.RecordBatch] = field(default_factory=list)
     _decoded: list[pa.RecordBatch] = field(default_factory=list)
     _poison: list[Poison] = field(default_factory=list)
+    _rows: int = 0
     _sought: dict[int, _Sought] = field(default_factory=dict)
 
     def begin(self, partition: int, offset: int) -> None:
@@ -124,8 +129,10 @@ class Holding:
             self._partitions = [of_partition for _, _, of_partition, _ in pending]
             self._offsets = [of_offset for _, _, _, of_offset in pending]
             self._gather()
-            self._chunks = [chunk.filter(pa.array(_not_of(chunk, gone))) for chunk in self._chunks]
-            self._poison = [poison for poison in self._poison if poison.partition not in partitions]
+            kept = [_not_of(chunk, gone) for chunk in self._chunks]
+            self._chunks = [chunk.filter(pa.array(rows)) for chunk, rows in zip(self._chunks, kept, strict=True)]
+            self._poison = _still_held(self._poison, partitions, kept)
+            self._rows = sum(map(len, self._chunks))
         for partition in partitions:
             self._start.pop(partition, None)
             self._next.pop(partition, None)
@@ -181,6 +188,11 @@ class Holding:
         return self._start != self._next
 
     @property
+    def dead(self) -> int:
+        """How many of the messages that were decoded are no events."""
+        return len(self._poison)
+
+    @property
     def next(self) -> dict[int, int]:
         """Partition → next offset, of what is held and before."""
         return dict(self._next)
@@ -197,7 +209,7 @@ class Holding:
         whole = in_one_piece(chunks) if chunks else self.empty
         held = HeldBatch(Batch(whole, ranges, dead), self._poison, self.bytes)
         self._start = dict(self._next)
-        self._poison, self.bytes, self.messages = [], 0, 0
+        self._poison, self._rows, self.bytes, self.messages = [], 0, 0, 0
         return held
 
     def _pending(self) -> list[_Columns]:
@@ -219,9 +231,11 @@ class Holding:
                 int(offsets[bad.index]),
                 bad.reason,
                 messages[bad.index],
+                self._rows + bad.index - earlier,
             )
-            for bad in decoded.bad
+            for earlier, bad in enumerate(decoded.bad)
         )
+        self._rows += len(decoded.rows)
         if not len(decoded.rows):
             return
         if len(decoded.rows) < len(payloads):
@@ -260,3 +274,11 @@ def _others(columns: _Columns, gone: list[int]) -> _Columns:
 
 def _not_of(chunk: pa.RecordBatch, gone: list[int]) -> npt.NDArray[np.bool_]:
     return ~np.isin(chunk.column(PARTITION).to_numpy(), gone)
+
+
+def _still_held(poison: list[Poison], partitions: set[int], kept: list[npt.NDArray[np.bool_]]) -> list[Poison]:
+    """Those of other partitions, each with as many rows before it as there are now."""
+    before = np.cumsum(np.concatenate([np.zeros(1, dtype=bool), *kept]))
+    return [
+        replace(each, rows_before=int(before[each.rows_before])) for each in poison if each.partition not in partitions
+    ]

@@ -8,18 +8,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from k2.lake.appends.commit import FencedError
 from k2.lake.payloads import PausedError
 from k2.model.commit_note import CommitNote
-from k2.model.errors import K2Error, WorldError
+from k2.model.dead_share import DeadShare
+from k2.model.errors import WorldError
 from k2.model.times import SECOND_US, to_datetime
 from k2.model.topics import TopicName
 from k2.obs import metrics
 from k2.obs.logging import get_logger
 from k2.sink.held import Holding, PolledColumns
+from k2.sink.notes import Notes
 from k2.sink.reading import Reader, Starts
 from k2.sink.sequences import Sequences
 from k2.sink.writing import Writing, Written
@@ -50,6 +52,7 @@ class SinkLoop:
         holding: accumulates what is read.
         writing: brings batches into the table.
         starts: where partitions begin.
+        notes: what is left beside the group's offsets.
         topic, table: names, for logs and metrics.
         interval: seconds after which what is held is committed.
         most_bytes: payload bytes after which it is committed at once.
@@ -57,13 +60,13 @@ class SinkLoop:
         ends: for `--until-end`: the offsets at which to stop once the table holds them. None: run for ever.
         settled: for `--until-end`: what the table records now, of all partitions.
         phase, paused_by: what it is doing, and why it is paused.
-        notes: partition → the group's offset and what the last sink left beside it, where the source's numbers are looked
-            at. None: they are not.
+        numbered: whether the source's numbers are looked at.
     """
 
     holding: Holding
     writing: Writing
     starts: Starts
+    notes: Notes
     topic: str
     table: str
     interval: float
@@ -71,7 +74,7 @@ class SinkLoop:
     stop: threading.Event
     ends: Mapping[int, int] | None = None
     settled: Callable[[], dict[int, int]] | None = None
-    notes: Callable[[], Mapping[int, tuple[int, str]]] | None = None
+    numbered: bool = False
     reader: Reader | None = None
     phase: SinkPhase = SinkPhase.WAITING
     paused_by: str = ""
@@ -80,8 +83,8 @@ class SinkLoop:
     _ended: bool = field(default=False, init=False)
     _in_table: dict[int, int] = field(default_factory=dict[int, int], init=False)
     _gauged: float = field(default=0.0, init=False)
-    _gaps: dict[int, int] = field(default_factory=dict[int, int], init=False)
     _behind: int = field(default=0, init=False)
+    _dead: DeadShare = field(default=DeadShare(), init=False)
     _moved: float = field(default_factory=time.monotonic, init=False)
 
     @property
@@ -94,6 +97,11 @@ class SinkLoop:
             why = self.writing.trouble or "its log tells more"
             return False, f"stalled: nothing was committed for {seconds:.0f} s although there is work ({why})"
         return self.phase is SinkPhase.RUNNING, self.phase.value
+
+    @property
+    def warning(self) -> str:
+        """What is wrong although it goes on; empty when nothing is. For any thread."""
+        return self._dead.said(self.topic) if self._dead.many else ""
 
     @property
     def stalled_seconds(self) -> float:
@@ -109,8 +117,7 @@ class SinkLoop:
         for partition, offset in starts.items():
             self.holding.begin(partition, offset)
         self._in_table.update(starts)
-        if self.notes is not None:
-            self._gaps.update(self._gaps_so_far(self.notes, partitions))
+        self.notes.take_over(partitions)
         metrics.REBALANCES.labels(self.topic, "assigned").inc()
         log.info("sink.assigned", topic=self.topic, table=self.table, starts=starts)
         if not self.writing.unwritten:
@@ -138,17 +145,7 @@ class SinkLoop:
         self.holding.drop(partitions)
         for partition in partitions:
             self._in_table.pop(partition, None)
-            self._gaps.pop(partition, None)
-
-    def _gaps_so_far(self, notes: Callable[[], Mapping[int, tuple[int, str]]], partitions: set[int]) -> dict[int, int]:
-        """Gaps that the partitions' former sinks have counted: whoever has them next counts on."""
-        try:
-            told = notes()
-        except K2Error as error:  # a count for people to see is no reason to stop
-            log.warning("sink.gaps_not_told", topic=self.topic, error=str(error))
-            told = {}
-        found = {partition: CommitNote.from_json(told.get(partition, (0, ""))[1]) for partition in partitions}
-        return {partition: 0 if note is None else note.gaps or 0 for partition, note in found.items()}
+        self.notes.drop(partitions)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -160,7 +157,7 @@ class SinkLoop:
             WorldError: Kafka, the registry, the catalog or the store failed for too long.
         """
         self.reader = reader
-        if self.notes is not None:
+        if self.numbered:
             self._count(Sequences())  # a counter that begins with its first gap shows Prometheus no increase
         try:
             while not self.stop.is_set() and not self._at_end():
@@ -287,6 +284,7 @@ class SinkLoop:
 
     def _report(self, written: Written) -> None:
         self._moved = time.monotonic()
+        self._count_dead(written.dead)
         done = written.committed
         newest = written.newest_event_us
         log.info(
@@ -309,21 +307,23 @@ class SinkLoop:
             committed=None if snapshot is None else to_datetime(snapshot.timestamp_ms * 1000),
             newest=None if newest is None else to_datetime(newest),
             rows=done.rows,
+            dead=written.dead,
         )
         mine = {partition: offset for partition, offset in done.offsets.items() if partition in self.holding.next}
         self._in_table.update(mine)
-        for gaps, offsets in self._by_gaps(mine, written.sequences).items():
-            self.reader.commit_group_offsets(offsets, replace(note, gaps=gaps).to_json())
-
-    def _by_gaps(self, mine: Mapping[int, int], seen: Sequences | None) -> dict[int | None, dict[int, int]]:
-        """The offsets by what is said of their partitions: how many gaps there were so far (None: nobody counts)."""
+        seen = written.sequences
         if seen is not None:
             self._count(seen)
-            self._gaps |= {number: self._gaps.get(number, 0) + seen.gaps.get(number, 0) for number in mine}
-        parts: dict[int | None, dict[int, int]] = {}
-        for number, offset in mine.items():
-            parts.setdefault(None if seen is None else self._gaps[number], {})[number] = offset
-        return parts
+        told = self.notes.after(note, mine, self._in_table, None if seen is None else seen.gaps)
+        self.reader.commit_group_offsets(told)
+
+    def _count_dead(self, dead: DeadShare) -> None:
+        """Keep what is known of the dead letters, and say when there begin to be many of them, or no longer are."""
+        before, self._dead = self._dead, dead
+        if dead.many and not before.many:
+            log.warning("sink.many_dead_letters_found", topic=self.topic, table=self.table, **asdict(dead))
+        elif before.many and not dead.many:
+            log.info("sink.dead_letters_became_few", topic=self.topic, table=self.table, **asdict(dead))
 
     def _count(self, seen: Sequences) -> None:
         gaps = sum(seen.gaps.values())

@@ -29,8 +29,8 @@ class Reader(Protocol):
         """Partition → end, as far as is known without asking."""
         ...
 
-    def commit_group_offsets(self, offsets: Mapping[int, int], metadata: str) -> None:
-        """Tell Kafka, for lag and status alone."""
+    def commit_group_offsets(self, told: Mapping[int, tuple[int, str]]) -> None:
+        """Tell Kafka partition → offset and what stands beside it, for lag and status alone."""
         ...
 
     def pause(self) -> None:

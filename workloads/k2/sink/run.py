@@ -31,6 +31,7 @@ from k2.obs.logging import get_logger
 from k2.obs.stopping import stop_on_signals
 from k2.sink.held import Holding, Poison
 from k2.sink.loop import POLL_MESSAGES, SinkLoop
+from k2.sink.notes import Notes
 from k2.sink.reading import Starts
 from k2.sink.sequences import SequenceTracker
 from k2.sink.writing import Writing
@@ -53,7 +54,7 @@ def run_sink(env: Settings, config: SinkConfig) -> None:
     status = _Status(config)
     with (
         stop_on_signals(lambda number: log.info("sink.stop_requested", signal=number.name)) as stop,
-        serve_health(env.metrics_port, status.ready) as server,
+        serve_health(env.metrics_port, status.ready, warns=status.warning) as server,
     ):
         log.info("sink.started", port=server.port, topic=config.topic, table=config.table)
         origin = _wait_for_parts(env, config, stop, status)
@@ -108,6 +109,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         holding=Holding(read, _empty(config.data_type, read.decimals)),
         writing=Writing(committer, bury, config.max_snapshots, stop, _tracker(config) if follows else None),
         starts=Starts(recorded, lambda: beginning_offsets(kafka, config.topic), config.topic, config.table),
+        notes=Notes(config.topic, lambda: committed_with_metadata(kafka, config.group_id, config.topic)),
         topic=config.topic,
         table=config.table,
         interval=config.commit_interval_seconds,
@@ -115,7 +117,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         stop=stop,
         ends=ends,
         settled=recorded,
-        notes=(lambda: committed_with_metadata(kafka, config.group_id, config.topic)) if follows else None,
+        numbered=follows,
     )
     status.sink = sink
     reader = TopicReader(
@@ -188,6 +190,10 @@ class _Status:
         if self.sink is None:
             return False, self.waiting
         return self.sink.ready
+
+    def warning(self) -> str:
+        """What is wrong although it goes on."""
+        return "" if self.sink is None else self.sink.warning
 
 
 def _wait_for_parts(env: Settings, config: SinkConfig, stop: threading.Event, status: _Status) -> Origin | None:

@@ -20,9 +20,11 @@ from k2.lake.appends.batch import Batch
 from k2.lake.appends.commit import Committed, Committer, FencedError
 from k2.lake.payloads import PausedError
 from k2.lake.snapshots import trim_snapshots
+from k2.model.dead_share import DeadShare
 from k2.model.events import EVENT_TIME
 from k2.obs import metrics
 from k2.obs.logging import get_logger
+from k2.sink.dead_tracker import DeadTracker, places_among
 from k2.sink.held import HeldBatch, Poison
 from k2.sink.sequences import Sequences, SequenceTracker
 
@@ -43,12 +45,14 @@ class Written:
         committed: what the commit did.
         newest_event_us: time of its newest event (microseconds UTC); None when it had no row.
         seconds: from the batch to its snapshot.
+        dead: how many of the last messages were dead letters.
         sequences: what the source's numbers showed; None where they are not looked at.
     """
 
     committed: Committed
     newest_event_us: int | None
     seconds: float
+    dead: DeadShare
     sequences: Sequences | None = None
 
 
@@ -76,6 +80,7 @@ class Writing:
         self._max_snapshots = max_snapshots
         self._stop = stop
         self._tracker = tracker
+        self._dead = DeadTracker()
         self._commits = 0
         self._make_committer = make_committer
         self._committer: Committer | None = None
@@ -159,7 +164,19 @@ class Writing:
         _count(table, done, seconds)
         self._trim(committer)
         times = held.batch.rows.column(EVENT_TIME[committer.data_type]).cast(pa.int64()).to_numpy()
-        return Written(done, int(times.max()) if len(times) else None, seconds, self._followed(held.batch, done))
+        newest = int(times.max()) if len(times) else None
+        dead = self._counted(committer.origin.topic, held, done)
+        return Written(done, newest, seconds, dead, self._followed(held.batch, done))
+
+    def _counted(self, topic: str, held: HeldBatch, done: Committed) -> DeadShare:
+        """The dead letters among the last messages. Of a batch that is fenced off they are somebody else's to count."""
+        before = np.fromiter((each.rows_before for each in held.poison), np.int64, len(held.poison))
+        places, reasons = places_among(before, done.dead, [each.reason for each in held.poison])
+        share = self._dead.see(len(held.batch.rows) + len(held.poison), places, reasons)
+        for name, count in self._dead.classes.items():
+            metrics.RECENT_DEAD.labels(topic, name).set(count)
+        metrics.DEAD_IN_A_ROW.labels(topic).set(share.in_a_row)
+        return share
 
     def _followed(self, batch: Batch, done: Committed) -> Sequences | None:
         """What the batch's numbers show, once it is in the table: one that is fenced off is somebody else's to judge."""

@@ -76,8 +76,8 @@ class Origin:
 class Committed:
     """What a commit did. `metadata` is the table after it; `attempts` counts builds (more than 1: there was contention).
 
-    `dead_rows` counts the rows that became dead letters here (their id is another event's, or no file can hold them);
-    `left_out` are the places of the duplicates and dead rows among the batch's rows.
+    `dead` are the rows that became dead letters here (their id is another event's, or no file can hold them), by place among
+    the batch's rows, with what the reason is about; `left_out` are the places of those and of the duplicates.
     """
 
     snapshot_id: int
@@ -88,8 +88,13 @@ class Committed:
     bytes: int
     attempts: int
     metadata: TableMetadata
-    dead_rows: int
+    dead: Mapping[int, str]
     left_out: Ints
+
+    @property
+    def dead_rows(self) -> int:
+        """How many rows became dead letters here."""
+        return len(self.dead)
 
 
 @dataclass(slots=True)
@@ -361,7 +366,7 @@ class _Attempt:
             bytes=sum(file.data_file.file_size_in_bytes for file in files),
             attempts=self.number,
             metadata=metadata,
-            dead_rows=int(self.verdicts.dead.sum()),
+            dead=self.verdicts.reasons,
             left_out=self.ordered.order[~self.verdicts.kept],
         )
 

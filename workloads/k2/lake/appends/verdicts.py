@@ -30,6 +30,8 @@ class DeadRow:
     reason: str
 
 
+_CONFLICT = "its id is another event's already"
+
 Bury = Callable[[Sequence[DeadRow]], None]
 """Puts messages into the dead-letter topic and returns when every one is acknowledged."""
 
@@ -70,6 +72,13 @@ class Verdicts:
         dead = self.conflict.copy()
         dead[list(self.unwritable)] = True
         return dead
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Place among the batch's rows → what its being a dead letter is about, without what it is in conflict with."""
+        places = np.flatnonzero(self.dead)
+        said = [self.unwritable.get(place, _CONFLICT) for place in places.tolist()]
+        return dict(zip(self.ordered.order[places].tolist(), said, strict=True))
 
     def judge(self, known: KnownIds, table: Table) -> None:
         """Compare with the table's current snapshot, as far as that was not done before."""
