@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from k2.model.commit_note import CommitNote
+from k2.model.dead_share import DeadShare
 from k2.model.exchanges import exchange
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2_operator.plan.planning import plan
@@ -173,6 +174,46 @@ def test_more_than_one_commit_a_second_into_a_table_is_contention(rate, reason):
     degraded = figures.findings(LIVE, exchange("SIM"), found, tables, OPEN, 0.0)["Degraded"]
     assert degraded.reason == reason
     assert ("spec.sink.commitInterval" in degraded.message) == (reason == "CommitContention")
+
+
+def with_dead(*shares, sequence=7):
+    """A reading of one partition per share, each as its pod's last commit says it."""
+    notes = [CommitNote(100, sequence, OPEN, dead=share).to_json() for share in shares]
+    return Reading(0, dict.fromkeys(range(len(notes)), 5), {number: (5, note) for number, note in enumerate(notes)})
+
+
+def degraded(found, tables=None):
+    return figures.findings(LIVE, exchange("SIM"), {TOPIC: progress(None, found)}, tables or {}, OPEN, 0.0)["Degraded"]
+
+
+@pytest.mark.parametrize(("dead", "is_many"), [(0, False), (100, False), (101, True), (10_000, True)])
+def test_more_than_one_in_a_hundred_dead_letters_is_told_with_the_reason_and_the_command(dead, is_many):
+    found = degraded(with_dead(DeadShare(dead, 3, "truncated" if dead else "")))
+    assert (found.status, found.reason) == (("True", "ManyDeadLetters") if is_many else ("False", "AsExpected"))
+    assert (f"`k2 dlq list {TOPIC}`" in found.message) == is_many
+    assert ("for one reason: truncated" in found.message) == is_many
+
+
+def test_the_pod_with_most_dead_letters_is_told_of_and_what_an_old_sink_left_says_nothing():
+    notes = with_dead(DeadShare(0), None, DeadShare(300, 0, "truncated"), DeadShare(200, 0, "invalid uuid"))
+    assert "3 % of the last 10,000" in degraded(notes).message
+    assert "truncated" in degraded(notes).message
+    assert degraded(with_dead(None)).reason == "AsExpected"
+
+
+def test_dead_letters_are_told_before_contention_and_what_is_said_does_not_change_with_each_of_them():
+    crowded = {"market_data.trades": Commits(7, 0, 5.0)}
+    many = [degraded(with_dead(DeadShare(dead, row, "truncated")), crowded) for dead, row in ((610, 20), (612, 22))]
+    assert many[0].reason == "ManyDeadLetters"
+    assert many[0] == many[1]
+
+
+def test_a_sink_tells_how_many_of_its_last_messages_were_dead_letters():
+    def told(share):
+        return figures.fields(LIVE, {TOPIC: progress(None, with_dead(share))})["sinks"][0].get("recentDeadLetters")
+
+    assert [told(DeadShare(dead)) for dead in (0, 7, 612)] == [None, 7, 610]
+    assert told(None) is None
 
 
 def test_every_measured_condition_is_carried_over_a_restart():

@@ -60,14 +60,24 @@ class Context:
             "status": new,
         }
         self.cache.put(await self.kube.apply(manifest, "status"))
-        await self._tell(before, findings[ConditionType.READY])
+        await self._tell_of_ready(before, findings[ConditionType.READY])
+        if (degraded := findings.get(ConditionType.DEGRADED)) is not None:
+            await self._tell_of_degraded(before, degraded)
 
-    async def _tell(self, obj: Object, ready: Finding) -> None:
+    async def _tell_of_ready(self, obj: Object, ready: Finding) -> None:
         before = condition(obj, ConditionType.READY)
         if ready is WAITING or (before is not None and before["reason"] == ready.reason):
             return
         kind = "Normal" if ready.good or ready.reason in _ASKED_FOR else "Warning"
         await self.events.post(obj, ready.reason, ready.message, kind)
+
+    async def _tell_of_degraded(self, obj: Object, degraded: Finding) -> None:
+        """Once when something begins to be wrong, and once when nothing is any more."""
+        before = condition(obj, ConditionType.DEGRADED)
+        known = "" if before is None or before["status"] != "True" else before["reason"]
+        now = degraded.reason if degraded.good else ""
+        if now != known:
+            await self.events.post(obj, degraded.reason, degraded.message, "Warning" if now else "Normal")
 
     async def say(self, obj: Object, finding: Finding) -> None:
         """Write `Ready` alone, for a resource on its way out."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from k2.model.commit_note import CommitNote
+from k2.model.dead_share import DeadShare
 from k2.model.exchanges import Exchange
 from k2.model.workload import SinkConfig
 from k2_operator.plan.plans import FeedPlan
@@ -63,6 +64,12 @@ class Reading:
         """Gaps in the source's sequence that the sinks have counted; None when none of them counts."""
         counts = [note.gaps for note in self.notes if note.gaps is not None]
         return sum(counts) if counts else None
+
+    @property
+    def dead(self) -> DeadShare:
+        """The dead letters among the last messages of the sink's pod that has most of them."""
+        told = [note.dead for note in self.notes if note.dead is not None]
+        return max(told, key=lambda each: (each.dead, each.in_a_row), default=DeadShare())
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,7 @@ def findings(
     )
     found = {
         ConditionType.FRESH: _fresh(plan, market, streams, now),
-        ConditionType.DEGRADED: _degraded(crowded),
+        ConditionType.DEGRADED: _degraded(plan, streams, crowded),
     }
     stalled = _stalled(plan, streams, at)
     return found if stalled is None else found | {ConditionType.SINK_AVAILABLE: stalled}
@@ -196,7 +203,14 @@ def _stalled(plan: FeedPlan, streams: Mapping[str, SinkProgress], at: float) -> 
     )
 
 
-def _degraded(crowded: list[str]) -> Finding:
+def _degraded(plan: FeedPlan, streams: Mapping[str, SinkProgress], crowded: list[str]) -> Finding:
+    dead = {topic: found.dead for topic, found in _readings(plan, streams).items() if found.dead.many}
+    if dead:
+        said = "; ".join(share.said(topic) for topic, share in sorted(dead.items()))
+        return yes(
+            Reason.MANY_DEAD_LETTERS,
+            f"{said}. Mend what sends them, then `k2 dlq redrive` brings back what can be read. The rest flows.",
+        )
     if crowded:
         return yes(
             Reason.COMMIT_CONTENTION,
@@ -204,6 +218,12 @@ def _degraded(crowded: list[str]) -> Finding:
             "raise spec.sink.commitInterval of the feeds that send to it, or give some of them a table of their own.",
         )
     return no(Reason.AS_EXPECTED, "Nothing is known to be wrong.")
+
+
+def _readings(plan: FeedPlan, streams: Mapping[str, SinkProgress]) -> dict[str, Reading]:
+    """The newest reading of each of the feed's own sinks, by topic."""
+    topics = (sink.config.topic for sink in plan.sinks)
+    return {topic: streams[topic].latest for topic in topics if topic in streams}
 
 
 def _sink(config: SinkConfig, reading: Reading) -> dict[str, Any]:
@@ -214,6 +234,7 @@ def _sink(config: SinkConfig, reading: Reading) -> dict[str, Any]:
         "table": config.table,
         "lag": rounded(reading.lag),
         "gaps": reading.gaps,
+        "recentDeadLetters": rounded(reading.dead.dead) or None,
         "lastSnapshot": None if last is None else str(last.snapshot),
         "lastCommitTime": None if last is None else _stamp(last.committed),
     }

@@ -102,6 +102,7 @@ class Reason(StrEnum):
     AS_EXPECTED = "AsExpected"
     SINK_STALLED = "SinkStalled"
     COMMIT_CONTENTION = "CommitContention"
+    MANY_DEAD_LETTERS = "ManyDeadLetters"
 
     # A table's files and its upkeep.
     FEW_FILES = "FewFiles"

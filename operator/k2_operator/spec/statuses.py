@@ -35,6 +35,9 @@ class SinkStatus(_Status):
     gaps: int | None = Field(
         default=None, description="Times that the source's sequence jumped ahead; left out where no sink counts them."
     )
+    recent_dead_letters: int | None = Field(
+        default=None, description="Dead letters among its last 10,000 messages, rounded; left out where there is none."
+    )
     last_snapshot: str | None = Field(
         default=None, max_length=32, description="Id of the snapshot of its last commit; a text, being a 64 bit number."
     )
