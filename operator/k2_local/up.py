@@ -144,6 +144,7 @@ class Up:
             if now != known:
                 now.write(self.data_dir)
                 self._tell_of_crashes(known, now)
+                self._tell_of_warnings(known, now)
                 known = now
             if now.ready and not announced:
                 announced = True
@@ -156,6 +157,15 @@ class Up:
                 self.tell(
                     f"{pod.name} ended ({pod.message}); starting it again, time {pod.restarts}; its log: {pod.log}"
                 )
+
+    def _tell_of_warnings(self, before: state.State | None, now: state.State) -> None:
+        """Once when a warning begins and once when it ends: its figures change all the while."""
+        warned = {pod.name for pod in before.pods if pod.warning} if before else set[str]()
+        for pod in now.pods:
+            if pod.warning and pod.name not in warned:
+                self.tell(f"{pod.name}: warning: {pod.warning}")
+            elif pod.name in warned and not pod.warning and pod.ready:
+                self.tell(f"{pod.name}: nothing to warn of any more")
 
     def _end_leftovers(self) -> None:
         """A supervisor that was killed may have left children behind where the kernel does not end them."""

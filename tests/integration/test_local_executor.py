@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from k2_local import show
+from k2_local.host import processes
 from k2_local.pods.executor import Executor
 from k2_local.pods.subset import UnsupportedError
+from k2_local.state import State
 
 TINY = Path(__file__).with_name("tiny_workload.py")
 
@@ -123,6 +126,22 @@ def test_a_pod_that_is_not_ready_says_why_and_is_not_restarted(machine):
     until(executor, lambda: executor.statuses()[0].message == "waiting for Kafka")
     assert not executor.settled
     assert executor.statuses()[0].restarts == 0
+
+
+def test_a_pod_that_warns_is_ready_all_the_same_until_it_warns_no_more(tmp_path, machine, capsys):
+    executor = machine(*objects(replicas=1))
+    until(executor, lambda: executor.settled)
+    assert executor.statuses()[0].warning == ""
+    pod_file(tmp_path, "sink-0", "warned").touch()
+    until(executor, lambda: executor.statuses()[0].warning == "many dead letters")
+    assert executor.settled
+    running = State(
+        processes.own_record("supervisor", tmp_path / "up.log"), "", True, "", (), (executor.statuses()[0],)
+    )
+    show.status(running, tmp_path / "data")
+    assert "sink-0: warning: many dead letters" in capsys.readouterr().out
+    pod_file(tmp_path, "sink-0", "warned").unlink()
+    until(executor, lambda: executor.statuses()[0].warning == "")
 
 
 def test_a_crash_is_restarted_with_growing_pauses_and_told_apart_from_a_start(machine):

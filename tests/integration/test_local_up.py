@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from k2_testing.cluster import until
 
 from k2.bus.admin import partition_counts
 from k2.lake.catalog import load_table, open_named
@@ -170,9 +171,11 @@ def test_status_and_doctor_tell_what_runs_and_whether_it_is_well(tmp_path, up):
     before = k2("status")
     assert (before.returncode, before.stderr) == (1, f"Nothing runs in {tmp_path}/data. Start it with `k2 up`.\n")
     assert k2("down").stderr == f"Nothing runs in {tmp_path}/data.\n"
-    found = up().until_ready()
+    run = up()
+    found = run.until_ready()
     shown = k2("status")
     assert shown.returncode == 0
+    assert "warning" not in shown.stdout
     for expected in ("k2-query-0", "ready", found.api_url, "memory:", "disk:", "logs:"):
         assert expected in shown.stdout
     told = json.loads(k2("status", "--output", "json").stdout)
@@ -183,6 +186,15 @@ def test_status_and_doctor_tell_what_runs_and_whether_it_is_well(tmp_path, up):
     assert well.returncode == 0, well.stdout
     assert "kafka       cluster " in well.stdout
     assert "namespaces: market_data" in well.stdout
+    sink = next(pod.name for pod in found.pods if pod.component == "sink")
+    (folder,) = (path.parent for path in (tmp_path / "data" / "pods" / sink).rglob("env.json"))
+    (folder / "warned").touch()
+    until(lambda: f"{sink}: warning: many dead letters" in run.text(), "`k2 up` tells of it", 60)
+    warned = k2("status")
+    assert warned.returncode == 0
+    assert f"{sink}: warning: many dead letters" in warned.stdout
+    (folder / "warned").unlink()
+    until(lambda: f"{sink}: nothing to warn of any more" in run.text(), "`k2 up` tells that it is over", 60)
 
 
 @pytest.fixture

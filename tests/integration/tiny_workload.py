@@ -27,7 +27,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         well = not broken if self.path == "/health" else not broken and not config.get("never_ready")
         self.send_response(200 if well else 503)
         self.end_headers()
-        self.wfile.write(b"fine" if well else b"waiting for Kafka")
+        told = {"ready": well, "reason": "running" if well else "waiting for Kafka"}
+        warned = (state / "warned").exists()
+        self.wfile.write(json.dumps(told | ({"warning": "many dead letters"} if warned else {})).encode())
 
     def log_message(self, *args):
         pass

@@ -26,7 +26,7 @@ STOP_ORDER = (("producer", "load", "upkeep"), ("sink", "query"))
 
 @dataclass(frozen=True, slots=True)
 class PodStatus:
-    """What is known of a pod, for a person and for `k2 status`."""
+    """What is known of a pod, for a person and for `k2 status`: why it is not ready, and what is wrong although it is."""
 
     name: str
     component: str
@@ -37,6 +37,7 @@ class PodStatus:
     ports: Mapping[str, int]
     log: str
     message: str = ""
+    warning: str = ""
 
 
 @dataclass(slots=True)
@@ -116,6 +117,7 @@ class Executor:
                 ports=dict(pod.ports) if pod.process else {},
                 log=str(pod.log),
                 message=pod.message,
+                warning=pod.warning,
             )
             for pod in (*self.pods, *runs)
         ]

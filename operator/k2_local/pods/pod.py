@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +17,7 @@ from typing import Any
 from k2.model.errors import UserError
 from k2_local.host import ports
 from k2_local.host.processes import Supervised
+from k2_local.pods.probe import Probe
 from k2_operator.spec import labels
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0
@@ -77,34 +76,6 @@ class Machine:
 
 
 @dataclass(slots=True)
-class Probe:
-    """State of one httpGet probe; times are of the executor's clock, in seconds."""
-
-    path: str
-    port: str
-    period: float
-    timeout: float
-    threshold: int
-    delay: float
-    due: float = 0.0
-    failures: int = 0
-
-    @classmethod
-    def of(cls, spec: Mapping[str, Any] | None) -> Probe | None:
-        """Read a manifest's probe, with Kubernetes' defaults."""
-        if spec is None:
-            return None
-        return cls(
-            path=spec["httpGet"]["path"],
-            port=str(spec["httpGet"]["port"]),
-            period=float(spec.get("periodSeconds", 10)),
-            timeout=float(spec.get("timeoutSeconds", 1)),
-            threshold=int(spec.get("failureThreshold", 3)),
-            delay=float(spec.get("initialDelaySeconds", 0)),
-        )
-
-
-@dataclass(slots=True)
 class Pod:
     """One instance of a workload. `step` moves it on; nothing here blocks longer than a probe's timeout."""
 
@@ -120,6 +91,7 @@ class Pod:
     ready: bool = False
     restarts: int = 0
     message: str = ""
+    warning: str = ""
     ports: dict[str, int] = field(default_factory=dict[str, int])
     process: Supervised | None = None
     _started_at: float = 0.0
@@ -209,7 +181,7 @@ class Pod:
         assert self.process is not None
         last_line = next((line for line in reversed(self.process.tail(20).splitlines()) if line.strip(" \t─╯╰│")), "")
         self.process.stop(grace=0)
-        self.process, self.ready, self._kill_due = None, False, None
+        self.process, self.ready, self.warning, self._kill_due = None, False, "", None
         self._release_ports()
         if self.once and code == 0:
             self.phase, self.message = Phase.COMPLETED, ""
@@ -229,33 +201,21 @@ class Pod:
     def _probe(self, now: float) -> None:
         readiness, liveness = self._readiness, self._liveness
         if readiness is not None and now >= readiness.due:
-            problem = self._ask(readiness)
-            readiness.failures = readiness.failures + 1 if problem else 0
-            if not problem:
-                self.ready, self.message = True, ""
+            told = readiness.ask(self.ports)
+            readiness.failures = readiness.failures + 1 if told.problem else 0
+            if not told.problem:
+                self.ready, self.message, self.warning = True, "", told.warning
             elif readiness.failures >= readiness.threshold or not self.ready:
-                self.ready, self.message = False, problem
+                self.ready, self.message, self.warning = False, told.problem, ""
             # Quicker than in a cluster while it comes up: a person is waiting.
             readiness.due = now + (readiness.period if self.ready else min(readiness.period, 0.5))
         if liveness is not None and now >= liveness.due:
-            liveness.failures = liveness.failures + 1 if self._ask(liveness) else 0
+            liveness.failures = liveness.failures + 1 if liveness.ask(self.ports).problem else 0
             liveness.due = now + liveness.period
             if liveness.failures >= liveness.threshold:
                 # Not waited for: the other pods have probes too, and a signal may end all of it.
                 self.terminate()
                 self._kill_due, self.ready, self.message = now + self.grace, False, "its health has failed"
-
-    def _ask(self, probe: Probe) -> str:
-        """Empty when the probe succeeds, else the reason."""
-        url = f"http://{ports.LOOPBACK}:{self.ports[probe.port]}{probe.path}"
-        try:
-            with urllib.request.urlopen(url, timeout=probe.timeout):
-                return ""
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.read(300).decode(errors="replace").strip() or f"HTTP {error.code}"
-        except OSError as error:
-            return f"no answer yet ({getattr(error, 'reason', error)})"
 
     def _choose_ports(self, container: Mapping[str, Any]) -> None:
         for port in container.get("ports", []):
