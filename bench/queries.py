@@ -40,8 +40,8 @@ from k2.model.exchanges import EXCHANGES
 KEY = "bench"
 QUESTIONS = ("summary", "trades", "bars")
 BY_HAND_SUMMARY = """
-SELECT arg_min(price, ("timestamp", source_sequence)) AS open, max(price) AS high, min(price) AS low,
-       arg_max(price, ("timestamp", source_sequence)) AS close, sum(quantity) AS volume,
+SELECT arg_min(price, ("timestamp", kafka_offset)) AS open, max(price) AS high, min(price) AS low,
+       arg_max(price, ("timestamp", kafka_offset)) AS close, sum(quantity) AS volume,
        sum(price::DECIMAL(28, 8) * quantity) AS notional, count(*) AS trade_count
 FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end"""
 BY_HAND_ORDERED = """
@@ -50,23 +50,23 @@ SELECT first(price) AS open, max(price) AS high, min(price) AS low, last(price) 
 FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end"""
 BY_HAND_TRADES = """
 SELECT * FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end
-ORDER BY "timestamp", source_sequence LIMIT 1000"""
+ORDER BY "timestamp", kafka_offset LIMIT 1000"""
 BY_HAND_BARS = """
-SELECT epoch_us("timestamp") // 60000000 AS minute, arg_min(price, ("timestamp", source_sequence)) AS open,
-       max(price) AS high, min(price) AS low, arg_max(price, ("timestamp", source_sequence)) AS close,
+SELECT epoch_us("timestamp") // 60000000 AS minute, arg_min(price, ("timestamp", kafka_offset)) AS open,
+       max(price) AS high, min(price) AS low, arg_max(price, ("timestamp", kafka_offset)) AS close,
        sum(quantity) AS volume, sum(price::DECIMAL(28, 8) * quantity) AS notional, count(*) AS trade_count
 FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end
 GROUP BY ALL ORDER BY ALL"""
 BY_HAND_ASOF = """
 WITH t AS (
     SELECT * FROM read_parquet($files) WHERE symbol = $symbol AND "timestamp" >= $start AND "timestamp" < $end
-    ORDER BY "timestamp", source_sequence LIMIT 1000
+    ORDER BY "timestamp", kafka_offset LIMIT 1000
 ), q AS (
-    SELECT "timestamp" AS quoted, arg_max({'bid': bid_price, 'ask': ask_price}, source_sequence) AS quote
+    SELECT "timestamp" AS quoted, arg_max({'bid': bid_price, 'ask': ask_price}, kafka_offset) AS quote
     FROM read_parquet($quotes) WHERE symbol = $symbol AND "timestamp" >= $opened AND "timestamp" < $end GROUP BY ALL
 )
 SELECT t.*, quote.bid AS bid_price, quote.ask AS ask_price FROM t ASOF LEFT JOIN q ON t."timestamp" > q.quoted
-ORDER BY t."timestamp", t.source_sequence"""
+ORDER BY t."timestamp", t.kafka_offset"""
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def test_each_of_several_symbols_must_be_of_one_exchange(lake, client):
 
 
 def test_columns_that_are_not_asked_for_are_not_read(lake, client, monkeypatch):
-    append_ticks(lake, ticks(3))
+    append_ticks(lake, ticks(3, source_sequence=7))
     said = []
     honest = Engine.fetch
     monkeypatch.setattr(

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import typer
+from k2_testing.asking import questions_of
 from k2_testing.sinks import eventually
 from typer.testing import CliRunner
 
@@ -19,6 +20,8 @@ from k2.model.errors import WorldError
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType, sink_group_id
 from k2.model.workload import SinkConfig
+from k2.query.asked.bar_requests import BarsQuery, Interval
+from k2.query.asked.requests import EventsQuery
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -111,6 +114,27 @@ def test_wait_returns_when_the_rows_are_in_the_table_also_for_a_run_that_sends_n
     finally:
         sink.terminate()
         sink.wait(60)
+
+
+def test_rows_of_one_instant_keep_the_order_in_which_their_files_were_loaded(variables, kafka, tmp_path):
+    topic = _topic(kafka, "asx")
+    header, sink = "symbol,timestamp,price,quantity\n", _sink(variables, tmp_path, topic)
+    try:
+        for name, rows in (("a", (5, 7)), ("b", (7, 10))):
+            second = "".join(f"S,2024-01-04T02:00:30Z,{price},1\n" for price in range(*rows))
+            path = tmp_path / f"{name}.csv"
+            # By their numbers in the files the rows of the second would come first.
+            path.write_text(header + ("S,2024-01-04T02:00:29Z,1,1\n" * 3 if name == "a" else "") + second)
+            assert _run(path, "-e", "ASX", "--wait", "--wait-timeout", 300)[0] == 0
+        assert _run(path, "-e", "ASX", "--wait", "--restart")[1]["duplicates"] == 3
+    finally:
+        sink.terminate()
+        sink.wait(60)
+    with questions_of(tmp_path) as questions:
+        prices = questions.events(EventsQuery(DataType.TRADES, ("S",))).rows["price"].to_pylist()
+        (bar,) = questions.bars(BarsQuery(("S",), Interval.MINUTE)).rows.to_pylist()
+    assert [int(price) for price in prices] == [1, 1, 1, 5, 6, 7, 8, 9]
+    assert (bar["open"], bar["close"]) == (1, 9)
 
 
 def test_two_events_under_one_id_are_told_and_a_scope_makes_them_two(variables, kafka, tmp_path):

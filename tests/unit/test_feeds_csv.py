@@ -68,7 +68,7 @@ def test_a_trade_of_the_vendor_becomes_an_event(tmp_path):
     assert event["side"] == "UNKNOWN"
     assert event["trade_conditions"] == ["0"]
     assert event["vendor_data"] == [("venue", "X"), ("buyer_id", "7")]
-    assert event["source_sequence"] == 1
+    assert event["source_sequence"] is None
     assert event["trade_id"] == event["message_id"].hex()[:16]
 
 

@@ -51,7 +51,7 @@ def test_all_columns_are_read(tmp_path):
 def test_what_is_left_out_has_its_default(tmp_path):
     (event,), _ = _load(tmp_path, "timestamp,price,quantity\n2014-03-10 07:57:14,1,2\n", symbol="IBM")
     assert (event["symbol"], event["side"], event["currency"]) == ("IBM", "UNKNOWN", "USD")
-    assert (event["trade_conditions"], event["vendor_data"], event["source_sequence"]) == ([], None, 2)
+    assert (event["trade_conditions"], event["vendor_data"], event["source_sequence"]) == ([], None, None)
     assert event["trade_id"] == event["message_id"].hex()[:16]
 
 

@@ -55,7 +55,7 @@ class DataFileRef:
     `start_us` and `end_us` are microseconds since 1970, UTC. String bounds may be cut to a prefix by the writer: they
     prove absence, not presence. `rows` counts those that a delete file took out too. `deletes`: delete files of the
     snapshot that may take rows out of this file. `in_order`: its writer says that the rows lie by symbol, time and source
-    sequence.
+    sequence. `is_numbered`: its manifest says that each row has a source sequence.
     """
 
     path: str
@@ -67,6 +67,7 @@ class DataFileRef:
     exchanges: tuple[str | None, str | None]
     deletes: tuple[DeleteFileRef, ...] = ()
     in_order: bool = False
+    is_numbered: bool = False
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -257,7 +258,8 @@ class _Decoder:
         self._symbol = _field_id(schema, "symbol")
         self._exchange = _field_id(schema, "exchange")
         self._schema = schema
-        by = (self._symbol, self._time, _field_id(schema, "source_sequence"))
+        self._sequence = _field_id(schema, "source_sequence")
+        by = (self._symbol, self._time, self._sequence)
         self._natural = {number for number, order in table.sort_orders().items() if _sorts(order, by)}
 
     def decode(self, manifest: ManifestFile, io: FileIO) -> tuple[_Entry, ...]:
@@ -277,6 +279,7 @@ class _Decoder:
             symbols=cast("tuple[str | None, str | None]", self._bounds(file, self._symbol)),
             exchanges=cast("tuple[str | None, str | None]", self._bounds(file, self._exchange)),
             in_order=file.sort_order_id in self._natural,
+            is_numbered=(file.null_value_counts or {}).get(self._sequence) == 0,
         )
         partition = (file.spec_id, repr(tuple(_partition_values(file))))
         sequence = entry.sequence_number or 0

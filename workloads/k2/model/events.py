@@ -128,7 +128,7 @@ _ASSET_CLASS = Column("asset_class", Kind.STRING, "equities, crypto, futures, op
 _TIMESTAMP = Column("timestamp", Kind.TIMESTAMP, "When it happened at the exchange, UTC, microseconds.")
 _CURRENCY = Column("currency", Kind.STRING, "Currency of the prices, ISO 4217 or the venue's code.")
 _SOURCE_SEQUENCE = Column(
-    "source_sequence", Kind.LONG, "The source's own order (a sequence number, or the row's number in its file).", True
+    "source_sequence", Kind.LONG, "The source's own order, where it gives one; null: the order of the topic.", True
 )
 _INGESTION = Column("ingestion_timestamp", Kind.TIMESTAMP, "When K2 took the event in, UTC, microseconds.")
 _PLATFORM_SEQUENCE = Column("platform_sequence", Kind.LONG, "K2's own order of taking in, where it is kept.", True)

@@ -105,11 +105,6 @@ class LineBlock:
         """Byte position after the last line."""
         return self.start + len(self.data)
 
-    @property
-    def last_line(self) -> int:
-        """The number of the last line."""
-        return self.first_line + self.data.count(b"\n") - self.data.endswith(b"\n")
-
 
 def read_blocks(source: SourceFile, block_bytes: int = BLOCK_BYTES) -> Iterator[LineBlock]:
     """The file's lines in order, in blocks of about `block_bytes`; checks at the end that the file did not change.

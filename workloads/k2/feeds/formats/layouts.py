@@ -174,16 +174,16 @@ class Assembler:
     ids: IdRule = field(default_factory=IdRule)
     decimals: Decimals = Decimals.STANDARD
 
-    def assemble(
-        self, parsed: ParsedRows, occurrences: Occurrences, lines_before: int, ingested: int
-    ) -> pa.RecordBatch:
+    def assemble(self, parsed: ParsedRows, occurrences: Occurrences, ingested: int) -> pa.RecordBatch:
         """Events of the model's schema.
+
+        `source_sequence` is null where the source gives no order of its own. A row's number in its file would be none: it
+        begins anew in the next file, whose rows would then stand before those of this one that share their moment. The
+        offset in the topic is the order of the rows over all files, and decides where there is no number.
 
         Args:
             parsed: the rows of the next block of the load.
             occurrences: counts identical rows over the whole load.
-            lines_before: lines of the load's earlier files: with a row's own line they make its `source_sequence`, where
-                the source gives no order of its own.
             ingested: when they were taken in, UTC microseconds.
         """
         rows = len(parsed.lines)
@@ -194,7 +194,6 @@ class Assembler:
             "asset_class": _constant(self.asset_class, rows),
             "currency": _constant(self.currency, rows),
             "ingestion_timestamp": timestamp_array(np.full(rows, ingested, dtype=np.int64)),
-            "source_sequence": pa.array(parsed.lines.astype(np.int64) + lines_before),
             EVENT_TIME[self.data_type]: timestamp_array(parsed.times),
         }
         own_id = {DataType.TRADES: "trade_id", DataType.QUOTES: "quote_id"}.get(self.data_type)

@@ -89,18 +89,15 @@ class CsvFiles:
 
     def chunks(self) -> Iterator[Chunk]:
         """Chunks of about one block each, from the first file's first line."""
-        lines_before = 0
         with Occurrences() as occurrences:
             for part, (file, layout) in enumerate(zip(self._files, self._layouts, strict=True)):
                 if layout is None:
                     continue
-                lines = 0
                 for block in read_blocks(file, self._block_bytes):
                     parsed = layout.parse(block, self._assembler.decimals)
                     if block.start == 0:
                         self._refuse_hopeless(file.path, parsed)
-                    batch = self._assembler.assemble(parsed, occurrences, lines_before, self._clock())
-                    lines = block.last_line
+                    batch = self._assembler.assemble(parsed, occurrences, self._clock())
                     yield Chunk(
                         end=Position(part, block.end),
                         events=((self._form.data_type, batch),) if batch.num_rows else (),
@@ -110,7 +107,6 @@ class CsvFiles:
                         identical=occurrences.surplus,
                         out_of_order=occurrences.out_of_order,
                     )
-                lines_before += lines
 
     def _layout(self, file: SourceFile) -> FileLayout | None:
         return self._form.layout(file.path, first_line(file.path)) if file.size else None

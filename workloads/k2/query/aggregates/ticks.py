@@ -24,6 +24,7 @@ from k2.query.rows.statement import RowSource, Statement
 
 _KEY = {"symbol", "exchange", "timestamp", "source_sequence"}
 _LAST_SEQUENCE = 2**63 - 1
+_OFFSET = sql.LINEAGE[-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +44,21 @@ class Ticks:
 
 def read_ticks(engine: RowSource, label: str, relation: Relation, which: sql.Filter, figures: Sequence[str]) -> Ticks:
     """The rows of `which.symbols`, all of one exchange. Raises as `RowSource.fetch` does."""
-    rows = engine.fetch(label, _statement(relation, which, figures, ordered=False))
-    found, is_decided = _in_order(rows, which.symbols, figures, by_rows=False)
+    numbered = relation.is_numbered
+    rows = engine.fetch(label, _statement(relation, which, figures, with_offset=not numbered))
+    if numbered:
+        found, tied = _in_order(rows, which.symbols, figures, (_sequence(rows),))
+        is_decided = not _differ(found.rows, tied)
+    else:
+        # Where the source gives no numbers ties are the rule, and of one partition the offset decides them.
+        ranks = (_sequence(rows), rows[_OFFSET].to_numpy())
+        if rows["source_sequence"].null_count == rows.num_rows:
+            ranks = ranks[1:]
+        found, tied = _in_order(rows, which.symbols, figures, ranks, decisive=len(ranks) - 1)
+        is_decided = not len(tied) or _is_of_one_partition(engine, label, relation, which)
     if not is_decided:
         rows = engine.fetch(label, _statement(relation, which, figures, ordered=True))
-        found, _ = _in_order(rows, which.symbols, figures, by_rows=True)
+        found, _ = _in_order(rows, which.symbols, figures, (np.arange(rows.num_rows),))
     return found
 
 
@@ -74,37 +85,69 @@ def last_before(
     )
 
 
-def _statement(relation: Relation, which: sql.Filter, figures: Sequence[str], *, ordered: bool) -> Statement:
+def _statement(
+    relation: Relation, which: sql.Filter, figures: Sequence[str], *, with_offset: bool = False, ordered: bool = False
+) -> Statement:
     condition, params = sql.where(relation, which)
-    order = sql.order_of(relation)
-    columns = ['epoch_us("timestamp") AS us', "source_sequence", *figures, *(["symbol"] * (len(which.symbols) != 1))]
-    names = {*_KEY, *figures, *(order if ordered else ())}
+    columns = ['epoch_us("timestamp") AS us', "source_sequence", *figures]
+    columns += ["symbol"] * (len(which.symbols) != 1) + [_OFFSET] * with_offset
+    order = sql.order_of(relation) if ordered else ()
+    names = {*_KEY, *figures, *order, *([_OFFSET] * with_offset)}
     text = f"SELECT {', '.join(columns)} FROM {sql.source(relation, names=names)}{condition}"
     if ordered:
         text += " ORDER BY " + ", ".join(f'"{name}" NULLS LAST' for name in order)
     return sql.statement(text, params, relation)
 
 
-def _in_order(rows: pa.Table, symbols: Sequence[str], figures: Sequence[str], *, by_rows: bool) -> tuple[Ticks, bool]:
-    """The rows in order, and whether it is decided.
+def _is_of_one_partition(engine: RowSource, label: str, relation: Relation, which: sql.Filter) -> bool:
+    """Whether the rows of each symbol are of one partition of one topic, as they are unless either was made anew."""
+    condition, params = sql.where(relation, which)
+    names = ("symbol", *sql.LINEAGE[:-1])
+    text = (
+        f"SELECT symbol FROM (SELECT DISTINCT {', '.join(names)} FROM {sql.source(relation, names={*_KEY, *names})}"
+        f"{condition}) GROUP BY symbol HAVING count(*) > 1 LIMIT 1"
+    )
+    return not engine.fetch(label, sql.statement(text, params, relation)).num_rows
 
-    It is by time and the source's sequence, or (`by_rows`) by time and as the rows come. Figures that differ at one place
-    of it leave the order open.
+
+def _sequence(rows: pa.Table) -> Ints:
+    return rows["source_sequence"].fill_null(_LAST_SEQUENCE).to_numpy()
+
+
+def _in_order(
+    rows: pa.Table,
+    symbols: Sequence[str],
+    figures: Sequence[str],
+    ranks: Sequence[Ints],
+    decisive: int | None = None,
+) -> tuple[Ticks, NDArray[Any]]:
+    """The rows by series, time and `ranks`, and the places of those that the row after them ties with.
+
+    They tie where series, time and the first `decisive` of the ranks are equal (None: all of them).
     """
     us = rows["us"].to_numpy()
-    sequence = np.arange(len(us)) if by_rows else rows["source_sequence"].fill_null(_LAST_SEQUENCE).to_numpy()
     series = np.zeros(len(us), np.int64)
     if len(symbols) > 1:
         series = pc.index_in(rows["symbol"], pa.array(symbols)).to_numpy().astype(np.int64)
     table = rows.select(list(figures))
     same = (series[1:] == series[:-1]) & (us[1:] == us[:-1])
     follows = (us[1:] > us[:-1]) & (series[1:] == series[:-1])
-    if not (follows | (same & (sequence[1:] >= sequence[:-1])) | (series[1:] > series[:-1])).all():
-        order = np.lexsort((sequence, us, series))
-        series, us, sequence, table = series[order], us[order], sequence[order], table.take(pa.array(order))
+    if not (follows | (same & _never_falls(ranks)) | (series[1:] > series[:-1])).all():
+        order = np.lexsort((*reversed(ranks), us, series))
+        series, us, table = series[order], us[order], table.take(pa.array(order))
+        ranks = [rank[order] for rank in ranks]
         same = (series[1:] == series[:-1]) & (us[1:] == us[:-1])
-    tied = np.flatnonzero(same & (sequence[1:] == sequence[:-1]))
-    return Ticks(table, series, us), not _differ(table, tied)
+    for rank in ranks[:decisive]:
+        same &= rank[1:] == rank[:-1]
+    return Ticks(table, series, us), np.flatnonzero(same)
+
+
+def _never_falls(ranks: Sequence[Ints]) -> NDArray[np.bool_]:
+    """Whether each row's ranks are those of the row before it, or come after them."""
+    held = ranks[-1][1:] >= ranks[-1][:-1]
+    for rank in reversed(ranks[:-1]):
+        held = (rank[1:] > rank[:-1]) | ((rank[1:] == rank[:-1]) & held)
+    return held
 
 
 def _differ(table: pa.Table, places: NDArray[Any]) -> bool:

@@ -68,10 +68,10 @@ def _last_key(
     *,
     one_series: bool,
 ) -> SortKey:
-    """The key of row `limit - 1`. Of one series two columns are enough, unless the row after it has the same two."""
-    order = sql.order_of(relation, sql.SHORT_ORDER if one_series else sql.ORDER)
+    """The key of row `limit - 1`. Of one series few columns are enough, unless the row after it has the same ones."""
+    order = sql.series_order(relation) if one_series else sql.order_of(relation)
     last = _key(rows, limit - 1, order)
-    if not one_series or last != _key(rows, limit, order):
+    if len(order) > len(sql.SHORT_ORDER) or last != _key(rows, limit, order):
         return last
     instant = last[0][1]
     assert isinstance(instant, int)

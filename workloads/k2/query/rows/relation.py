@@ -53,6 +53,13 @@ class Relation:
             return False
         return all(earlier.end_us < later.start_us for earlier, later in pairwise(self.files))
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether each row has a source sequence: rows of one symbol hardly tie then, and lineage need not be read."""
+        if self.tail is not None and self.tail.column("source_sequence").null_count:
+            return False
+        return all(file.is_numbered for file in self.files)
+
     def of(self, files: Sequence[DataFileRef]) -> Relation:
         """Some of the files alone, without the tail."""
         return replace(self, files=tuple(files), tail=None)

@@ -35,9 +35,11 @@ ORDER = (
 )
 # Reference data has its own event time in the place of `timestamp`.
 _TIMES = ("timestamp", "effective_timestamp")
-# Decides within one symbol of one exchange unless two rows tie: most often they do not, and lineage need not be read.
-SHORT_ORDER = ("timestamp", "source_sequence")
 LINEAGE = ("kafka_topic_id", "kafka_partition", "kafka_offset")
+# The total order within one symbol of one exchange.
+SERIES_ORDER = ("timestamp", "source_sequence", *LINEAGE)
+# Decides there unless two rows tie: of rows with numbers hardly any do, and lineage need not be read.
+SHORT_ORDER = ("timestamp", "source_sequence")
 
 _TYPES = {
     "string": "VARCHAR",
@@ -128,6 +130,11 @@ def order_of(relation: Relation, by: Sequence[str] = ORDER) -> tuple[str, ...]:
     time = time_of(relation)
     named = (time if name == "timestamp" else name for name in by)
     return tuple(name for name in named if name in known)
+
+
+def series_order(relation: Relation) -> tuple[str, ...]:
+    """The columns by which rows of one symbol of one exchange are put in order: without numbers of their source ties are the rule."""
+    return order_of(relation, SHORT_ORDER if relation.is_numbered else SERIES_ORDER)
 
 
 def time_of(relation: Relation) -> str:
