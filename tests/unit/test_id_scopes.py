@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from k2.feeds.formats.layouts import Assembler, Files
 from k2.feeds.formats.registry import file_format
@@ -86,6 +87,8 @@ def test_ids_of_rows_that_are_loaded_already_are_what_they_were(tmp_path):
         (IdRule(IdScope.CIVIL_DAY, time(18)), [("IBM", "civil_day=2024-01-01", "7"), ("GE", "civil_day=2024-01-01", "7"), ("IBM", "civil_day=2024-01-02", "7"), ("IBM", "civil_day=2024-01-03", "7")]),
         (IdRule(IdScope.VENUE), [("", "7")] * 4),
         (IdRule(IdScope.VENUE_CIVIL_DAY), [("", "civil_day=2024-01-02", "7")] * 2 + [("", "civil_day=2024-01-03", "7")] * 2),
+        (IdRule(space="block"), [("IBM", "id_space=block", "7"), ("GE", "id_space=block", "7"), ("IBM", "id_space=block", "7"), ("IBM", "id_space=block", "7")]),
+        (IdRule(IdScope.VENUE_CIVIL_DAY, space="block"), [("", "id_space=block", "civil_day=2024-01-02", "7")] * 2 + [("", "id_space=block", "civil_day=2024-01-03", "7")] * 2),
     ],
 )  # fmt: skip
 def test_a_scope_is_part_of_the_name_of_a_sources_own_id_and_of_no_other(tmp_path, rule, fields):
@@ -95,12 +98,20 @@ def test_a_scope_is_part_of_the_name_of_a_sources_own_id_and_of_no_other(tmp_pat
     assert found[1:3] == GOLDEN_TRADES[1:3]
 
 
+def test_the_same_number_in_two_spaces_is_two_events_and_a_row_without_an_id_is_one(tmp_path):
+    spaces = [ids(source(tmp_path, rule=IdRule(space=space))) for space in ("", "aggregate", "block")]
+    assert len({found[0] for found in spaces}) == 3
+    assert spaces[0] == GOLDEN_TRADES
+    assert {tuple(found[1:3]) for found in spaces} == {tuple(GOLDEN_TRADES[1:3])}
+
+
 def test_a_load_is_known_by_its_scope_and_those_of_before_by_none(tmp_path):
     plain = source(tmp_path).options
-    assert not {"id_scope", "day_starts"} & set(plain)
+    assert not {"id_scope", "day_starts", "id_space"} & set(plain)
     by_day = source(tmp_path, rule=IdRule(IdScope.CIVIL_DAY, time(17, 30))).options
     assert by_day == plain | {"id_scope": "civil_day", "day_starts": "17:30"}
     assert source(tmp_path, rule=IdRule(IdScope.VENUE)).options == plain | {"id_scope": "venue"}
+    assert source(tmp_path, rule=IdRule(space="block")).options == plain | {"id_space": "block"}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +127,22 @@ def test_a_scope_or_a_days_start_that_means_nothing_is_refused(scope, day_starts
     with pytest.raises(UserError) as error:
         IdRule.of(scope, day_starts)
     assert words.split(": found")[0] in str(error.value)
+
+
+@pytest.mark.parametrize("space", ["", "Block", "1st", "a b", "block\x1f7", "a" * 33])
+def test_a_space_has_a_short_name(space):
+    with pytest.raises(UserError, match="The space of ids has no such name"):
+        IdRule.of("symbol", None, space)
+    assert IdRule.of("symbol", None, "block").space == "block"
+
+
+def test_a_feed_that_says_no_space_is_told_as_it_was_before_there_were_any():
+    files = {"format": "generic", "uris": ["https://x/y.csv"]}
+    assert "id_space" not in CsvSource.model_validate(files).model_dump(mode="json")
+    told = CsvSource.model_validate(files | {"idSpace": "aggregate"}).model_dump(mode="json")
+    assert told["id_space"] == "aggregate"
+    with pytest.raises(ValidationError):
+        CsvSource.model_validate(files | {"idSpace": "Aggregate"})
 
 
 def test_a_feed_says_the_scope_too_and_a_days_start_alone_is_a_problem():

@@ -93,6 +93,12 @@ def load(
             "--day-starts", help="HH:MM by the exchange's clocks: when a day of --id-scope begins (midnight)."
         ),
     ] = None,
+    id_space: Annotated[
+        str | None,
+        typer.Option(
+            "--id-space", help="Which of the venue's number spaces the files' own ids are of: aggregate, block."
+        ),
+    ] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="Where rejected rows are written; default: rejects/ in the data directory.")
     ] = None,
@@ -114,7 +120,7 @@ def load(
     env = settings()
     kind_of_data = DataType.parse(data_type)
     venue = exchange(exchange_code)
-    ids = IdRule.of(id_scope, day_starts)
+    ids = IdRule.of(id_scope, day_starts, id_space)
     wish = _Wish(
         kind_of_data,
         tuple(files),

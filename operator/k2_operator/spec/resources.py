@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
 from k2.model.events import Decimals
-from k2.model.id_scopes import TIME_OF_DAY_PATTERN
+from k2.model.id_scopes import ID_SPACE_PATTERN, TIME_OF_DAY_PATTERN
 from k2.model.sources import NAME_PATTERN, SOURCES, SYMBOL_PATTERN, Name, SourceConfig
 from k2.model.topics import AssetClass, DataType
 
@@ -39,6 +39,7 @@ PATTERN_HELP = {
     _IDENTIFIER_PATTERN: "an identifier namespace.name of a-z, 0-9 and '_'",
     _ZONE_PATTERN: "a time zone such as Etc/UTC or Australia/Sydney",
     TIME_OF_DAY_PATTERN: "a time of day such as 17:00",
+    ID_SPACE_PATTERN: "a short name of a-z, 0-9, '_' and '-', such as aggregate",
     SYMBOL_PATTERN: "a symbol in capitals, such as BHP or BTC-USDT",
 }
 """What each pattern means, for error texts."""

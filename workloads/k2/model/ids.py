@@ -2,7 +2,8 @@ r"""Message ids: UUIDv5 of the source event, so that the same event has the same
 
 The name that is hashed is the fields joined by `\x1f`: data type, exchange, symbol, then either the source's own id,
 or the canonical row and n, the number of identical rows before it in its trading date. An id that is unique within a day has
-`civil_day=YYYY-MM-DD` before it, and one that is unique within the venue has an empty symbol (`scoped`).
+`civil_day=YYYY-MM-DD` before it, one of a number space with a name has `id_space=…` before that, and one that is unique within
+the venue has an empty symbol (`scoped`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.model.compute import pc
-from k2.model.id_scopes import IdScope
+from k2.model.id_scopes import IdRule
 from k2.model.topics import DataType
 
 NAMESPACE = uuid.UUID("8f0e9a52-6c1d-5b7e-9d43-2b6a1f0c7e11")
@@ -74,25 +75,27 @@ def message_ids(
 
 
 def scoped(
-    scope: IdScope, symbols: pa.StringArray | str, source_ids: pa.StringArray, days: pa.StringArray | None
+    rule: IdRule, symbols: pa.StringArray | str, source_ids: pa.StringArray, days: pa.StringArray | None
 ) -> tuple[pa.StringArray | str, pa.StringArray]:
-    """Symbols and ids of the source's own as `message_ids` takes them, for ids of that scope.
+    """Symbols and ids of the source's own as `message_ids` takes them, for ids of that rule.
 
     Args:
-        scope: what the ids are unique within.
+        rule: what the ids are unique within.
         symbols: one symbol for all rows, or one each.
         source_ids: the source's own ids.
         days: each row's day as YYYY-MM-DD, where the scope is by day.
 
     Returns:
-        What was given for `IdScope.SYMBOL`. Else the symbol is empty, which no event's is, or `civil_day=…` stands before
-        the id: the first field of a canonical row is a number, so none is such a name.
+        What was given for `IdRule()`. Else the symbol is empty, which no event's is, or `id_space=…` and `civil_day=…` stand
+        before the id: the first field of a canonical row is a number, so none is such a name.
     """
-    if scope.is_by_day:
+    if rule.scope.is_by_day:
         source_ids = pc.binary_join_element_wise(
             pc.binary_join_element_wise("civil_day=", days, ""), source_ids, SEPARATOR
         )
-    return (symbols if scope.is_by_symbol else ""), source_ids
+    if rule.space:
+        source_ids = pc.binary_join_element_wise(f"id_space={rule.space}", source_ids, SEPARATOR)
+    return (symbols if rule.scope.is_by_symbol else ""), source_ids
 
 
 def hex_ids(ids: pa.FixedSizeBinaryArray, digits: int = 16) -> pa.StringArray:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
-from k2.model.id_scopes import MIDNIGHT, TIME_OF_DAY_PATTERN, IdScope
+from k2.model.id_scopes import ID_SPACE_PATTERN, MIDNIGHT, TIME_OF_DAY_PATTERN, IdScope
 from k2.model.topics import DataType
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -138,6 +138,13 @@ class CsvSource(SourceConfig):
     )
     day_starts: Annotated[str, Field(pattern=TIME_OF_DAY_PATTERN)] = Field(
         default=MIDNIGHT, description="When a day of idScope begins, by the exchange's clocks."
+    )
+    # A load that is done is known by what it is told: one that says no space must be the one that it was.
+    id_space: Annotated[str, Field(pattern=ID_SPACE_PATTERN)] | None = Field(
+        default=None,
+        exclude_if=lambda space: space is None,
+        description="Which of the venue's number spaces the ids are of, where it has several: aggregate, block. "
+        "The same id in another space is another event.",
     )
     # How the files come to the workload, and nothing that it is told.
     volume: Volume | None = Field(

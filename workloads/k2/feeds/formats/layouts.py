@@ -225,15 +225,15 @@ class Assembler:
         if parsed.source_ids is None:
             return ids
         has = np.flatnonzero(pc.not_equal(parsed.source_ids, "").to_numpy(zero_copy_only=False))
-        own, scope = parsed.source_ids, self.ids.scope
-        days = civil_dates(parsed.times, self.exchange, self.ids.day_starts) if scope.is_by_day else None
+        own, rule = parsed.source_ids, self.ids
+        days = civil_dates(parsed.times, self.exchange, rule.day_starts) if rule.scope.is_by_day else None
 
         def of_source(at: Ints) -> pa.FixedSizeBinaryArray:
             rows = pa.array(at)
             return message_ids(
                 self.data_type,
                 code,
-                *scoped(scope, _at(symbols, at), own.take(rows), None if days is None else days.take(rows)),
+                *scoped(rule, _at(symbols, at), own.take(rows), None if days is None else days.take(rows)),
             )
 
         return _replaced(ids, has, of_source)

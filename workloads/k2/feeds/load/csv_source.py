@@ -142,7 +142,7 @@ def opened(opening: Opening) -> CsvFiles:
     data_type = source.data_type or config.streams[0].data_type
     paths = local_files(source.uris, opening.settings.source_dir, opening.folder)
     form = file_format(source.format, Files(data_type, market, source.symbol, config.currency, paths))
-    ids = IdRule(source.id_scope, time_of_day.fromisoformat(source.day_starts))
+    ids = IdRule(source.id_scope, time_of_day.fromisoformat(source.day_starts), source.id_space or "")
     decimals = config.decimals.get(data_type, Decimals.STANDARD)
     assembler = Assembler(data_type, market, config.currency, str(config.asset_class), ids, decimals)
     return CsvFiles(paths, form, assembler, names=source.uris, symbol=source.symbol)
