@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from k2_testing.committed import ORIGIN, batch
+from k2_testing.deleting import data_files, delete_equal, delete_positions
 from k2_testing.lake import TRADES, held, make_lake
+from pyiceberg.manifest import FileFormat
+from pyiceberg.types import StringType
 
+from k2.forms.audit_text import lines
+from k2.forms.audits import audit as audit_body
 from k2.lake.appends.batch import OrderedBatch
 from k2.lake.appends.commit import Committer, Origin
 from k2.lake.appends.writer import write_files
 from k2.lake.offsets import recorded_offsets
-from k2.lake.proof.audit import audit_table
+from k2.lake.proof.audit import audit_table, ranges
 from k2.lake.proof.decisions import sign
-from k2.lake.proof.reset import forget_topic, reset_to_snapshot, skip_to_earliest
+from k2.lake.proof.reset import accept, forget_topic, reset_to_snapshot, skip_to_earliest
 from k2.lake.snapshots import trim_snapshots, untagged_snapshots
 from k2.model.errors import RefusedError, UserError
 from k2.model.topics import DataType
@@ -65,6 +72,66 @@ def test_missing_rows_are_found_and_named(catalog):
     catalog.load_table(TRADES).delete(EqualTo("kafka_offset", 7))
     audit = audit_table(catalog.load_table(TRADES), {})
     assert [(part.missing, part.examples) for part in audit.partitions] == [(1, (7,)), (1, (7,))]
+
+
+def test_rows_that_delete_files_take_out_are_missing_and_told_until_a_person_accepts_it(catalog):
+    table = catalog.load_table(TRADES)
+    first = data_files(table)[0]
+    offsets = table.io.new_input(first.file_path)
+    with offsets.open() as stream:
+        there = pq.read_table(stream, columns=["kafka_offset"])["kafka_offset"].to_pylist()
+    delete_positions(table, [(first.file_path, 2), (first.file_path, 5), ("elsewhere.parquet", 1)], first)
+    audit = audit_table(catalog.load_table(TRADES), {})
+    gone = sorted({there[2], there[5]})
+    assert (audit.ok, audit.deleted, audit.missing) == (False, 2, 2)
+    assert audit.partitions[0].missing_in == ranges(np.isin(np.arange(20), gone), 0)
+    accept(catalog.load_table(TRADES), audit, SIGNED)
+    audit = audit_table(catalog.load_table(TRADES), {})
+    assert (audit.ok, audit.deleted, audit.missing) == (True, 2, 2)
+    assert "2 rows were taken out by delete files of another engine: they are not counted" in lines(audit_body(audit))
+    delete_positions(catalog.load_table(TRADES), [(first.file_path, 3)], first)
+    assert not audit_table(catalog.load_table(TRADES), {}).ok
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kafka_offset": [3, 4, 99]},
+        {"source_sequence": [None, 6]},
+        {"symbol": ["BHP", "CBA"], "kafka_offset": [0, 1]},
+        {"message_id": [2, 7]},
+        {"price": [None]},
+    ],
+    ids=",".join,
+)
+def test_rows_that_were_deleted_by_their_values_are_not_counted(catalog, values):
+    table = catalog.load_table(TRADES)
+    with table.update_schema() as update:
+        update.add_column("venue", StringType())
+    held = table.scan().to_arrow().to_pylist()
+    if "message_id" in values:
+        values = {"message_id": [held[row]["message_id"] for row in values["message_id"]]}
+    delete_equal(catalog.load_table(TRADES), values, data_files(table)[0])
+    gone = [
+        row
+        for row in held
+        if any(
+            all(row[n] == v for n, v in zip(values, each, strict=True)) for each in zip(*values.values(), strict=True)
+        )
+    ]
+    audit = audit_table(catalog.load_table(TRADES), {})
+    assert (audit.deleted, audit.missing) == (len(gone), len(gone))
+    delete_equal(catalog.load_table(TRADES), {"venue": [None]}, data_files(table)[0])  # which no file has
+    assert audit_table(catalog.load_table(TRADES), {}).deleted == 24
+
+
+def test_deletes_in_a_form_that_is_not_read_are_told_and_take_nothing_out(catalog):
+    table = catalog.load_table(TRADES)
+    first = data_files(table)[0]
+    delete_positions(table, [(first.file_path, 2)], first, FileFormat.AVRO)
+    audit = audit_table(catalog.load_table(TRADES), {})
+    assert (audit.ok, audit.deleted, audit.untold_deletes) == (True, 0, 1)
+    assert "1 files have deletes in a form that is not read here" in "\n".join(lines(audit_body(audit)))
 
 
 def test_reset_after_a_rollback_reads_again_from_what_the_snapshot_holds(catalog):

@@ -27,6 +27,7 @@ def lines(found: Body) -> list[str]:
     return [
         f"{found['table']}{snapshot}: {found['rows']:,} rows, {judged(found)}.",
         *_missing(found),
+        *_deleted(found),
         *_files(found),
         *_gaps(found),
         *_strangers(found),
@@ -59,6 +60,16 @@ def _missing(found: Body) -> Iterator[str]:
         if part["missing"]:
             what = "these offsets" if part["missing_exactly"] else f"{part['missing']:,} of these offsets"
             yield f"missing of {_name(part)}: {what}: {_ranges(part['missing_in'])}"
+
+
+def _deleted(found: Body) -> Iterator[str]:
+    if found["deleted"]:
+        yield f"{found['deleted']:,} rows were taken out by delete files of another engine: they are not counted"
+    if found["files_with_untold_deletes"]:
+        yield (
+            f"{found['files_with_untold_deletes']:,} files have deletes in a form that is not read here: all their rows are "
+            "counted; compact the table with the engine that deleted the rows"
+        )
 
 
 def _lost(found: Body) -> Iterator[str]:

@@ -62,6 +62,8 @@ def audit(found: Audit) -> dict[str, Any]:
         "rows": sum(part.rows for part in found.partitions),
         "missing": found.missing,
         "lost": found.lost,
+        "deleted": found.deleted,
+        "files_with_untold_deletes": found.untold_deletes,
         "rows_of_unknown_topics": sum(found.strangers.values()),
         "partitions": [_partition(part) for part in found.partitions],
         "files": _files(found),

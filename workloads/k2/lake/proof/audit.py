@@ -97,6 +97,8 @@ class Audit:
         gaps: where they do not follow each other.
         decisions: what people decided, oldest first.
         sequence: number of the snapshot.
+        deleted: rows that delete files of other engines take out: they are not there, so their offsets are missing.
+        untold_deletes: data files with deletes in a form that is not read here; all their rows were counted.
     """
 
     table: str
@@ -108,6 +110,8 @@ class Audit:
     gaps: Sequence[Gap] = ()
     decisions: Sequence[Decision] = ()
     sequence: int = 0
+    deleted: int = 0
+    untold_deletes: int = 0
 
     @property
     def accepted(self) -> Accepted:
@@ -192,6 +196,8 @@ def audit_table(table: Table, ends: Mapping[str, Mapping[int, int]], progress: P
         gaps=gaps,
         decisions=decisions,
         sequence=0 if snapshot is None else snapshot.sequence_number or 0,
+        deleted=counted.deleted,
+        untold_deletes=counted.untold,
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 
 from k2.lake.offsets import PartitionOffsets
+from k2.lake.proof.deleted_rows import DeletedRows, Mask
 from k2.lake.scan import DataFileRef
 from k2.model.errors import StoreError
 from k2.model.tables import OFFSET, PARTITION, TOPIC_ID
@@ -36,6 +37,8 @@ class LineageCounts:
         outside: rows of a partition beyond its offsets.
         strangers: rows by the id of a topic that nobody knows; "" where they have none.
         unreadable: paths of files that are no Parquet files, or no whole ones.
+        deleted: rows that delete files take out: they are not counted.
+        untold: files whose deleted rows nobody here can tell: all their rows are counted.
     """
 
     firsts: Mapping[Key, int]
@@ -43,6 +46,8 @@ class LineageCounts:
     outside: Counter[Key] = field(default_factory=Counter[Key])
     strangers: Counter[str] = field(default_factory=Counter[str])
     unreadable: list[str] = field(default_factory=list[str])
+    deleted: int = 0
+    untold: int = 0
 
     def add(self, key: Key, offsets: npt.NDArray[np.int64]) -> None:
         """Count rows of one partition."""
@@ -81,10 +86,12 @@ def count_rows(
         {key: part.first for key, part in expected.items()},
         {key: np.zeros(part.next - part.first, dtype=np.uint8) for key, part in expected.items()},
     )
+    deleted = DeletedRows(io)
     for number, file in enumerate(files, start=1):
         if file.path not in without:
+            gone = _deleted_from(file, deleted, counted)
             try:
-                for key, offsets in _rows(io, file.path):
+                for key, offsets in _rows(io, file.path, gone):
                     counted.add(key, offsets)
             except (OSError, pa.ArrowException, ValueError) as error:
                 check_readable(io, file.path, error)
@@ -92,6 +99,25 @@ def count_rows(
         if progress is not None:
             progress(number, len(files))
     return counted
+
+
+def _deleted_from(file: DataFileRef, deleted: DeletedRows, counted: LineageCounts) -> Mask | None:
+    """Which rows are deleted from a file, and counts them; None: none, or nobody here can tell.
+
+    Raises:
+        StoreError: the store did not give a delete file, or one of them is broken.
+    """
+    if not file.deletes:
+        return None
+    try:
+        gone = deleted.of(file)
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        raise StoreError(f"A delete file of {file.path} could not be read: {error!r}") from error
+    if gone is None:
+        counted.untold += 1
+        return None
+    counted.deleted += int(gone.sum())
+    return gone
 
 
 def check_readable(io: FileIO, path: str, error: Exception) -> None:
@@ -110,15 +136,21 @@ def check_readable(io: FileIO, path: str, error: Exception) -> None:
         raise StoreError(f"A data file could not be read: {again}") from error
 
 
-def _rows(io: FileIO, path: str) -> Iterator[tuple[Key, npt.NDArray[np.int64]]]:
-    """(topic id, partition) and offsets of all rows, a row group at a time."""
+def _rows(io: FileIO, path: str, gone: Mask | None = None) -> Iterator[tuple[Key, npt.NDArray[np.int64]]]:
+    """(topic id, partition) and offsets of all rows but those that are `gone`, a row group at a time."""
     with io.new_input(path).open() as stream:
         parquet = pq.ParquetFile(stream, read_dictionary=[TOPIC_ID])
         if not {TOPIC_ID, PARTITION, OFFSET} <= set(parquet.schema_arrow.names):  # another engine's own rows
-            yield ("", 0), np.zeros(parquet.metadata.num_rows, dtype=np.int64)
+            yield (
+                ("", 0),
+                np.zeros(parquet.metadata.num_rows - (0 if gone is None else int(gone.sum())), dtype=np.int64),
+            )
             return
+        start = 0
         for rows in parquet.iter_batches(1_000_000, columns=[TOPIC_ID, PARTITION, OFFSET], use_threads=False):
-            yield from _by_origin(rows)
+            here = rows if gone is None else rows.filter(pa.array(~gone[start : start + len(rows)]))
+            start += len(rows)
+            yield from _by_origin(here)
 
 
 def _by_origin(rows: pa.RecordBatch) -> Iterator[tuple[Key, npt.NDArray[np.int64]]]:
