@@ -30,6 +30,11 @@ def rows(lake):
     trades += [
         {"timestamp": MIDNIGHT - timedelta(microseconds=1), "trade_id": "before"},
         {"timestamp": MIDNIGHT + timedelta(days=1), "trade_id": "after"},
+        # Between sessions and in those of other dates: in summer clocks are back to 11 hours ahead, in winter they are 10.
+        {"timestamp": MIDNIGHT - timedelta(days=2, hours=9), "trade_id": "friday"},
+        {"timestamp": MIDNIGHT - timedelta(hours=12), "trade_id": "sunday"},
+        {"timestamp": at("2014-07-13T23:30:00"), "trade_id": "winter, before the open"},
+        {"timestamp": at("2014-12-15T04:30:00"), "trade_id": "summer"},
     ]
     append_ticks(lake, trades)
     new_york = {"symbol": "IBM", "exchange": "NYSE"}
@@ -48,8 +53,12 @@ def ids(reply):
     [
         ({"date": DAY}, ["first", "open", "noon", "close", "last"]),
         ({"date": DAY, "session": "regular"}, ["open", "noon"]),
-        ({"date": "2014-03-09", "last_date": DAY}, ["before", "first", "open", "noon", "close", "last"]),
+        ({"date": "2014-03-09", "last_date": DAY}, ["sunday", "before", "first", "open", "noon", "close", "last"]),
         ({"date": "2014-03-08", "session": "regular"}, []),
+        ({"date": "2014-03-08", "last_date": "2014-03-09", "session": "regular"}, []),
+        ({"date": "2014-03-07", "last_date": "2014-03-11", "session": "regular"}, ["friday", "open", "noon"]),
+        ({"date": DAY, "last_date": "2014-03-11", "session": "regular"}, ["open", "noon"]),
+        ({"date": DAY, "last_date": "2015-01-02", "session": "regular"}, ["open", "noon", "summer"]),
         ({"start": "2014-03-10T10:00", "end": "2014-03-10T12:00", "tz": "Australia/Sydney"}, ["open"]),
         ({"start": "2014-03-10T10:00", "end": "2014-03-10T12:00"}, []),
         ({"start": "2014-03-10T10:00+11:00", "end": "2014-03-11", "tz": "Australia/Sydney"}, ["open", "noon", "close", "last"]),
@@ -92,11 +101,27 @@ def test_pages_of_a_date_go_on_with_it_or_without(client):
     problem(client.get("/v1/trades", params=asked | token | {"date": "2014-03-11"}), 400)
 
 
+def test_pages_and_cursors_of_sessions_stay_within_them(client):
+    sessions = {"date": "2014-03-07", "last_date": "2015-01-02", "session": "regular"}
+    asked, found = {"symbol": "BHP", "limit": 1, **sessions}, []
+    while asked:
+        page = client.get("/v1/trades", params=asked).json()
+        found += [row["trade_id"] for row in page["data"]]
+        asked = {"page_token": page["next_page"], "limit": 1} if page["next_page"] else None
+    assert found == ["friday", "open", "noon", "summer"]
+    asked, found = {"symbols": ["BHP"], "tables": ["trades"], "limit": 1, **sessions}, []
+    while asked:
+        page = client.post("/v1/replay", json=asked).json()
+        found += [row["trade_id"] for row in page["data"]]
+        asked = None if page["done"] else {"cursor": page["cursor"], "limit": 1}
+    assert found == ["friday", "open", "noon", "summer"]
+
+
 @pytest.mark.parametrize(
     ("when", "detail"),
     [
         ({"session": "regular"}, "session is of a trading date"),
-        ({"date": DAY, "last_date": "2014-03-11", "session": "regular"}, "The regular session of several dates"),
+        ({"date": DAY, "last_date": "2015-04-14", "session": "regular"}, "Too many dates for their regular sessions"),
         ({"date": DAY, "start": DAY}, "Both date and start or end are given"),
         ({"date": "10 March"}, "date is not a date"),
         ({"start": DAY, "tz": "Moon/Far"}, "tz is not a time zone: found 'Moon/Far'"),

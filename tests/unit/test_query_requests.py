@@ -1,18 +1,22 @@
 """Times, windows and names as a person writes them; which snapshot answers."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.lake.reader import SnapshotInfo, TableState
+from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
 from k2.model.errors import UserError
 from k2.model.times import DAY_US, MAX_US, MIN_US, SECOND_US, UNITS_US, duration_us, iso, parse_date, parse_time
 from k2.model.topics import DataType
 from k2.query.asked.requests import At, EventsQuery, Window, exchange_code
 from k2.query.plan.snapshot_choice import resolve
+from k2.query.rows import sql
 from k2.query.rows.errors import SnapshotGoneError
+from k2.query.rows.relation import Relation
 
 TEN = 1_394_445_600_000_000  # 2014-03-10T10:00:00Z
 
@@ -179,3 +183,34 @@ def test_any_other_text_is_no_duration(text):
 
 def test_a_unit_that_is_not_taken_there_makes_no_duration():
     assert duration_us("7d", ("s", "m")) is None
+
+
+MINUTES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20)
+
+
+@given(MINUTES, st.integers(-100, 100), st.none() | st.integers(-20, 120), st.none() | st.integers(-20, 120))
+def test_a_window_of_stretches_holds_what_they_hold_and_outlives_a_token(drawn, first, start, end):
+    stretches, at_us = [], first
+    for gap, length in drawn:
+        stretches.append((at_us + gap, at_us + gap + length))
+        at_us += gap + length
+    window = Window.of(stretches)
+    assert Window.from_list(json.loads(json.dumps(window.to_list()))) == window
+    which = sql.Filter(start_us=start, end_us=end, within=window.within)
+    text, _ = sql.where(Relation("t", (ColumnInfo(1, "timestamp", "timestamptz"),), (), (), 0), which)
+    with duckdb.connect() as database:
+        database.execute("SET TimeZone = 'UTC'")
+        rows = database.execute(
+            f"SELECT us FROM (SELECT us, make_timestamptz(us) AS timestamp FROM range({first - 1}, {at_us + 2}) t(us)){text}"
+        ).fetchall()
+    inside = (
+        us
+        for us in range(first - 1, at_us + 2)
+        if any(a <= us < b for a, b in window.within or [(first - 1, at_us + 2)])
+    )
+    assert [us for (us,) in rows] == [
+        us for us in inside if (start is None or us >= start) and (end is None or us < end)
+    ]
+    held = [us for us in range(first - 1, at_us + 2) if any(a <= us < b for a, b in stretches)]
+    bounds = window.within or [window.bounds]
+    assert held == [us for us in range(first - 1, at_us + 2) if any(a <= us < b for a, b in bounds)]

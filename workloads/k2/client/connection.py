@@ -33,7 +33,7 @@ class Connection:
         Which rows answer is chosen alike everywhere: `snapshot` (an id), `as_of` (as was known at a time) or `pin` (see `pin`);
         without them the current snapshot, and with `hybrid` also what is in the topics beyond it (a service's default where it
         knows of Kafka). `exchange` is needed where a symbol is traded on several. Times without an offset are of the zone `tz`
-    ("Australia/Sydney"), UTC without it; dates are the exchange's own, and `session="regular"` is of one date.
+    ("Australia/Sydney"), UTC without it; dates are the exchange's own, and `session="regular"` is that of each date.
 
         Every method raises `UserError` (what was found, what was expected, how to mend it) and `WorldError` (nobody answers).
     """

@@ -63,7 +63,7 @@ class DatesParams(ZonedParams):
     date: str | None = Field(default=None, description=DATE)
     last_date: str | None = Field(default=None, description="With date: the last of several trading dates.")
     session: Session = Field(
-        default=Session.ALL, description="With date: all of it, or the exchange's regular session of one date."
+        default=Session.ALL, description="With date: all of it, or the exchange's regular session of each date."
     )
 
 

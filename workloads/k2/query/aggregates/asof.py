@@ -126,7 +126,7 @@ def asof_of(
         symbol: query.exchange or one_exchange(directory, relation, symbol, query.window)
         for symbol in dict.fromkeys(query.symbols)
     }
-    which = sql.Filter(query.symbols, query.exchange, query.window.start_us, query.window.end_us)
+    which = sql.Filter(query.symbols, query.exchange, *query.window.bounds, within=query.window.within)
     wanted = tuple(dict.fromkeys((*_NEEDED, *(name for name in fields if name in known))))
     trades = first_rows(
         engine, "asof", relation, which, query.limit + 1, one_series=len(venues) == 1, fields=wanted
@@ -191,7 +191,7 @@ def _joined(market: _Market, of_quotes: Pinned, trades: pa.Table) -> tuple[pa.Ta
     )
     (price, bid, ask), zeros = aligned([digits_of(trades["price"], types.price.scale), *bid_ask])
     usable = two_sided & (bid <= ask)
-    tick = _tick_signs(market, trades["price"], _Place(series, day, opens, price), usable & (2 * price == bid + ask))
+    tick = _tick_signs(market, trades["price"], _Place(series, day, opens, us, price), usable & (2 * price == bid + ask))
     # Half of what ends with zeros is exact: so many times a half of ten to their power.
     mid, half = (bid + ask, 10**zeros // 2) if zeros else (_half(bid + ask), 1)
     columns = {
@@ -275,11 +275,12 @@ def _matched(quotes: Ticks, series: Ints, us: Ints, number: int) -> tuple[NDArra
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Of each trade: number of its symbol, its date and when that opened, and its price."""
+    """Of each trade: number of its symbol, its date and when that opened, its time, and its price."""
 
     series: Ints
     day: NDArray[Any]
     opens: Ints
+    us: Ints
     price: Ints | Wide
 
 
@@ -289,14 +290,15 @@ def _tick_signs(market: _Market, prices: pa.ChunkedArray, trades: _Place, needed
     group = trades.series * (int(trades.day.max()) + 1) + trades.day
     signs = np.zeros(len(group), np.int64)
     signs[order] = lee_ready.tick_signs(trades.price[order], group[order])
-    start_us = market.query.window.start_us
+    window = market.query.window
     open_ended = needed & (signs == 0)
-    if start_us is None or not open_ended.any():
+    if window.start_us is None or not open_ended.any():
         return signs
     for each in np.unique(group[open_ended]):
         members = np.flatnonzero(group == each)
         first = int(members[0])
-        if start_us <= trades.opens[first]:
+        start_us = window.opened_us(int(trades.us[first]))
+        if start_us is None or start_us <= trades.opens[first]:
             continue  # all of the date's trades before these are among them
         symbol = market.symbols[trades.series[first]]
         earlier = Window(int(trades.opens[first]), start_us)

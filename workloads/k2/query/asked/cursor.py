@@ -77,7 +77,7 @@ class Cursor:
             "types": [each.value for each in query.data_types],
             "symbols": query.symbols,
             "exchange": query.exchange,
-            "window": (query.window.start_us, query.window.end_us),
+            "window": query.window.to_list(),
             "follow": query.follow,
             "snapshots": {each.value: found for each, found in self.snapshots.items()},
             "ends": {each.value: found for each, found in self.ends.items()},
@@ -97,7 +97,7 @@ class Cursor:
                 tuple(DataType(each) for each in held["types"]),
                 tuple(held["symbols"]),
                 held["exchange"],
-                Window(*held["window"]),
+                Window.from_list(held["window"]),
                 follow=bool(held["follow"]),
             )
             return cls(

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from k2.model.errors import UserError
@@ -27,10 +29,14 @@ _EXCHANGE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}")
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Events from `start_us` (inclusive) to `end_us` (exclusive); None is without bound."""
+    """Events from `start_us` (inclusive) to `end_us` (exclusive); None is without bound.
+
+    `within`: of that only these stretches [start, end), which come one after the other; none: all of it.
+    """
 
     start_us: int | None = None
     end_us: int | None = None
+    within: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.start_us is not None and self.end_us is not None and self.start_us > self.end_us:
@@ -39,6 +45,53 @@ class Window:
                 found=f"start {iso(self.start_us)}, end {iso(self.end_us)}",
                 expected="start before end",
             )
+
+    @classmethod
+    def of(cls, stretches: Sequence[tuple[int, int]]) -> Window:
+        """What these stretches, at least one, hold together; they come one after the other."""
+        joined: list[tuple[int, int]] = []
+        for start_us, end_us in stretches:
+            if joined and joined[-1][1] == start_us:
+                joined[-1] = (joined[-1][0], end_us)
+            elif start_us < end_us:
+                joined.append((start_us, end_us))
+        if not joined:
+            return cls(stretches[0][0], stretches[0][0])
+        return cls(joined[0][0], joined[-1][1], tuple(joined) if len(joined) > 1 else ())
+
+    @classmethod
+    def from_list(cls, held: Sequence[Any]) -> Window:
+        """The inverse of `to_list`; a `ValueError` or `TypeError` for anything else."""
+        start_us, end_us, *rest = held
+        within: list[tuple[int, int]] = []
+        last = 0
+        for ahead, length in rest[0] if rest else ():
+            within.append((last + ahead, last + ahead + length))
+            last += ahead
+        return cls(start_us, end_us, tuple(within))
+
+    def to_list(self) -> list[Any]:
+        """Plain values, short for a token: of each stretch how far it begins after the one before, and how long it is."""
+        if not self.within:
+            return [self.start_us, self.end_us]
+        starts = [start for start, _ in self.within]
+        ahead = [start - before for before, start in pairwise([0, *starts])]
+        lengths = [end - start for start, end in self.within]
+        return [self.start_us, self.end_us, [list(each) for each in zip(ahead, lengths, strict=True)]]
+
+    @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        """Its start and its end."""
+        return self.start_us, self.end_us
+
+    def starting(self, start_us: int) -> Window:
+        """The same from that instant on."""
+        return replace(self, start_us=start_us)
+
+    def opened_us(self, us: int) -> int | None:
+        """When the stretch that an instant lies in starts."""
+        started = [start for start, _ in self.within if start <= us]
+        return started[-1] if started else self.start_us
 
     @classmethod
     def around(cls, first: date, last: date) -> Window:

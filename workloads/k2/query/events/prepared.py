@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from k2.lake.reader import ColumnInfo
 from k2.model.errors import UserError
-from k2.query.asked.requests import At, EventsQuery, Window
+from k2.query.asked.requests import At, EventsQuery
 from k2.query.plan import changes
 from k2.query.plan.directory import SymbolDirectory
 from k2.query.plan.planner import Pinned, Planner
@@ -61,8 +61,8 @@ def prepare(planner: Planner, directory: SymbolDirectory, query: EventsQuery) ->
     window = query.window
     if query.after and isinstance(instant := query.after[0][1], int):
         # Files that end before the page begins need not be looked at.
-        window = Window(instant, window.end_us)
-    which = sql.Filter(query.symbols, query.exchange, window.start_us, window.end_us, query.after)
+        window = window.starting(instant)
+    which = sql.Filter(query.symbols, query.exchange, *window.bounds, query.after, within=window.within)
     which = replace(which, before=pinned.clipped(query.at))
     relation = planner.plan(pinned, query.symbols, query.exchange, window)
     venue = query.exchange

@@ -17,7 +17,7 @@ from k2.lake.reader import TableMissingError
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 from k2.query.asked.cursor import Cursor, Ends, ReplayQuery
-from k2.query.asked.requests import CURRENT, At, Window
+from k2.query.asked.requests import CURRENT, At
 from k2.query.events import merged
 from k2.query.events.merged import Part
 from k2.query.plan.planner import Pinned, Planner
@@ -100,7 +100,7 @@ class Replay:
     def from_time(self, start_us: int) -> Replay:
         """The same replay of the same rows, from that time on."""
         query = self.start.query
-        window = Window(start_us, query.window.end_us)
+        window = query.window.starting(start_us)
         cursor = replace(self.start, query=replace(query, window=window), key=(), live=None)
         return replace(self, start=cursor)
 
@@ -149,7 +149,7 @@ class Replay:
             which = _which(query)
             window = query.window
             if self.start.key and isinstance(instant := self.start.key[0][1], int):
-                window = Window(instant, query.window.end_us)
+                window = query.window.starting(instant)
             part = Part(data_type, self.planner.plan(pinned, query.symbols, query.exchange, window), which)
             ends = self.start.ends.get(data_type, ())
             part = replace(part, which=replace(which, before=pinned.clipped(At(ends=ends)) if ends else ()))
@@ -278,7 +278,7 @@ def _is_within(pinned: Pinned, ends: Ends) -> bool:
 
 
 def _which(query: ReplayQuery) -> sql.Filter:
-    return sql.Filter(query.symbols, query.exchange, query.window.start_us, query.window.end_us)
+    return sql.Filter(query.symbols, query.exchange, *query.window.bounds, within=query.window.within)
 
 
 def _further(before: Ends, pinned: Pinned) -> Ends:

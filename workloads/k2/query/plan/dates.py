@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from k2.model.errors import UserError
 from k2.model.exchanges import Session
@@ -14,6 +15,9 @@ from k2.query.asked.requests import At, Window
 from k2.query.plan.directory import SymbolDirectory
 from k2.query.plan.planner import Planner
 from k2.query.plan.venue import exchanges_of
+
+MOST_SESSIONS = 400
+"""Dates whose sessions one question may be about: each is a part of its condition, and of its page tokens."""
 
 
 def window_of_dates(
@@ -34,17 +38,17 @@ def window_of_dates(
         symbols: any of these; none: all.
         exchange: its code.
         dates: both inclusive.
-        session: the whole dates, or the regular session of the one date.
+        session: the whole dates, or their regular sessions.
 
     Raises:
-        UserError: the exchanges' dates are not the same instants, or the regular session of several dates is asked for.
+        UserError: the exchanges' dates are not the same instants, or the sessions of too many dates are asked for.
         AmbiguousSymbolError: a symbol is traded on several exchanges around those dates, and none was asked for.
     """
-    if session is Session.REGULAR and dates.first != dates.last:
+    if session is Session.REGULAR and (dates.last - dates.first).days >= MOST_SESSIONS:
         raise UserError(
-            "The regular session of several dates is no one stretch of time",
+            "Too many dates for their regular sessions",
             found=f"date {dates.first.isoformat()}, last_date {dates.last.isoformat()}",
-            expected="one date with session=regular",
+            expected=f"at most {MOST_SESSIONS} dates with session=regular",
         )
     around = Window.around(dates.first, dates.last)
     codes = {exchange} if exchange is not None else set[str]()
@@ -66,4 +70,8 @@ def window_of_dates(
 
 def _window(code: str, dates: Dates, session: Session) -> Window:
     market = exchange_of(code)
-    return Window(micros(market.hours(dates.first, session)[0]), micros(market.hours(dates.last, session)[1]))
+    if session is Session.ALL:
+        return Window(micros(market.hours(dates.first, session)[0]), micros(market.hours(dates.last, session)[1]))
+    days = (dates.first + timedelta(days=number) for number in range((dates.last - dates.first).days + 1))
+    hours = (market.hours(day, session) for day in days)
+    return Window.of([(micros(start), micros(end)) for start, end in hours])

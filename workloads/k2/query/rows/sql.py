@@ -67,6 +67,7 @@ class Filter:
         after: only rows that come later in the order.
         beyond: (topic id, partition, offset): only rows that are not before that offset of that partition.
         before: (topic id, partition, offset): only rows that are before that offset of that partition.
+        within: only rows in one of these stretches [start, end), which come one after the other; none: no such condition.
     """
 
     symbols: tuple[str, ...] = ()
@@ -76,6 +77,7 @@ class Filter:
     after: SortKey = ()
     beyond: tuple[tuple[str, int, int], ...] = ()
     before: tuple[tuple[str, int, int], ...] = ()
+    within: tuple[tuple[int, int], ...] = ()
 
 
 def events(
@@ -256,6 +258,8 @@ def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
     for operator, bound in ((">=", start_us), ("<", which.end_us)):
         if bound is not None:
             clauses.append(f"{time} {operator} TIMESTAMPTZ '{iso(bound)}'")
+    if which.within:
+        clauses.append(_among(time, [(a, b) for a, b in which.within if _overlaps(a, b, start_us, which.end_us)]))
     if which.after:
         clauses.append(_later(which.after, params))
     sides = [("<", each) for each in which.beyond] + [(">=", each) for each in which.before]
@@ -266,6 +270,22 @@ def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
             f"AND kafka_offset {operator} {int(offset)})"
         )
     return (" WHERE " + " AND ".join(clauses) if clauses else ""), params
+
+
+def _overlaps(start: int, end: int, first_us: int | None, end_us: int | None) -> bool:
+    return (first_us is None or end > first_us) and (end_us is None or start < end_us)
+
+
+def _among(time: str, stretches: Sequence[tuple[int, int]]) -> str:
+    """The condition that a time lies in one of the stretches, as a search by halves: each row is compared with a few of them."""
+    if not stretches:
+        return "false"
+    if len(stretches) == 1:
+        ((start, end),) = stretches
+        return f"({time} >= TIMESTAMPTZ '{iso(start)}' AND {time} < TIMESTAMPTZ '{iso(end)}')"
+    middle = len(stretches) // 2
+    before, behind = _among(time, stretches[:middle]), _among(time, stretches[middle:])
+    return f"CASE WHEN {time} < TIMESTAMPTZ '{iso(stretches[middle][0])}' THEN {before} ELSE {behind} END"
 
 
 def _later(key: SortKey, params: dict[str, Any]) -> str:
