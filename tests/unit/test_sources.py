@@ -56,6 +56,19 @@ def test_what_is_mounted_is_not_told_to_the_workload():
     assert "volume" not in config(source).model_dump_json()
 
 
+@pytest.mark.parametrize("field", ["claimName", "configMapName"])
+@pytest.mark.parametrize("name", ["kube-root-ca.crt", "ticks.2026.v1", "7078", "a" * 253])
+def test_a_volume_may_have_any_name_that_kubernetes_takes(field, name):
+    source = CsvSource(format="generic", uris=("file:a.csv",), data_type="trades", volume={field: name})
+    assert name in (source.mounts.claim_name, source.mounts.config_map_name)
+
+
+@pytest.mark.parametrize("name", ["..", "a..b", ".a", "a.", "a/b", "A", "a" * 254, ""])
+def test_a_volume_may_not_have_a_name_that_kubernetes_refuses(name):
+    with pytest.raises(ValidationError):
+        CsvSource(format="generic", uris=("file:a.csv",), data_type="trades", volume={"claimName": name})
+
+
 @pytest.mark.parametrize(
     ("source", "open_it", "remedy"),
     [

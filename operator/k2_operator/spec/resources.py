@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from k2.model.events import Decimals
 from k2.model.id_scopes import ID_SPACE_PATTERN, TIME_OF_DAY_PATTERN
-from k2.model.sources import NAME_PATTERN, SOURCES, SYMBOL_PATTERN, Name, SourceConfig
+from k2.model.sources import NAME_PATTERN, OBJECT_NAME_PATTERN, SOURCES, SYMBOL_PATTERN, Name, SourceConfig
 from k2.model.topics import AssetClass, DataType
 
 GROUP = "k2.dev"
@@ -32,6 +32,7 @@ _ZONE_PATTERN = r"^[A-Za-z]+([_+/-][A-Za-z0-9]+)*$"
 
 PATTERN_HELP = {
     NAME_PATTERN: "a name of a-z, 0-9 and '-', beginning with a letter",
+    OBJECT_NAME_PATTERN: "a name of a-z, 0-9, '-' and '.', as Kubernetes has them",
     _DURATION_PATTERN: "a duration such as 500ms, 30s, 5m, 12h or 7d",
     _BYTES_PATTERN: "a size such as 128Mi",
     _QUANTITY_PATTERN: "a quantity such as 500m or 1Gi",

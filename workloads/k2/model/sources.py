@@ -22,6 +22,9 @@ NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9.\-/]{0,31}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
+OBJECT_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""Of objects that K2 does not name itself: whatever Kubernetes takes for a ConfigMap or a claim."""
+ObjectName = Annotated[str, Field(pattern=OBJECT_NAME_PATTERN, max_length=253)]
 Symbol = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
 
 
@@ -114,8 +117,8 @@ class Volume(BaseModel):
 
     model_config = SourceConfig.model_config
 
-    claim_name: Name | None = Field(default=None, description="A PersistentVolumeClaim of the same namespace.")
-    config_map_name: Name | None = Field(default=None, description="A ConfigMap of the same namespace.")
+    claim_name: ObjectName | None = Field(default=None, description="A PersistentVolumeClaim of the same namespace.")
+    config_map_name: ObjectName | None = Field(default=None, description="A ConfigMap of the same namespace.")
 
 
 class CsvSource(SourceConfig):
