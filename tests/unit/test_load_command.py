@@ -76,6 +76,25 @@ def test_wrong_options_are_refused_with_words(run, tmp_path, arguments, words):
     assert words in str(error.value)
 
 
+LARGE = "symbol,timestamp,price,quantity\nPEPE,2024-03-04T15:00:00Z,0.0000000000001,7123456789012\nPEPE,2024-03-04T15:00:01Z,1,1\n"
+
+
+def test_a_dry_run_without_a_platform_is_told_which_decimals_the_table_has(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("K2_REGISTRY_URL", raising=False)
+    path = tmp_path / "a.csv"
+    path.write_text(LARGE)
+    assumed = run("trades", path, "-e", "NYSE", "--dry-run")
+    assert assumed.exit_code == 4
+    assert "standard  (assumed: no registry was asked; --decimals wide for a wide table)" in assumed.stdout
+    assert "found '0.0000000000001'; an IcebergTable with spec.decimals: wide holds it" in assumed.stdout
+    wide = run("trades", path, "-e", "NYSE", "--dry-run", "--decimals", "wide")
+    assert (wide.exit_code, "assumed" in wide.stdout) == (0, False)
+    document = json.loads(run("trades", path, "-e", "NYSE", "--dry-run", "--decimals", "wide", "-o", "json").stdout)
+    assert (document["decimals"], document["accepted"], document["rejected"]) == ("wide", 2, 0)
+    with pytest.raises(UserError, match="Unknown --decimals: found 'huge', expected standard or wide"):
+        run("trades", path, "-e", "NYSE", "--dry-run", "--decimals", "huge")
+
+
 def test_an_unknown_data_type_is_refused(run, tmp_path):
     with pytest.raises(UserError, match="expected one of trades, quotes, reference-data"):
         run("bars", tmp_path / "a.csv", "--exchange", "ASX")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from k2.model.errors import UserError
+from k2.model.errors import UserError, WorldError
+from k2.model.events import Decimals
 from k2.model.exchanges import Exchange, exchange
 from k2.model.id_scopes import IdRule, IdScope
 from k2.model.settings import Settings, settings
@@ -45,6 +46,8 @@ class _Wish:
     restart: bool
     wait: bool
     wait_timeout: float
+    decimals: Decimals
+    decimals_assumed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,13 @@ def load(
             "--id-space", help="Which of the venue's number spaces the files' own ids are of: aggregate, block."
         ),
     ] = None,
+    decimals: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{' or '.join(Decimals)}: of the table that the topic ends in; default: those that the topic's schema has, "
+            "in a dry run without a platform standard."
+        ),
+    ] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="Where rejected rows are written; default: rejects/ in the data directory.")
     ] = None,
@@ -121,16 +131,18 @@ def load(
     kind_of_data = DataType.parse(data_type)
     venue = exchange(exchange_code)
     ids = IdRule.of(id_scope, day_starts, id_space)
+    topic = str(TopicName.of(venue.asset_class, kind_of_data, venue.code))
     wish = _Wish(
         kind_of_data,
         tuple(files),
-        str(TopicName.of(venue.asset_class, kind_of_data, venue.code)),
+        topic,
         table or f"{NAMESPACE}.{kind_of_data}",
         _rejects_path(env, files, rejects, dry_run),
         dry_run,
         restart,
         wait,
         wait_timeout,
+        *_decimals(env, topic, kind_of_data, decimals, dry_run=dry_run),
     )
     with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-mended-") as folder:
         source = _source(wish, Path(folder), venue, symbol, form, currency, kind, allow_empty, ids)
@@ -139,6 +151,25 @@ def load(
     code = _exit_code(outcome)
     if code:
         raise typer.Exit(code)
+
+
+def _decimals(
+    env: Settings, topic: str, data_type: DataType, wanted: str | None, *, dry_run: bool
+) -> tuple[Decimals, bool]:
+    """Those that are sent into the topic, and whether that is only assumed: a dry run needs no platform."""
+    if wanted is not None and wanted not in set(Decimals):
+        raise UserError("Unknown --decimals", found=wanted, expected=" or ".join(Decimals))
+    chosen = None if wanted is None else Decimals(wanted)
+    if dry_run and (chosen is not None or not env.registry_url):
+        return chosen or Decimals.STANDARD, chosen is None
+    from k2.bus.registry import topic_decimals
+
+    try:
+        return topic_decimals(env.registry_config(), topic, data_type, chosen), False
+    except WorldError:
+        if not dry_run:
+            raise
+        return Decimals.STANDARD, True
 
 
 def _source(
@@ -165,7 +196,7 @@ def _source(
         names += [str(path)] * len(pieces)
     money = currency or venue.currency
     chosen = file_format(form, Files(wish.data_type, venue, symbol=symbol, currency=money, paths=paths, kind=kind))
-    assembler = Assembler(wish.data_type, venue, money, str(venue.asset_class), ids)
+    assembler = Assembler(wish.data_type, venue, money, str(venue.asset_class), ids, wish.decimals)
     return CsvFiles(paths, chosen, assembler, names=names, symbol=symbol, allow_empty=allow_empty)
 
 
@@ -193,6 +224,7 @@ def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) ->
             rejects=rejects,
             report=report,
             restart=wish.restart,
+            decimals={wish.data_type: wish.decimals},
         )
     waited = None
     if wish.wait and not tally.interrupted:
@@ -269,6 +301,7 @@ def _document(wish: _Wish, outcome: _Outcome) -> dict[str, Any]:
         "topic": wish.topic,
         "files": [str(path) for path in wish.files],
         "dry_run": wish.dry_run,
+        "decimals": str(wish.decimals),
         **outcome.tally.as_dict(),
         "rejects_file": str(wish.rejects) if wish.rejects is not None and outcome.tally.rejected else None,
         "ledger": str(outcome.ledger) if outcome.ledger is not None else None,
@@ -293,6 +326,12 @@ def _summary(wish: _Wish, outcome: _Outcome) -> str:
         lines.append(f"  already there {tally.already_there:>14,}")
     lines.append(f"  repeated rows {tally.identical:>14,}  (kept: each is an event)")
     lines.append(f"  out of order  {tally.out_of_order:>14,}")
+    if wish.decimals is Decimals.WIDE:
+        lines.append(f"  decimals      {wish.decimals:>14}")
+    elif wish.decimals_assumed:
+        lines.append(
+            f"  decimals      {wish.decimals:>14}  (assumed: no registry was asked; --decimals wide for a wide table)"
+        )
     if tally.blank:
         lines.append(f"  blank lines   {tally.blank:>14,}")
     if tally.seconds:
