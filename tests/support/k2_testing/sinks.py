@@ -19,6 +19,7 @@ from k2.bus.producer import EventProducer
 from k2.bus.registry import ensure_subjects
 from k2.lake.offsets import recorded_offsets
 from k2.lake.proof.audit import Audit, audit_table
+from k2.model.events import Decimals
 from k2.model.topics import DataType, TopicName, sink_group_id
 from k2_testing.events import START_US, message_id, trades
 from k2_testing.lake import TRADES, catalog_properties, make_lake
@@ -37,7 +38,15 @@ def eventually(check: Callable[[], bool], what: str | Callable[[], str], seconds
 class Pipeline:
     """A topic with events, a table of its own, and sinks between them."""
 
-    def __init__(self, folder: Path, kafka, registry, topic: str, partitions: int = 3) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kafka,
+        registry,
+        topic: str,
+        partitions: int = 3,
+        decimals: Decimals = Decimals.STANDARD,
+    ) -> None:
         self.folder, self.topic, self.table = folder, topic, TRADES
         self.kafka = {"bootstrap.servers": kafka.bootstrap_servers}
         self.registry = {"url": registry.url}
@@ -45,9 +54,9 @@ class Pipeline:
             self.kafka,
             [TopicSpec(topic, partitions=partitions), TopicSpec(TopicName.parse(topic).dead_letters, partitions=1)],
         )
-        ids = ensure_subjects(self.registry, {topic: DataType.TRADES})
+        ids = ensure_subjects(self.registry, {topic: DataType.TRADES}, {topic: decimals})
         self.schema_id = next(iter(ids.values()))
-        self.catalog: Catalog = make_lake(folder)
+        self.catalog: Catalog = make_lake(folder, decimals=decimals)
         self.sinks: list[subprocess.Popen[bytes]] = []
 
     def produce(self, start: int, stop: int, per_batch: int = 5_000) -> None:
