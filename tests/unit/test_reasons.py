@@ -33,6 +33,11 @@ FIRST = trade(trade_ids=["N1"], prices=[Decimal(100)]).to_pylist()[0]
         ("17 trailing bytes", "trailing bytes", "trailing"),
         ("invalid uuid", "invalid uuid", "value"),
         ("price has more than 8 decimals: 1.123456789", "price has more than 8 decimals", "decimal"),
+        (
+            "price has more than 8 decimals: 1E-13; an IcebergTable with spec.decimals: wide holds it",
+            "price has more than 8 decimals; an IcebergTable with spec.decimals: wide holds it",
+            "decimal",
+        ),
         ("price has more than 10 integer digits: 1e30; and more", "price has more than 10 integer digits", "decimal"),
         ("symbol is missing", "symbol is missing", "value"),
         ("side is 'X', expected 1', expected one of BUY", "side is …, expected one of BUY", "value"),

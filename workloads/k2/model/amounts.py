@@ -10,7 +10,8 @@ from decimal import Context, Decimal
 from k2.model.events import Decimals
 
 _EXACT = Context(prec=Decimals.WIDE.precision)
-_REMEDY = "; an IcebergTable with spec.decimals: wide holds it"
+HELD_BY_WIDE = "; an IcebergTable with spec.decimals: wide holds it"
+"""What a reason ends with where there is a setting with which the amount could be held."""
 
 
 def plain(value: Decimal) -> str:
@@ -43,7 +44,7 @@ def amount_unfit(value: Decimal, decimals: Decimals, shown: str) -> str | None:
     reason = unfit(value, decimals.precision, decimals.scale, shown)
     if reason is None or decimals is Decimals.WIDE or not fits(value, Decimals.WIDE.precision, Decimals.WIDE.scale):
         return reason
-    return reason + _REMEDY
+    return reason + HELD_BY_WIDE
 
 
 def _is_small(value: Decimal, whole: int) -> bool:

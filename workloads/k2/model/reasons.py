@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from k2.model.amounts import HELD_BY_WIDE
+
 _CLASSES = (
     ("tombstone", "tombstone"),
     ("another event's", "conflict"),
@@ -39,7 +41,7 @@ _KINDS = tuple(
         (r"schema id \d+ (is not known to the registry)", r"schema id \1"),
         (r"schema id \d+: (its schema is no Avro schema): .*", r"\1"),
         (r"schema id \d+: (.*)", r"\1"),
-        (r"(\w+ has more than \d+ (?:decimals|integer digits)).*", r"\1"),
+        (rf"(\w+ has more than \d+ (?:decimals|integer digits)): .*?({re.escape(HELD_BY_WIDE)}|)", r"\1\2"),
         (r"(\w+) is .*(, (?:expected|which is no) .*)", r"\1 is …\2"),
     )
 )

@@ -191,7 +191,9 @@ def _joined(market: _Market, of_quotes: Pinned, trades: pa.Table) -> tuple[pa.Ta
     )
     (price, bid, ask), zeros = aligned([digits_of(trades["price"], types.price.scale), *bid_ask])
     usable = two_sided & (bid <= ask)
-    tick = _tick_signs(market, trades["price"], _Place(series, day, opens, us, price), usable & (2 * price == bid + ask))
+    tick = _tick_signs(
+        market, trades["price"], _Place(series, day, opens, us, price), usable & (2 * price == bid + ask)
+    )
     # Half of what ends with zeros is exact: so many times a half of ten to their power.
     mid, half = (bid + ask, 10**zeros // 2) if zeros else (_half(bid + ask), 1)
     columns = {
