@@ -16,6 +16,7 @@ from k2_testing.events import varied_rows
 
 from k2.model.codec import decode, encode, wire
 from k2.model.codec import plan as plans
+from k2.model.codec.record import read_record
 from k2.model.errors import WorldError
 from k2.model.events import SIDES, arrow_schema, avro_schema
 from k2.model.topics import DataType
@@ -93,6 +94,14 @@ def with_price(raw: bytes) -> bytes:
 def test_more_than_ten_integer_digits_are_bad_never_wrapped(number):
     raw = number.to_bytes((number.bit_length() + 8) // 8, "big", signed=True)
     assert reason_of(with_price(raw)).startswith("price has more than 10 integer digits: ")
+
+
+@pytest.mark.parametrize("number", [10**18 + 1, -(10**20) - 7, 2**126 + 1, 10**38 - 1], ids=str)
+def test_a_letter_that_is_looked_at_shows_all_digits_of_the_amount_that_made_it_one(number):
+    raw = number.to_bytes((number.bit_length() + 8) // 8, "big", signed=True)
+    record = read_record(with_price(raw), known)
+    assert record is not None
+    assert record["price"] == Decimal(f"{number}E-8")
 
 
 def test_a_decimal_of_more_than_sixteen_bytes_is_bad():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 from k2.model.codec import wire
-from k2.model.codec.plan import fastavro_schema
+
+_ALL_DIGITS = 10_000
+"""More digits than a person looks at."""
 
 
 def schema_id_of(payload: bytes) -> int | None:
@@ -30,7 +34,25 @@ def read_record(payload: bytes, schema_of: Callable[[int], str | None]) -> dict[
     if text is None:
         return None
     try:
-        found: Any = fastavro.schemaless_reader(io.BytesIO(payload[wire.HEADER_BYTES :]), fastavro_schema(text), None)
+        found: Any = fastavro.schemaless_reader(io.BytesIO(payload[wire.HEADER_BYTES :]), _schema(text), None)
     except Exception:  # noqa: BLE001 - a foreign payload, or a foreign schema, may break in any way: it is not readable
         return None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+
+
+@lru_cache(maxsize=256)
+def _schema(text: str) -> Any:
+    import fastavro
+
+    return fastavro.parse_schema(_unrounded(json.loads(text)))
+
+
+def _unrounded(avro: Any) -> Any:
+    """The schema with room for all digits: a decimal is rounded to its precision, and what is a dead letter for it has more."""
+    if isinstance(avro, list):
+        return [_unrounded(each) for each in cast("list[Any]", avro)]
+    if not isinstance(avro, dict):
+        return avro
+    node = {name: _unrounded(each) for name, each in cast("dict[str, Any]", avro).items()}
+    is_amount = node.get("logicalType") == "decimal" and node.get("type") == "bytes"
+    return node | {"precision": _ALL_DIGITS} if is_amount else node
