@@ -295,7 +295,7 @@ class IcebergTableSpec(_Model):
     decimals: Decimals = Field(
         default=Decimals.STANDARD,
         description="How large and fine prices and quantities are: standard, decimal(18, 8), or wide, decimal(38, 18), which "
-        "costs about twice as much to scan. Cannot be changed.",
+        "takes more bytes, and more time for bars. Cannot be changed.",
     )
     partition_spec: tuple[PartitionField, ...] | None = Field(
         default=None, max_length=8, description="Left out: by day of the event's time."
