@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import gcd
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -122,8 +122,9 @@ def decimals(
         numbers = wide(numbers)
     words = np.empty((len(numbers), 2), np.uint64)
     if numbers.dtype == np.int64:
-        words[:, 0] = (numbers * factor).view(np.uint64)
-        words[:, 1] = (numbers >> 63 if factor == 1 else _upper(numbers, factor)).view(np.uint64)
+        short = cast("Ints", numbers)
+        words[:, 0] = (short * factor).view(np.uint64)
+        words[:, 1] = (short >> 63 if factor == 1 else _upper(short, factor)).view(np.uint64)
     else:
         whole = (numbers if valid is None else np.where(valid, numbers, 0)) * factor
         if len(whole) and max(whole.max(), -whole.min()) >= 10**kind.precision:
@@ -147,7 +148,7 @@ def wide(values: Any) -> Wide:
 
 def _whole(low: Ints, high: Ints) -> Wide:
     """Python integers of two words each."""
-    return (high.astype(object) << 64) | low.view(np.uint64).astype(object)
+    return wide((high.astype(object) << 64) | low.view(np.uint64).astype(object))
 
 
 def _zeros_of(number: int, most: int) -> int:
