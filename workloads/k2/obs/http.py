@@ -93,9 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(200, {"status": "ok"})
         elif path == "/ready":
             is_ready, reason = self._ask()
+            body: dict[str, object] = {"ready": is_ready, "reason": reason}
             warning = self.warnings()
-            told = {"warning": warning} if warning else {}
-            self._send_json(200 if is_ready else 503, {"ready": is_ready, "reason": reason} | told)
+            self._send_json(200 if is_ready else 503, body | ({"warning": warning} if warning else {}))
         else:
             self._send_json(404, {"paths": ["/metrics", "/health", "/ready"]})
 
