@@ -97,7 +97,17 @@ LIMITS = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "
 
 CASES = {
     "feed-finite": (PLAIN, feed_of("sim", "SIM", FINITE, ("trades", "quotes"))),
-    "feed-live": (PLAIN, feed_of("sim-live", "SIM", LIVE, sink={"commitInterval": "1s"}, duplicateTolerance="250ms")),
+    "feed-live": (
+        PLAIN,
+        feed_of(
+            "sim-live",
+            "SIM",
+            LIVE,
+            sink={"commitInterval": "1s"},
+            duplicateTolerance="250ms",
+            deadLetters={"stopAbove": "5%"},
+        ),
+    ),
     "feed-files": (PLAIN, feed_of("asx-files", "ASX", FILES)),
     "feed-wide": (PLAIN, feed_of("shib", "SIM", LIVE, [WIDE_STREAM])),
     "feed-secured": (SECURED, feed_of("asx", "ASX", {"external": {}}, sink={"replicas": 3, "resources": LIMITS})),

@@ -61,7 +61,14 @@ def test_a_feed_becomes_topics_sinks_and_defaults_of_its_exchange():
     assert sink.config.commit_interval_seconds == 30
     assert sink.config.commit_bytes == 128 * 2**20
     assert (sink.config.duplicates, sink.config.duplicate_tolerance_seconds) == ("drop", 1.0)
+    assert sink.config.dead_letters_stop_above is None
     assert made.producer is None
+
+
+@pytest.mark.parametrize(("asked", "count"), [("5%", 500), ("0%", 0), ("0.5%", 50), ("0.07%", 7), ("99.99%", 9_999)])
+def test_the_share_of_dead_letters_above_which_a_sink_stops_is_a_count_of_its_last_messages(asked, count):
+    (made,) = plan([table(), feed(deadLetters={"stopAbove": asked})], PLATFORM).feeds
+    assert made.sinks[0].config.dead_letters_stop_above == count
 
 
 def test_sinks_count_what_a_sources_numbers_miss_where_the_feed_says_that_it_numbers_each_symbols_events():
@@ -213,6 +220,14 @@ def test_a_table_keeps_the_defaults_that_it_does_not_name():
             "spec.sink.commitInterval: out of range: found '1ms', expected 100ms to 1h",
         ),
         ({"duplicateTolerance": "2h"}, "spec.duplicateTolerance: out of range: found '2h', expected 0s to 1h"),
+        (
+            {"deadLetters": {"stopAbove": "100%"}},
+            "spec.deadLetters.stopAbove: not usable: found '100%', expected a share below 100%, such as 5% or 0.5%",
+        ),
+        (
+            {"deadLetters": {"stopAbove": 5}},
+            "spec.deadLetters.stopAbove: not usable: found 5, expected a valid string",
+        ),
         ({"sink": {"commitBytes": "1Ki"}}, "spec.sink.commitBytes: out of range: found '1Ki', expected 64Ki to 4Gi"),
         ({"schemaVersion": 1}, "spec.schemaVersion: not usable: found 1, expected 2"),
         (

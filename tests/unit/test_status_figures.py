@@ -20,11 +20,11 @@ PLATFORM = Platform(
 )
 
 
-def planned(days):
+def planned(days, **more):
     api = "k2.dev/v1alpha1"
     source = {"synthetic": {"start": "2026-03-02", "days": days}}
     stream = {"dataType": "trades", "tableRef": {"name": "trades"}}
-    spec = {"source": source, "exchange": "SIM", "streams": [stream]}
+    spec = {"source": source, "exchange": "SIM", "streams": [stream], **more}
     table = {"identifier": "market_data.trades", "schema": "trades"}
     documents = [
         {"apiVersion": api, "kind": "IcebergTable", "metadata": {"name": "trades"}, "spec": table},
@@ -214,6 +214,39 @@ def test_a_sink_tells_how_many_of_its_last_messages_were_dead_letters():
 
     assert [told(DeadShare(dead)) for dead in (0, 7, 612)] == [None, 7, 610]
     assert told(None) is None
+
+
+STOPPING = planned(0, deadLetters={"stopAbove": "5%"})
+
+
+def sink_available(dead, feed=STOPPING, lag=3):
+    note = CommitNote(100, 7, OPEN, dead=DeadShare(dead, 0, "truncated")).to_json()
+    found = {TOPIC: progress(None, Reading(0, {0: 5 + lag}, {0: (5, note)}))}
+    return figures.findings(feed, exchange("SIM"), found, {}, OPEN, 0.0).get("SinkAvailable")
+
+
+def test_a_sink_that_reads_no_more_is_not_available_and_says_how_it_goes_on():
+    finding = sink_available(612)
+    assert (finding.status, finding.reason) == ("False", "ManyDeadLetters")
+    for said in (
+        "6.1 % of the last 10,000 messages",
+        "truncated",
+        "allows (5 %)",
+        "restart the sink",
+        "raise stopAbove",
+    ):
+        assert said in finding.message
+    assert sink_available(500) is None
+    assert sink_available(10_000, LIVE) is None, "nobody asked for it"
+    assert sink_available(612, lag=0) is None, "nothing waits"
+
+
+def test_a_sink_that_reads_no_more_is_not_called_stalled_although_it_is():
+    note = CommitNote(100, 7, OPEN, dead=DeadShare(612, 0, "truncated")).to_json()
+    found = progress(None, Reading(0, {0: 8}, {0: (5, note)}))
+    found = progress(found, Reading(9_000, {0: 8}, {0: (5, note)}))
+    told = figures.findings(STOPPING, exchange("SIM"), {TOPIC: found}, {}, OPEN, 9_000)
+    assert told["SinkAvailable"].reason == told["Degraded"].reason == "ManyDeadLetters"
 
 
 def test_every_measured_condition_is_carried_over_a_restart():

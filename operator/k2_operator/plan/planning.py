@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from k2.model.dead_share import WINDOW
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange
 from k2.model.platform import Platform
@@ -28,7 +29,7 @@ from k2_operator.plan.plans import AutoscalingPlan, FeedPlan, PlatformPlan, Sink
 from k2_operator.plan.source import producer_plan, source_errors
 from k2_operator.plan.upkeep import upkeep_errors, upkeep_plans
 from k2_operator.spec.conditions import Reason
-from k2_operator.spec.quantities import seconds, size_in_bytes
+from k2_operator.spec.quantities import seconds, share, size_in_bytes
 from k2_operator.spec.resources import (
     DeletionPolicy,
     DuplicatePolicy,
@@ -361,7 +362,7 @@ def _milliseconds(duration: str | None) -> int | None:
 
 
 def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan:
-    sink = feed.spec.sink
+    sink, stop_above = feed.spec.sink, feed.spec.dead_letters.stop_above
     numbered = feed.spec.sequence_policy is SequencePolicy.PER_SYMBOL and topic.data_type is not DataType.REFERENCE_DATA
     config = SinkConfig(
         topic=str(topic),
@@ -372,6 +373,7 @@ def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan
         commit_bytes=size_in_bytes(sink.commit_bytes),
         duplicates="drop" if feed.spec.duplicate_policy is DuplicatePolicy.DROP else "keep",
         duplicate_tolerance_seconds=seconds(feed.spec.duplicate_tolerance),
+        dead_letters_stop_above=None if stop_above is None else int(share(stop_above) * WINDOW),
         sequences="per_symbol" if numbered else "ignore",
     )
     # Reference data has one partition whatever the feed's other topics have.

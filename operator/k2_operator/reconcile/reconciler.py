@@ -102,12 +102,12 @@ class Reconciler:
         if facts.plan is None or facts.deleting:
             return 0.0
         measured = dict(self.context.told(where).findings or status.carried(facts.obj, figures.MEASURED))
-        stalled = measured.pop(ConditionType.SINK_AVAILABLE, None)
+        held_up = measured.pop(ConditionType.SINK_AVAILABLE, None)
         findings = {
             ConditionType.TOPICS_READY: topics,
             ConditionType.SCHEMAS_READY: schemas,
             ConditionType.TABLES_READY: _tables_ready(facts),
-            **_workloads(facts, facts.plan, stalled),
+            **_workloads(facts, facts.plan, held_up),
             ConditionType.UP_TO_DATE: rollout.waiting(self.context.turns.limit) if waits else rollout.UP_TO_DATE,
         }
         overall = status.ready(findings)
@@ -305,13 +305,13 @@ def _table_findings(
     return runs | known | {ConditionType.COMPACTED: compacted}
 
 
-def _workloads(facts: observe.FeedFacts, plan: FeedPlan, stalled: Finding | None) -> dict[ConditionType, Finding]:
+def _workloads(facts: observe.FeedFacts, plan: FeedPlan, held_up: Finding | None) -> dict[ConditionType, Finding]:
     sinks = [
         (facts.object("Deployment", names.sink(each.config.topic, each.config.table)), each.least)
         for each in plan.sinks
     ]
     return {
-        ConditionType.SINK_AVAILABLE: status.sinks(sinks, suspended=plan.suspended, stalled=stalled),
+        ConditionType.SINK_AVAILABLE: status.sinks(sinks, suspended=plan.suspended, held_up=held_up),
         ConditionType.PRODUCER_AVAILABLE: _producer(facts, plan),
     }
 

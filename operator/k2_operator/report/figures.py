@@ -139,7 +139,7 @@ def findings(
     now: datetime,
     at: float,
 ) -> dict[ConditionType, Finding]:
-    """`Fresh` and `Degraded`, neither of which is a part of `Ready`; and `SinkAvailable`, False, where a sink stands still.
+    """`Fresh` and `Degraded`, neither of which is a part of `Ready`; and `SinkAvailable`, False, where a sink does not go on.
 
     `tables` are by identifier, `at` is of a steady clock.
     """
@@ -154,8 +154,8 @@ def findings(
         ConditionType.FRESH: _fresh(plan, market, streams, now),
         ConditionType.DEGRADED: _degraded(plan, streams, crowded),
     }
-    stalled = _stalled(plan, streams, at)
-    return found if stalled is None else found | {ConditionType.SINK_AVAILABLE: stalled}
+    held_up = _stopped(plan, streams) or _stalled(plan, streams, at)
+    return found if held_up is None else found | {ConditionType.SINK_AVAILABLE: held_up}
 
 
 def rounded(value: float) -> int:
@@ -201,6 +201,20 @@ def _stalled(plan: FeedPlan, streams: Mapping[str, SinkProgress], at: float) -> 
         f"Messages wait and no sink commits them: {topics}. Its /ready and its log tell why (`kubectl logs -l "
         "app.kubernetes.io/component=sink`); nothing is lost meanwhile.",
     )
+
+
+def _stopped(plan: FeedPlan, streams: Mapping[str, SinkProgress]) -> Finding | None:
+    """Whether a sink reads no more because of its dead letters: its last commit tells how many there were."""
+    readings = _readings(plan, streams)
+    said = [
+        readings[sink.config.topic].dead.stop_said(sink.config.topic, most)
+        for sink in plan.sinks
+        if (most := sink.config.dead_letters_stop_above) is not None
+        and sink.config.topic in readings
+        and readings[sink.config.topic].lag
+        and readings[sink.config.topic].dead.above(most)
+    ]
+    return no(Reason.MANY_DEAD_LETTERS, f"{'; '.join(sorted(said))}.") if said else None
 
 
 def _degraded(plan: FeedPlan, streams: Mapping[str, SinkProgress], crowded: list[str]) -> Finding:

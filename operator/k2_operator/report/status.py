@@ -102,14 +102,14 @@ def ready(findings: Mapping[ConditionType, Finding]) -> Finding:
 
 
 def sinks(
-    deployments: Sequence[tuple[Object | None, int]], *, suspended: bool, stalled: Finding | None = None
+    deployments: Sequence[tuple[Object | None, int]], *, suspended: bool, held_up: Finding | None = None
 ) -> Finding:
     """`SinkAvailable`: every sink has the pods that it should have, and commits what there is.
 
     Args:
         deployments: of each sink, None where there is none yet, with the pods that it should have at least.
         suspended: whether the feed is.
-        stalled: what the offsets say of a sink that commits nothing; None: nothing of the kind.
+        held_up: what the offsets say of a sink that commits nothing, or reads no more; None: nothing of the kind.
     """
     if suspended:
         return no(Reason.SUSPENDED, "spec.suspend is true; set it to false to go on.")
@@ -117,8 +117,8 @@ def sinks(
         return yes(Reason.NO_SINK, "No stream of this feed has a sink of its own.")
     if all(wanted == 0 for _, wanted in deployments):
         return no(Reason.SCALED_TO_ZERO, "spec.sink.replicas is 0; events stay in the topics.")
-    if stalled is not None:
-        return stalled
+    if held_up is not None:
+        return held_up
     if lacking := [reason for each, wanted in deployments if (reason := _lack(each, wanted))]:
         more = "`kubectl get pods -l app.kubernetes.io/component=sink` tells more."
         return no(Reason.SINK_NOT_AVAILABLE, f"{'; '.join(lacking)}. {more}")

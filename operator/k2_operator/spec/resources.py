@@ -26,6 +26,7 @@ MAX_FEED_NAME = 40
 _DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
 _BYTES_PATTERN = r"^[0-9]+(Ki|Mi|Gi)?$"
 _QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi)?$"
+_SHARE_PATTERN = r"^[0-9]{1,2}(\.[0-9]{1,2})?%$"
 _CURRENCY_PATTERN = r"^[A-Z]{3,8}$"
 _IDENTIFIER_PATTERN = r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$"
 _ZONE_PATTERN = r"^[A-Za-z]+([_+/-][A-Za-z0-9]+)*$"
@@ -36,6 +37,7 @@ PATTERN_HELP = {
     _DURATION_PATTERN: "a duration such as 500ms, 30s, 5m, 12h or 7d",
     _BYTES_PATTERN: "a size such as 128Mi",
     _QUANTITY_PATTERN: "a quantity such as 500m or 1Gi",
+    _SHARE_PATTERN: "a share below 100%, such as 5% or 0.5%",
     _CURRENCY_PATTERN: "a currency's code in capitals, such as AUD or USDT",
     _IDENTIFIER_PATTERN: "an identifier namespace.name of a-z, 0-9 and '_'",
     _ZONE_PATTERN: "a time zone such as Etc/UTC or Australia/Sydney",
@@ -48,6 +50,7 @@ PATTERN_HELP = {
 Duration = Annotated[str, Field(pattern=_DURATION_PATTERN)]
 ByteSize = Annotated[str, Field(pattern=_BYTES_PATTERN)]
 Quantity = Annotated[str, Field(pattern=_QUANTITY_PATTERN)]
+Share = Annotated[str, Field(pattern=_SHARE_PATTERN)]
 Schedule = Annotated[str, Field(max_length=64)]
 
 
@@ -141,6 +144,11 @@ class DeadLetters(_Model):
 
     retention: Duration | None = Field(
         default=None, description="How long dead letters stay. Left out: as long as the events of the topic."
+    )
+    stop_above: Share | None = Field(
+        default=None,
+        description="A sink whose last 10,000 messages have a larger share of dead letters, such as 5%, reads no more until it is "
+        "restarted or this is changed; nothing is lost. Left out: it goes on, and the feed is Degraded above 1%.",
     )
 
 

@@ -44,6 +44,14 @@ class DeadShare:
             f"reason: {self.kind}. `k2 dlq list {topic}` shows them"
         )
 
+    def stop_said(self, topic: str, most: int) -> str:
+        """For a person: why a sink that may have `most` dead letters among the last 10,000 messages reads no more."""
+        return (
+            f"{self.said(topic)}. That is more than deadLetters.stopAbove allows ({percent(most)}): the sink reads no more, and "
+            "nothing is lost. Mend what sends them and restart the sink, which begins to count anew; or raise stopAbove, or "
+            "take it away"
+        )
+
 
 def percent(count: int) -> str:
     """A count of the last 10,000 messages as a share of them, in two digits: 1234 → `12 %`."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, Union
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from k2.model.dead_share import WINDOW
 from k2.model.errors import UserError
 from k2.model.events import Decimals
 from k2.model.sources import TOLD, SourceConfig
@@ -92,6 +93,13 @@ class SinkConfig(_Config):
         default="ignore",
         description="per_symbol: the source numbers each symbol's events without holes, and what is missing is counted; "
         "ignore: its numbers are an order and no more (lines of a file, a count of all symbols).",
+    )
+    dead_letters_stop_above: int | None = Field(
+        default=None,
+        ge=0,
+        lt=WINDOW,
+        description="More dead letters than this among the last 10,000 messages stop the sink: what it has read is committed "
+        "and it reads no more, until it is started anew. None: it goes on whatever comes.",
     )
     max_snapshots: int = Field(default=300, ge=10, description="Untagged snapshots kept before the oldest are expired.")
     until_end: bool = Field(

@@ -15,7 +15,7 @@ from k2.lake.appends.commit import FencedError
 from k2.lake.payloads import PausedError
 from k2.model.commit_note import CommitNote
 from k2.model.dead_share import DeadShare
-from k2.model.errors import WorldError
+from k2.model.errors import RefusedError, WorldError
 from k2.model.times import SECOND_US, to_datetime
 from k2.model.topics import TopicName
 from k2.obs import metrics
@@ -60,6 +60,7 @@ class SinkLoop:
         ends: for `--until-end`: the offsets at which to stop once the table holds them. None: run for ever.
         settled: for `--until-end`: what the table records now, of all partitions.
         phase, paused_by: what it is doing, and why it is paused.
+        stop_above: more dead letters than this among the last 10,000 messages, and nothing more is read. None: on it goes.
         numbered: whether the source's numbers are looked at.
     """
 
@@ -74,6 +75,7 @@ class SinkLoop:
     stop: threading.Event
     ends: Mapping[int, int] | None = None
     settled: Callable[[], dict[int, int]] | None = None
+    stop_above: int | None = None
     numbered: bool = False
     reader: Reader | None = None
     phase: SinkPhase = SinkPhase.WAITING
@@ -176,6 +178,8 @@ class SinkLoop:
 
     def _step(self, reader: Reader) -> None:
         self._gauge(reader)
+        if self._dead.above(self.stop_above) and not self.writing.unwritten:
+            self._stop_reading()
         if self.phase is not SinkPhase.RUNNING and self.holding.next:
             # Both raise again while the reason for the pause lasts.
             if self.writing.unwritten:
@@ -187,8 +191,25 @@ class SinkLoop:
         self._read(reader)
         if self.writing.finished:
             self._take()
-        if self._due():
+        if self.stop_above is not None and self.holding.dead > self.stop_above:
+            self.flush()  # whether to read on is known when they are counted
+        elif self._due():
             self._cut()
+
+    def _stop_reading(self) -> None:
+        """More of the last messages are dead letters than a person allows: what was read is committed, and no more is read.
+
+        Raises:
+            PausedError: always, unless what was read has brought the share down.
+            RefusedError: instead of it where the sink is to end by itself.
+        """
+        self.flush()
+        if self.stop_above is None or not self._dead.above(self.stop_above):
+            return
+        said = self._dead.stop_said(self.topic, self.stop_above)
+        if self.ends is not None:
+            raise RefusedError(said)
+        raise PausedError(said)
 
     def _gauge(self, reader: Reader) -> None:
         """Say how far behind the table is, of the partitions that are ours, and what is held of that."""
@@ -211,9 +232,9 @@ class SinkLoop:
         if before != (self.phase, self.paused_by):
             log.warning("sink.paused", topic=self.topic, table=self.table, reason=self.paused_by)
         # Polled all the while: a consumer that does not ask for minutes is put out of its group.
-        reader.pause()
         until = time.monotonic() + PAUSE_SECONDS
         while time.monotonic() < until and not self.stop.is_set():
+            reader.pause()  # partitions that were given to us meanwhile, too
             polled = reader.poll_block(POLL_MESSAGES, POLL_SECONDS)
             try:
                 self._keep(reader, polled)

@@ -117,6 +117,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         stop=stop,
         ends=ends,
         settled=recorded,
+        stop_above=config.dead_letters_stop_above,
         numbered=follows,
     )
     status.sink = sink
