@@ -51,7 +51,7 @@ def test_a_chart_without_colour_tells_rising_from_falling():
 
 @given(
     st.lists(
-        st.tuples(*[st.decimals(Decimal("0.0001"), 10**9, places=4)] * 4, st.decimals(0, 10**12, places=2)),
+        st.tuples(*[st.decimals(-(10**9), 10**9, places=4)] * 4, st.decimals(0, 10**12, places=2)),
         min_size=1,
         max_size=300,
     ),
@@ -71,6 +71,17 @@ def test_every_chart_fits_its_width_and_height(figures, width, height, colour):
     if not colour:
         # Title and figures are whole, whatever they take; the picture is not wider than the terminal.
         assert max(len(line) for line in lines[2:-2]) <= max(width, 20 + 22)
+
+
+def test_prices_below_zero_are_drawn_below_it_and_a_change_from_there_is_no_percentage():
+    drawn = picture("10 10 -40 -37.63 100", "-37.63 1.5 -38 -30 9")
+    lines = drawn.splitlines()
+    assert lines[1] == "O 10  H 10  L -40  C -30  -400.00 %  V 109"
+    axis = [line.split("├ ")[1] for line in lines[2:-4] if "├" in line]
+    assert axis[:2] == ["0", "-25"]
+    assert "◂-30" in drawn
+    assert picture("-10 -5 -10 -5.5 1").splitlines()[1].split("  ")[4] == "+4.5"
+    assert picture("0 0 0 0 1").splitlines()[1] == "O 0  H 0  L 0  C 0  +0  V 1"
 
 
 def test_highs_and_lows_are_at_the_edges_and_the_close_is_marked():

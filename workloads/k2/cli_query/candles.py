@@ -194,7 +194,6 @@ def _volume_panel(shown: Sequence[Candle], lines: int, step: int, paint: _Paint)
 def _figures(candles: Sequence[Candle], paint: _Paint) -> str:
     first, last = candles[0], candles[-1]
     high, low = max(c.high for c in candles), min(c.low for c in candles)
-    change = (last.close - first.open) / first.open * 100 if first.open else Decimal(0)
     whole = Candle(
         first.start, first.day, first.open, high, low, last.close, sum((c.volume for c in candles), Decimal())
     )
@@ -202,7 +201,13 @@ def _figures(candles: Sequence[Candle], paint: _Paint) -> str:
         f"{name} {price.normalize():f}"
         for name, price in (("O", first.open), ("H", high), ("L", low), ("C", last.close))
     )
-    return f"{prices}  {paint.candle(f'{change:+.2f} %', whole)}  V {whole.volume.normalize():,f}"
+    return f"{prices}  {paint.candle(_change(first.open, last.close), whole)}  V {whole.volume.normalize():,f}"
+
+
+def _change(first: Decimal, last: Decimal) -> str:
+    """In percent; from a price of zero or less that would mean nothing, and it is the difference."""
+    by = last - first
+    return f"{by / first * 100:+.2f} %" if first > 0 else f"{by.normalize():+f}"
 
 
 def _merged(candles: Sequence[Candle], columns: int) -> tuple[list[Candle], int]:

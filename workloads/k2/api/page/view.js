@@ -63,7 +63,7 @@ export class View {
     at("legend").dataset.moved = !bar ? "" : Number(bar.close) < Number(bar.open) ? "down" : "up";
     this.#write("time", bar && this.#timeOf(bar));
     for (const name of [...PRICES, "volume"]) this.#write(name, bar && this.#text(bar, name));
-    this.#write("running", running && running.toFixed(this.#places + 1));
+    this.#write("running", running?.toFixed(this.#places + 1));
     if (byKeyboard && bar && index >= 0) {
       const prices = PRICES.map((name) => `${name} ${this.#text(bar, name)}`).join(", ");
       say(`${this.#timeOf(bar)}: ${prices}, volume ${this.#text(bar, "volume")}`);
