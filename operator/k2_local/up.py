@@ -16,6 +16,7 @@ from k2.bus.admin import ensure_topics
 from k2.lake.catalog import open_named
 from k2.lake.tables import ensure_tables
 from k2.model.errors import UserError
+from k2.model.feed_rules import FeedRules, write_rules
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2.model.settings import Settings
 from k2.model.topics import DataType
@@ -122,6 +123,7 @@ class Up:
         platform = parts.platform(f"http://{ports.LOOPBACK}:{self.api_port}")
         platform.write(self.data_dir / "platform.yaml")
         planned = plan(self.documents, platform)
+        write_rules(self.data_dir, rules_of(planned))
         self._ensure(planned, platform)
         executor.apply(self._build(planned, platform))
         return platform
@@ -193,6 +195,11 @@ class Up:
         built: list[Manifest] = [manifest for each in planned.feeds for manifest in feed.objects(each, platform)]
         built += [manifest for each in planned.tables for manifest in cronjob.upkeep(each, platform)]
         return built + deployment.query(query_plan(planned, ensure_api_key(self.data_dir)), platform)
+
+
+def rules_of(planned: PlatformPlan) -> dict[str, FeedRules]:
+    """Topic → its feed's rules, for loads from this data directory; of feeds without a sink there are none to follow."""
+    return {sink.config.topic: sink.config.rules for feed in planned.feeds for sink in feed.sinks}
 
 
 def query_plan(planned: PlatformPlan, keys_file: Path) -> QueryPlan:

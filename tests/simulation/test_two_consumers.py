@@ -26,6 +26,7 @@ from k2.lake.appends.batch import Batch
 from k2.lake.appends.commit import Committer, FencedError
 from k2.lake.offsets import recorded_offsets
 from k2.model.errors import K2Error, WorldError
+from k2.model.feed_rules import FeedRules
 from k2.model.topics import DataType
 
 PARTITIONS = 2
@@ -130,7 +131,13 @@ class Consumer:
     def __init__(self, name, catalog, rng, assigned, committer_class):
         self.name, self.rng, self.assigned = name, rng, assigned
         self.committer = committer_class(
-            catalog, TRADES, ORIGIN, DataType.TRADES, drop_duplicates=False, stop=NoWaiting(), retry_seconds=60
+            catalog,
+            TRADES,
+            ORIGIN,
+            DataType.TRADES,
+            rules=FeedRules(keeps_duplicates=True),
+            stop=NoWaiting(),
+            retry_seconds=60,
         )
         self.position = {}
 

@@ -15,6 +15,7 @@ from k2.lake.appends.commit import Committer, FencedError
 from k2.lake.appends.unwritable import TableFaultError
 from k2.lake.offsets import OFFSETS, recorded_offsets, summary_of
 from k2.model.errors import RefusedError
+from k2.model.feed_rules import FeedRules
 from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType
 
@@ -187,7 +188,7 @@ def test_repeats_within_a_batch_are_dropped_and_the_first_is_kept(catalog, commi
 
 
 def test_duplicates_are_kept_when_the_feed_says_so(catalog):
-    committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES, drop_duplicates=False)
+    committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES, rules=FeedRules(keeps_duplicates=True))
     events = trades([message_id(1)] * 3, symbols=["BHP"] * 3, times=[START_US] * 3)
     assert committer.commit(Batch(with_lineage(events, [0] * 3, range(3)), {0: (0, 3)}, {})).rows == 3
 

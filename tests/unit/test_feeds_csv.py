@@ -109,8 +109,8 @@ def test_a_quote_side_that_is_not_there_is_null(tmp_path):
         (b"03/10/2014,10:00:00.123,1_0,100,0,X,7", "price is not a plain decimal: found '1_0', expected digits with at most one point"),
         (b"03/10/2014,10:00:00.123,1.123456789,100,0,X,7", "price has more than 8 decimals: found '1.123456789'; an IcebergTable with spec.decimals: wide holds it"),
         (b"03/10/2014,10:00:00.123,12345678901,100,0,X,7", "price has more than 10 integer digits: found '12345678901'; an IcebergTable with spec.decimals: wide holds it"),
-        (b"03/10/2014,10:00:00.123,-36.5,100,0,X,7", "price is negative: found '-36.5'"),
-        (b"03/10/2014,10:00:00.123,0.0,100,0,X,7", "price is zero: found '0.0'"),
+        (b"03/10/2014,10:00:00.123,-36.5,100,0,X,7", "price is negative: found '-36.5'; a feed with prices: any takes it"),
+        (b"03/10/2014,10:00:00.123,0.0,100,0,X,7", "price is zero: found '0.0'; a feed with prices: any takes it"),
         (b"03/10/2014,10:00:00.123,36.5,-1,0,X,7", "volume is negative: found '-1'"),
         (b"03/10/2014,10:00:00.123,36.5,0,0,X,7", "volume is zero: found '0'"),
         (b"03/10/2014,10:00:00.123,36.5,100,\xff,X,7", "not UTF-8 text"),
@@ -134,8 +134,9 @@ def test_a_bad_trade_is_rejected_with_its_reason_and_the_others_are_not(tmp_path
     ("line", "reason"),
     [
         (b"03/10/2014,10:00:00.123,36.5,36.51,0,200", "bid price '36.5' with volume '0': a side is absent only when both are 0"),
-        (b"03/10/2014,10:00:00.123,36.5,0.0,10,200", "ask price '0.0' with volume '200': a side is absent only when both are 0"),
-        (b"03/10/2014,10:00:00.123,36.5,-36.51,10,200", "ask price is negative: found '-36.51'"),
+        (b"03/10/2014,10:00:00.123,36.5,0.0,10,200", "ask price '0.0' with volume '200': a side is absent only when both are 0; a feed with prices: any takes it"),
+        (b"03/10/2014,10:00:00.123,36.5,,10,200", "ask price '' with volume '200': a side is absent only when both are 0"),
+        (b"03/10/2014,10:00:00.123,36.5,-36.51,10,200", "ask price is negative: found '-36.51'; a feed with prices: any takes it"),
     ],
 )  # fmt: skip
 def test_a_bad_quote_is_rejected_with_its_reason(tmp_path, line, reason):

@@ -14,20 +14,24 @@ from k2.feeds.load.csv_source import CsvFiles
 from k2.model.errors import UserError
 from k2.model.events import Decimals, arrow_schema
 from k2.model.exchanges import exchange
+from k2.model.feed_rules import Prices
 from k2.model.ids import message_id
 from k2.model.topics import DataType
 
 HEADER = "symbol,timestamp,price,quantity"
 
 
-def _load(tmp_path, text, data_type=DataType.TRADES, symbol=None, decimals=Decimals.STANDARD):
+def _files(tmp_path, text, data_type=DataType.TRADES, symbol=None, decimals=Decimals.STANDARD, prices=Prices.POSITIVE):
     path = tmp_path / "in.csv"
     path.write_text(text, newline="")
     venue = exchange("NYSE")
-    form = file_format("generic", Files(data_type, venue, symbol=symbol))
+    form = file_format("generic", Files(data_type, venue, symbol=symbol, prices=prices))
     assembler = Assembler(data_type, venue, "USD", "equities", decimals=decimals)
-    source = CsvFiles([path], form, assembler, symbol=symbol, clock=lambda: 0)
-    chunks = list(source.chunks())
+    return CsvFiles([path], form, assembler, symbol=symbol, clock=lambda: 0)
+
+
+def _load(tmp_path, text, data_type=DataType.TRADES, symbol=None, decimals=Decimals.STANDARD, prices=Prices.POSITIVE):
+    chunks = list(_files(tmp_path, text, data_type, symbol, decimals, prices).chunks())
     batches = [batch for chunk in chunks for _, batch in chunk.events]
     for batch in batches:
         batch.validate(full=True)
@@ -247,3 +251,70 @@ def test_a_load_of_standard_amounts_is_known_as_it_always_was_and_a_wide_one_is_
     }
     assert "decimals" not in known[Decimals.STANDARD]
     assert known[Decimals.WIDE] == known[Decimals.STANDARD] | {"decimals": "wide"}
+
+
+TAKEN = "a feed with prices: any takes it"
+AT = "CL,2020-04-20T18:30:00Z"
+
+
+def test_a_feed_may_have_prices_of_zero_and_less_and_they_are_exact(tmp_path):
+    text = (
+        f"{HEADER}\n{AT},-37.63,5\n{AT},0,1\n{AT},-0.00000001,1\n{AT},-9999999999.99999999,1\n{AT},12.5,-1\n{AT},1,0\n"
+    )
+    events, rejected = _load(tmp_path, text, prices=Prices.ANY)
+    prices = [Decimal(each) for each in ("-37.63", "0", "-0.00000001", "-9999999999.99999999")]
+    assert [event["price"] for event in events] == prices
+    assert rejected == [(6, "quantity is negative: found '-1'"), (7, "quantity is zero: found '0'")]
+    _, refused = _load(tmp_path, text)
+    assert refused[:2] == [
+        (2, f"price is negative: found '-37.63'; {TAKEN}"),
+        (3, f"price is zero: found '0'; {TAKEN}"),
+    ]
+    assert [TAKEN in reason for _, reason in refused] == [True] * 4 + [False] * 2
+    fine = ["-12345678901234567890.000000000000000001", "-0.000000000000000001", "0.0"]
+    rows = "".join(f"{AT},{price},1\n" for price in fine)
+    events, rejected = _load(tmp_path, f"{HEADER}\n{rows}", decimals=Decimals.WIDE, prices=Prices.ANY)
+    assert ([event["price"] for event in events], rejected) == ([Decimal(price) for price in fine], [])
+
+
+@given(st.lists(st.decimals("-9999999999.99999999", "9999999999.99999999", places=8), min_size=1, max_size=20))
+def test_any_price_is_read_as_it_is_and_what_other_prices_there_are_changes_no_id(tmp_path_factory, prices):
+    folder = tmp_path_factory.mktemp("prices")
+    text = "\n".join([HEADER, *(f"{AT},{price:f},1" for price in prices)]) + "\n"
+    events, rejected = _load(folder, text, prices=Prices.ANY)
+    assert rejected == []
+    assert [event["price"] for event in events] == prices
+    positive, _ = _load(folder, text)
+    assert positive == [event for event in events if event["price"] > 0]
+
+
+QUOTES = "symbol,timestamp,bid_price,bid_quantity,ask_price,ask_quantity"
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        ("-1.5,10,-0.5,20", ("-1.5", "10", "-0.5", "20")),
+        ("0,10,0.00,20", ("0", "10", "0", "20")),
+        ("0,0,-1,20", (None, None, "-1", "20")),
+        (",,0,20", (None, None, "0", "20")),
+        ("1,10,-1,20", ("1", "10", "-1", "20")),  # crossed
+        (",10,1,20", "bid price '' with volume '10': a side is absent only when both are 0"),
+        ("-1,,1,20", "bid price '-1' with volume '': a side is absent only when both are 0"),
+        ("-1,-1,1,20", "bid volume is negative: found '-1'"),
+    ],
+)
+def test_a_side_of_a_quote_may_be_at_zero_or_below_and_is_absent_where_its_size_is(tmp_path, sides, expected):
+    events, rejected = _load(tmp_path, f"{QUOTES}\n{AT},{sides}\n", DataType.QUOTES, prices=Prices.ANY)
+    if isinstance(expected, str):
+        assert rejected == [(2, expected)]
+    else:
+        found = tuple(events[0][name] for name in QUOTES.split(",")[2:])
+        assert found == tuple(None if each is None else Decimal(each) for each in expected)
+
+
+def test_a_load_under_other_rules_is_another_load_and_one_under_the_usual_ones_is_what_it_was(tmp_path):
+    text = f"{HEADER}\n{AT},1,1\n"
+    usual, of_any = (_files(tmp_path, text, prices=prices).options for prices in (Prices.POSITIVE, Prices.ANY))
+    assert "prices" not in usual  # ledgers from before there was a choice go on
+    assert of_any == usual | {"prices": "any"}

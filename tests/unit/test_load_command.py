@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from k2 import cli_load
 from k2.model.errors import UserError
+from k2.model.feed_rules import FeedRules, Prices, write_rules
 
 GOOD = "03/10/2014,10:00:00.123,36.5,100,0,,\n"
 
@@ -64,6 +65,7 @@ def test_rejected_rows_make_the_exit_code_4_and_are_shown(run, tmp_path):
         (("--exchange", "XXX"), "Unknown exchange: found 'XXX', expected one of ASX, NYSE"),
         (("--exchange", "ASX", "--format", "xml"), "Unknown format: found 'xml', expected asx or generic"),
         (("--exchange", "ASX", "--output", "yaml"), "Unknown --output: found 'yaml', expected table or json"),
+        (("--exchange", "ASX", "--prices", "some"), "Unknown --prices: found 'some', expected positive or any"),
         (("--exchange", "ASX", "--format", "asx"), "do not name their symbol, expected --symbol"),
         (("--exchange", "ASX"), "lacks the column symbol, timestamp, price, quantity"),
     ],
@@ -93,6 +95,22 @@ def test_a_dry_run_without_a_platform_is_told_which_decimals_the_table_has(run, 
     assert (document["decimals"], document["accepted"], document["rejected"]) == ("wide", 2, 0)
     with pytest.raises(UserError, match="Unknown --decimals: found 'huge', expected standard or wide"):
         run("trades", path, "-e", "NYSE", "--dry-run", "--decimals", "huge")
+
+
+def test_prices_are_as_the_person_says_or_else_as_the_feed_of_the_data_directory(run, tmp_path):
+    path = tmp_path / "oil.csv"
+    path.write_text("symbol,timestamp,price,quantity\nCL,2020-04-20T18:30:00Z,-37.63,5\nCL,2020-04-20T18:30:00Z,1,1\n")
+    arguments = ("trades", path, "-e", "CME", "--dry-run", "-o", "json")
+
+    def rejected(*more):
+        return json.loads(run(*arguments, *more).stdout)["rejected"]
+
+    assert (rejected(), rejected("--prices", "any"), rejected("--prices", "positive")) == (1, 0, 1)
+    (tmp_path / "data").mkdir()
+    write_rules(tmp_path / "data", {"market.futures.trades.cme": FeedRules(Prices.ANY)})
+    assert (rejected(), rejected("--prices", "positive")) == (0, 1)
+    write_rules(tmp_path / "data", {"market.futures.quotes.cme": FeedRules(Prices.ANY)})
+    assert rejected() == 1
 
 
 def test_an_unknown_data_type_is_refused(run, tmp_path):

@@ -7,6 +7,7 @@ from datetime import date
 
 import pytest
 
+from k2.model.feed_rules import Prices
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2.model.tables import DEFAULT_PROPERTIES
 from k2.model.topics import sink_group_id
@@ -122,16 +123,26 @@ def test_a_stream_has_the_decimals_of_the_table_that_it_names_and_no_others():
     assert [stream.decimals.value for stream in made.producer.config.streams] == ["wide", "standard"]
 
 
-def test_a_finite_source_that_is_done_is_not_loaded_again_because_streams_have_decimals():
+def test_a_finite_source_that_is_done_is_not_loaded_again_because_there_are_decimals_and_prices_to_choose():
     source = {"synthetic": {"start": "2026-03-02", "seed": 7}}
     (known,) = plan([table(), feed(source=source)], PLATFORM).feeds
     said = known.producer.config.model_dump(mode="json")
+    del said["prices"]  # as they were before
     for stream in said["streams"]:
-        del stream["decimals"]  # as they were before
+        del stream["decimals"]
     before = hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:10]
     assert known.producer.source_hash == before
     (other,) = plan([table(decimals="wide"), feed(source=source)], PLATFORM).feeds
     assert other.producer.source_hash != before
+
+
+def test_producer_and_sink_are_told_which_prices_the_feed_has_and_only_other_ones_load_files_again():
+    source = {"synthetic": {"start": date(2026, 3, 2)}}
+    (usual,) = plan([table(), feed(source=source)], PLATFORM).feeds
+    assert (usual.producer.config.prices, usual.sinks[0].config.prices) == (Prices.POSITIVE, Prices.POSITIVE)
+    (of_any,) = plan([table(), feed(source=source, prices="any")], PLATFORM).feeds
+    assert (of_any.producer.config.prices, of_any.sinks[0].config.prices) == (Prices.ANY, Prices.ANY)
+    assert of_any.producer.source_hash != usual.producer.source_hash
 
 
 def test_reference_data_has_one_partition_and_one_sink():
@@ -219,6 +230,7 @@ def test_a_table_keeps_the_defaults_that_it_does_not_name():
             {"sink": {"commitInterval": "1ms"}},
             "spec.sink.commitInterval: out of range: found '1ms', expected 100ms to 1h",
         ),
+        ({"prices": "negative"}, "spec.prices: not usable: found 'negative', expected 'positive' or 'any'"),
         ({"duplicateTolerance": "2h"}, "spec.duplicateTolerance: out of range: found '2h', expected 0s to 1h"),
         (
             {"deadLetters": {"stopAbove": "100%"}},

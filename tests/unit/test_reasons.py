@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from k2_testing.events import START_US, message_id, trades
 
-from k2.lake.appends.same_event import TOLERANCE_US, conflict_reason
+from k2.lake.appends.same_event import conflict_reason
 from k2.model.codec.decode import decode
 from k2.model.codec.encode import encode
+from k2.model.feed_rules import TOLERANCE_US
 from k2.model.reasons import reason_class, reason_kind
 from k2.model.rules import broken_rows, wrong_name, wrong_time
 from k2.model.topics import DataType
@@ -40,6 +41,16 @@ FIRST = trade(trade_ids=["N1"], prices=[Decimal(100)]).to_pylist()[0]
         ),
         ("price has more than 10 integer digits: 1e30; and more", "price has more than 10 integer digits", "decimal"),
         ("symbol is missing", "symbol is missing", "value"),
+        (
+            "price is -37.63, expected more than 0; a feed with prices: any takes it",
+            "price is …, expected more than 0; a feed with prices: any takes it",
+            "price",
+        ),
+        (
+            "price is negative: found '-37.63'; a feed with prices: any takes it",
+            "price is negative: found …; a feed with prices: any takes it",
+            "price",
+        ),
         ("side is 'X', expected 1', expected one of BUY", "side is …, expected one of BUY", "value"),
         ("listing_date is 99999, which is no date32[day]", "listing_date is …, which is no date32[day]", "value"),
         (
@@ -70,7 +81,7 @@ def test_a_schema_that_is_refused_says_what_is_wrong_with_it_and_not_which_it_wa
 def test_what_breaks_a_rule_of_events_is_of_one_kind_whatever_it_is(price, symbol):
     events = trade(prices=[price])
     (reason,) = broken_rows(events, DataType.TRADES).values()
-    assert reason_kind(reason) == "price is …, expected more than 0"
+    assert reason_kind(reason) == "price is …, expected more than 0; a feed with prices: any takes it"
     found = reason_kind(wrong_name("symbol", symbol))
     assert found == ("symbol is …, expected 1 to 64 printable characters" if symbol else "symbol is missing")
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from k2_testing.events import varied_rows
 
-from k2.model.events import EVENT_TIME, Decimals, arrow_schema, widened
+from k2.model.events import EVENT_TIME, MAX_DECIMAL, Decimals, arrow_schema, widened
+from k2.model.feed_rules import Prices
 from k2.model.rules import broken_rows, is_symbol
 from k2.model.times import MAX_US, MIN_US
 from k2.model.topics import DataType
@@ -93,8 +94,8 @@ def test_a_symbol_is_1_to_64_printable_characters(symbol, right):
         ({"symbol": ""}, "symbol is missing"),
         ({"symbol": "B\x07P"}, "symbol is 'B\\x07P', expected 1 to 64 printable characters"),
         ({"quantity": 0}, "quantity is 0, expected more than 0"),
-        ({"price": 0}, "price is 0, expected more than 0"),
-        ({"price": -37}, "price is -37, expected more than 0"),
+        ({"price": 0}, "price is 0, expected more than 0; a feed with prices: any takes it"),
+        ({"price": -37}, "price is -37, expected more than 0; a feed with prices: any takes it"),
     ],
 )
 def test_a_reason_names_the_field_and_what_it_holds(change, reason):
@@ -119,6 +120,36 @@ def test_a_side_of_a_quote_is_whole_or_absent():
     assert broken_rows(quote(bid_price=1), QUOTES) == {0: "bid_price and bid_quantity: only one is there"}
     assert "ask_quantity is 0" in broken_rows(quote(ask_price=1, ask_quantity=0), QUOTES)[0]
     assert "ask_price is -1" in broken_rows(quote(ask_price=-1, ask_quantity=1), QUOTES)[0]
+
+
+amounts = st.decimals(-MAX_DECIMAL, MAX_DECIMAL, places=8) | st.sampled_from([Decimal(0), Decimal("-0.00000001")])
+
+
+@given(st.lists(st.tuples(amounts, amounts), max_size=20))
+def test_a_feed_may_have_prices_of_any_sign_and_sizes_are_above_zero_all_the_same(rows):
+    batch = trades(*({"price": price, "quantity": quantity} for price, quantity in rows))
+    assert set(broken_rows(batch, TRADES)) == {n for n, row in enumerate(rows) if min(row) <= 0}
+    of_any = broken_rows(batch, TRADES, Prices.ANY)
+    assert set(of_any) == {n for n, (_, quantity) in enumerate(rows) if quantity <= 0}
+    assert all(reason.startswith("quantity is ") and "prices" not in reason for reason in of_any.values())
+
+
+@pytest.mark.parametrize(("bid", "ask"), [("-37.63", "0"), ("0", "-1"), ("-2", "-2")])
+def test_both_sides_of_a_quote_may_have_any_sign_and_a_crossed_one_is_kept(bid, ask):
+    there = quote(bid_price=Decimal(bid), bid_quantity=1, ask_price=Decimal(ask), ask_quantity=1)
+    assert broken_rows(there, QUOTES, Prices.ANY) == {}
+    assert "a feed with prices: any takes it" in broken_rows(there, QUOTES)[0]
+    assert "only one is there" in broken_rows(quote(bid_price=Decimal(bid)), QUOTES, Prices.ANY)[0]
+    assert "bid_quantity is 0" in broken_rows(quote(bid_price=-1, bid_quantity=0), QUOTES, Prices.ANY)[0]
+
+
+def test_amounts_of_reference_data_are_no_prices():
+    arrays = [
+        pa.array([-1], field.type) if field.name == "net_amount" else pa.nulls(1, field.type)
+        for field in arrow_schema(DataType.REFERENCE_DATA)
+    ]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(DataType.REFERENCE_DATA))
+    assert broken_rows(batch, DataType.REFERENCE_DATA, Prices.ANY) == {0: "net_amount is -1, expected 0 or more"}
 
 
 def test_every_data_type_has_its_time_held_to_the_range():

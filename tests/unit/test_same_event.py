@@ -20,6 +20,7 @@ from k2.lake.appends.batch import Batch, OrderedBatch
 from k2.lake.appends.commit import Committer
 from k2.lake.appends.same_event import alike, coarseness, repeats_within
 from k2.lake.proof.audit import audit_table
+from k2.model.feed_rules import FeedRules
 from k2.model.topics import DataType
 
 SECOND, DAY = 1_000_000, 86_400_000_000
@@ -102,10 +103,10 @@ def test_midnight_between_the_two_times_makes_no_difference(catalog, new_process
 
 
 def test_the_tolerance_is_the_feeds_and_zero_means_the_very_instant(catalog):
-    feed = Feeding(catalog, tolerance_us=0)
+    feed = Feeding(catalog, rules=FeedRules(tolerance_us=0))
     feed(("a", START_US + 1))
     assert feed(("a", START_US)).rows == 1
-    wide = Feeding(catalog, tolerance_us=60 * SECOND)
+    wide = Feeding(catalog, rules=FeedRules(tolerance_us=60 * SECOND))
     assert wide(("a", START_US + 50 * SECOND)).duplicates == 1
 
 
@@ -212,7 +213,7 @@ def test_what_was_a_conflict_is_one_again_when_it_is_read_again_and_nothing_is_a
 
 
 def test_two_rows_of_one_id_that_the_table_has_from_before_are_both_known(catalog):
-    old = Feeding(catalog, tolerance_us=0)
+    old = Feeding(catalog, rules=FeedRules(tolerance_us=0))
     old((1, START_US, 5), (2, START_US, 5))
     old((1, START_US + 5, 6))
     feed = restarted(old)

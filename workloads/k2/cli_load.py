@@ -18,6 +18,7 @@ from rich.console import Console
 from k2.model.errors import UserError, WorldError
 from k2.model.events import Decimals
 from k2.model.exchanges import Exchange, exchange
+from k2.model.feed_rules import Prices, read_rules
 from k2.model.id_scopes import IdRule, IdScope
 from k2.model.settings import Settings, settings
 from k2.model.sources import FormatName
@@ -41,6 +42,7 @@ class _Wish:
     files: tuple[Path, ...]
     topic: str
     table: str
+    prices: Prices
     rejects: Path | None
     dry_run: bool
     restart: bool
@@ -109,6 +111,12 @@ def load(
             "in a dry run without a platform standard."
         ),
     ] = None,
+    prices: Annotated[
+        str | None,
+        typer.Option(
+            help="positive, or any: prices may be zero or negative too. Default: as the feed that runs in the data directory has it."
+        ),
+    ] = None,
     rejects: Annotated[
         Path | None, typer.Option(help="Where rejected rows are written; default: rejects/ in the data directory.")
     ] = None,
@@ -137,6 +145,7 @@ def load(
         tuple(files),
         topic,
         table or f"{NAMESPACE}.{kind_of_data}",
+        _prices(prices, env.data_dir, topic),
         _rejects_path(env, files, rejects, dry_run),
         dry_run,
         restart,
@@ -195,9 +204,18 @@ def _source(
         paths += pieces
         names += [str(path)] * len(pieces)
     money = currency or venue.currency
-    chosen = file_format(form, Files(wish.data_type, venue, symbol=symbol, currency=money, paths=paths, kind=kind))
+    chosen = file_format(form, Files(wish.data_type, venue, symbol, money, paths, kind, wish.prices))
     assembler = Assembler(wish.data_type, venue, money, str(venue.asset_class), ids, wish.decimals)
     return CsvFiles(paths, chosen, assembler, names=names, symbol=symbol, allow_empty=allow_empty)
+
+
+def _prices(wanted: str | None, data_dir: Path, topic: str) -> Prices:
+    """Which prices the files may have: as the person says, or else as the topic's feed."""
+    if wanted is None:
+        return read_rules(data_dir, topic).prices
+    if wanted not in set(Prices):
+        raise UserError("Unknown --prices", found=wanted, expected=" or ".join(Prices))
+    return Prices(wanted)
 
 
 def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) -> _Outcome:

@@ -374,6 +374,7 @@ def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan
         duplicates="drop" if feed.spec.duplicate_policy is DuplicatePolicy.DROP else "keep",
         duplicate_tolerance_seconds=seconds(feed.spec.duplicate_tolerance),
         dead_letters_stop_above=None if stop_above is None else int(share(stop_above) * WINDOW),
+        prices=feed.spec.prices,
         sequences="per_symbol" if numbered else "ignore",
     )
     # Reference data has one partition whatever the feed's other topics have.

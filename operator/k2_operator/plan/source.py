@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from k2.model.events import Decimals
 from k2.model.exchanges import Exchange
+from k2.model.feed_rules import Prices
 from k2.model.sources import SourceConfig, Volume, told
 from k2.model.workload import ProducerConfig, StreamConfig
 from k2_operator.plan.plans import ProducerPlan, VolumePlan
@@ -45,6 +46,7 @@ def producer_plan(feed: MarketFeed, market: Exchange, streams: Sequence[StreamCo
         currency=feed.spec.currency or market.currency,
         streams=tuple(streams),
         source=told(source.resolved([stream.data_type for stream in streams])),
+        prices=feed.spec.prices,
         schema_version=feed.spec.schema_version,
     )
     return ProducerPlan(config, not source.is_live, _digest(config), _volume(source), feed.spec.producer.resources)
@@ -53,11 +55,12 @@ def producer_plan(feed: MarketFeed, market: Exchange, streams: Sequence[StreamCo
 def _digest(config: ProducerConfig) -> str:
     """By what is sent and where to; not how (resources, images): a change of those must not load a finished source again."""
     said = config.model_dump(mode="json")
+    # What all feeds had before there was a choice is left out: their loads are done.
     for stream in said["streams"]:
-        if (
-            stream["decimals"] == Decimals.STANDARD
-        ):  # what all streams had before there were others: their loads are done
+        if stream["decimals"] == Decimals.STANDARD:
             del stream["decimals"]
+    if said["prices"] == Prices.POSITIVE:
+        del said["prices"]
     canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
 from k2.model.events import Decimals
+from k2.model.feed_rules import Prices
 from k2.model.id_scopes import ID_SPACE_PATTERN, TIME_OF_DAY_PATTERN
 from k2.model.sources import NAME_PATTERN, OBJECT_NAME_PATTERN, SOURCES, SYMBOL_PATTERN, Name, SourceConfig
 from k2.model.topics import AssetClass, DataType
@@ -224,6 +225,11 @@ class MarketFeedSpec(_Model):
         default="1s",
         description="How far apart in time the same id of a symbol is one event: one source tells a time in microseconds, "
         "another in milliseconds. Further apart, or with another price, it is a conflict and a dead letter.",
+    )
+    prices: Prices = Field(
+        default=Prices.POSITIVE,
+        description="positive: a price of zero or less is rejected, or a dead letter. any: it is a price, as of a spread, or of "
+        "oil in April 2020; sizes are above zero all the same.",
     )
     sequence_policy: SequencePolicy = Field(
         default=SequencePolicy.IGNORE,

@@ -15,6 +15,7 @@ from k2.lake.tables import extra_columns, table_decimals
 from k2.model.codec.decode import Decoded, decode
 from k2.model.errors import WorldError
 from k2.model.events import Decimals
+from k2.model.feed_rules import Prices
 from k2.model.rules import broken_rows
 from k2.model.topics import DataType
 
@@ -36,6 +37,7 @@ class PayloadDecoder:
         data_type: the events that are expected.
         schema_of: the Avro schema of an id (`k2.bus.registry.Schemas.schema`).
         load: the table as it is now.
+        prices: which prices the topic's feed has.
     """
 
     def __init__(
@@ -45,8 +47,9 @@ class PayloadDecoder:
         data_type: DataType,
         schema_of: Callable[[int], str | None],
         load: Callable[[], Any],
+        prices: Prices = Prices.POSITIVE,
     ) -> None:
-        self._topic, self._table, self._data_type = topic, table, data_type
+        self._topic, self._table, self._data_type, self._prices = topic, table, data_type, prices
         self._schema_of, self._load = schema_of, load
         self._decimals, self._extra = self._of_table()
 
@@ -79,7 +82,7 @@ class PayloadDecoder:
             decoded = decode(payloads, self._data_type, self._schema_of, self._extra, self._decimals)
         except WorldError as error:
             raise PausedError(str(error)) from error
-        return decoded.without(broken_rows(decoded.events, self._data_type))
+        return decoded.without(broken_rows(decoded.events, self._data_type, self._prices))
 
 
 def compact(rows: pa.RecordBatch) -> pa.RecordBatch:

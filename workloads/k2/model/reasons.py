@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 
 from k2.model.amounts import HELD_BY_WIDE
+from k2.model.feed_rules import TAKES_ANY
 
 _CLASSES = (
     ("tombstone", "tombstone"),
     ("another event's", "conflict"),
+    (TAKES_ANY, "price"),
     ("Confluent", "framing"),
     ("not known to the registry", "unknown_schema"),
     ("schema id", "schema"),

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from k2.model.amounts import plain
 from k2.model.compute import pc
+from k2.model.feed_rules import TAKES_ANY, Prices
 from k2.model.times import MAX_US, MIN_US
 from k2.model.topics import DataType
 
@@ -31,6 +32,7 @@ _LOWEST: dict[DataType, dict[str, int]] = {
     DataType.REFERENCE_DATA: {"net_amount": 0, "gross_amount": 0, "ratio": 1},
 }
 """Columns of amounts, with the lowest sign that is allowed (1: above zero, 0: zero too)."""
+_PRICES = frozenset({"price", "bid_price", "ask_price"})
 _YEAR_US = 31_556_952 * 1_000_000
 _NAMES = ("symbol", "exchange", "company_id")
 
@@ -40,12 +42,13 @@ def is_symbol(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def broken_rows(events: pa.RecordBatch, data_type: DataType) -> Broken:
+def broken_rows(events: pa.RecordBatch, data_type: DataType, prices: Prices = Prices.POSITIVE) -> Broken:
     """The rows that are no events of that type, each with its first fault.
 
     Args:
         events: columns of `arrow_schema(data_type)`, and perhaps further ones; nulls where none may be are another's matter.
         data_type: what they are.
+        prices: which prices their feed has.
     """
     broken: Broken = {}
     for field, array in zip(events.schema, events.columns, strict=True):
@@ -55,6 +58,8 @@ def broken_rows(events: pa.RecordBatch, data_type: DataType) -> Broken:
             mark(broken, nameless(array), lambda row, f=field, a=array: wrong_name(f.name, a[row].as_py()))
     columns = dict(zip(events.schema.names, events.columns, strict=True))
     for name, lowest in _LOWEST[data_type].items():
+        if name in _PRICES and prices is Prices.ANY:
+            continue
         mark(broken, _below(columns[name], lowest), _wrong_amount(name, columns[name], lowest))
     if data_type is DataType.QUOTES:
         for side in ("bid", "ask"):
@@ -135,6 +140,8 @@ def _signs(amounts: pa.Array) -> npt.NDArray[np.int8]:
 
 def _wrong_amount(column: str, array: pa.Array, lowest: int) -> Callable[[int], str]:
     expected = "more than 0" if lowest else "0 or more"
+    if column in _PRICES:
+        expected += f"; {TAKES_ANY}"
     return lambda row: f"{column} is {plain(array[row].as_py())}, expected {expected}"
 
 

@@ -15,7 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from k2.model.dead_share import WINDOW
 from k2.model.errors import UserError
 from k2.model.events import Decimals
+from k2.model.feed_rules import FeedRules, Prices
 from k2.model.sources import TOLD, SourceConfig
+from k2.model.times import SECOND_US
 from k2.model.topics import AssetClass, DataType
 
 
@@ -58,6 +60,9 @@ class ProducerConfig(_Config):
     currency: str = Field(description="Currency of the prices.")
     streams: tuple[StreamConfig, ...] = Field(min_length=1, description="What goes into which topic and table.")
     source: Source = Field(description="Where the events come from.")
+    prices: Prices = Field(
+        default=Prices.POSITIVE, description="positive, or any: prices may be zero or negative as well."
+    )
     schema_version: Literal[2] = Field(default=2, description="Version of the data model.")
 
     @property
@@ -89,6 +94,10 @@ class SinkConfig(_Config):
         description="How far apart in time the same id of a symbol is one event: one source tells a time in microseconds, "
         "another in milliseconds. Further apart it is a conflict, and a dead letter.",
     )
+    prices: Prices = Field(
+        default=Prices.POSITIVE,
+        description="positive: a price of zero or less is a dead letter; any: it is a price.",
+    )
     sequences: Literal["per_symbol", "ignore"] = Field(
         default="ignore",
         description="per_symbol: the source numbers each symbol's events without holes, and what is missing is counted; "
@@ -105,6 +114,11 @@ class SinkConfig(_Config):
     until_end: bool = Field(
         default=False, description="Stop when the offsets that were the ends at the start are committed."
     )
+
+    @property
+    def rules(self) -> FeedRules:
+        """What its feed decides of the events."""
+        return FeedRules(self.prices, self.duplicates == "keep", round(self.duplicate_tolerance_seconds * SECOND_US))
 
 
 class QueryConfig(_Config):

@@ -22,7 +22,6 @@ from k2.model.errors import K2Error, RefusedError
 from k2.model.events import EVENT_TIME, Decimals, arrow_schema
 from k2.model.settings import Settings
 from k2.model.tables import OFFSET, PARTITION
-from k2.model.times import SECOND_US
 from k2.model.topics import DataType, TopicName
 from k2.model.trading_days import known_exchange
 from k2.model.workload import SinkConfig
@@ -74,8 +73,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
             config.table,
             origin,
             config.data_type,
-            drop_duplicates=config.duplicates == "drop",
-            tolerance_us=round(config.duplicate_tolerance_seconds * SECOND_US),
+            rules=config.rules,
             bury=bury_rows,
             stop=stop,
         )
@@ -84,7 +82,12 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         return Committer(catalog, config.table, origin, config.data_type).start_offsets()
 
     read = PayloadDecoder(
-        config.topic, config.table, config.data_type, schemas.schema, lambda: load_table(catalog, config.table)
+        config.topic,
+        config.table,
+        config.data_type,
+        schemas.schema,
+        lambda: load_table(catalog, config.table),
+        config.prices,
     )
 
     def bury(poison: list[Poison]) -> None:

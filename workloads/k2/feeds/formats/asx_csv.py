@@ -15,10 +15,12 @@ import pyarrow as pa
 
 from k2.feeds.formats.columns import (
     Amounts,
+    blanks,
     canonical,
     days,
     decimal_array,
     decimals,
+    price_column,
     reject_clock_changes,
     texts,
     times_of_day,
@@ -33,6 +35,7 @@ from k2.feeds.formats.layouts import FileFormat, FileLayout, Files, FoundRows
 from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
+from k2.model.feed_rules import TAKES_ANY, Prices
 from k2.model.times import DAY_US
 from k2.model.topics import DataType
 
@@ -59,12 +62,15 @@ class AsxTicks:
         data_type: trades or quotes.
         symbol: whose ticks these are.
         exchange: whose local time the files are in.
+        prices: which prices there are.
     """
 
     name = "asx"
     version = 1
 
-    def __init__(self, data_type: DataType, symbol: str | None, exchange: Exchange) -> None:
+    def __init__(
+        self, data_type: DataType, symbol: str | None, exchange: Exchange, prices: Prices = Prices.POSITIVE
+    ) -> None:
         if not symbol:
             raise UserError(
                 f"The ASX files of {data_type} do not name their symbol", expected="--symbol, for example --symbol BHP"
@@ -72,6 +78,8 @@ class AsxTicks:
         self.data_type = data_type
         self._symbol = symbol
         self._zone = exchange.time_zone
+        self._prices = prices
+        self.options = prices.options
         self._names = _TRADE_COLUMNS if data_type is DataType.TRADES else _QUOTE_COLUMNS
 
     def layout(self, path: Path, first_line: bytes) -> FileLayout:
@@ -89,7 +97,8 @@ class AsxTicks:
 
     def _trades(self, rows: Rows) -> FoundRows:
         times = local_times(rows, self._zone)
-        price, volume = decimals(rows, "price", "price"), decimals(rows, "volume", "volume")
+        price = price_column(rows, "price", "price", self._prices)
+        volume = decimals(rows, "volume", "volume")
         qualifiers, venue, buyer = (texts(rows, name) for name in ("qualifiers", "venue", "buyer_id"))
         columns = {
             "price": decimal_array(price),
@@ -104,7 +113,7 @@ class AsxTicks:
         times = local_times(rows, self._zone)
         sides, parts = {}, []
         for side in ("bid", "ask"):
-            price, quantity, arrays = quote_side(rows, side, side, f"{side}_volume")
+            price, quantity, arrays = quote_side(rows, side, (side, f"{side}_volume"), self._prices)
             sides |= arrays
             parts += [price, quantity]
         return FoundRows(sides, self._symbol, canonical(times, *parts), times)
@@ -114,7 +123,7 @@ def asx(files: Files) -> FileFormat:
     """How ASX files of that data type are read; a `UserError` for ticks without a symbol, or an unknown `kind`."""
     if files.data_type is DataType.REFERENCE_DATA:
         return AsxReference(files.exchange, files.paths, files.kind)
-    return AsxTicks(files.data_type, files.symbol, files.exchange)
+    return AsxTicks(files.data_type, files.symbol, files.exchange, files.prices)
 
 
 class AsxReference:
@@ -137,6 +146,7 @@ class AsxReference:
         self._zone = exchange.time_zone
         self._currency = exchange.currency
         self._symbols = _symbols_of(paths)
+        self.options: dict[str, str] = {}
 
     def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """The layout by the file's header; splits and mergers have the same one and are told by the file's name."""
@@ -241,19 +251,23 @@ def local_times(rows: Rows, time_zone: str, date_column: str = "date", time_colu
 
 
 def quote_side(
-    rows: Rows, side: str, price_column: str, quantity_column: str
+    rows: Rows, side: str, names: tuple[str, str], prices: Prices
 ) -> tuple[Amounts, Amounts, dict[str, pa.Array]]:
-    """Price and quantity of one side of quotes; null where both are zero or empty, and only then."""
-    price = decimals(rows, price_column, f"{side} price", zero=True, blank=True)
-    quantity = decimals(rows, quantity_column, f"{side} volume", zero=True, blank=True)
-    absent = price.is_zero
-    half = absent != quantity.is_zero
+    """Price and quantity of one side of quotes (`names`: their columns); null where both are zero or empty, and only then.
+
+    Where a feed has any prices, a price of zero with a volume is one; an empty price is none under either.
+    """
+    price = price_column(rows, names[0], f"{side} price", prices, zero=True, blank=True)
+    quantity = decimals(rows, names[1], f"{side} volume", zero=True, blank=True)
+    absent = quantity.is_zero
+    half = price.is_zero != absent
     if half.any():
+        of_zero = price.is_zero & ~blanks(rows, names[0])
         rows.reject(
-            half,
+            half & ~of_zero if prices is Prices.ANY else half,
             lambda row: (
-                f"{side} price {rows.value(price_column, row)!r} with volume {rows.value(quantity_column, row)!r}: "
-                "a side is absent only when both are 0"
+                f"{side} price {rows.value(names[0], row)!r} with volume {rows.value(names[1], row)!r}: "
+                f"a side is absent only when both are 0{f'; {TAKES_ANY}' if of_zero[row] else ''}"
             ),
         )
     arrays = {f"{side}_price": decimal_array(price, absent), f"{side}_quantity": decimal_array(quantity, absent)}

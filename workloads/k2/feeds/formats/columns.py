@@ -20,12 +20,15 @@ from k2.model.amounts import amount_unfit, plain, units
 from k2.model.codec.lengths import unscaled
 from k2.model.compute import pc
 from k2.model.events import DECIMAL, SCALE, TIMESTAMP, Decimals
+from k2.model.feed_rules import TAKES_ANY, Prices
 from k2.model.times import SECOND_US, day_number
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_PLAIN_DECIMAL = {kind: rf"^[0-9]{{1,{kind.precision - kind.scale}}}(\.[0-9]{{1,{kind.scale}}})?$" for kind in Decimals}
+_PLAIN_DECIMAL = {
+    kind: rf"^-?[0-9]{{1,{kind.precision - kind.scale}}}(\.[0-9]{{1,{kind.scale}}})?$" for kind in Decimals
+}
 _DECIMAL_SHAPE = "digits with at most one point"
 
 
@@ -74,7 +77,14 @@ def exact(text: str, decimals: Decimals = Decimals.STANDARD) -> Decimal | str:
 
 
 def decimals(
-    rows: Rows, column: str, label: str, *, signed: bool = False, zero: bool = False, blank: bool = False
+    rows: Rows,
+    column: str,
+    label: str,
+    *,
+    signed: bool = False,
+    zero: bool = False,
+    blank: bool = False,
+    hint: str = "",
 ) -> Amounts:
     """A column's exact values; rows where it is no number that fits, or has the wrong sign, are rejected.
 
@@ -85,6 +95,7 @@ def decimals(
         signed: negative values are allowed.
         zero: zero is allowed.
         blank: an empty value is allowed and reads as zero.
+        hint: what else is said of a value of the wrong sign.
     """
     encoded = rows.columns[column]
     distinct = trimmed(encoded.dictionary)
@@ -97,10 +108,26 @@ def decimals(
     if not ok.all():
         rows.reject(~ok[index], lambda row: f"{label} {exact(rows.value(column, row).strip(), rows.decimals)}")
     if not signed and negative.any():
-        rows.reject(negative[index], lambda row: f"{label} is negative: found {rows.value(column, row)!r}")
+        rows.reject(negative[index], lambda row: f"{label} is negative: found {rows.value(column, row)!r}{hint}")
     if not zero and none.any():
-        rows.reject(none[index], lambda row: f"{label} is zero: found {rows.value(column, row)!r}")
+        rows.reject(none[index], lambda row: f"{label} is zero: found {rows.value(column, row)!r}{hint}")
     return Amounts(values, encoded.indices)
+
+
+def price_column(
+    rows: Rows, column: str, label: str, prices: Prices, *, zero: bool = False, blank: bool = False
+) -> Amounts:
+    """A column of prices: see `decimals`. Where a feed has any, they may be zero and negative."""
+    if prices is Prices.ANY:
+        return decimals(rows, column, label, signed=True, zero=True, blank=blank)
+    return decimals(rows, column, label, zero=zero, blank=blank, hint=f"; {TAKES_ANY}")
+
+
+def blanks(rows: Rows, column: str) -> Mask:
+    """Where a column is empty."""
+    encoded = rows.columns[column]
+    empty = pc.equal(trimmed(encoded.dictionary), "").to_numpy(zero_copy_only=False)
+    return empty[encoded.indices.to_numpy(zero_copy_only=False)]
 
 
 def decimal_array(values: Amounts | Ints, absent: Mask | None = None) -> pa.Array:

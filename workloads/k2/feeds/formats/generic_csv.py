@@ -19,6 +19,7 @@ from k2.feeds.formats.columns import (
     day_of,
     decimal_array,
     decimals,
+    price_column,
     texts,
     times_of_day,
     trimmed,
@@ -29,6 +30,7 @@ from k2.feeds.formats.layouts import FileFormat, FileLayout, Files, FoundRows
 from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.events import SIDES
+from k2.model.feed_rules import Prices
 from k2.model.times import DAY_US, MINUTE_US, OFFSET_FORM, offset_minutes
 from k2.model.topics import DataType
 
@@ -53,7 +55,7 @@ _TIME_SHAPE = "ISO 8601 (2014-03-10T07:57:14.754Z), or 16 digits of microseconds
 
 def generic(files: Files) -> FileFormat:
     """How generic files of that data type are read; a `UserError` for a data type that they cannot hold."""
-    return Generic(files.data_type, files.symbol, files.currency or files.exchange.currency)
+    return Generic(files.data_type, files.symbol, files.currency or files.exchange.currency, files.prices)
 
 
 class Generic:
@@ -63,12 +65,15 @@ class Generic:
         data_type: trades or quotes.
         symbol: of all rows, for files without the column `symbol`.
         currency: of the rows that name none.
+        prices: which prices there are.
     """
 
     name = "generic"
     version = 1
 
-    def __init__(self, data_type: DataType, symbol: str | None, currency: str) -> None:
+    def __init__(
+        self, data_type: DataType, symbol: str | None, currency: str, prices: Prices = Prices.POSITIVE
+    ) -> None:
         if data_type not in _REQUIRED:
             raise UserError(
                 f"The generic CSV has no {data_type}", expected="trades or quotes", remedy="Use --format asx"
@@ -76,6 +81,8 @@ class Generic:
         self.data_type = data_type
         self._symbol = symbol or None
         self._currency = currency
+        self._prices = prices
+        self.options = prices.options
 
     def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """The layout by the header; a `UserError` names columns that are missing, unknown or doubled."""
@@ -107,7 +114,8 @@ class Generic:
 
     def _trades(self, rows: Rows) -> FoundRows:
         times = timestamps(rows, "timestamp")
-        price, quantity = decimals(rows, "price", "price"), decimals(rows, "quantity", "quantity")
+        price = price_column(rows, "price", "price", self._prices)
+        quantity = decimals(rows, "quantity", "quantity")
         side = _sides(rows)
         columns = {"price": decimal_array(price), "quantity": decimal_array(quantity), "side": side}
         codes = texts(rows, "conditions") if "conditions" in rows.columns else _blank(rows)
@@ -120,7 +128,7 @@ class Generic:
         columns: dict[str, pa.Array] = {}
         parts: list[object] = []
         for side in ("bid", "ask"):
-            price, quantity, arrays = quote_side(rows, side, f"{side}_price", f"{side}_quantity")
+            price, quantity, arrays = quote_side(rows, side, (f"{side}_price", f"{side}_quantity"), self._prices)
             columns |= arrays
             parts += [price, quantity]
         return self._found(rows, times, columns, parts, "quote_id")

@@ -21,6 +21,7 @@ from k2.feeds.formats.occurrences import Occurrences
 from k2.model.compute import pc
 from k2.model.events import COLUMNS, EVENT_TIME, Decimals, arrow_schema
 from k2.model.exchanges import Exchange
+from k2.model.feed_rules import Prices
 from k2.model.id_scopes import IdRule
 from k2.model.ids import hex_ids, id_keys, message_ids, scoped
 from k2.model.rules import nameless, out_of_range, wrong_name, wrong_time
@@ -138,6 +139,7 @@ class Files:
         currency: of all prices; None: the exchange's.
         paths: the files.
         kind: what reference data holds, where the files do not say it.
+        prices: which prices they may have.
     """
 
     data_type: DataType
@@ -146,14 +148,19 @@ class Files:
     currency: str | None = None
     paths: Sequence[Path] = ()
     kind: str | None = None
+    prices: Prices = Prices.POSITIVE
 
 
 class FileFormat(Protocol):
-    """A family of files. `version` grows when the same bytes would give other events: ledgers then begin anew."""
+    """A family of files. `version` grows when the same bytes would give other events: ledgers then begin anew.
+
+    So do they under other `options`: what of its settings decides which rows are events.
+    """
 
     name: str
     version: int
     data_type: DataType
+    options: dict[str, str]
 
     def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """How this file is read; a `UserError` when its first line is not one of this format."""

@@ -83,6 +83,7 @@ class CsvFiles:
             "currency": assembler.currency,
             "symbol": symbol or "",
             **assembler.ids.options,
+            **form.options,
             # What all loads had before there were others is not said: their ledgers stay theirs.
             **({} if assembler.decimals is Decimals.STANDARD else {"decimals": str(assembler.decimals)}),
         }
@@ -141,7 +142,8 @@ def opened(opening: Opening) -> CsvFiles:
     market = exchange(config.exchange)
     data_type = source.data_type or config.streams[0].data_type
     paths = local_files(source.uris, opening.settings.source_dir, opening.folder)
-    form = file_format(source.format, Files(data_type, market, source.symbol, config.currency, paths))
+    files = Files(data_type, market, source.symbol, config.currency, paths, prices=config.prices)
+    form = file_format(source.format, files)
     ids = IdRule(source.id_scope, time_of_day.fromisoformat(source.day_starts), source.id_space or "")
     decimals = config.decimals.get(data_type, Decimals.STANDARD)
     assembler = Assembler(data_type, market, config.currency, str(config.asset_class), ids, decimals)

@@ -25,7 +25,6 @@ from pyiceberg.table.metadata import TableMetadata
 
 from k2.lake.appends.batch import Batch, Ints, Mask, OrderedBatch
 from k2.lake.appends.dedup import KnownIds
-from k2.lake.appends.same_event import TOLERANCE_US
 from k2.lake.appends.unwritable import OF_VALUES, REFUSALS, TableFaultError, unwritable_rows
 from k2.lake.appends.verdicts import Bury, Verdicts
 from k2.lake.appends.writer import WrittenFile, discard_files, write_files
@@ -45,6 +44,7 @@ from k2.lake.offsets import (
 )
 from k2.lake.payloads import PausedError
 from k2.model.errors import RefusedError, UserError, WorldError
+from k2.model.feed_rules import FeedRules
 from k2.model.tables import TOPIC_ID
 from k2.model.topics import DataType
 from k2.obs.logging import get_logger
@@ -106,8 +106,7 @@ class Committer:
         identifier: the table.
         origin: the topic.
         data_type: what the rows are.
-        drop_duplicates: leave out rows whose event the table has.
-        tolerance_us: how far apart in time one event may be told.
+        rules: the feed's: which rows tell one event, and what becomes of them.
         bury: called with the rows that become dead letters, before the commit that moves past them. None: they are only
             counted.
         stop: when set, waiting for the world ends with a `WorldError`.
@@ -121,8 +120,7 @@ class Committer:
     identifier: str
     origin: Origin
     data_type: DataType
-    drop_duplicates: bool = True
-    tolerance_us: int = TOLERANCE_US
+    rules: FeedRules = field(default_factory=FeedRules)
     bury: Bury | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     retry_seconds: float = 300.0
@@ -130,7 +128,7 @@ class Committer:
     trouble: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self.known = KnownIds(self.data_type, self.tolerance_us)
+        self.known = KnownIds(self.data_type, self.rules.tolerance_us)
 
     def start_offsets(self) -> dict[int, int]:
         """Partition → next offset to read. A partition that is absent was never read: begin at its earliest.
@@ -151,7 +149,8 @@ class Committer:
                 outcome is settled by the table at the next start.
         """
         ordered = OrderedBatch(batch.rows, self.data_type)
-        attempt = _Attempt(batch, ordered, uuid.uuid4().hex, Verdicts(ordered, self.data_type, self.tolerance_us))
+        verdicts = Verdicts(ordered, self.data_type, self.rules.tolerance_us)
+        attempt = _Attempt(batch, ordered, uuid.uuid4().hex, verdicts)
         deadline = time.monotonic() + self.retry_seconds
         while True:
             attempt.number += 1
@@ -246,7 +245,7 @@ class Committer:
 
     def _prepare(self, table: Table, attempt: _Attempt, recorded: OffsetMap) -> None:
         """Mark duplicates and conflicts and write data files, unless the files of an earlier attempt are still right."""
-        if self.drop_duplicates:
+        if not self.rules.keeps_duplicates:
             attempt.verdicts.judge(self.known, table)
             self._bury(attempt, recorded)
         if attempt.files is not None and np.array_equal(attempt.verdicts.kept, attempt.written):

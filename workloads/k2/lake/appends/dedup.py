@@ -18,9 +18,10 @@ from pyiceberg.table import Table
 
 from k2.lake.appends.batch import Ints, Mask, OrderedBatch, int64s
 from k2.lake.appends.row_groups import AskedRuns, GroupBounds, HeldGroup, read_bounds, read_held, read_rows
-from k2.lake.appends.same_event import CONTENT, TOLERANCE_US, SortedIds, alike, within
+from k2.lake.appends.same_event import CONTENT, SortedIds, alike, within
 from k2.lake.scan import plan_files
 from k2.model.events import EVENT_TIME
+from k2.model.feed_rules import TOLERANCE_US
 from k2.model.lru import Lru
 from k2.model.tables import LINEAGE
 from k2.model.topics import DataType

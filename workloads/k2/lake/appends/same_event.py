@@ -20,10 +20,8 @@ from k2.lake.appends.batch import Ints, Mask, OrderedBatch, Words
 from k2.model.amounts import plain
 from k2.model.compute import pc
 from k2.model.events import EVENT_TIME, SIDES
+from k2.model.feed_rules import TOLERANCE_US
 from k2.model.topics import DataType
-
-TOLERANCE_US = 1_000_000
-"""How far apart one event may be told, unless a sink is told otherwise."""
 
 CONTENT: dict[DataType, tuple[str, ...]] = {
     DataType.TRADES: ("price", "quantity", "side"),
