@@ -11,11 +11,11 @@ from k2_testing.lake import TRADES, held, make_lake
 from pyiceberg.exceptions import CommitFailedException
 
 from k2.lake.appends.batch import Batch
-from k2.lake.appends.commit import Committer, FencedError
+from k2.lake.appends.commit import Committer, FencedError, Origin
 from k2.lake.appends.unwritable import TableFaultError
 from k2.lake.offsets import OFFSETS, recorded_offsets, summary_of
 from k2.model.errors import RefusedError
-from k2.model.feed_rules import FeedRules
+from k2.model.feed_rules import FeedRules, Prices
 from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType
 
@@ -191,6 +191,19 @@ def test_duplicates_are_kept_when_the_feed_says_so(catalog):
     committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES, rules=FeedRules(keeps_duplicates=True))
     events = trades([message_id(1)] * 3, symbols=["BHP"] * 3, times=[START_US] * 3)
     assert committer.commit(Batch(with_lineage(events, [0] * 3, range(3)), {0: (0, 3)}, {})).rows == 3
+
+
+def test_the_rules_that_a_commit_was_made_by_are_recorded_with_its_offsets_and_other_topics_keep_theirs(catalog):
+    rules = FeedRules(Prices.ANY, keeps_duplicates=True, tolerance_us=0)
+    Committer(catalog, TRADES, ORIGIN, DataType.TRADES, rules=rules).commit(batch(0, 10))
+    other = Origin("market.equities.trades.nyse", "topic-2", ORIGIN.cluster_id)
+    Committer(catalog, TRADES, other, DataType.TRADES).commit(batch(0, 5))
+    table = catalog.load_table(TRADES)
+    told = {topic: held.rules for topic, held in recorded_offsets(table).topics.items()}
+    assert told == {ORIGIN.topic: rules, other.topic: FeedRules()}
+    assert summary_of(table.current_snapshot())[OFFSETS] == table.metadata.properties[OFFSETS]
+    Committer(catalog, TRADES, ORIGIN, DataType.TRADES).commit(batch(10, 12))
+    assert recorded_offsets(catalog.load_table(TRADES)).topics[ORIGIN.topic].rules == FeedRules()
 
 
 def test_a_rolled_back_table_is_refused_with_the_command_that_mends_it(catalog, committer):

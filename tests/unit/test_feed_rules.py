@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2.lake.offsets import OffsetMap, PartitionOffsets, TopicOffsets
 from k2.model.errors import UserError
 from k2.model.feed_rules import FeedRules, Prices, read_rules, write_rules
 from k2.model.topics import DataType
@@ -16,9 +17,45 @@ from k2.model.workload import SinkConfig
 rules = st.builds(FeedRules, st.sampled_from(Prices), st.booleans(), st.integers(0, 3_600_000_000))
 
 
+def map_of(held):
+    return OffsetMap({"market.futures.trades.cme": held})
+
+
+def topic(some=FeedRules()):  # noqa: B008 - it never changes
+    return TopicOffsets("T1", "C1", {0: PartitionOffsets(0, 7, rows=6, dead_letters=1)}, some)
+
+
+OLD = '{"market.futures.trades.cme":{"id":"T1","cluster":"C1","partitions":{"0":[0,7,6,0,1]}}}'
+"""What was written before rules were recorded."""
+
+
+def test_the_usual_rules_add_nothing_to_what_a_table_records():
+    assert map_of(topic()).to_json() == OLD
+    assert OffsetMap.from_json(OLD) == map_of(topic())
+
+
+@pytest.mark.parametrize(
+    ("some", "recorded"),
+    [
+        (FeedRules(Prices.ANY), '{"prices":"any"}'),
+        (FeedRules(keeps_duplicates=True), '{"duplicates":"keep"}'),
+        (FeedRules(tolerance_us=0), '{"tolerance_us":0}'),
+        (
+            FeedRules(Prices.ANY, keeps_duplicates=True, tolerance_us=250_000),
+            '{"prices":"any","duplicates":"keep","tolerance_us":250000}',
+        ),
+    ],
+)
+def test_other_rules_stand_beside_the_topics_offsets(some, recorded):
+    text = OLD.removesuffix("}}") + f',"rules":{recorded}}}}}'
+    assert map_of(topic(some)).to_json() == text
+    assert OffsetMap.from_json(text) == map_of(topic(some))
+
+
 @given(rules)
 def test_what_is_recorded_is_read_back(some):
     assert FeedRules.of_recorded(json.loads(json.dumps(some.recorded()))) == some
+    assert OffsetMap.from_json(map_of(topic(some)).to_json()) == map_of(topic(some))
 
 
 @pytest.mark.parametrize(

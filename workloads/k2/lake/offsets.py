@@ -8,6 +8,8 @@ where lost are offsets that a person gave up (`k2 sink reset --skip-to-earliest`
 no message (transaction markers). The same map stands in the property
 `k2.offsets` of the table (what is true now) and in the summary of each snapshot K2 makes (what was true then); a
 difference between the two means that somebody rolled the table back, and K2 then refuses to go on.
+
+With a topic's offsets stand the rules of its feed, for tails; a map without them was written under the usual ones.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from k2.lake.catalog import load_table, open_named
 from k2.model.errors import RefusedError
+from k2.model.feed_rules import FeedRules
 
 OFFSETS = "k2.offsets"
 COMMIT_ID = "k2.commit-id"
@@ -64,11 +67,15 @@ class PartitionOffsets:
 
 @dataclass(frozen=True, slots=True)
 class TopicOffsets:
-    """What a table holds of one topic. The topic's id and the cluster's tell a topic from one made anew under its name."""
+    """What a table holds of one topic. The topic's id and the cluster's tell a topic from one made anew under its name.
+
+    `rules` are those of its feed, by which the sink made its last commit.
+    """
 
     topic_id: str
     cluster_id: str
     partitions: Mapping[int, PartitionOffsets] = field(default_factory=dict)
+    rules: FeedRules = field(default_factory=FeedRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class OffsetMap:
         return replace(self, topics={**self.topics, topic: offsets})
 
     def to_json(self) -> str:
-        """Compact text: it stands in every snapshot, so each byte is paid hundreds of times."""
+        """Compact text: it stands in every snapshot, so each byte is paid hundreds of times. Usual rules cost none."""
         return json.dumps(
             {
                 topic: {
@@ -104,6 +111,7 @@ class OffsetMap:
                         ]
                         for number, p in sorted(held.partitions.items())
                     },
+                    **({"rules": rules} if (rules := held.rules.recorded()) else {}),
                 }
                 for topic, held in sorted(self.topics.items())
             },
@@ -125,6 +133,7 @@ def _topics(text: str) -> Mapping[str, TopicOffsets]:
                     held["id"],
                     held["cluster"],
                     {int(number): PartitionOffsets(*counts) for number, counts in held["partitions"].items()},
+                    FeedRules.of_recorded(held.get("rules")),
                 )
                 for topic, held in json.loads(text).items()
             }

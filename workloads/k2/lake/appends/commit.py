@@ -106,7 +106,7 @@ class Committer:
         identifier: the table.
         origin: the topic.
         data_type: what the rows are.
-        rules: the feed's: which rows tell one event, and what becomes of them.
+        rules: the feed's: which rows tell one event, and what becomes of them. They are recorded with the offsets.
         bury: called with the rows that become dead letters, before the commit that moves past them. None: they are only
             counted.
         stop: when set, waiting for the world ends with a `WorldError`.
@@ -299,7 +299,7 @@ class Committer:
                 duplicates=duplicates.get(partition, 0),
                 dead_letters=dead_letters.get(partition, 0),
             )
-        topic = TopicOffsets(self.origin.topic_id, self.origin.cluster_id, partitions)
+        topic = TopicOffsets(self.origin.topic_id, self.origin.cluster_id, partitions, self.rules)
         return recorded.with_topic(self.origin.topic, topic)
 
     def _discard(self, attempt: _Attempt) -> None:

@@ -45,7 +45,7 @@ _FAR_BEHIND = 100_000
 
 @dataclass(frozen=True, slots=True)
 class RecordedTopic:
-    """A topic as a table records it: its name, and what the table's snapshot holds of it."""
+    """A topic as a table records it: its name, what the table's snapshot holds of it, and the rules of its feed."""
 
     topic: str
     held: TopicOffsets
@@ -188,7 +188,8 @@ class Follower:
         metrics.TAIL_ROWS.labels(self.origin.topic).inc(rows.num_rows)
         partitions = rows.column("kafka_partition").to_numpy()
         places = np.array([self.places[int(each)] for each in np.unique(partitions)], np.int32)
-        self._tail.insert(rows, places[np.searchsorted(np.unique(partitions), partitions)], next_offsets)
+        of_rows = places[np.searchsorted(np.unique(partitions), partitions)]
+        self._tail.insert(rows, of_rows, next_offsets, self.origin.held.rules)
 
     def _decoded(self, polled: Polled, decode: Decode) -> pa.Table | None:
         """The good rows; None when it was stopped while it waited for what decoding needs."""

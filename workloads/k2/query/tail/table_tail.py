@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from k2.lake.appends.batch import Ints, Mask, OrderedBatch
-from k2.lake.appends.recent import RecentIds
+from k2.lake.appends.recent import Found, RecentIds
 from k2.lake.appends.same_event import repeats_within
 from k2.lake.scan import SnapshotFiles
+from k2.model.feed_rules import FeedRules
 from k2.model.tables import OFFSET, PARTITION, TOPIC_ID
 from k2.model.topics import DataType
 from k2.query.rows.tail_blocks import Offsets, Places, Reach, TailBlock, due_for_merging, merged, of_ordered
@@ -28,8 +29,10 @@ from k2.query.rows.tail_view import TailView
 REMEMBERED_IDS = 1_000_000
 """Ids that are remembered at least after their rows went into files: newer files then need not be read to find twins."""
 
-InFiles = Callable[[SnapshotFiles, OrderedBatch, Mask], Mask]
-"""Which of the candidate rows (a mask, in file order) the files hold (`k2.lake.appends.dedup.KnownIds.in_files`)."""
+InFiles = Callable[[SnapshotFiles, OrderedBatch, Mask, int], Mask]
+"""Which of the candidate rows (a mask, in file order) the files hold, within a tolerance (`k2.lake.appends.dedup.KnownIds.in_files`)."""
+
+_USUAL = FeedRules()
 
 
 class Budget:
@@ -95,6 +98,7 @@ class TableTail:
         self._newest = known
         self._holds: dict[object, Known] = {}
         self._twins: list[_Twins] = []
+        self._keeping: set[int] = set()
         self._base = self._candidate = known
         self._recent = RecentIds()
         self._recent_at_candidate = 0
@@ -108,8 +112,10 @@ class TableTail:
             self._floor.setdefault(place, offset)
             return self._next.setdefault(place, offset)
 
-    def insert(self, rows: pa.Table, places: Places, next_offsets: Offsets) -> None:
+    def insert(self, rows: pa.Table, places: Places, next_offsets: Offsets, rules: FeedRules = _USUAL) -> None:
         """Take decoded rows, with their columns of lineage, and what the next offset of each place is after them.
+
+        `rules` say which of them tell one event: those by which their sink commits.
 
         Raises:
             OSError: a file that may hold the same events could not be read. Nothing was taken.
@@ -118,7 +124,7 @@ class TableTail:
         with self._inserting:
             rows, places = self._unknown(rows, places)
             if rows.num_rows:
-                block = self._without_duplicates(rows, places)
+                block = self._without_duplicates(rows, places, rules)
         with self._news:
             if self._closed:  # its follower has not noticed yet
                 return
@@ -177,7 +183,7 @@ class TableTail:
         self._forget(allowed, skipped=skipped)
 
     def view(self, starts: Offsets) -> TailView | None:
-        """What is held from these offsets on; None when some of it is not held any more."""
+        """What is held from these offsets on; None when some of it is not held any more, as after `close`."""
         with self._lock:
             return self._view(starts)
 
@@ -200,7 +206,7 @@ class TableTail:
 
     def _view(self, starts: Offsets) -> TailView | None:
         places = {place: start for place, start in starts.items() if place in self._next}
-        if any(start < self._floor[place] for place, start in places.items()):
+        if self._closed or any(start < self._floor[place] for place, start in places.items()):
             return None
         ends = {place: max(start, self._next[place]) for place, start in places.items()}
         without = {
@@ -217,26 +223,33 @@ class TableTail:
             known |= (places == place) & (offsets < self.next_of(place))
         return (rows.filter(pa.array(~known)), places[~known]) if known.any() else (rows, places)
 
-    def _without_duplicates(self, rows: pa.Table, places: Places) -> TailBlock | None:
+    def _without_duplicates(self, rows: pa.Table, places: Places, rules: FeedRules) -> TailBlock | None:
         ordered = OrderedBatch(rows, self.data_type)
         offsets: Ints = rows.column(OFFSET).to_numpy()
-        duplicate = np.zeros(rows.num_rows, dtype=bool)
-        duplicate[repeats_within(ordered, self.data_type).left_out] = True
         ids = ordered.ids(0, rows.num_rows)
-        recent = self._recent.find(ids)
-        duplicate |= recent.known
-        duplicate |= self._in_files(self._base.files, ordered, ~duplicate)
         there, at = places[ordered.order], offsets[ordered.order]
-        elsewhere = np.flatnonzero(recent.known & (recent.place != there))
+        duplicate = np.zeros(rows.num_rows, dtype=bool)
+        if rules.keeps_duplicates:
+            self._keeping.update(np.unique(places).tolist())
+        else:
+            duplicate[repeats_within(ordered, self.data_type, rules.tolerance_us).left_out] = True
+            recent = self._recent.find(ids)
+            duplicate |= recent.known
+            duplicate |= self._in_files(self._base.files, ordered, ~duplicate, rules.tolerance_us)
+            self._note_twins(recent, there, at)
+        kept = ~duplicate
+        self._recent.add(ids[kept], there[kept], at[kept])
+        return of_ordered(ordered, places, offsets, kept) if kept.any() else None
+
+    def _note_twins(self, recent: Found, there: Places, at: Ints) -> None:
+        """Remember which rows were dropped for one of another place. What is kept in any case is nobody's twin."""
+        elsewhere = np.flatnonzero(recent.known & (recent.place != there) & ~np.isin(recent.place, [*self._keeping]))
         twins = [
             _Twins((int(recent.place[row]), int(recent.offset[row])), (int(there[row]), int(at[row])))
             for row in elsewhere.tolist()
         ]
         with self._lock:
             self._twins += twins
-        kept = ~duplicate
-        self._recent.add(ids[kept], there[kept], at[kept])
-        return of_ordered(ordered, places, offsets, kept) if kept.any() else None
 
     def _merge(self) -> None:
         while count := due_for_merging(self._blocks):

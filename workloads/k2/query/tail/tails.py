@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from k2.bus.admin import end_offsets_of, topic_ids
@@ -23,6 +23,7 @@ from k2.lake.payloads import PayloadDecoder
 from k2.lake.reader import SnapshotInfo, TableReader, TableState
 from k2.lake.scan import SnapshotFiles
 from k2.model.errors import K2Error
+from k2.model.feed_rules import FeedRules
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.logging import get_logger
@@ -39,11 +40,12 @@ _EMPTY = TailView((), Reach({}, {}))
 
 @dataclass(slots=True)
 class _Followed:
-    """A table that is followed."""
+    """A table that is followed. `judged_at` is the number of the snapshot whose rules its rows were judged by."""
 
     tail: TableTail
     data_type: DataType
     used: float
+    judged_at: int = 0
     followers: dict[str, Follower] = field(default_factory=dict)
     places: dict[tuple[str, int], int] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -51,6 +53,12 @@ class _Followed:
     def place(self, topic_id: str, partition: int) -> int:
         """The number of a partition: the same each time, and no other's."""
         return self.places.setdefault((topic_id, partition), next(self.numbers))
+
+    def is_outdated(self, rules: Mapping[str, FeedRules], sequence: int) -> bool:
+        """Whether a sink has committed by other rules than those by which rows are held."""
+        return sequence > self.judged_at and any(
+            rules.get(topic, each.origin.held.rules) != each.origin.held.rules for topic, each in self.followers.items()
+        )
 
     def close(self) -> None:
         for follower in self.followers.values():
@@ -117,9 +125,11 @@ class Tails:
         starts = _starts(followed, recorded)
         followed.tail.note(Known(starts, files))
         view = followed.tail.view(starts)
-        if view is None:  # offsets went back: a sink was reset, or the snapshot is an old one
-            self._release(state.identifier)
-            return Tail(_EMPTY, (), "The tail is read anew: the table went back to earlier offsets", None)
+        if view is None:  # a sink was reset, the snapshot is an old one, or another question saw newer rules of a feed
+            self._release(state.identifier, followed)
+            return Tail(
+                _EMPTY, (), "The tail is read anew: offsets of the table went back, or a feed's rules changed", None
+            )
         return _told(followed, recorded, view)
 
     def wait(self, identifier: str, tail: Tail, timeout: float) -> bool:
@@ -157,13 +167,22 @@ class Tails:
     def _followed_with(
         self, state: TableState, recorded: OffsetMap, files: SnapshotFiles, data_type: DataType
     ) -> _Followed:
+        # Those of the newest commit, whatever snapshot is asked for: the sink judges by them what comes next.
+        rules = {topic: held.rules for topic, held in recorded_offsets(state, state.current).topics.items()}
+        sequence = 0 if state.current is None else state.current.sequence
         with self._lock:
-            followed = self._followed.get(state.identifier)
-            if followed is None:
+            followed = known = self._followed.get(state.identifier)
+            if known is None or known.is_outdated(rules, sequence):
                 followed = self._begin(state.identifier, files, data_type)
+                followed.judged_at = sequence
+                if known is not None:  # whoever holds a view of it knows places by these numbers
+                    followed.places, followed.numbers = known.places, known.numbers
+                    known.close()
                 self._followed[state.identifier] = followed
+            assert followed is not None
             followed.used = time.monotonic()
-            for topic, held in recorded.topics.items():
+            for topic, at_snapshot in recorded.topics.items():
+                held = replace(at_snapshot, rules=rules.get(topic, at_snapshot.rules))
                 before = followed.followers.get(topic)
                 if before is not None and before.origin.held.topic_id == held.topic_id:
                     continue
@@ -176,9 +195,10 @@ class Tails:
 
     def _begin(self, identifier: str, files: SnapshotFiles, data_type: DataType) -> _Followed:
         io = self._load(identifier).io
-        known_ids = KnownIds(data_type)
+        known: dict[int, KnownIds] = {}
 
-        def in_files(some: SnapshotFiles, batch: OrderedBatch, candidates: Mask) -> Mask:
+        def in_files(some: SnapshotFiles, batch: OrderedBatch, candidates: Mask, tolerance_us: int) -> Mask:
+            known_ids = known.get(tolerance_us) or known.setdefault(tolerance_us, KnownIds(data_type, tolerance_us))
             first, last = known_ids.reach(batch)
             near = some.select(start_us=first, end_us=last + 1)
             return known_ids.in_files(io, [file.path for file in near], batch, candidates)
@@ -191,7 +211,12 @@ class Tails:
         def decoder() -> Decode:
             schemas = Schemas(self._registry)
             return PayloadDecoder(
-                origin.topic, identifier, followed.data_type, schemas.schema, lambda: self._load(identifier)
+                origin.topic,
+                identifier,
+                followed.data_type,
+                schemas.schema,
+                lambda: self._load(identifier),
+                origin.held.rules.prices,
             )
 
         topic_id = origin.held.topic_id
@@ -213,7 +238,7 @@ class Tails:
             for identifier, followed in all_followed.items():
                 if time.monotonic() - followed.used > self._idle:
                     _log.info("tail.released", table=identifier, idle_seconds=self._idle)
-                    self._release(identifier)
+                    self._release(identifier, followed)
                     continue
                 stale = [follower.stale_seconds() for follower in followed.followers.values()]
                 metrics.TAIL_STALE.labels(identifier).set(max((each for each in stale if each is not None), default=0))
@@ -230,11 +255,11 @@ class Tails:
         files = self._reader.files(state, state.current.id)
         followed.tail.note(Known(_starts(followed, recorded), files))
 
-    def _release(self, identifier: str) -> None:
+    def _release(self, identifier: str, followed: _Followed) -> None:
         with self._lock:
-            followed = self._followed.pop(identifier, None)
-        if followed is not None:
-            followed.close()
+            if self._followed.get(identifier) is followed:
+                del self._followed[identifier]
+        followed.close()
 
 
 def recorded_offsets(state: TableState, snapshot: SnapshotInfo | None) -> OffsetMap:
