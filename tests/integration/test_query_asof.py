@@ -91,6 +91,18 @@ def test_the_middle_is_rounded_half_to_even_and_the_spreads_are_exact(lake, ques
     assert column(rows, "inferred_side") == ["BUY", "SELL"]
 
 
+def test_prices_of_zero_and_less_are_prices(lake, questions):
+    sides = [("-2", "-1"), ("-1", "0"), ("-1", "1"), ("-0.00000002", "-0.00000001"), ("1", "-1")]
+    append_ticks(lake, [quote(10 * n, *each) for n, each in enumerate(sides)], DataType.QUOTES)
+    append_ticks(lake, [trade(10 * n + 1, price) for n, price in enumerate(["-2", "0", "0", "-37.63", "0"])])
+    rows = ask(questions)
+    assert column(rows, "mid") == [Decimal(each) for each in ("-1.5", "-0.5", "0", "-0.00000002", "0")]
+    assert column(rows, "spread") == [1, 1, 2, Decimal("0.00000001"), -2]
+    assert column(rows, "effective_spread") == [1, 1, 0, Decimal("75.25999997"), None]
+    # At the middle the tick test decides: the last other price, -2, was lower.
+    assert column(rows, "inferred_side") == ["SELL", "BUY", "BUY", "SELL", "UNKNOWN"]
+
+
 def test_a_quote_of_another_trading_date_or_older_than_the_lookback_prevails_no_more(lake, questions):
     append_ticks(lake, [quote(-86400, "1", "2"), quote(0, "9", "11")], DataType.QUOTES)
     append_ticks(lake, [trade(-36000 - 1), trade(-1), trade(59), trade(61), trade(3600)])
@@ -201,7 +213,7 @@ def test_questions_that_cannot_be_asked(make):
 # --- beside a search in Python -----------------------------------------------------------------------------------------
 
 SECOND = st.integers(-86_400, 86_400).map(lambda number: number - number % 7) | st.integers(0, 30)
-PRICE = st.integers(1, 6).map(Decimal)
+PRICE = st.integers(-3, 3).map(Decimal)
 TRADES = st.lists(st.tuples(SECOND, PRICE), min_size=1, max_size=25)
 QUOTES = st.lists(
     st.lists(st.tuples(SECOND, st.none() | PRICE, st.none() | PRICE), min_size=1, max_size=25), max_size=3

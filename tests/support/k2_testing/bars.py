@@ -18,6 +18,7 @@ ZONE = ZoneInfo("Australia/Sydney")
 WIDTH = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600}
 
 _AMOUNT = st.decimals(Decimal("0.00000001"), Decimal("9999999999.99999999"), places=8)
+_PRICE = st.decimals(Decimal("-9999999999.99999999"), Decimal("9999999999.99999999"), places=8) | st.just(Decimal(0))
 # From Friday to Monday, over the hours in which Sydney's clocks went back on 6 April and forward on 5 October 2014.
 _FRIDAYS = (at("2014-03-07T00:00:00"), at("2014-04-04T00:00:00"), at("2014-10-03T00:00:00"))
 TICK = st.fixed_dictionaries(
@@ -28,7 +29,7 @@ TICK = st.fixed_dictionaries(
             st.integers(0, 84 * 3600) | st.integers(22 * 3600, 22 * 3600 + 300) | st.integers(39 * 3600, 42 * 3600),
             st.sampled_from([0, 1, 999_999]),
         ),
-        "price": _AMOUNT,
+        "price": _PRICE,
         "quantity": _AMOUNT | st.just(Decimal(0)),
         "source_sequence": st.none() | st.integers(0, 3),
     }
