@@ -45,8 +45,8 @@ def variables(kafka, registry, tmp_path, monkeypatch):
     return found
 
 
-def _topic(kafka, exchange):
-    name = f"market.equities.trades.{exchange}"  # the command takes known exchanges only: one for each test
+def _topic(kafka, exchange, asset_class="equities"):
+    name = f"market.{asset_class}.trades.{exchange}"  # the command takes known exchanges only: one for each test
     ensure_topics(
         {"bootstrap.servers": kafka.bootstrap_servers},
         [TopicSpec(name, partitions=2), TopicSpec(f"{name}.dlq", partitions=1)],
@@ -68,13 +68,14 @@ def _run(*arguments):
     return result.exit_code, json.loads(result.stdout) if result.stdout else result.exception
 
 
-def _sink(variables, tmp_path, topic):
+def _sink(variables, tmp_path, topic, **more):
     config = SinkConfig(
         topic=topic,
         table=TABLE,
         data_type=DataType.TRADES,
         group_id=sink_group_id(topic, TABLE),
         commit_interval_seconds=1,
+        **more,
     )
     (tmp_path / "sink.json").write_text(config.model_dump_json())
     script = (
@@ -153,6 +154,30 @@ def test_two_events_under_one_id_are_told_and_a_scope_makes_them_two(variables, 
         assert (code, document["sent"], document["dead_letters"], document["duplicates"]) == (0, 3, 0, 0)
         code, document = _run(path, *wait, "--id-scope", "civil_day", "--restart")
         assert (code, document["sent"], document["dead_letters"], document["duplicates"]) == (0, 3, 0, 3)
+    finally:
+        sink.terminate()
+        sink.wait(60)
+
+
+def test_rows_that_were_rejected_for_their_prices_enter_when_the_same_files_are_loaded_with_any(
+    variables, kafka, tmp_path
+):
+    topic = _topic(kafka, "cme", "futures")
+    path = tmp_path / "oil.csv"
+    path.write_text(
+        "symbol,timestamp,price,quantity\n"
+        "CL,2020-04-20T18:29:00Z,12.5,1\nCL,2020-04-20T18:30:00Z,-37.63,5\nCL,2020-04-20T18:31:00Z,0,2\n"
+    )
+    sink = _sink(variables, tmp_path, topic, prices="any")
+    wait = ("-e", "CME", "--wait", "--wait-timeout", 300)
+    try:
+        code, document = _run(path, *wait)
+        assert (code, document["sent"], document["rejected"]) == (4, 1, 2)
+        assert all("a feed with prices: any takes it" in reason for reason in document["reasons"])
+        code, document = _run(path, *wait, "--prices", "any")
+        assert (code, document["sent"], document["rejected"], document["duplicates"]) == (0, 3, 0, 1)
+        code, document = _run(path, *wait, "--prices", "any")
+        assert (code, document["sent"], document["already_there"]) == (0, 0, 3)
     finally:
         sink.terminate()
         sink.wait(60)

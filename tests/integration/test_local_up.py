@@ -127,6 +127,8 @@ def test_up_makes_topics_tables_key_and_workloads_and_a_signal_ends_all_of_it_in
     assert platform.kafka.bootstrap_servers == kafka.bootstrap_servers
     assert platform.api is not None
     assert platform.api.url == found.api_url
+    rules = json.loads((data_dir / "feeds.json").read_text())
+    assert rules["market.equities.trades.asx"] == {}  # the usual ones
     topics = ["market.equities.trades.asx", "market.equities.trades.asx.dlq", "market.equities.reference_data.asx"]
     counts = partition_counts({"bootstrap.servers": kafka.bootstrap_servers}, topics)
     assert list(counts.values()) == [6, 1, 1]

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from k2.model.errors import UserError
+from k2.model.feed_rules import FeedRules, Prices
 from k2_local import manifests
 from k2_local.services.parts import Wishes
-from k2_local.up import InvalidResourcesError, Up, query_plan
+from k2_local.up import InvalidResourcesError, Up, query_plan, rules_of
 from k2_operator.reconcile.topics import topic_specs
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,25 @@ def test_the_samples_are_well_and_make_every_topic_that_loading_by_hand_needs(tm
         "market_data.quotes",
         "market_data.reference_data",
     )
+
+
+def test_loads_are_told_the_rules_of_each_topic_that_has_a_sink(tmp_path):
+    path = tmp_path / "oil.yaml"
+    path.write_text("""
+apiVersion: k2.dev/v1alpha1
+kind: MarketFeed
+metadata: {name: cme}
+spec:
+  exchange: CME
+  streams: [{dataType: trades, tableRef: {name: trades}}]
+  source: {external: {}}
+  prices: any
+  duplicatePolicy: Keep
+""")
+    planned = up(tmp_path, ROOT / "manifests" / "samples", path).check()
+    rules = rules_of(planned)
+    assert rules["market.futures.trades.cme"] == FeedRules(Prices.ANY, keeps_duplicates=True)
+    assert rules["market.equities.trades.asx"] == FeedRules()
 
 
 @pytest.mark.parametrize(
