@@ -19,6 +19,7 @@ from k2.model.errors import UserError
 from k2.model.feed_rules import FeedRules, write_rules
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2.model.settings import Settings
+from k2.model.tables import TableNames
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2_local import state
@@ -121,9 +122,11 @@ class Up:
     def _start(self, parts: Parts, executor: Executor) -> Platform:
         parts.start()
         platform = parts.platform(f"http://{ports.LOOPBACK}:{self.api_port}")
-        platform.write(self.data_dir / "platform.yaml")
         planned = plan(self.documents, platform)
         write_rules(self.data_dir, rules_of(planned))
+        # Commands that ask no service answer from the same tables as the service does.
+        known = platform.model_copy(update={"tables": tables_of(planned)})
+        known.write(self.data_dir / "platform.yaml")
         self._ensure(planned, platform)
         executor.apply(self._build(planned, platform))
         return platform
@@ -202,12 +205,19 @@ def rules_of(planned: PlatformPlan) -> dict[str, FeedRules]:
     return {sink.config.topic: sink.config.rules for feed in planned.feeds for sink in feed.sinks}
 
 
+def tables_of(planned: PlatformPlan) -> dict[DataType, TableNames]:
+    """The planned tables of each data type: all of them, the one that is declared first is the main one."""
+    found: dict[DataType, TableNames] = {}
+    for data_type in DataType:
+        names = [each.table.identifier for each in planned.tables if each.table.data_type is data_type]
+        if names:
+            found[data_type] = tuple(names) if len(names) > 1 else names[0]
+    return found
+
+
 def query_plan(planned: PlatformPlan, keys_file: Path) -> QueryPlan:
-    """The query service over the planned tables: of each data type the one that is declared first."""
-    names: dict[str, str] = {}
-    for each in planned.tables:
-        names.setdefault(str(each.table.data_type or ""), each.table.identifier)
-    known = {str(data_type): names[data_type] for data_type in DataType if data_type in names}
+    """The query service over the planned tables."""
+    known = {data_type.value: names for data_type, names in tables_of(planned).items()}
     config = QueryConfig.model_validate({**known, "api_keys_file": keys_file})
     return QueryPlan("default", QUERY, config, 1, API_KEYS_SECRET, Resources())
 

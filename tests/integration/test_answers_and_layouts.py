@@ -1,11 +1,12 @@
-"""An answer depends on the rows alone: not on the commits, files and partitions that they lie in, nor on what lies beside them."""
+"""An answer depends on the rows alone: not on the tables, commits, files and partitions they lie in, nor on what lies beside them."""
 
 from collections import defaultdict
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
-from itertools import count
+from itertools import count, cycle
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.lake.tables import ensure_tables
 from k2.model.errors import UserError
+from k2.model.events import Decimals
 from k2.model.exchanges import Session
 from k2.model.tables import PartitionBy, builtin_table
 from k2.model.times import micros
@@ -142,31 +144,70 @@ def store(tmp_path_factory):
     catalog.create_namespace_if_not_exists("laid")
     engine, numbers = Engine(Limits()), count()
 
-    def lay(rows, layout):
-        partition_by, chance, commits = layout
+    def lay(rows, *layouts, decimals=(Decimals.STANDARD,)):
         number, tables = next(numbers), {}
         for kind, held in rows.items():
-            tables[kind] = identifier = f"laid.{kind.value}_{number}"
-            ensure_tables(catalog, [replace(builtin_table(kind, identifier), partition_by=partition_by)])
-            parts = defaultdict(list)
+            parts = [[] for _ in layouts]
             for row in held:
-                parts[chance.randrange(commits)].append(row)
-            for part in parts.values():
-                append_ticks(catalog, part, kind, identifier)
+                layouts[0][1].choice(parts).append(row)
+            tables[kind] = tuple(f"laid.{kind.value}_{number}_{place}" for place in range(len(layouts)))
+            for part, layout, width, identifier in zip(parts, layouts, cycle(decimals), tables[kind], strict=False):
+                fill(part, kind, layout, builtin_table(kind, identifier, width))
         return Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(folder))), tables), engine)
+
+    def fill(rows, kind, layout, spec):
+        partition_by, chance, commits = layout
+        ensure_tables(catalog, [replace(spec, partition_by=partition_by)])
+        parts = defaultdict(list)
+        for row in rows:
+            parts[chance.randrange(commits)].append(row)
+        for part in parts.values():
+            append_ticks(catalog, part, kind, spec.identifier)
 
     yield lay
     engine.close()
 
 
-@settings(
+few = settings(
     max_examples=sized(4, 60),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+
+
+@few
 @given(rows=markets(VENUES, 0, 20), beside=markets(BESIDE, 1000, 10), one=LAYOUT, other=LAYOUT)
 def test_the_same_rows_in_any_files_and_beside_any_others_give_the_same_answers(store, rows, beside, one, other):
     alone = answers(store(rows, one))
     among = answers(store({kind: [*rows[kind], *beside[kind]] for kind in rows}, other))
     for name, answer in alone.items():
         assert among[name] == answer, name
+
+
+@few
+@given(
+    rows=markets(VENUES, 0, 20),
+    beside=markets(BESIDE, 1000, 10),
+    one=LAYOUT,
+    layouts=st.lists(LAYOUT, min_size=2, max_size=3),
+)
+def test_the_same_rows_in_one_table_and_split_over_several_give_the_same_answers(store, rows, beside, one, layouts):
+    alone = answers(store(rows, one))
+    split = answers(store({kind: [*rows[kind], *beside[kind]] for kind in rows}, *layouts))
+    for name, answer in alone.items():
+        assert split[name] == answer, name
+
+
+@few
+@given(rows=markets(VENUES, 0, 20), one=LAYOUT, layouts=st.tuples(LAYOUT, LAYOUT))
+def test_standard_and_wide_decimals_mixed_give_equal_values(store, rows, one, layouts):
+    alone = answers(store(rows, one))
+    mixed = answers(store(rows, *layouts, decimals=(Decimals.STANDARD, Decimals.WIDE)))
+    for name, answer in alone.items():
+        assert values(mixed[name]) == values(answer), name
+
+
+def values(answer):
+    if isinstance(answer, tuple):
+        return tuple(map(values, answer))
+    return answer.to_pylist() if isinstance(answer, pa.Table) else answer

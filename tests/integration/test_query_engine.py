@@ -222,10 +222,10 @@ def test_symbols_stats_and_date_range(lake, questions):
     assert reach.last_us - reach.first_us == 8_000_000
     with pytest.raises(NotFoundError, match="has nothing of XYZ"):
         questions.date_range(DataType.TRADES, "XYZ")
-    stats = questions.stats(DataType.TRADES)
+    [stats] = questions.stats(DataType.TRADES)
     assert (stats.rows, stats.files, stats.snapshots) == (4, 2, 2)
     assert stats.newest_us - stats.oldest_us == 8_000_000
-    assert questions.stats(DataType.QUOTES).rows == 0
+    assert [each.rows for each in questions.stats(DataType.QUOTES)] == [0]
 
 
 def test_what_is_committed_is_in_the_next_answer(lake, questions):
@@ -256,8 +256,8 @@ def test_any_question_can_be_asked_of_an_earlier_snapshot(lake, questions):
     assert questions.summary(SummaryQuery("BHP", DAY)).close == 2
     assert questions.summary(SummaryQuery("BHP", DAY, at=then)).close == 1
     assert ids(questions.events(EventsQuery(DataType.TRADES, ("BHP",), at=then))) == ["T0"]
-    assert questions.stats(DataType.TRADES, then).rows == 1
-    made = questions.snapshots(DataType.TRADES).by_id[first].time_us
+    assert [each.rows for each in questions.stats(DataType.TRADES, then)] == [1]
+    made = questions.snapshots(DataType.TRADES)[0].by_id[first].time_us
     assert questions.summary(SummaryQuery("BHP", DAY, at=At(as_of_us=made))).close == 1
     with pytest.raises(SnapshotGoneError, match="does not have that snapshot"):
         questions.stats(DataType.TRADES, At(snapshot=1))

@@ -69,14 +69,14 @@ def test_what_the_sink_has_yet_to_commit_is_in_the_answer_once(pipeline):
     with hybrid_questions_of(pipeline) as questions:
         ids, said = ids_of(questions)
         assert Counter(ids) == Counter(map(as_uuid, range(1_500)))
-        assert said.tail.problem is None
+        assert said.tails[0].problem is None
         assert said.tail_rows == 500
         assert said.complete_until_us == START_US + 1_499_000
-        (topic,) = said.tail.topics
+        ((topic,),) = [tail.topics for tail in said.tails]
         assert sum(to - start for start, to in topic.ranges.values()) == 500
         alone, without = ids_of(questions, at=At(hybrid=False))
         assert Counter(alone) == Counter(map(as_uuid, range(1_000)))
-        assert without.tail is None
+        assert without.tails == ()
 
 
 def test_a_summary_and_a_page_hold_the_tail_too(pipeline):
@@ -90,7 +90,7 @@ def test_a_summary_and_a_page_hold_the_tail_too(pipeline):
         assert first.more
         pipeline.finish()  # the second page finds in files what the first one had from the topic
         pipeline.produce(1_600, 1_700)
-        at = At(ends=first.provenance.tail.ends)
+        at = At(ends=first.provenance.ends)
         second = questions.events(EventsQuery(DataType.TRADES, ("BHP",), limit=150, at=at, after=first.last))
         ids = first.rows["message_id"].to_pylist() + second.rows["message_id"].to_pylist()
         assert ids == [as_uuid(n) for n in range(1_600) if SYMBOLS[n % len(SYMBOLS)] == "BHP"]
@@ -135,7 +135,7 @@ def test_without_kafka_the_table_answers_alone_and_says_so(pipeline, kafka):
         with hybrid_questions_of(pipeline, wait_seconds=30.0) as questions:
             ids, said = ids_of(questions)
             assert Counter(ids) == Counter(map(as_uuid, range(300)))
-            assert said.tail.problem
+            assert said.tails[0].problem
             eventually(lambda: "Kafka" in (ids_of(questions)[1].tail.problem or ""), "says why", 60)
             began = time.monotonic()
             ids_of(questions)
@@ -203,7 +203,7 @@ def test_every_answer_is_whole_while_a_sink_commits_is_killed_and_comes_back(pip
                 before = len(ids)
                 sources[said.snapshot.id] += 1
                 # A broker that stands still for some seconds is told as just that.
-                problem = said.tail.problem
+                problem = said.tails[0].problem
                 assert problem is None or problem.startswith("Kafka has not answered"), problem
         finally:
             for thread in threads:

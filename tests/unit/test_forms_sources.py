@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from k2.forms import sources
-from k2.query.plan.provenance import Provenance
+from k2.query.plan.provenance import Provenance, SourceTable
 from k2.query.rows.tail_view import Tail, TailView, TopicTail
 
 TOPIC = "market.equities.trades.nyse"
 TAIL = Tail(
     TailView((), {}), (TopicTail(TOPIC, "id", {0: (5, 9)}, 3),), f"The tail of {TOPIC} is still being read", 1.0
 )
-FOUND = Provenance("market_data.trades", None, None, tail=TAIL, tail_rows=0)
+FOUND = Provenance((SourceTable("market_data.trades", None, tail=TAIL),), None, tail_rows=0)
 
 
 def test_topics_and_offsets_are_said_to_those_alone_who_see_the_whole_table():

@@ -1,14 +1,20 @@
 """The corpus of bad resources (tests/corpus/bad-resources) and the samples, as `k2 up` reads them."""
 
+import json
 from pathlib import Path
 
 import pytest
+from k2_testing.resources import table
 
 from k2.model.errors import UserError
 from k2.model.feed_rules import FeedRules, Prices
+from k2.model.settings import Settings
+from k2.model.topics import DataType
+from k2.model.workload import QueryConfig, read_config
 from k2_local import manifests
 from k2_local.services.parts import Wishes
-from k2_local.up import InvalidResourcesError, Up, query_plan, rules_of
+from k2_local.up import NOWHERE, InvalidResourcesError, Up, query_plan, rules_of, tables_of
+from k2_operator.plan.planning import plan
 from k2_operator.reconcile.topics import topic_specs
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +79,26 @@ spec:
     rules = rules_of(planned)
     assert rules["market.futures.trades.cme"] == FeedRules(Prices.ANY, keeps_duplicates=True)
     assert rules["market.equities.trades.asx"] == FeedRules()
+
+
+def test_questions_are_answered_from_all_tables_of_a_schema_the_first_declared_is_the_main_one(tmp_path):
+    declared = [table("a", "zulu", "trades"), table("a", "alpha", "trades"), table("a", "quotes")]
+    planned = plan(declared, NOWHERE)
+    assert not planned.problems
+    config = query_plan(planned, tmp_path / "keys.json").config
+    assert (config.trades, config.quotes) == (("a.zulu", "a.alpha"), "a.quotes")
+    path = tmp_path / "platform.yaml"
+    NOWHERE.model_copy(update={"tables": tables_of(planned)}).write(path)
+    found = Settings(platform_file=path).resolved().tables
+    assert found == {DataType.TRADES: ("a.zulu", "a.alpha"), DataType.QUOTES: "a.quotes"}
+
+
+@pytest.mark.parametrize("names", [["a.b", "a.b"], [], 7])
+def test_a_list_of_tables_names_each_once_and_at_least_one(tmp_path, names):
+    path = tmp_path / "query.json"
+    path.write_text(json.dumps({"trades": names}))
+    with pytest.raises(UserError, match="is wrong at trades"):
+        read_config(path, QueryConfig)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 from k2.lake.catalog import load_table, open_named
 from k2.lake.reader import TableReader
+from k2.model.tables import TableNames
 from k2.model.topics import DataType
 from k2.query.engine.database import Limits
 from k2.query.engine.engine import Engine
@@ -32,7 +33,9 @@ def questions_of(folder: Path, timeout_seconds: float = 120) -> Iterator[Questio
 
 
 @contextmanager
-def hybrid_questions_of(pipeline: Pipeline, **options: Any) -> Iterator[Questions]:
+def hybrid_questions_of(
+    pipeline: Pipeline, trades: TableNames = TABLES[DataType.TRADES], **options: Any
+) -> Iterator[Questions]:
     """Questions of a pipeline's lake and of what its topics hold beyond it; `options` are fields of `Tails`."""
     properties = catalog_properties(pipeline.folder)
     reader = TableReader(lambda: open_named("k2", properties))
@@ -44,7 +47,7 @@ def hybrid_questions_of(pipeline: Pipeline, **options: Any) -> Iterator[Question
         **{"wait_seconds": 60.0} | options,
     )
     engine = Engine(Limits(timeout_seconds=60))
-    questions = Questions(Planner(reader, TABLES, tails=tails), engine)
+    questions = Questions(Planner(reader, TABLES | {DataType.TRADES: trades}, tails=tails), engine)
     try:
         yield questions
     finally:

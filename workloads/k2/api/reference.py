@@ -50,6 +50,10 @@ _PROBLEM: dict[str, Any] = {
         "parameter": {"type": "string"},
     },
 }
+_ONE_SNAPSHOT: dict[str, Any] = {
+    "type": ["string", "null"],
+    "description": "Of the one table that answered; null where there were several: `sources` has that of each.",
+}
 _EVENTS: dict[str, Any] = {
     "type": "object",
     "required": ["data", "count", "more", "snapshot_id", "next_page"],
@@ -57,8 +61,8 @@ _EVENTS: dict[str, Any] = {
         "data": {"type": "array", "items": {"type": "object"}, "description": "Rows; decimals are strings."},
         "count": {"type": "integer"},
         "more": {"type": "boolean", "description": "The limit cut off others."},
-        "snapshot_id": {"type": ["string", "null"]},
-        "snapshot_time": {"type": ["string", "null"]},
+        "snapshot_id": _ONE_SNAPSHOT,
+        "snapshot_time": _ONE_SNAPSHOT,
         "complete_until": {"type": ["string", "null"], "description": "Time of the newest event there is."},
         "next_page": {"type": ["string", "null"], "description": "page_token of the next page."},
         "note": {"type": "string", "description": "Why there are no rows."},
@@ -76,8 +80,8 @@ _DECIMAL: dict[str, Any] = {
 _DECIMAL_OR_NULL: dict[str, Any] = _DECIMAL | {"type": ["string", "null"]}
 _TEXT_OR_NULL: dict[str, Any] = {"type": ["string", "null"]}
 _FROM: dict[str, Any] = {
-    "snapshot_id": _TEXT_OR_NULL,
-    "snapshot_time": _TEXT_OR_NULL,
+    "snapshot_id": _ONE_SNAPSHOT,
+    "snapshot_time": _ONE_SNAPSHOT,
     "complete_until": _TEXT_OR_NULL | {"description": "Time of the newest event there is of these exchanges."},
     "hybrid": {"type": "boolean", "description": "With what the topics hold beyond the snapshot."},
     "sources": {"type": "array", "items": {"type": "object"}},

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from k2.api.request import problems
 from k2.api.request.admission import Service, known_key, service_of, take_turn
 from k2.api.request.problems import UnauthorizedError
+from k2.forms import bodies
 from k2.forms.replay_parameters import StreamCommand, StreamStart
 from k2.forms.text_columns import json_rows
 from k2.forms.wire import BAD_MESSAGE, CURSOR, NORMAL, SUBPROTOCOL, TOO_MANY, TOO_SLOW
@@ -119,8 +120,8 @@ async def _play(talk: _Talk, questions: Questions) -> None:
     asked = _parsed(StreamStart, await talk.receive(_HELLO_SECONDS))
     replay = await talk.in_thread(lambda: asked.replay(questions, follow=asked.follow))
     player = Player(replay, asked.pace)
-    snapshots = {each.value: None if found is None else str(found) for each, found in replay.start.snapshots.items()}
-    await talk.say({"type": "started", "snapshots": snapshots, "cursor": replay.start.encode()})
+    start = replay.start
+    await talk.say({"type": "started", **bodies.replay_snapshots(start), "cursor": start.encode()})
     frames: asyncio.Queue[_Frame | None] = asyncio.Queue(_FRAMES_AHEAD)
     place = _Place(replay.start.encode())
     tasks = [

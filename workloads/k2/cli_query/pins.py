@@ -53,7 +53,7 @@ def pin(
         made = client.make_pin(body)
     if output is Output.TABLE:
         write(f"{made['pin']}\n".encode())
-        held = ", ".join(f"{table} at {each['snapshot_time']}" for table, each in made["tables"].items())
+        held = ", ".join(f"{name} at {each['snapshot_time']}" for name, each in _named(made).items())
         say(f"until {made['until']}: {held}")
     else:
         print_records([made], output, whole=made, columns=("pin",))
@@ -65,12 +65,19 @@ def pins(output: As = Output.TABLE, local: Local = False, url: Url = None) -> No
         found = client.pins()
     shown = [
         {"pin": each["pin"], "until": each["until"]}
-        | {f"{table} {name}": held[name] for table, held in each["tables"].items() for name in _HELD}
+        | {f"{table} {name}": held[name] for table, held in _named(each).items() for name in _HELD}
         for each in found["data"]
     ]
     columns = list(dict.fromkeys(name for each in shown for name in each)) or ["pin", "until"]
     complete = [dict.fromkeys(columns) | each for each in shown]
     print_records(complete, output, whole=found, columns=columns)
+
+
+def _named(pin: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """What a pin holds of each table: by its data type, or where that has several by its own name."""
+    held: list[dict[str, str]] = pin["snapshots"]
+    first = {each["table"] for each in pin["tables"].values()}
+    return {each["data_type"] if each["table"] in first else each["table"]: each for each in held}
 
 
 def unpin(

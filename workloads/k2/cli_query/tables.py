@@ -16,7 +16,17 @@ from k2.model.topics import DataType
 _NOT_WHOLE = 1
 _SYMBOL = ("symbol", "exchange", "rows", "first_time", "last_time")
 _STATS = ("table", "rows", "files", "bytes", "first_time", "last_time", "snapshots", "snapshot_id")
-_SNAPSHOT = ("snapshot_id", "time", "current", "operation", "rows_added", "files_added", "total_rows", "total_files")
+_SNAPSHOT = (
+    "table",
+    "snapshot_id",
+    "time",
+    "current",
+    "operation",
+    "rows_added",
+    "files_added",
+    "total_rows",
+    "total_files",
+)
 _DAY = ("exchange", "symbol", "day", "first", "last", "distinct", "missing", "duplicated")
 _MOST_DAYS = 20
 _COUNTS = ("first", "next", "rows", "duplicates", "dead_letters", "lost", "non_records", "missing", "doubled", "behind")

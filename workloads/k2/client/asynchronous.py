@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import pyarrow as pa
@@ -207,6 +207,7 @@ def connect_async(
     catalog: Mapping[str, str] | None = None,
     local: bool = False,
     live: bool = False,
+    tables: Mapping[str, str | Sequence[str]] | None = None,
 ) -> AsyncConnection:
     """`connect` for asyncio. Nothing is awaited, and nothing is asked, before the first question."""
-    return AsyncConnection(connect(url, key=key, catalog=catalog, local=local, live=live))
+    return AsyncConnection(connect(url, key=key, catalog=catalog, local=local, live=live, tables=tables))

@@ -316,6 +316,7 @@ def connect(
     catalog: Mapping[str, str] | None = None,
     local: bool = False,
     live: bool = False,
+    tables: Mapping[str, str | Sequence[str]] | None = None,
 ) -> Connection:
     """Connect to a query service, or open a catalog in this process. Nothing is asked before the first question.
 
@@ -328,25 +329,34 @@ def connect(
         catalog: PyIceberg's properties of a catalog that is to be read here, instead of a service.
         local: read the settings' catalog here.
         live: of a catalog: answers hold what is in the topics (the settings' Kafka and registry) beyond the tables.
+        tables: of a catalog: "trades", "quotes" → the table, or several that answer together, the main one first.
 
     Raises:
         UserError: there is neither an address nor a catalog, or both are given.
     """
-    here = local or live or catalog is not None
+    here = local or live or catalog is not None or tables is not None
     if here and (url is not None or key is not None):
-        raise UserError("Both a service and a catalog are given", expected="url and key, or catalog, local and live")
+        raise UserError(
+            "Both a service and a catalog are given", expected="url and key, or catalog, local, live and tables"
+        )
     found = settings()
     if here:
-        return Connection(_opened(found, catalog, live=live))
+        return Connection(_opened(found, catalog, tables, live=live))
     if url is None and found.api_url is None and found.catalog_properties:
-        return Connection(_opened(found, None, live=False))
+        return Connection(_opened(found, None, None, live=False))
     from k2.client.remote import Remote
 
     update: dict[str, Any] = {} if url is None else {"api_url": url}
     return Connection(Remote(found.model_copy(update=update | ({} if key is None else {"api_key": SecretStr(key)}))))
 
 
-def _opened(found: Settings, catalog: Mapping[str, str] | None, *, live: bool) -> Client:
+def _opened(
+    found: Settings,
+    catalog: Mapping[str, str] | None,
+    tables: Mapping[str, str | Sequence[str]] | None,
+    *,
+    live: bool,
+) -> Client:
     try:
         from k2.client.local import Local
     except ImportError as error:
@@ -354,6 +364,7 @@ def _opened(found: Settings, catalog: Mapping[str, str] | None, *, live: bool) -
             f"A catalog cannot be read here: {error.name} is not installed",
             remedy="pip install 'k2-market-data[lake,query]', or connect to a service by its URL",
         ) from error
-    return Local(
-        found if catalog is None else found.model_copy(update={"catalog_properties": dict(catalog)}), live=live
-    )
+    update: dict[str, Any] = {} if catalog is None else {"catalog_properties": dict(catalog), "tables": {}}
+    if tables is not None:
+        update["tables"] = {each: names if isinstance(names, str) else tuple(names) for each, names in tables.items()}
+    return Local(found.model_copy(update=update), live=live)

@@ -55,7 +55,7 @@ class Local:
         if live:
             settings.kafka_config()
             settings.registry_config()
-        self._questions, self._engine = open_questions(QueryConfig(), settings, live=live)
+        self._questions, self._engine = open_questions(_config(settings), settings, live=live)
 
     def __enter__(self) -> Self:
         return self
@@ -189,6 +189,15 @@ class LocalPlayback:
     def close(self) -> None:
         """Stop reading."""
         self._player.close()
+
+
+def _config(settings: Settings) -> QueryConfig:
+    try:
+        return QueryConfig.model_validate({str(data_type): names for data_type, names in settings.tables.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"The tables of {where} cannot be used", found=first["input"], expected=first["msg"]) from None
 
 
 def _whole(rows: pa.Table, envelope: dict[str, Any]) -> Answer:

@@ -23,6 +23,7 @@ SYMBOLS = pa.schema(
 )
 SNAPSHOTS = pa.schema(
     [
+        ("table", pa.string()),
         ("snapshot_id", pa.string()),
         ("parent_id", pa.string()),
         ("time", _TIME),

@@ -6,7 +6,7 @@ The command line prints the same objects. Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from k2.forms import sources
 from k2.lake.reader import SnapshotInfo, TableState
 from k2.model.times import iso
 from k2.query.aggregates.summaries import Summary
+from k2.query.asked.cursor import Cursor
 from k2.query.events.paging import Events
 from k2.query.plan.directory import SymbolInfo
 from k2.query.plan.pins import PinRecord
@@ -22,7 +23,10 @@ from k2.query.plan.table_stats import TableStats
 
 
 def provenance(found: Provenance) -> dict[str, Any]:
-    """Which snapshot answered, and up to when that is complete."""
+    """Which snapshot answered, and up to when that is complete.
+
+    Where several tables did there is no one snapshot: `sources` has that of each.
+    """
     snapshot = found.snapshot
     return {
         "snapshot_id": None if snapshot is None else str(snapshot.id),
@@ -95,28 +99,52 @@ def stats(found: TableStats) -> dict[str, Any]:
     }
 
 
-def snapshots(state: TableState, limit: int) -> dict[str, Any]:
-    """The retained snapshots, newest first."""
+def snapshots(states: Sequence[TableState], limit: int) -> dict[str, Any]:
+    """The retained snapshots of a data type's tables, newest first; beside them the main table and all of them."""
+    pairs = [(found, state) for state in states for found in state.snapshots[-limit:]]
+    pairs.sort(key=lambda pair: (pair[0].time_us, pair[0].sequence), reverse=True)
+    return {
+        **_retained(states[0]),
+        "tables": [_retained(state) for state in states],
+        "data": [_snapshot(found, state) for found, state in pairs[:limit]],
+    }
+
+
+def _retained(state: TableState) -> dict[str, Any]:
     return {
         "table": state.identifier,
         "current_snapshot_id": None if state.current_id is None else str(state.current_id),
         "retained": len(state.snapshots),
-        "data": [_snapshot(found, state) for found in reversed(state.snapshots[-limit:])],
     }
 
 
 def pin(found: PinRecord) -> dict[str, Any]:
-    """A pin and what it fixes."""
+    """A pin and what it fixes: `tables` has the first of each data type, `snapshots` all of them."""
+    held = [
+        {
+            "data_type": each.data_type.value,
+            "table": each.table,
+            "snapshot_id": str(each.snapshot.id),
+            "snapshot_time": iso(each.snapshot.time_us),
+        }
+        for each in found.tables
+    ]
+    first: dict[str, dict[str, str]] = {}
+    for each in held:
+        first.setdefault(each["data_type"], {name: value for name, value in each.items() if name != "data_type"})
+    return {"pin": found.id, "until": iso(found.until_us), "tables": first, "snapshots": held}
+
+
+def replay_snapshots(cursor: Cursor) -> dict[str, Any]:
+    """What a replay reads: by data type the snapshot's id (null where there is none, or several), and that of each table."""
     return {
-        "pin": found.id,
-        "until": iso(found.until_us),
+        "snapshots": {
+            each.value: str(found[0][1]) if len(found) == 1 and found[0][1] is not None else None
+            for each, found in cursor.snapshots.items()
+        },
         "tables": {
-            held.data_type.value: {
-                "table": held.table,
-                "snapshot_id": str(held.snapshot.id),
-                "snapshot_time": iso(held.snapshot.time_us),
-            }
-            for held in found.tables
+            each.value: {table: None if found is None else str(found) for table, found in tables}
+            for each, tables in cursor.snapshots.items()
         },
     }
 
@@ -129,6 +157,7 @@ def pins(found: Iterable[PinRecord]) -> dict[str, Any]:
 def _snapshot(found: SnapshotInfo, state: TableState) -> dict[str, Any]:
     nothing = 0 if found.summary else None  # without a summary nothing is known, or to be told
     return {
+        "table": state.identifier,
         "snapshot_id": str(found.id),
         "parent_id": None if found.parent_id is None else str(found.parent_id),
         "time": iso(found.time_us),

@@ -70,7 +70,9 @@ class DatesParams(ZonedParams):
 class PinnedParams(ZonedParams):
     """Parameters of routes whose answer comes from one snapshot."""
 
-    snapshot: str | None = Field(default=None, description="Answer from this snapshot (an id from /v1/snapshots).")
+    snapshot: str | None = Field(
+        default=None, description="Answer from this snapshot (an id from /v1/snapshots), of its table alone."
+    )
     as_of: str | None = Field(default=None, description=f"Answer as was known at this time. {TIME}")
     pin: str | None = Field(default=None, description="Answer from the snapshot that this pin fixes (see /v1/pins).")
     format: Format | None = Field(default=None, description="Instead of the Accept header.")
@@ -141,7 +143,9 @@ class DiffParams(SelectionParams):
     """Parameters of /v1/snapshots/diff."""
 
     table: EventTable = Field(default=DataType.TRADES, description="trades or quotes.")
-    from_: str | None = Field(default=None, alias="from", description="The earlier snapshot; needed on the first page.")
+    from_: str | None = Field(
+        default=None, alias="from", description="The earlier snapshot, of the same table; needed on the first page."
+    )
     to: str | None = Field(default=None, description="The later snapshot; default: the current one.")
     format: Format | None = Field(default=None, description="Instead of the Accept header.")
 

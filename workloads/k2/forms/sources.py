@@ -6,49 +6,56 @@ import json
 import time
 from typing import Any
 
-from k2.model.times import SECOND_US
-from k2.query.plan.provenance import Provenance
+from k2.model.times import SECOND_US, iso
+from k2.query.plan.provenance import Provenance, SourceTable
+from k2.query.rows.tail_view import TopicTail
 
 _LONGEST_HEADER = 2_000
 
 
 def members(found: Provenance) -> dict[str, Any]:
     """What a JSON answer says of its sources."""
-    tail = found.tail
-    snapshot = found.snapshot
-    iceberg = {
-        "kind": "iceberg",
-        "table": found.table,
-        "snapshot_id": None if snapshot is None else str(snapshot.id),
-        "files": found.files_scanned,
-    }
-    if tail is None:  # how old it is, snapshot_time says: this body may be kept by a client for as long as it holds
-        return {"hybrid": False, "sources": [iceberg], **_incomplete(found)}
-    kafka: list[dict[str, Any]] = []
+    tables = [_table(each) for each in found.sources]
+    if (
+        not found.is_hybrid
+    ):  # how old it is, snapshot_time says: this body may be kept by a client for as long as it holds
+        return {"hybrid": False, "sources": tables, **_incomplete(found)}
+    topics: list[TopicTail] = []
     if not found.is_partial:  # offsets tell how many rows there are that one may not see
-        kafka = [
-            {
-                "kind": "kafka",
-                "topic": each.topic,
-                "offsets": {str(number): list(held) for number, held in sorted(each.ranges.items())},
-                "behind": each.behind,
-            }
-            for each in tail.topics
-        ]
+        topics = [topic for tail in found.tails for topic in tail.topics]
     rows = {} if found.tail_rows is None else {"tail_rows": found.tail_rows}
     return {
         "hybrid": True,
-        "sources": [iceberg, *kafka],
+        "sources": [*tables, *map(_topic, topics)],
         **rows,
         "stale_seconds": _staleness(found),
         **_incomplete(found),
     }
 
 
+def _table(found: SourceTable) -> dict[str, Any]:
+    snapshot = found.snapshot
+    return {
+        "kind": "iceberg",
+        "table": found.table,
+        "snapshot_id": None if snapshot is None else str(snapshot.id),
+        "snapshot_time": None if snapshot is None else iso(snapshot.time_us),
+        "files": found.files_scanned,
+    }
+
+
+def _topic(tail: TopicTail) -> dict[str, Any]:
+    return {
+        "kind": "kafka",
+        "topic": tail.topic,
+        "offsets": {str(number): list(held) for number, held in sorted(tail.ranges.items())},
+        "behind": tail.behind,
+    }
+
+
 def headers(found: Provenance) -> dict[str, str]:
     """The same for answers that are rows alone."""
-    tail = found.tail
-    said = {"K2-Hybrid": "false" if tail is None else "true"}
+    said = {"K2-Hybrid": "true" if found.is_hybrid else "false"}
     sources = json.dumps(members(found), separators=(",", ":"))
     if len(sources) <= _LONGEST_HEADER:
         said["K2-Sources"] = sources
@@ -58,7 +65,7 @@ def headers(found: Provenance) -> dict[str, str]:
     problem = _problem(found)
     if problem is not None:
         said["K2-Incomplete"] = problem.encode("ascii", "replace").decode().replace("\n", " ")[:_LONGEST_HEADER]
-    if tail is not None and found.tail_rows is not None:
+    if found.tail_rows is not None:
         said["K2-Tail-Rows"] = str(found.tail_rows)
     if not found.is_partial and (complete := completeness(found)):
         said["K2-Complete"] = complete
@@ -68,20 +75,25 @@ def headers(found: Provenance) -> dict[str, str]:
 def completeness(found: Provenance) -> str:
     """Of each topic the contiguous offsets that the answer's rows come from: `topic 0:0-1200 1:0-900; …`.
 
-    From metadata alone: the table's map in the snapshot, and what was read beyond it. Empty where K2 wrote no map.
+    From metadata alone: the tables' maps in the snapshots, and what was read beyond them. Empty where K2 wrote no map.
     """
+    topics = sorted(topic for each in found.sources for topic in _reached(each))
+    text = "; ".join(topics)
+    return text if len(text) <= _LONGEST_HEADER else f"{len(topics)} topics: ask /v1/stats"
+
+
+def _reached(found: SourceTable) -> list[str]:
     if found.snapshot is None:
-        return ""
+        return []
     beyond = {} if found.tail is None else {each.topic: each.ranges for each in found.tail.topics}
     topics: list[str] = []
-    for topic, held in sorted(found.snapshot.offsets.topics.items()):
+    for topic, held in found.snapshot.offsets.topics.items():
         ranges = {number: (part.first, part.next) for number, part in held.partitions.items()}
         for number, (start, to) in beyond.get(topic, {}).items():
             ranges[number] = (ranges.get(number, (start, start))[0], to)
         parts = " ".join(f"{number}:{first}-{following}" for number, (first, following) in sorted(ranges.items()))
         topics.append(f"{topic} {parts}")
-    text = "; ".join(topics)
-    return text if len(text) <= _LONGEST_HEADER else f"{len(topics)} topics: ask /v1/stats"
+    return topics
 
 
 def _incomplete(found: Provenance) -> dict[str, str]:
@@ -100,19 +112,23 @@ def _problem(found: Provenance) -> str | None:
         said.append(
             "The catalog does not answer: this is the newest snapshot that is known, and there may be newer ones"
         )
-    if found.tail is not None and found.tail.problem is not None:
-        said.append("A part of the tail is not at hand" if found.is_partial else found.tail.problem)
-    return "; ".join(said) or None
+    problems = [tail.problem for tail in found.tails if tail.problem is not None]
+    if problems and found.is_partial:
+        problems = ["A part of the tail is not at hand"]
+    return "; ".join([*said, *problems]) or None
 
 
 def _staleness(found: Provenance) -> float | None:
-    return _age(found) if found.tail is None else _rounded(found.tail.stale_seconds)
+    """Of the stalest of its tables; None where one is not known."""
+    stale = [_age(each) if each.tail is None else each.tail.stale_seconds for each in found.sources]
+    known = [seconds for seconds in stale if seconds is not None]
+    return _rounded(max(known)) if len(known) == len(stale) else None
 
 
-def _age(found: Provenance) -> float | None:
+def _age(found: SourceTable) -> float | None:
     """Seconds since the snapshot was committed: nothing that came later is in the answer."""
-    return None if found.snapshot is None else _rounded(time.time() - found.snapshot.time_us / SECOND_US)
+    return None if found.snapshot is None else time.time() - found.snapshot.time_us / SECOND_US
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(max(0.0, seconds), 3)
+def _rounded(seconds: float) -> float:
+    return round(max(0.0, seconds), 3)

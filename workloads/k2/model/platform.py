@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from k2.model.errors import UserError
+from k2.model.tables import TableNames
+from k2.model.topics import DataType
 
 
 class _Part(BaseModel):
@@ -123,6 +125,11 @@ class Platform(_Part):
     autoscaling: AutoscalingPlatform = AutoscalingPlatform()
     operator: OperatorPlatform = OperatorPlatform()
     api: ApiPlatform | None = None
+    tables: dict[DataType, TableNames] = Field(
+        default={},
+        description="Tables of each data type (`namespace.name`, or a list of several, the main one first), for commands that ask "
+        "no service; default: `market_data.<data type>`.",
+    )
 
     @classmethod
     def read(cls, path: Path) -> Platform:

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2.model.errors import UserError
 from k2.model.platform import Platform
+from k2.model.tables import TableNames
+from k2.model.topics import DataType
 
 
 class Settings(BaseSettings):
@@ -48,6 +50,12 @@ class Settings(BaseSettings):
     catalog_secret_dir: Path | None = Field(
         default=None,
         description="A directory whose files are further catalog properties (name: property, content: value).",
+    )
+
+    tables: dict[DataType, TableNames] = Field(
+        default_factory=dict,
+        description="Tables that a command which asks no service answers from, as JSON: data type → `namespace.name`, or a list "
+        "of several, the main one first. Default: `market_data.<data type>`.",
     )
 
     api_url: str | None = Field(default=None, description="The query service, for k2-query and the Python client.")
@@ -92,6 +100,8 @@ class Settings(BaseSettings):
         if not self.catalog_properties:
             found["catalog_name"] = platform.catalog.name
             found["catalog_properties"] = dict(platform.catalog.properties)
+        if not self.tables:
+            found["tables"] = dict(platform.tables)
         if self.api_url is None and platform.api is not None:
             found["api_url"] = platform.api.url
         if self.api_key is None and (self.data_dir / "api-key").exists():

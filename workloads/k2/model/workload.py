@@ -6,6 +6,7 @@ Addresses and credentials are not in here: they come from the environment (`k2.m
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, Union
@@ -17,6 +18,7 @@ from k2.model.errors import UserError
 from k2.model.events import Decimals
 from k2.model.feed_rules import FeedRules, Prices
 from k2.model.sources import TOLD, SourceConfig
+from k2.model.tables import TableNames
 from k2.model.times import SECOND_US
 from k2.model.topics import AssetClass, DataType
 
@@ -124,9 +126,12 @@ class SinkConfig(_Config):
 class QueryConfig(_Config):
     """For `k2 run query`: the REST service."""
 
-    trades: str = Field(default="market_data.trades", description="Table of trades.")
-    quotes: str = Field(default="market_data.quotes", description="Table of quotes.")
-    reference_data: str = Field(default="market_data.reference_data", description="Table of reference data.")
+    trades: TableNames = Field(
+        default="market_data.trades",
+        description="Table of trades, `namespace.name`; or a list of several that answer together, the main one first.",
+    )
+    quotes: TableNames = Field(default="market_data.quotes", description="The same of quotes.")
+    reference_data: TableNames = Field(default="market_data.reference_data", description="The same of reference data.")
     host: str = Field(default="127.0.0.1", description="Address that the service listens on.")
     api_keys_file: Path | None = Field(
         default=None,
@@ -185,6 +190,15 @@ class QueryConfig(_Config):
     tail_wait_seconds: float = Field(
         default=2.0, ge=0, description="How long the first question about a table waits for its tail."
     )
+
+    @property
+    def tables(self) -> Mapping[DataType, TableNames]:
+        """The tables of each data type."""
+        return {
+            DataType.TRADES: self.trades,
+            DataType.QUOTES: self.quotes,
+            DataType.REFERENCE_DATA: self.reference_data,
+        }
 
 
 ConfigT = TypeVar("ConfigT", bound=_Config)

@@ -7,7 +7,6 @@ from typing import Any
 from k2.lake.catalog import load_table, open_catalog
 from k2.lake.reader import TableReader
 from k2.model.settings import Settings
-from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2.query.engine.database import Limits
 from k2.query.engine.engine import Engine
@@ -24,16 +23,11 @@ def open_questions(config: QueryConfig, settings: Settings, *, live: bool = Fals
     """
     limits = Limits(config.connections, config.threads, config.memory_limit, config.timeout_seconds)
     engine = Engine(limits, store=settings.catalog_config())
-    tables = {
-        DataType.TRADES: config.trades,
-        DataType.QUOTES: config.quotes,
-        DataType.REFERENCE_DATA: config.reference_data,
-    }
     patience = config.catalog_seconds
     reader = TableReader(lambda: open_catalog(settings, patience), answer_seconds=patience)
     tails = open_tails(config, settings, reader) if live else None
     return Questions(
-        Planner(reader, tables, tails=tails, letters=open_letters(settings) if live else None), engine
+        Planner(reader, config.tables, tails=tails, letters=open_letters(settings) if live else None), engine
     ), engine
 
 

@@ -1,6 +1,6 @@
-"""The questions that a desk asks, each answered from one snapshot: find the snapshot, plan its files, read, add up.
+"""The questions that a desk asks, each answered from a snapshot of each table: find it, plan its files, read, add up.
 
-Threads share one `Questions`. Every answer says which snapshot it was read from and up to when that is complete.
+Threads share one `Questions`. Every answer says which snapshots it was read from and up to when these are complete.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from k2.lake.offsets import OffsetMap
-from k2.lake.reader import SnapshotInfo, TableMissingError, TableState
+from k2.lake.reader import TableMissingError, TableState
 from k2.model.errors import UserError
 from k2.model.exchanges import Session
 from k2.model.exchanges import exchange as exchange_of
@@ -25,7 +25,7 @@ from k2.query.aggregates.summaries import Summary, summary_of
 from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.bar_requests import BarsQuery, Dates
 from k2.query.asked.cursor import Cursor, ReplayQuery
-from k2.query.asked.requests import CURRENT, At, EventsQuery, SummaryQuery, Window
+from k2.query.asked.requests import CURRENT, At, EventsQuery, SummaryQuery, TableSnapshots, Window
 from k2.query.engine.background import Background
 from k2.query.engine.engine import Engine
 from k2.query.events import paging
@@ -37,8 +37,9 @@ from k2.query.plan import absence, audits, pins
 from k2.query.plan.audits import Audited
 from k2.query.plan.dates import window_of_dates
 from k2.query.plan.directory import SymbolDirectory, SymbolInfo, Symbols
+from k2.query.plan.pinned import Pinned
 from k2.query.plan.pins import PinRecord
-from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.planner import Planner
 from k2.query.plan.table_stats import TableStats, TopicProgress
 from k2.query.plan.venue import ambiguous, one_exchange
 from k2.query.rows import sql
@@ -162,7 +163,7 @@ class Questions:
             # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
             proven = relation.tail is None and all(file.exchange == market.code for file in relation.files)
             which = sql.Filter((query.symbol,), None if proven else market.code, start, end)
-            provenance = pinned.provenance(relation.files, relation.tail)
+            provenance = pinned.provenance((relation,))
             found = summary_of(self._engine, relation, which, query, market, provenance)
             if found is None:
                 raise absence.no_trades(pinned, query, f" on {market.code}")
@@ -190,13 +191,13 @@ class Questions:
     def asof(self, query: AsofQuery) -> Asof:
         """Trades, oldest first, each with the quote that prevailed: the last one strictly before it.
 
-        At a snapshot, which is one of trades, the quotes are as they were at its time. Raises as `events` does.
+        At a snapshot, which is of one table of trades, the quotes are as they were at its time. Raises as `events` does.
         """
         with measured("asof"):
             trades = self._planner.pin(DataType.TRADES, query.at)
-            at = query.at
-            if at.snapshot is not None and trades.snapshot is not None:
-                at = At(as_of_us=trades.snapshot.time_us)
+            at, chosen = query.at, trades.tables[0].snapshot
+            if at.snapshot is not None and chosen is not None:
+                at = At(as_of_us=chosen.time_us)
             pinned = (trades, self._planner.pin(DataType.QUOTES, at))
             found = asof_of(self._engine, self._planner, self._directory, pinned, query)
             count_rows("asof", found.rows.num_rows)
@@ -208,13 +209,13 @@ class Questions:
             return replace(found, note=why)
 
     def symbols(self, data_type: DataType, at: At = CURRENT, exchange: str | None = None) -> Symbols:
-        """Every symbol of a table with its exchange, number of rows, first and last time."""
+        """Every symbol of a data type's tables with its exchange, number of rows, first and last time."""
         with measured("symbols"):
             pinned = self._planner.pin(data_type, at.in_files())
             relation = self._planner.plan(pinned, (), exchange, Window())
             found = self._directory.symbols(relation)
             wanted = [info for info in found if exchange is None or info.exchange == exchange]
-            return Symbols(wanted, pinned.provenance(relation.files, relation.tail))
+            return Symbols(wanted, pinned.provenance((relation,)))
 
     def date_range(self, data_type: DataType, symbol: str, exchange: str | None = None, at: At = CURRENT) -> SymbolInfo:
         """First and last event of a symbol; `NotFoundError` when there is none, `AmbiguousSymbolError` as for events."""
@@ -243,52 +244,38 @@ class Questions:
         kinds = (DataType.TRADES, DataType.QUOTES)
         for data_type in [kind for kind in kinds if self._planner.sight.may_ask(kind)] or kinds:
             try:
-                found.append(self.stats(data_type, at))
+                found += self.stats(data_type, at)
             except (TableMissingError, SnapshotGoneError) as error:
                 missing = missing or error
         if missing is not None and not found:
             raise missing
         return found
 
-    def stats(self, data_type: DataType, at: At = CURRENT) -> TableStats:
-        """Size and reach of a table, from its metadata alone; of the visible rows where the sight leaves some out."""
+    def stats(self, data_type: DataType, at: At = CURRENT) -> list[TableStats]:
+        """Size and reach of each table, from its metadata alone; of the visible rows where the sight leaves some out."""
         with measured("stats"):
             pinned = self._planner.pin(data_type, at.in_files())
-            if pinned.sight.is_partial:
-                return self._partial_stats(pinned)
-            held = OffsetMap() if pinned.snapshot is None else pinned.snapshot.offsets
-            return TableStats(
-                rows=pinned.files.rows,
-                files=len(pinned.files.files),
-                bytes=pinned.files.bytes,
-                snapshots=len(pinned.state.snapshots),
-                oldest_us=pinned.files.oldest_us,
-                newest_us=pinned.files.newest_us,
-                topics=[TopicProgress(topic, held.next_of(topic)) for topic in sorted(held.topics)],
-                provenance=pinned.provenance(),
-            )
+            return [self._stats(pinned.only(each.state.identifier)) for each in pinned.tables]
 
-    def _partial_stats(self, pinned: Pinned) -> TableStats:
-        seen = self._directory.symbols(self._planner.plan(pinned, (), None, Window()))
-        return TableStats(
-            rows=sum(info.rows for info in seen),
-            files=None,
-            bytes=None,
-            snapshots=len(pinned.state.snapshots),
-            oldest_us=pinned.files.oldest_us,
-            newest_us=pinned.files.newest_us,
-            topics=None,
-            provenance=pinned.provenance(),
-        )
+    def _stats(self, pinned: Pinned) -> TableStats:
+        [table] = pinned.tables
+        oldest_us, newest_us, retained = pinned.oldest_us, pinned.newest_us, len(table.state.snapshots)
+        if pinned.sight.is_partial:
+            rows = sum(info.rows for info in self._directory.symbols(self._planner.plan(pinned, (), None, Window())))
+            return TableStats(rows, None, None, retained, oldest_us, newest_us, None, pinned.provenance())
+        held = OffsetMap() if table.snapshot is None else table.snapshot.offsets
+        topics = [TopicProgress(topic, held.next_of(topic)) for topic in sorted(held.topics)]
+        files, provenance = table.files, pinned.provenance()
+        return TableStats(files.rows, len(files.files), files.bytes, retained, oldest_us, newest_us, topics, provenance)
 
-    def snapshots(self, data_type: DataType) -> TableState:
-        """The table's retained snapshots, oldest first, and which one is current; totals only where all may be seen."""
+    def snapshots(self, data_type: DataType) -> list[TableState]:
+        """Each table's retained snapshots, oldest first, and which one is current; totals only where all may be seen."""
         with measured("snapshots"):
-            return self._planner.sight.redacted(self._planner.state(data_type))
+            return [self._planner.sight.redacted(state) for state in self._planner.states(data_type)]
 
-    def snapshot(self, data_type: DataType, at: At = CURRENT) -> SnapshotInfo | None:
-        """The snapshot that would answer; raises as `Planner.pin` does."""
-        return self._planner.snapshot(data_type, at)
+    def answering(self, data_type: DataType, at: At = CURRENT) -> TableSnapshots:
+        """The snapshots that would answer; raises as `Planner.pin` does."""
+        return self._planner.snapshots(data_type, at)
 
     @property
     def sight(self) -> Sight:
@@ -311,17 +298,17 @@ class Questions:
             pins.delete_pin(self._planner, pin, datetime.now(UTC))
 
     def audits(self, data_type: DataType | None = None, sequences: SequenceScope | None = None) -> list[Audited]:
-        """The audit of a table, or of all that are there; raises as `audits.audit` does, and `ForbiddenError`."""
+        """The audits of a data type's tables, or of all that are there; raises as `audits.audit` does, and `ForbiddenError`."""
         with measured("audit"):
-            self._planner.sight.check_whole("The audit")
+            planner = self._planner
+            planner.sight.check_whole("The audit")
+            may_see = [each for each in planner.tables if planner.sight.may_ask(each)]
             found: list[Audited] = []
-            for each in [data_type] if data_type is not None else self._planner.tables:
-                if data_type is None and not self._planner.sight.may_ask(each):
-                    continue
-                self._planner.sight.check(each)
+            for identifier in (
+                name for each in ([data_type] if data_type is not None else may_see) for name in planner.names(each)
+            ):
                 try:
-                    identifier, tails = self._planner.tables[each], self._planner.tails
-                    found.append(audits.audit(self._planner.reader, identifier, tails, sequences))
+                    found.append(audits.audit(planner.reader, identifier, planner.tails, sequences))
                 except TableMissingError:
                     if data_type is not None:
                         raise
@@ -352,5 +339,6 @@ class Questions:
 
     def ready(self) -> tuple[bool, str]:
         """Whether the tables of trades and quotes are there, and what is missing; raises as `TableReader.state` does."""
-        names = [self._planner.state(kind).identifier for kind in (DataType.TRADES, DataType.QUOTES)]
+        kinds = (DataType.TRADES, DataType.QUOTES)
+        names = [state.identifier for kind in kinds for state in self._planner.states(kind)]
         return True, f"{' and '.join(names)} can be read"

@@ -90,10 +90,9 @@ def _ending(service: Service, selection: Selection, stream: EventStream) -> dict
 
 
 def _next_page(service: Service, selection: Selection, provenance: Provenance, last: SortKey) -> dict[str, Any]:
-    snapshot_id = None if provenance.snapshot is None else provenance.snapshot.id
-    # All pages reach as far as the first one did.
-    ends = selection.query.at.ends or (() if provenance.tail is None else provenance.tail.ends)
-    page = {"next_page": service.tokens.seal(selection.first, snapshot_id, last, ends) if last else None}
+    # All pages are of the same tables, and reach as far as the first one did.
+    at = At(ends=selection.query.at.ends or provenance.ends, tables=provenance.pinned)
+    page = {"next_page": service.tokens.seal(selection.first, at, last) if last else None}
     since = selection.query.since
     return page if since is None else {"from_snapshot_id": str(since), **page}
 
@@ -105,7 +104,7 @@ def _link(envelope: dict[str, Any]) -> dict[str, str]:
 def _validators(
     request: Request, service: Service, selection: Selection, provenance: Provenance, form: Format
 ) -> dict[str, str]:
-    if request.method != "GET" or provenance.tail is not None:
+    if request.method != "GET" or provenance.is_hybrid:
         return {"Vary": caching.VARY, "Cache-Control": "private, no-store"}
     return caching.headers(request, service.questions, selection.query.at, provenance, form)
 

@@ -1,4 +1,4 @@
-"""Page tokens: what a question was, the snapshot that answers it and the last row given, signed so that nobody makes up one.
+"""Page tokens: what a question was, the snapshots that answer it and the last row given, signed so that nobody makes up one.
 
 A token says all that the next page needs, so any replica with the same key goes on, also after a restart. Reading one is
 pure; only the key comes from outside.
@@ -28,8 +28,7 @@ from k2.model.topics import DataType
 from k2.query.asked.requests import At, EventsQuery, Window
 
 KEY_FILE = "page-token-key"
-_VERSION = 2
-Ends = tuple[tuple[str, int, int], ...]
+_VERSION = 3
 _MAC_BYTES = 16
 _LONGEST = 32_768
 # What of a question a token fixes; only the number of rows and their form may change from page to page.
@@ -42,8 +41,8 @@ class PageTokens:
 
     key: bytes
 
-    def seal(self, query: EventsQuery, snapshot_id: int | None, last: SortKey, ends: Ends = ()) -> str:
-        """The token of the page after `last`. `query` is what was asked for first, `ends` where its tail ended."""
+    def seal(self, query: EventsQuery, at: At, last: SortKey) -> str:
+        """The token of the page after `last`. `query` is what was asked for first, `at` which rows answered it."""
         content = {
             "v": _VERSION,
             "table": query.data_type.value,
@@ -53,8 +52,8 @@ class PageTokens:
             "fields": query.fields,
             "at": (query.at.snapshot, query.at.as_of_us, query.at.pin, query.at.hybrid),
             "since": query.since,
-            "snapshot": snapshot_id,
-            "ends": ends,
+            "tables": at.tables,
+            "ends": at.ends,
             "last": last,
         }
         packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode())
@@ -85,9 +84,10 @@ class PageTokens:
             fields=tuple(held["fields"]),
             since=held["since"],
         )
-        at = At(snapshot=held["snapshot"])
-        if held["ends"]:  # later snapshots hold these rows too
-            at = At(ends=tuple((topic_id, partition, end) for topic_id, partition, end in held["ends"]))
+        at = At(
+            ends=tuple((topic_id, partition, end) for topic_id, partition, end in held["ends"]),
+            tables=tuple((table, snapshot) for table, snapshot in held["tables"]),
+        )
         return query, at, tuple((name, value) for name, value in held["last"])
 
     def resume(self, token: str, asked: EventsQuery, given: Collection[str]) -> tuple[EventsQuery, EventsQuery]:

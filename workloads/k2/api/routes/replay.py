@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Request, Response
 
 from k2.api.request.admission import Asked
 from k2.api.request.answers import rows_answer
+from k2.forms import bodies
 from k2.forms.formats import negotiate
 from k2.forms.replay_parameters import ReplayBody
 from k2.obs.tally import count_rows
@@ -31,7 +32,7 @@ def replay(request: Request, service: Asked, body: Annotated[ReplayBody, Body()]
         "count": page.rows.num_rows,
         "done": done,
         "cursor": cursor.encode(),
-        "snapshots": {each.value: None if found is None else str(found) for each, found in cursor.snapshots.items()},
+        **bodies.replay_snapshots(cursor),
     }
     headers = {"K2-Cursor": envelope["cursor"], "K2-Done": "true" if done else "false"}
     return rows_answer(pa.Table.from_batches([page.rows]), form, envelope, headers)

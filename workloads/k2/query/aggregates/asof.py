@@ -6,7 +6,7 @@ is bounded by the limit and a stretch. A quote that is too old, or of another tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from k2.lake.scan import DataFileRef
+from k2.lake.reader import ColumnInfo
 from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange, Session
@@ -28,7 +28,8 @@ from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.requests import Window
 from k2.query.events.first_rows import first_rows
 from k2.query.plan.directory import SymbolDirectory
-from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.pinned import Pinned
+from k2.query.plan.planner import Planner
 from k2.query.plan.provenance import Provenance
 from k2.query.plan.venue import one_exchange
 from k2.query.rows import sql
@@ -42,6 +43,8 @@ NEAR_US = MINUTE_US
 """So far before the first trade quotes are looked for at first: most often one of them prevails."""
 
 QUOTE = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
+JOINED = ("quote_timestamp", *QUOTE, "mid", "spread", "effective_spread", "inferred_side")
+"""Columns that a trade gets of its quote."""
 _NEEDED = ("symbol", "exchange", "timestamp", "price")
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -79,9 +82,9 @@ class _Types:
         )
 
 
-def _types(of_trades: Pinned, of_quotes: Pinned) -> _Types:
-    trade = decimal_type(of_trades.columns, "price")
-    quote = {name: decimal_type(of_quotes.columns, name) for name in QUOTE}
+def _types(trades: Sequence[ColumnInfo], quotes: Sequence[ColumnInfo]) -> _Types:
+    trade = decimal_type(trades, "price")
+    quote = {name: decimal_type(quotes, name) for name in QUOTE}
     return _Types(trade, quote, widest(trade, quote["bid_price"], quote["ask_price"]))
 
 
@@ -119,24 +122,29 @@ def asof_of(
         QueryTimeoutError, EngineBusyError, TooLargeError: see `RowSource.fetch`.
     """
     of_trades, of_quotes = pinned
-    known, types = arrow_schema(of_trades.columns).names, _types(of_trades, of_quotes)
-    fields = _fields(query, [*known, *types.joined.names])
+    known = arrow_schema(of_trades.columns).names
     relation = planner.plan(of_trades, query.symbols, query.exchange, query.window)
+    fields = _fields(query, arrow_schema(relation.columns).names, known)
     venues = {
         symbol: query.exchange or one_exchange(directory, relation, symbol, query.window)
         for symbol in dict.fromkeys(query.symbols)
     }
+    codes = set(venues.values())
+    if len(relation.tables) > 1 and len(codes) == 1:  # tables of other exchanges need not be asked
+        relation = planner.plan(of_trades, query.symbols, codes.pop(), query.window)
+    quoted = [((symbol,), code) for symbol, code in venues.items() if code is not None]
+    types = _types(relation.columns, planner.columns(of_quotes, quoted))
     which = sql.Filter(query.symbols, query.exchange, *query.window.bounds, within=query.window.within)
     wanted = tuple(dict.fromkeys((*_NEEDED, *(name for name in fields if name in known))))
+    relation = relation.having(of_trades.columns, wanted)
     trades = first_rows(
         engine, "asof", relation, which, query.limit + 1, one_series=len(venues) == 1, fields=wanted
     ).select(list(wanted))
     more = trades.num_rows > query.limit
     trades = trades.slice(0, query.limit)
-    files: dict[str, DataFileRef] = {}
+    relations: list[Relation] = []
     parts: list[pa.Table] = []
     places: list[NDArray[Any]] = []
-    tails: list[pa.Table] = []
     for code in sorted({code for code in venues.values() if code is not None}):
         at = np.flatnonzero(pc.equal(trades["exchange"], code).to_numpy(zero_copy_only=False))
         if len(at):
@@ -145,8 +153,7 @@ def asof_of(
             rows, quotes = _joined(market, of_quotes, trades.take(pa.array(at)))
             parts.append(rows)
             places.append(at)
-            files |= {file.path: file for file in quotes.files}
-            tails += [] if quotes.tail is None else [quotes.tail.select(["timestamp", "exchange"])]
+            relations.append(quotes)
     joined = pa.concat_tables([types.joined.empty_table(), *parts])
     if len(parts) > 1:
         joined = joined.take(pa.array(np.argsort(np.concatenate(places))))
@@ -154,8 +161,8 @@ def asof_of(
     return Asof(
         rows,
         more,
-        of_trades.provenance(relation.files, relation.tail),
-        of_quotes.provenance(list(files.values()), pa.concat_tables(tails) if tails else None),
+        of_trades.provenance((relation,)),
+        of_quotes.provenance(relations),
     )
 
 
@@ -322,8 +329,9 @@ def _half(values: Ints | Wide) -> Ints | Wide:
     return half + (values & half & 1)
 
 
-def _fields(query: AsofQuery, known: list[str]) -> tuple[str, ...]:
+def _fields(query: AsofQuery, usual: list[str], known: list[str]) -> tuple[str, ...]:
+    """The columns of the answer; `usual`: those of trades where none is named."""
     for name in query.fields:
-        if name not in known:
-            raise UserError("Unknown field", found=name, expected=f"one of {', '.join(known)}")
-    return tuple(dict.fromkeys(query.fields)) or tuple(known)
+        if name not in known and name not in JOINED:
+            raise UserError("Unknown field", found=name, expected=f"one of {', '.join((*known, *JOINED))}")
+    return tuple(dict.fromkeys(query.fields)) or (*usual, *JOINED)

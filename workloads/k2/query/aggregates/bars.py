@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from k2.lake.scan import DataFileRef
 from k2.model.exchanges import Exchange
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.times import MIN_US
@@ -26,7 +25,8 @@ from k2.query.aggregates.time_slices import SLICE_ROWS, TimeSlices, following
 from k2.query.asked.bar_requests import ALWAYS, BarsQuery, Dates, Empty
 from k2.query.asked.requests import Window
 from k2.query.plan.directory import SymbolDirectory
-from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.pinned import Pinned
+from k2.query.plan.planner import Planner
 from k2.query.plan.provenance import Provenance
 from k2.query.plan.venue import ambiguous, exchanges_ever, one_exchange
 from k2.query.rows import sql
@@ -72,16 +72,15 @@ def bars_of(
     """
     deadline = time.monotonic() + engine.timeout_seconds
     markets = _markets(planner, directory, pinned, query)
-    price, quantity = (decimal_type(pinned.columns, name) for name in ("price", "quantity"))
+    columns = planner.columns(pinned, [(symbols, code) for code, symbols in markets.items()])
+    price, quantity = (decimal_type(columns, name) for name in ("price", "quantity"))
     tables: list[pa.Table] = []
-    files: dict[str, DataFileRef] = {}
-    tails: list[pa.Table] = []
+    relations: list[Relation] = []
     for code, symbols in sorted(markets.items()):
         market = exchange_of(code)
         question = _Question(query, market, Traded(symbols, code, price, quantity), _period(query, market))
         relation = planner.plan(pinned, symbols, code, question.to_read)
-        files |= {file.path: file for file in relation.files}
-        tails += [] if relation.tail is None else [relation.tail.select(["timestamp", "exchange"])]
+        relations.append(relation)
         if query.empty is Empty.SKIP:
             if relation:
                 tables.append(_rows(_folded(engine, relation, question, deadline), question, None))
@@ -97,7 +96,7 @@ def bars_of(
         rows.slice(0, query.limit),
         {code: exchange_of(code).time_zone for code in sorted(rows["exchange"].unique().to_pylist())},
         rows.num_rows > query.limit,
-        pinned.provenance(list(files.values()), pa.concat_tables(tails) if tails else None),
+        pinned.provenance(relations),
     )
 
 

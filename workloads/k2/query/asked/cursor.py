@@ -16,9 +16,9 @@ from typing import Any
 from k2.model.errors import UserError
 from k2.model.events import SortKey
 from k2.model.topics import DataType
-from k2.query.asked.requests import At, Window
+from k2.query.asked.requests import At, TableSnapshots, Window
 
-_VERSION = 1
+_VERSION = 2
 _LONGEST = 65_536
 Ends = tuple[tuple[str, int, int], ...]
 """(topic id, partition, next offset)."""
@@ -29,12 +29,12 @@ EVER = Window()
 
 @dataclass(frozen=True, slots=True)
 class ReplayQuery:
-    """Events of one or several tables in the order of events.
+    """Events of one or several data types in the order of events.
 
     Attributes:
         data_types: quotes and trades, or one of them.
         symbols: any of these; none: all.
-        at: which snapshot answers for each table; a table that is not named: the current one.
+        at: which snapshots answer for each data type; one that is not named: the current ones.
         follow: go on with what comes in when history is at its end.
     """
 
@@ -51,15 +51,15 @@ class Cursor:
     """A replay's question, what it reads, and how far it has come.
 
     Attributes:
-        snapshots: the snapshot of each table (None: it had none).
-        ends: where the tail of each table ended; no entry: it had none.
+        snapshots: the tables of each data type, each at its snapshot.
+        ends: where the tails of each data type ended; no entry: it had none.
         key: the last row that was given; none: nothing yet.
-        live: once history is at its end, the offsets of each table from which on nothing was given but what `key` says.
+        live: once history is at its end, the offsets of each data type from which on nothing was given but what `key` says.
         up_to: offsets at which the live batch that `key` is of ends.
     """
 
     query: ReplayQuery
-    snapshots: Mapping[DataType, int | None]
+    snapshots: Mapping[DataType, TableSnapshots]
     ends: Mapping[DataType, Ends]
     key: SortKey = ()
     live: Mapping[DataType, Ends] | None = None
@@ -102,7 +102,7 @@ class Cursor:
             )
             return cls(
                 query,
-                {DataType(each): None if found is None else int(found) for each, found in held["snapshots"].items()},
+                {each: _tables(held["snapshots"][each.value]) for each in query.data_types},
                 _by_type(held["ends"]) or {},
                 tuple((str(name), value) for name, value in held["key"]),
                 _by_type(held["live"]),
@@ -122,6 +122,10 @@ def _unpacked(token: str) -> dict[str, Any]:
     if held["v"] != _VERSION:
         raise ValueError(held["v"])
     return held
+
+
+def _tables(held: list[Any]) -> TableSnapshots:
+    return tuple((str(table), None if found is None else int(found)) for table, found in held)
 
 
 def _by_type(held: dict[str, Any] | None) -> dict[DataType, Ends] | None:

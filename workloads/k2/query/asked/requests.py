@@ -26,6 +26,9 @@ MOST_SYMBOLS = 500
 _EAST_US, _WEST_US = 15 * HOUR_US, 13 * HOUR_US
 _EXCHANGE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}")
 
+TableSnapshots = tuple[tuple[str, int | None], ...]
+"""Tables of one data type, each with the id of a snapshot of it; None: it had none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -109,12 +112,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Which snapshot answers: one by its id, the one that was current at a time, a pin's, or (none given) the current one.
+    """Which snapshots answer: one by its id, those that were current at a time, a pin's, or (none given) the current ones.
+
+    A data type may have several tables. The one snapshot is of one of them, which alone answers then.
 
     Attributes:
         hybrid: with what the topics hold beyond the current snapshot (True), without it (False), or as the service does.
         ends: (topic id, partition, offset): only rows before that offset, wherever they are by now. What an answer with a
             tail had, its later pages have.
+        tables: these tables alone, each at its snapshot (with `ends`: up to these). What an answer had, its later pages have.
     """
 
     snapshot: int | None = None
@@ -122,6 +128,7 @@ class At:
     pin: str | None = None
     hybrid: bool | None = None
     ends: tuple[tuple[str, int, int], ...] = ()
+    tables: TableSnapshots = ()
 
     def __post_init__(self) -> None:
         if self.hybrid and self.is_past:
@@ -136,7 +143,8 @@ class At:
     @property
     def is_past(self) -> bool:
         """Whether a snapshot was chosen: then what came after it is not asked for."""
-        return self.snapshot is not None or self.as_of_us is not None or self.pin is not None
+        chosen = (self.snapshot, self.as_of_us, self.pin)
+        return any(each is not None for each in chosen) or bool(self.tables and not self.ends)
 
     def in_files(self) -> At:
         """The same without what the topics hold beyond the snapshot."""

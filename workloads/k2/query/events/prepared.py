@@ -13,7 +13,8 @@ from k2.model.errors import UserError
 from k2.query.asked.requests import At, EventsQuery
 from k2.query.plan import changes
 from k2.query.plan.directory import SymbolDirectory
-from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.pinned import Pinned
+from k2.query.plan.planner import Planner
 from k2.query.plan.provenance import Provenance
 from k2.query.plan.venue import check_exchanges, one_exchange
 from k2.query.rows import sql
@@ -26,8 +27,8 @@ class PreparedEvents:
 
     Attributes:
         query: the question.
-        pinned: the table at the snapshot that answers.
-        relation: what of it may hold such rows.
+        pinned: the tables at the snapshots that answer.
+        relation: what of them may hold such rows.
         which: the condition.
         one_series: whether all rows that match are of one symbol of one exchange.
     """
@@ -41,7 +42,7 @@ class PreparedEvents:
     @property
     def provenance(self) -> Provenance:
         """What an answer is read from."""
-        return self.pinned.provenance(self.relation.files, self.relation.tail)
+        return self.pinned.provenance((self.relation,))
 
     def first(self, rows: int) -> PreparedEvents:
         """The same question for no more than so many rows."""
@@ -52,11 +53,15 @@ def prepare(planner: Planner, directory: SymbolDirectory, query: EventsQuery) ->
     """Find out what is to be read.
 
     Raises:
-        UserError: the table has no such field.
+        UserError: no table has such a field, or the snapshots of a difference are of two tables.
         AmbiguousSymbolError: a symbol is traded on several exchanges in that window, and none was asked for.
         SnapshotGoneError: the snapshot or time is not retained.
     """
     pinned = planner.pin(query.data_type, query.at)
+    earlier = None
+    if query.since is not None:  # of one table, which its snapshot names
+        earlier = planner.pin(query.data_type, At(snapshot=query.since)).tables[0]
+        pinned = pinned.only(earlier.state.identifier)
     _check_fields(pinned.columns, query.fields)
     window = query.window
     if query.after and isinstance(instant := query.after[0][1], int):
@@ -68,11 +73,13 @@ def prepare(planner: Planner, directory: SymbolDirectory, query: EventsQuery) ->
     venue = query.exchange
     if venue is None and len(query.symbols) == 1:
         venue = one_exchange(directory, relation, query.symbols[0], window)
+        if venue is not None and len(relation.tables) > 1:  # tables of other exchanges need not be asked
+            relation = planner.plan(pinned, query.symbols, venue, window)
     elif venue is None:
         check_exchanges(directory, relation, query.symbols, window)
-    if query.since is not None:
-        earlier = planner.pin(query.data_type, At(snapshot=query.since))
-        relation, beyond = changes.added(earlier, pinned, relation)
+    relation = relation.having(pinned.columns, query.fields)
+    if earlier is not None:
+        relation, beyond = changes.added(earlier, pinned.tables[0], relation)
         which = replace(which, beyond=beyond)
     return PreparedEvents(query, pinned, relation, which, len(query.symbols) == 1 and venue is not None)
 

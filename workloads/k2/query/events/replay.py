@@ -20,9 +20,9 @@ from k2.query.asked.cursor import Cursor, Ends, ReplayQuery
 from k2.query.asked.requests import CURRENT, At
 from k2.query.events import merged
 from k2.query.events.merged import Part
-from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.pinned import Pinned
+from k2.query.plan.planner import Planner
 from k2.query.rows import sql
-from k2.query.rows.errors import SnapshotGoneError
 from k2.query.rows.statement import RowSource
 
 BATCH_ROWS = 65_536
@@ -93,8 +93,8 @@ class Replay:
                 expected="trades, quotes, or both",
             )
         pinned = {each: planner.pin(each, (query.at or {}).get(each, CURRENT)) for each in query.data_types}
-        snapshots = {each: None if found.snapshot is None else found.snapshot.id for each, found in pinned.items()}
-        ends = {each: found.tail.ends for each, found in pinned.items() if found.tail is not None}
+        snapshots = {each: found.snapshots for each, found in pinned.items()}
+        ends = {each: found.ends for each, found in pinned.items() if found.is_hybrid}
         return cls(planner, engine, Cursor(query, snapshots, ends))
 
     def from_time(self, start_us: int) -> Replay:
@@ -141,7 +141,7 @@ class Replay:
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _parts(self) -> list[Part]:
-        """What is read of each table, after the cursor's key."""
+        """What is read of each data type, after the cursor's key."""
         query = self.start.query
         found: list[Part] = []
         for data_type in query.data_types:
@@ -157,33 +157,19 @@ class Replay:
         return found
 
     def _pinned(self, data_type: DataType) -> Pinned:
-        """The rows that the cursor fixed: its snapshot's, or where it had a tail, all up to the tail's ends."""
-        snapshot = self.start.snapshots.get(data_type)
-        if self.start.ends.get(data_type):
-            return self.planner.pin(data_type, CURRENT)
-        if snapshot is None:
-            pinned = self.planner.pin(data_type, CURRENT.in_files())
-            if pinned.snapshot is not None:  # the table had nothing then
-                raise SnapshotGoneError(
-                    f"{pinned.state.identifier} had no snapshot when the replay began", remedy="Begin anew"
-                )
-            return pinned
-        return self.planner.pin(data_type, At(snapshot=snapshot))
+        """The rows that the cursor fixed: its snapshots', or where it had tails, all up to the tails' ends."""
+        ends = self.start.ends.get(data_type, ())
+        return self.planner.pin(data_type, At(ends=ends, tables=self.start.snapshots[data_type]))
 
     def _reached(self) -> dict[DataType, Ends]:
         """Where live begins: at the ends of the tails, or where the snapshots end."""
         reached: dict[DataType, Ends] = {}
         for data_type in self.start.query.data_types:
             ends = self.start.ends.get(data_type)
-            snapshot = self.start.snapshots.get(data_type)
-            if ends is None and snapshot is not None:
-                state = self.planner.state(data_type)
-                found = state.by_id.get(snapshot)
-                held = {} if found is None else found.offsets.topics
-                ends = tuple(
-                    (each.topic_id, n, part.next) for each in held.values() for n, part in each.partitions.items()
-                )
-            reached[data_type] = ends or ()
+            if ends is None:
+                in_files = self._pinned(data_type).in_files
+                ends = tuple((topic, partition, following) for (topic, partition), following in in_files.items())
+            reached[data_type] = ends
         return reached
 
     def _follow(self, cursor: Cursor, stop: threading.Event) -> Iterator[ReplayBatch]:
@@ -201,11 +187,7 @@ class Replay:
                 if up_to.get(each, ()) != before.get(each, ())
             ]
             # A step whose end a cursor fixed may end within files that were committed since: those are not read yet.
-            read = {
-                each: frozenset(file.path for file in found.files.files)
-                for each, found in pinned.items()
-                if not _is_within(found, up_to.get(each, ()))
-            }
+            read = {each: found.paths for each, found in pinned.items() if not _is_within(found, up_to.get(each, ()))}
             step = replace(cursor, up_to=up_to)
             given = False
             if any(part.relation for part in parts):
@@ -227,7 +209,7 @@ class Replay:
         return found
 
     def _news(self, cursor: Cursor, data_type: DataType, pinned: Pinned, up_to: Ends, read: frozenset[str]) -> Part:
-        """The rows of a table beyond the cursor: the tail's, and the files' where the sink has overtaken it."""
+        """The rows of a data type beyond the cursor: the tails', and the files' where a sink has overtaken them."""
         query, before = cursor.query, (cursor.live or {}).get(data_type, ())
         relation = self.planner.plan(pinned, query.symbols, query.exchange, query.window)
         known = _by_place(before)
@@ -240,12 +222,13 @@ class Replay:
 
     def _wait(self, pinned: Sequence[Pinned], stop: threading.Event) -> None:
         tails = self.planner.tails_for(CURRENT)
-        with_tail = [each for each in pinned if each.tail is not None]
+        tables = [table for each in pinned for table in each.tables]
+        with_tail = [(table.state.identifier, table.tail) for table in tables if table.tail is not None]
         if tails is None or not with_tail:
             stop.wait(_CATALOG_SECONDS)
             return
-        for each in with_tail:
-            if each.tail is not None and tails.wait(each.state.identifier, each.tail, _LIVE_SECONDS):
+        for identifier, tail in with_tail:
+            if tails.wait(identifier, tail, _LIVE_SECONDS):
                 return
 
     def _batch(self, whole: pa.RecordBatch, cursor: Cursor) -> ReplayBatch:
@@ -282,9 +265,9 @@ def _which(query: ReplayQuery) -> sql.Filter:
 
 
 def _further(before: Ends, pinned: Pinned) -> Ends:
-    """The ends of what a table and its tail hold now, never before those that were reached."""
+    """The ends of what tables and their tails hold now, never before those that were reached."""
     reached = _by_place(before)
-    in_tail = _by_place(() if pinned.tail is None else pinned.tail.ends)
+    in_tail = _by_place(pinned.ends)
     for place, offset in (*pinned.in_files.items(), *in_tail.items()):
         reached[place] = max(offset, reached.get(place, 0))
     return tuple((topic, partition, offset) for (topic, partition), offset in sorted(reached.items()))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from k2.model.times import iso
 from k2.query.asked.requests import EventsQuery, SummaryQuery, Window
-from k2.query.plan.planner import Pinned, Planner
+from k2.query.plan.pinned import Pinned
+from k2.query.plan.planner import Planner
 from k2.query.rows.errors import NotFoundError
 
 
 def why_nothing(planner: Planner, pinned: Pinned, query: EventsQuery) -> str:
     """Why no row matches; from metadata alone."""
-    if pinned.snapshot is None:
-        return f"{pinned.state.identifier} has no data yet"
+    if not pinned.has_data:
+        return f"{pinned.named} {_has(pinned)} no data yet"
     everywhere = planner.plan(pinned, query.symbols, query.exchange, Window())
     if query.symbols and not everywhere:
         return str(unknown_symbol(pinned, ", ".join(query.symbols), query.exchange))
-    oldest, newest = pinned.files.oldest_us, pinned.files.newest_us
-    reach = "" if oldest is None or newest is None else f"; the table reaches from {iso(oldest)} to {iso(newest)}"
+    oldest, newest = pinned.oldest_us, pinned.newest_us
+    what = "the table reaches" if len(pinned.tables) == 1 else "the tables reach"
+    reach = "" if oldest is None or newest is None else f"; {what} from {iso(oldest)} to {iso(newest)}"
     return f"No {query.data_type.value} match{reach}"
 
 
@@ -24,13 +26,17 @@ def unknown_symbol(pinned: Pinned, symbol: str, exchange: str | None) -> NotFoun
     """The table has nothing of the symbol."""
     where = "" if exchange is None else f" on {exchange}"
     return NotFoundError(
-        f"{pinned.state.identifier} has nothing of {symbol}{where}", remedy="The list of symbols says what there is"
+        f"{pinned.named} {_has(pinned)} nothing of {symbol}{where}", remedy="The list of symbols says what there is"
     )
 
 
 def no_trades(pinned: Pinned, query: SummaryQuery, where: str) -> NotFoundError:
     """The symbol was not traded on that date; `where` names the exchange, or nothing."""
     return NotFoundError(
-        f"{pinned.state.identifier} has no trades of {query.symbol}{where} on {query.day.isoformat()}",
+        f"{pinned.named} {_has(pinned)} no trades of {query.symbol}{where} on {query.day.isoformat()}",
         remedy="The list of symbols says from when to when each was traded; a date is one of the exchange's time zone",
     )
+
+
+def _has(pinned: Pinned) -> str:
+    return "has" if len(pinned.tables) == 1 else "have"

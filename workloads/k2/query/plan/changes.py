@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from k2.lake.offsets import OFFSETS
 from k2.lake.reader import SnapshotInfo, TableState
 from k2.model.errors import UserError
-from k2.query.plan.planner import Pinned
+from k2.query.plan.pinned import TableAt
 from k2.query.rows.relation import Relation
 
 Beyond = tuple[tuple[str, int, int], ...]
 """(topic id, partition, offset): rows before that offset are not new."""
 
 
-def added(earlier: Pinned, later: Pinned, relation: Relation) -> tuple[Relation, Beyond]:
+def added(earlier: TableAt, later: TableAt, relation: Relation) -> tuple[Relation, Beyond]:
     """The files of the relation (which is of `later`) that may hold rows that `earlier` does not have, and which of them are new.
 
     Raises:

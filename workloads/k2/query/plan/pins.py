@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from k2.lake.pins import PIN_TAG, hold, release
-from k2.lake.reader import SnapshotInfo, TableMissingError
+from k2.lake.reader import SnapshotInfo, TableMissingError, TableState
 from k2.model.errors import K2Error, UserError
 from k2.model.times import micros
 from k2.model.topics import DataType
@@ -62,31 +63,35 @@ def make_pin(
     until = (now + lasts).replace(microsecond=(now + lasts).microsecond // 1000 * 1000)
     chosen: list[PinnedTable] = []
     for data_type in dict.fromkeys(data_types):
-        pinned = planner.pin(data_type, at.get(data_type, _CURRENT))
-        held = [name for name in pinned.state.tags if name.startswith(PIN_TAG)]
-        if len(held) >= MOST_PINS:
-            raise UserError(
-                f"{pinned.state.identifier} has too many pins",
-                found=len(held),
-                expected=f"fewer than {MOST_PINS}",
-                remedy="Delete those that are no longer needed",
-            )
-        if pinned.snapshot is not None:
-            chosen.append(PinnedTable(data_type, pinned.state.identifier, pinned.snapshot))
+        for table in planner.pin(data_type, at.get(data_type, _CURRENT)).tables:
+            _check_room(table.state)
+            if table.snapshot is not None:
+                chosen.append(PinnedTable(data_type, table.state.identifier, table.snapshot))
     if not chosen:
         raise UserError("There is nothing to pin", expected="a table that has a snapshot")
     pin = PinRecord(secrets.token_hex(8), micros(until), tuple(chosen))
     with planner.reader.another_catalog() as catalog:
         done: list[str] = []
         try:
-            for table in chosen:
-                hold(catalog, table.table, table.snapshot.id, pin.id, until)
-                done.append(table.table)
+            for each in chosen:
+                hold(catalog, each.table, each.snapshot.id, pin.id, until)
+                done.append(each.table)
         except K2Error:
             for identifier in done:
                 release(catalog, identifier, pin.id)
             raise
     return pin
+
+
+def _check_room(state: TableState) -> None:
+    held = [name for name in state.tags if name.startswith(PIN_TAG)]
+    if len(held) >= MOST_PINS:
+        raise UserError(
+            f"{state.identifier} has too many pins",
+            found=len(held),
+            expected=f"fewer than {MOST_PINS}",
+            remedy="Delete those that are no longer needed",
+        )
 
 
 def all_pins(planner: Planner, now: datetime) -> list[PinRecord]:
@@ -96,17 +101,22 @@ def all_pins(planner: Planner, now: datetime) -> list[PinRecord]:
     for data_type in planner.tables:
         if not planner.sight.may_ask(data_type):
             continue
-        try:
-            state = planner.state(data_type)
-        except TableMissingError:
-            continue
-        for name, tag in state.tags.items():
-            if name.startswith(PIN_TAG) and tag.until_us is not None and tag.until_us > micros(now):
-                pin = name.removeprefix(PIN_TAG)
-                found.setdefault(pin, []).append(PinnedTable(data_type, state.identifier, state.by_id[tag.snapshot_id]))
-                until[pin] = min(tag.until_us, until.get(pin, tag.until_us))
+        for state in _there(planner, data_type):
+            for name, tag in state.tags.items():
+                if name.startswith(PIN_TAG) and tag.until_us is not None and tag.until_us > micros(now):
+                    pin = name.removeprefix(PIN_TAG)
+                    held = PinnedTable(data_type, state.identifier, state.by_id[tag.snapshot_id])
+                    found.setdefault(pin, []).append(held)
+                    until[pin] = min(tag.until_us, until.get(pin, tag.until_us))
     pins = [PinRecord(name, until[name], tuple(tables)) for name, tables in found.items()]
     return sorted(pins, key=lambda pin: (pin.until_us, pin.id))
+
+
+def _there(planner: Planner, data_type: DataType) -> Iterator[TableState]:
+    """The tables of a data type that are there."""
+    for name in planner.names(data_type):
+        with suppress(TableMissingError):
+            yield planner.reader.state(name)
 
 
 def delete_pin(planner: Planner, pin: str, now: datetime) -> None:

@@ -5,7 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from k2.lake.reader import SnapshotInfo
+from k2.query.asked.requests import TableSnapshots
 from k2.query.rows.tail_view import Tail
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """What of one table an answer was read from.
+
+    Attributes:
+        table: its identifier.
+        snapshot: None: it had none.
+        tail: what was read beyond the snapshot; None: nothing was asked for beyond it.
+    """
+
+    table: str
+    snapshot: SnapshotInfo | None
+    files_scanned: int = 0
+    files_skipped: int = 0
+    tail: Tail | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,20 +31,40 @@ class Provenance:
     """What an answer was read from, and up to when it is complete.
 
     Attributes:
-        complete_until_us: time of the newest event in the snapshot and the tail (µs since 1970 UTC), of the exchanges that the answer is
-            of where files prove them, and never later than now; None where there is none.
-        tail: what was read beyond the snapshot; None: nothing was asked for beyond it.
-        tail_rows: rows of the tail that are about the question, before its limit; None: not counted.
-        is_partial: whether the one who asks sees a part of the table.
-        unconfirmed: why the catalog did not say that the snapshot is still the one that was asked for; None: it did.
+        sources: the tables that have what was asked for, the main one first; all of the data type, where none has.
+        complete_until_us: time of the newest event in their snapshots and tails (µs since 1970 UTC), of the exchanges that the
+            answer is of where files prove them, and never later than now; None where there is none.
+        tail_rows: rows of the tails that are about the question, before its limit; None: not counted.
+        is_partial: whether the one who asks sees a part of the tables.
+        unconfirmed: why the catalog did not say that the snapshots are still those that were asked for; None: it did.
+        pinned: all tables of the data type, each at its snapshot, whether they have what was asked for or not.
+        ends: (topic id, partition, offset) up to which the tails of all of them reach.
     """
 
-    table: str
-    snapshot: SnapshotInfo | None
+    sources: tuple[SourceTable, ...]
     complete_until_us: int | None
-    files_scanned: int = 0
-    files_skipped: int = 0
-    tail: Tail | None = None
     tail_rows: int | None = None
     is_partial: bool = False
     unconfirmed: str | None = None
+    pinned: TableSnapshots = ()
+    ends: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def table(self) -> str:
+        """The first of the tables."""
+        return self.sources[0].table
+
+    @property
+    def snapshot(self) -> SnapshotInfo | None:
+        """The snapshot of the one table that answered; None where it has none, or several answered."""
+        return self.sources[0].snapshot if len(self.sources) == 1 else None
+
+    @property
+    def tails(self) -> tuple[Tail, ...]:
+        """What was read beyond the snapshots."""
+        return tuple(each.tail for each in self.sources if each.tail is not None)
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether it was asked for what the topics hold beyond the snapshots."""
+        return bool(self.tails)

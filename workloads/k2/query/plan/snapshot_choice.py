@@ -1,7 +1,12 @@
-"""Which snapshot answers: the current one, one by its id, a pin's, or the one that was current at a time. Pure."""
+"""Which snapshot answers: the current one, one by its id, a pin's, or the one that was current at a time. Pure.
+
+Of several tables of a data type each answers at its own snapshot. One that had nothing at a time, or that a pin does not
+hold, has no part in the answer; a snapshot's id names its table, which answers alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from k2.lake.pins import PIN_TAG
@@ -9,6 +14,50 @@ from k2.lake.reader import SnapshotInfo, TableState
 from k2.model.times import iso
 from k2.query.asked.requests import At
 from k2.query.rows.errors import SnapshotGoneError
+
+
+def choose(states: Sequence[TableState], at: At, now_us: int) -> list[tuple[TableState, SnapshotInfo | None]]:
+    """The tables that answer, each with the snapshot that `at` means; None for the current one of a table that has none yet.
+
+    Raises:
+        SnapshotGoneError: as `resolve` does, of a table that has or had what is asked for.
+    """
+    if at.tables:
+        return [(state, _as_answered(state, at)) for state in states]
+    if len(states) == 1 or not at.is_past:
+        return [(state, resolve(state, at, now_us)) for state in states]
+    if at.snapshot is not None:
+        return [_of_one(states, at.snapshot)]
+    there = [state for state in states if not _has_no_part(state, at)]
+    return [(state, resolve(state, at, now_us)) for state in there or states]
+
+
+def _of_one(states: Sequence[TableState], snapshot_id: int) -> tuple[TableState, SnapshotInfo | None]:
+    for state in states:
+        if (found := state.by_id.get(snapshot_id)) is not None:
+            return state, found
+    raise SnapshotGoneError(
+        f"Neither {' nor '.join(state.identifier for state in states)} has that snapshot (any more)",
+        found=snapshot_id,
+        expected="; ".join(f"of {state.identifier} {_retained(state)}" for state in states),
+    )
+
+
+def _as_answered(state: TableState, at: At) -> SnapshotInfo | None:
+    if at.ends:
+        return state.current
+    snapshot_id = dict(at.tables)[state.identifier]
+    return None if snapshot_id is None else _by_id(state, snapshot_id)
+
+
+def _has_no_part(state: TableState, at: At) -> bool:
+    """Whether the pin does not hold the table, or it provably had nothing at the time."""
+    if at.pin is not None:
+        return PIN_TAG + at.pin not in state.tags
+    if not state.snapshots:
+        return True
+    first = state.snapshots[0]
+    return first.parent_id is None and first.sequence <= 1 and first.time_us > (at.as_of_us or 0)
 
 
 def resolve(state: TableState, at: At, now_us: int) -> SnapshotInfo | None:

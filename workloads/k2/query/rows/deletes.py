@@ -30,12 +30,13 @@ def equality_ids(files: Iterable[DataFileRef]) -> frozenset[int]:
     return frozenset(number for file in files for delete in file.deletes for number in delete.equality_ids)
 
 
-def conditions(files: Sequence[DataFileRef], types: dict[int, tuple[str, str]]) -> str:
+def conditions(files: Sequence[DataFileRef], types: dict[int, tuple[str, str]], mark: str = "") -> str:
     """Conditions (` WHERE …`) under which a row of the scan `d` of these files is still there.
 
     Args:
         files: data files that have deletes.
         types: field id → name of the column in `d` and DuckDB's type, of at least `equality_ids(files)`.
+        mark: what the names of the bound values end with, where a statement has several of these.
     """
     gone: list[str] = []
     for number, ids in enumerate(_groups(files)):
@@ -48,11 +49,9 @@ def conditions(files: Sequence[DataFileRef], types: dict[int, tuple[str, str]]) 
             columns, match, taken = _POSITION_COLUMNS, f"g.k2_pos = d.{ROW}", "p.k2_pos"
             join = "p.filename = m.k2_delete AND p.k2_uri = m.k2_uri"
         pairs = ", ".join(
-            f"unnest(str_split($del{number}_{part}, chr(10))) AS k2_{part}" for part in ("data", "uri", "delete")
+            f"unnest(str_split($del{number}_{part}{mark}, chr(10))) AS k2_{part}" for part in ("data", "uri", "delete")
         )
-        scan = (
-            f"read_parquet(str_split($del{number}_files, chr(10)), filename = true, schema = {fields_by_id(columns)})"
-        )
+        scan = f"read_parquet(str_split($del{number}_files{mark}, chr(10)), filename = true, schema = {fields_by_id(columns)})"
         gone.append(
             f"NOT EXISTS (SELECT 1 FROM (SELECT m.k2_data, {taken} FROM {scan} p JOIN (SELECT {pairs}) m ON {join}) g "
             f"WHERE g.k2_data = d.{FILE} AND {match})"
@@ -60,14 +59,14 @@ def conditions(files: Sequence[DataFileRef], types: dict[int, tuple[str, str]]) 
     return f" WHERE {' AND '.join(gone)}"
 
 
-def params(files: Sequence[DataFileRef]) -> dict[str, Any]:
-    """Values of the names in `conditions(files, …)`: one text a list, for each bound value costs time."""
+def params(files: Sequence[DataFileRef], mark: str = "") -> dict[str, Any]:
+    """Values of the names in `conditions(files, …, mark)`: one text a list, for each bound value costs time."""
     bound: dict[str, Any] = {}
     for number, pairs in enumerate(_groups(files).values()):
-        bound[f"del{number}_files"] = "\n".join(sorted({local_path(delete.path) for _, delete in pairs}))
-        bound[f"del{number}_data"] = "\n".join(local_path(file.path) for file, _ in pairs)
-        bound[f"del{number}_uri"] = "\n".join(file.path for file, _ in pairs)
-        bound[f"del{number}_delete"] = "\n".join(local_path(delete.path) for _, delete in pairs)
+        bound[f"del{number}_files{mark}"] = "\n".join(sorted({local_path(delete.path) for _, delete in pairs}))
+        bound[f"del{number}_data{mark}"] = "\n".join(local_path(file.path) for file, _ in pairs)
+        bound[f"del{number}_uri{mark}"] = "\n".join(file.path for file, _ in pairs)
+        bound[f"del{number}_delete{mark}"] = "\n".join(local_path(delete.path) for _, delete in pairs)
     return bound
 
 

@@ -37,17 +37,21 @@ def _arrow_schema(columns: tuple[ColumnInfo, ...], lineage: bool, names: tuple[s
     if names:
         known = {column.name: column for column in columns}
         columns, lineage = tuple(known[name] for name in names), True
-    fields: list[pa.Field] = []
-    for column in columns:
-        kind = sql.duck_type(column)
-        if kind is None or (column.name in sql.LINEAGE and not lineage):
-            continue
-        if kind.startswith("DECIMAL"):
-            precision, scale = kind.removeprefix("DECIMAL(").removesuffix(")").split(",")
-            fields.append(pa.field(column.name, pa.decimal128(int(precision), int(scale))))
-        else:
-            fields.append(pa.field(column.name, _ARROW[kind]))
-    return pa.schema(fields)
+    kept = [
+        column
+        for column in columns
+        if sql.duck_type(column) is not None and (lineage or column.name not in sql.LINEAGE)
+    ]
+    return pa.schema([pa.field(column.name, arrow_type(column)) for column in kept])
+
+
+def arrow_type(column: ColumnInfo) -> pa.DataType:
+    """The type of a column in answers; of one that can be asked for (`sql.duck_type`)."""
+    kind = sql.duck_type(column) or ""
+    if kind.startswith("DECIMAL"):
+        precision, scale = kind.removeprefix("DECIMAL(").removesuffix(")").split(",")
+        return pa.decimal128(int(precision), int(scale))
+    return _ARROW[kind]
 
 
 def decimal_type(columns: Sequence[ColumnInfo], name: str) -> pa.Decimal128Type:

@@ -15,15 +15,16 @@ from functools import cache
 from typing import Any
 
 from k2.lake.reader import ColumnInfo
+from k2.lake.scan import DataFileRef
 from k2.model.errors import WorldError
 from k2.model.events import SortKey
 from k2.model.locations import local_path
 from k2.model.times import iso
 from k2.query.rows import deletes
-from k2.query.rows.relation import Relation
+from k2.query.rows.relation import Relation, TableRows
 from k2.query.rows.statement import TAIL, FilesRead, Statement
 
-# The total order of events of one table. Types are told apart above this layer, where tables are merged.
+# The total order of events of a data type, whichever of its tables they lie in. Types are told apart above this layer.
 ORDER = (
     "timestamp",
     "exchange",
@@ -194,16 +195,46 @@ def _duck_type(kind: str) -> str | None:
 def source(relation: Relation, options: str = "", names: Collection[str] | None = None) -> str:
     """The rows as a table; `names`: the columns that are read, where they are few."""
     read = [c for c in relation.columns if (names is None or c.name in names) and duck_type(c) is not None]
-    tail = f"(SELECT {', '.join(f'{_name(c.name)}::{duck_type(c)} AS {_name(c.name)}' for c in read)} FROM {TAIL})"
-    if relation.tail is not None and not relation.files:
-        return tail
-    if any(file.deletes for file in relation.files):
-        files = _without_deleted(relation, read, with_file="filename" in options)
+    sources = [
+        _of_table(table, files, read, options, _mark(number))
+        for number, (table, files) in enumerate(relation.parts)
+        if files
+    ]
+    if relation.tail is not None:
+        cast = ", ".join(f"{_name(c.name)}::{duck_type(c)} AS {_name(c.name)}" for c in read)
+        sources.append(f"(SELECT {cast} FROM {TAIL})")
+    if len(sources) == 1:
+        return sources[0]
+    columns = ", ".join([*(_name(c.name) for c in read), *(["filename"] if "filename" in options else [])])
+    return f"({' UNION ALL '.join(f'SELECT {columns} FROM {each}' for each in sources)})"
+
+
+def _mark(number: int) -> str:
+    """What the names of a table's bound values end with: those of the first are plain."""
+    return f"_of{number}" if number else ""
+
+
+def _of_table(
+    table: TableRows, files: Sequence[DataFileRef], read: Sequence[ColumnInfo], options: str, mark: str
+) -> str:
+    """The rows of a table's files with these columns and types: null where the table has none of that name."""
+    wanted = {column.name: column for column in read}
+    own = [c for c in table.columns if c.name in wanted and duck_type(c) is not None]
+    with_file = "filename" in options
+    if any(file.deletes for file in files):
+        rows = _without_deleted(table, files, own, mark, with_file=with_file)
     else:
-        files = _scan("files", read, options)
-    if relation.tail is None:
-        return files
-    return f"(SELECT {', '.join(_name(c.name) for c in read)} FROM {files} UNION ALL FROM {tail})"
+        rows = _scan(f"files{mark}", own, options)
+    types = {column.name: column.type for column in own}
+    if all(types.get(column.name) == column.type for column in read):
+        return rows
+    cast = [
+        _name(c.name)
+        if types.get(c.name) == c.type
+        else f"{_name(c.name) if c.name in types else 'NULL'}::{duck_type(c)} AS {_name(c.name)}"
+        for c in read
+    ]
+    return f"(SELECT {', '.join([*cast, *(['filename'] if with_file else [])])} FROM {rows})"
 
 
 def _scan(param: str, read: Sequence[ColumnInfo], options: str = "") -> str:
@@ -214,20 +245,22 @@ def _scan(param: str, read: Sequence[ColumnInfo], options: str = "") -> str:
     return f"read_parquet(str_split(${param}, chr(10)), hive_partitioning = false{options})"
 
 
-def _without_deleted(relation: Relation, read: Sequence[ColumnInfo], *, with_file: bool) -> str:
+def _without_deleted(
+    table: TableRows, files: Sequence[DataFileRef], read: Sequence[ColumnInfo], mark: str, *, with_file: bool
+) -> str:
     """The rows of all files, less those that were deleted from some of them."""
-    deleted = deletes.deleted_from(relation.files)
+    deleted = deletes.deleted_from(files)
     by_value = deletes.equality_ids(deleted)
-    keys = [c for c in (*relation.columns, *relation.hidden) if c.field_id in by_value]
+    keys = [c for c in (*table.columns, *table.hidden) if c.field_id in by_value]
     types = {column.field_id: (column.name, duck_type(column) or "") for column in keys}
     columns = ", ".join(_name(column.name) for column in read)
     scanned = [*read, *(column for column in keys if column not in read)]
-    scan = _scan("deleted", scanned, f", filename = '{deletes.FILE}', {deletes.ROW} = true")
+    scan = _scan(f"deleted{mark}", scanned, f", filename = '{deletes.FILE}', {deletes.ROW} = true")
     file = f", d.{deletes.FILE} AS filename" if with_file else ""
-    living = f"SELECT {columns}{file} FROM {scan} d{deletes.conditions(deleted, types)}"
-    if len(deleted) == len(relation.files):
+    living = f"SELECT {columns}{file} FROM {scan} d{deletes.conditions(deleted, types, mark)}"
+    if len(deleted) == len(files):
         return f"({living})"
-    whole = _scan("files", read, ", filename = true" if with_file else "")
+    whole = _scan(f"files{mark}", read, ", filename = true" if with_file else "")
     return f"(SELECT {columns}{', filename' if with_file else ''} FROM {whole} UNION ALL {living})"
 
 
@@ -308,15 +341,21 @@ def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement
     """A statement that reads `source(relation)`; a relation without anything to read has none."""
     if not relation:
         raise WorldError("A query was planned without anything to read")
-    whole = relation.files
-    if deleted := deletes.deleted_from(relation.files):
-        params = {**params, **deletes.params(deleted), "deleted": "\n".join(local_path(file.path) for file in deleted)}
-        whole = tuple(file for file in relation.files if not file.deletes)
-    if whole:
-        params = {**params, "files": "\n".join(local_path(file.path) for file in whole)}
-    files = {file.path: file.bytes for file in relation.files}
-    read = FilesRead(relation.table, files, relation.of_files - len(files))
-    return Statement(sql, params, relation.roots, relation.tail, reads=(read,))
+    reads: list[FilesRead] = []
+    for number, (table, files) in enumerate(relation.parts):
+        mark, whole = _mark(number), files
+        if deleted := deletes.deleted_from(files):
+            params = {**params, **deletes.params(deleted, mark), f"deleted{mark}": _lines(deleted)}
+            whole = tuple(file for file in files if not file.deletes)
+        if whole:
+            params = {**params, f"files{mark}": _lines(whole)}
+        read = {file.path: file.bytes for file in files}
+        reads.append(FilesRead(table.table, read, table.of_files - len(read)))
+    return Statement(sql, params, relation.roots, relation.tail, reads=tuple(reads))
+
+
+def _lines(files: Sequence[DataFileRef]) -> str:
+    return "\n".join(local_path(file.path) for file in files)
 
 
 def _name(column: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -34,13 +34,15 @@ class TailView:
 class TopicTail:
     """What of a topic an answer has beyond its snapshot: partition → [first offset, next offset).
 
-    `behind`: offsets of the topic beyond these, as the broker said last; None where it did not say.
+    `behind`: offsets of the topic beyond these, as the broker said last; None where it did not say. `places`: partition → its
+    number in the view.
     """
 
     topic: str
     topic_id: str
     ranges: Mapping[int, tuple[int, int]]
     behind: int | None
+    places: Mapping[int, int] = field(default_factory=dict[int, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,20 @@ class Tail:
     def ends(self) -> tuple[tuple[str, int, int], ...]:
         """(topic id, partition, offset) up to which the rows reach."""
         return tuple((each.topic_id, number, to) for each in self.topics for number, (_, to) in each.ranges.items())
+
+    def without(self, partitions: Collection[tuple[str, int]]) -> Tail:
+        """The same without what was read of some partitions (topic id, number)."""
+        topics: list[TopicTail] = []
+        gone: set[int] = set()
+        for each in self.topics:
+            kept = {number: held for number, held in each.ranges.items() if (each.topic_id, number) not in partitions}
+            gone |= {each.places[number] for number in each.ranges.keys() - kept.keys()}
+            if kept or not each.ranges:
+                topics.append(replace(each, ranges=kept))
+        reach = self.view.reach
+        ends = {place: end for place, end in reach.ends.items() if place not in gone}
+        blocks = tuple(block for block in self.view.blocks if not gone.issuperset(block.bounds))
+        return replace(self, view=TailView(blocks, replace(reach, ends=ends)), topics=tuple(topics))
 
     def rows(self, wanted: Wanted, sight: Sight, columns: Sequence[ColumnInfo]) -> pa.Table | None:
         """The rows asked for that may be seen, with these columns (null where the rows have none); None: no row."""

@@ -299,7 +299,7 @@ def _told(followed: _Followed, recorded: OffsetMap, view: TailView) -> Tail:
         }
         ends = follower.stable_ends
         behind = sum(max(0, ends[each] - to) for each, (_, to) in ranges.items() if each in ends) if ends else None
-        topics.append(TopicTail(topic, recorded.topics[topic].topic_id, ranges, behind))
+        topics.append(TopicTail(topic, recorded.topics[topic].topic_id, ranges, behind, dict(follower.places)))
         stale.append(follower.stale_seconds())
         if follower.problem is not None:
             problems.append(follower.problem)

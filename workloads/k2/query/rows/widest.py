@@ -1,0 +1,98 @@
+"""Several tables of a data type as one: each column as wide as the widest of them has it. Pure.
+
+Tables of one data type have the columns of its built-in schema, and differ by how large and fine their decimals are and by
+columns that a person added.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import pyarrow as pa
+
+from k2.lake.payloads import in_one_piece
+from k2.lake.reader import ColumnInfo
+from k2.query.rows.relation import Relation
+from k2.query.rows.schema import arrow_type
+from k2.query.rows.sql import duck_type
+
+_DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
+_MOST_DIGITS = 38
+_WIDER: dict[frozenset[str], str] = {frozenset(("int", "long")): "long", frozenset(("float", "double")): "double"}
+
+
+@lru_cache(256)
+def widest(tables: tuple[tuple[ColumnInfo, ...], ...]) -> tuple[ColumnInfo, ...]:
+    """The columns of all tables, those of the first one first: of the same name one, of the type that holds the values of each.
+
+    Where no number does, the values are text.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    found: dict[str, ColumnInfo] = {}
+    for column in (column for columns in tables for column in columns):
+        known = found.get(column.name, column)
+        found[column.name] = replace(known, type=_wider(known.type, column.type))
+    return tuple(found.values())
+
+
+def united(parts: Sequence[Relation]) -> Relation:
+    """One relation of several, each of one table, the main one first; all with the same sight."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = widest(tuple(part.columns for part in parts))
+    tables = tuple(
+        replace(
+            part.tables[0],
+            paths=frozenset(file.path for file in part.files),
+            tail_rows=0 if part.tail is None else part.tail.num_rows,
+        )
+        for part in parts
+    )
+    files = sorted(
+        (file for part in parts for file in part.files), key=lambda file: (file.start_us, file.end_us, file.path)
+    )
+    tails = [part.tail for part in parts if part.tail is not None]
+    return Relation(tables, columns, tuple(files), parts[0].sight, _tail(tails, columns) if tails else None)
+
+
+def _tail(tails: Sequence[pa.Table], columns: Sequence[ColumnInfo]) -> pa.Table:
+    """The rows of all tails, one chunk a column; a column that a tail does not have is null there."""
+    chosen = [column for column in columns if duck_type(column) is not None]
+    types = [_type_of(column, tails) for column in chosen]
+    names = [column.name for column in chosen]
+    fitted = [
+        pa.table([_fitted(tail, name, kind) for name, kind in zip(names, types, strict=True)], names=names)
+        for tail in tails
+    ]
+    return in_one_piece([batch for rows in fitted for batch in rows.to_batches()])
+
+
+def _fitted(tail: pa.Table, name: str, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    if name not in tail.column_names:
+        return pa.nulls(tail.num_rows, kind)
+    values = tail.column(name)
+    return values if values.type == kind else values.cast(kind)
+
+
+def _type_of(column: ColumnInfo, tails: Sequence[pa.Table]) -> pa.DataType:
+    """The type that the tails have the column in where it is one (symbols are dictionaries), else the column's own."""
+    there = {tail.schema.field(column.name).type for tail in tails if column.name in tail.column_names}
+    there.discard(pa.null())
+    return next(iter(there)) if len(there) == 1 else arrow_type(column)
+
+
+def _wider(one: str, other: str) -> str:
+    if one == other:
+        return one
+    decimals = [_DECIMAL.fullmatch(kind) for kind in (one, other)]
+    if decimals[0] and decimals[1]:
+        scale = max(int(decimals[0][2]), int(decimals[1][2]))
+        whole = max(int(found[1]) - int(found[2]) for found in decimals if found)
+        if whole + scale <= _MOST_DIGITS:
+            return f"decimal({whole + scale}, {scale})"
+    unknown = next((kind for kind in (one, other) if duck_type(ColumnInfo(0, "", kind)) is None), None)
+    return unknown or _WIDER.get(frozenset((one, other)), "string")
