@@ -12,21 +12,34 @@ export async function symbols(signal) {
   return (await ask("symbols", { table: "trades" }, { signal })).body.data;
 }
 
+/** Where trades lie in several tables a snapshot is of one of them: the time by its id, at which all of them answer. */
+const times = new Map();
+
 /** Retained snapshots of the trades, oldest first. */
 export async function snapshots(signal) {
   const { body } = await ask("snapshots", { table: "trades", limit: MOST_SNAPSHOTS }, { signal });
+  times.clear();
+  if (body.tables.length > 1) body.data.forEach(({ snapshot_id, time }) => times.set(snapshot_id, time));
   return body.data.reverse();
 }
 
-/** Whether every offset of the newest snapshot is in the table once, in a few words. */
+function at(snapshot) {
+  return times.has(snapshot) ? { as_of: times.get(snapshot) } : { snapshot };
+}
+
+/** Whether every offset of the newest snapshots is in the tables once, in a few words. */
 export async function audit(signal) {
   const { body } = await ask("audit", { table: "trades" }, { signal });
-  const [{ ok, rows, missing, lost, partitions, files }] = body.tables;
+  const { ok, tables } = body;
   const number = (value) => value.toLocaleString("en");
-  const sum = (name) => partitions.reduce((total, each) => total + each[name], 0);
+  const total = (all, name) => all.reduce((so, each) => so + each[name], 0);
+  const [rows, missing, lost] = ["rows", "missing", "lost"].map((name) => total(tables, name));
+  const partitions = tables.flatMap((table) => table.partitions);
+  const findings = tables.flatMap((table) => table.files.findings);
+  const sum = (name) => total(partitions, name);
   const counts = `${number(missing)} offsets missing, ${number(sum("doubled"))} doubled`;
   const given = lost ? `, ${number(lost)} lost by decision` : "";
-  if (!ok) return `Not whole: ${counts}, ${number(files.findings.length)} files not as they were${given}`;
+  if (!ok) return `Not whole: ${counts}, ${number(findings.length)} files not as they were${given}`;
   const accepted = missing || sum("doubled") ? ` (accepted: ${counts})` : "";
   if (!partitions.length) return `No offsets recorded: ${number(rows)} rows`;
   return `${accepted ? "As accepted" : "Every offset once"}: ${number(rows)} rows${accepted}${given}`;
@@ -42,7 +55,7 @@ export function firstDay(bucket, day) {
  * Each bar has the service's strings, and `date` and `wall` of the exchange's clock.
  */
 export async function bars({ symbol, exchange, bucket, day, session, snapshot }, { signal, etag } = {}) {
-  const parameters = { symbol, exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, session, snapshot };
+  const parameters = { symbol, exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, session, ...at(snapshot) };
   const answer = await ask("bars", parameters, { signal, etag });
   return answer.body && { ...shaped(answer.body, exchange), etag: answer.etag };
 }
@@ -59,7 +72,7 @@ export async function lastDay({ symbol, exchange, last_time }, signal) {
 /** The nearest day before (`step` -1) or after (1) with trades of the symbol; without any, the next of the calendar. */
 export async function nearDay({ symbol, exchange, day, snapshot }, step, signal) {
   const [date, last_date] = step < 0 ? [dayPlus(day, -14), dayPlus(day, -1)] : [dayPlus(day, 1), dayPlus(day, 14)];
-  const parameters = { symbol, exchange, interval: "1d", date, last_date, snapshot };
+  const parameters = { symbol, exchange, interval: "1d", date, last_date, ...at(snapshot) };
   const { body } = await ask("bars", parameters, { signal });
   const found = shaped(body, exchange).bars;
   return (step < 0 ? found.at(-1) : found[0])?.date ?? dayPlus(day, step);
@@ -75,8 +88,8 @@ function shaped(body, exchange) {
   return {
     bars,
     zone,
-    snapshot: body.snapshot_id,
-    snapshotTime: body.snapshot_time,
+    snapshot: body.sources.map((source) => source.snapshot_id ?? "").join(),
+    snapshotTime: body.snapshot_time ?? body.sources.map((source) => source.snapshot_time ?? "").sort().at(-1),
     completeUntil: body.complete_until,
     isHybrid: body.hybrid ?? false,
     staleSeconds: body.stale_seconds ?? null,
