@@ -1,0 +1,96 @@
+"""Several tables of a data type, each with the tail of its own topics: one answer, on a real broker and real sinks."""
+
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+from k2_testing.asking import hybrid_questions_of
+from k2_testing.events import START_US, message_id
+from k2_testing.lake import TRADES
+from k2_testing.sinks import Pipeline
+
+from k2.lake.tables import ensure_tables
+from k2.model.tables import builtin_table
+from k2.model.topics import DataType
+from k2.query.asked.cursor import Cursor, ReplayQuery
+from k2.query.asked.requests import At, EventsQuery
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
+
+MORE = "market_data.more"
+MOST = 1_000_000
+
+
+@contextmanager
+def beside(pipeline, topic=None):
+    """Another pipeline of the same folder, whose table is `MORE`."""
+    made = Pipeline(pipeline.folder, pipeline.broker, pipeline.registry_server, topic or pipeline.topic)
+    ensure_tables(made.catalog, [builtin_table(DataType.TRADES, MORE)])
+    made.table = MORE
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def pipeline(tmp_path, kafka, registry, free_topic):
+    made = Pipeline(tmp_path, kafka, registry, free_topic())
+    made.broker, made.registry_server = kafka, registry
+    yield made
+    made.close()
+
+
+def as_uuid(number):
+    text = message_id(number).hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def committed(pipeline, start, stop):
+    pipeline.produce(start, stop)
+    pipeline.finish()
+
+
+def ids(rows):
+    return rows["message_id"].to_pylist()
+
+
+def test_an_answer_holds_the_tails_of_all_its_tables_and_its_pages_do(pipeline, free_topic):
+    with beside(pipeline, free_topic()) as other:
+        committed(pipeline, 0, 400)
+        committed(other, 400, 800)
+        pipeline.produce(800, 1_000)
+        other.produce(1_000, 1_200)
+        with hybrid_questions_of(pipeline, (TRADES, MORE)) as questions:
+            found = questions.events(EventsQuery(DataType.TRADES, limit=MOST))
+            assert ids(found.rows) == [as_uuid(number) for number in range(1_200)], "in one order, each once"
+            said = found.provenance
+            assert [each.table for each in said.sources] == [TRADES, MORE]
+            assert (said.tail_rows, said.complete_until_us) == (400, START_US + 1_199_000)
+            assert [topic.topic for tail in said.tails for topic in tail.topics] == [pipeline.topic, other.topic]
+            first = questions.events(EventsQuery(DataType.TRADES, limit=900))
+            cursor = questions.replay_merged(ReplayQuery((DataType.TRADES,))).page(900)[0].cursor.encode()
+            pipeline.finish()  # what the first page had from the topics the second one finds in files
+            other.produce(1_200, 1_300)
+            other.finish()
+            pipeline.produce(1_300, 1_400)
+            at = At(ends=first.provenance.ends, tables=first.provenance.pinned)
+            second = questions.events(EventsQuery(DataType.TRADES, limit=MOST, at=at, after=first.last))
+            assert ids(second.rows) == [as_uuid(number) for number in range(900, 1_200)]
+            page, done = questions.replay_from(Cursor.decode(cursor)).page(MOST)
+            assert done
+            assert ids(page.rows) == ids(second.rows)
+
+
+def test_the_tail_of_a_topic_that_moved_to_another_table_is_in_the_answer_once(pipeline):
+    with beside(pipeline) as other:
+        committed(pipeline, 0, 300)
+        pipeline.produce(300, 600)
+        other.finish()
+        pipeline.produce(600, 700)
+        with hybrid_questions_of(pipeline, (TRADES, MORE)) as questions:
+            found = questions.events(EventsQuery(DataType.TRADES, limit=MOST))
+        # What both tables hold is two rows; what came after the first one's sink had stopped is one.
+        times = {as_uuid(number): 2 if number < 300 else 1 for number in range(700)}
+        assert Counter(ids(found.rows)) == Counter(times)
+        assert found.provenance.tail_rows == 100
