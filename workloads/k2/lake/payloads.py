@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from k2.lake.tables import extra_columns, table_decimals
+from k2.lake.columns import alike, extra_columns
+from k2.lake.tables import table_decimals
 from k2.model.codec.decode import Decoded, decode
 from k2.model.errors import WorldError
 from k2.model.events import Decimals
@@ -61,15 +62,18 @@ class PayloadDecoder:
     def __call__(self, payloads: Sequence[bytes | None]) -> Decoded:
         """Decode; when it raises a `PausedError` nothing is lost: call it again later."""
         decoded = self._decode(payloads)
-        if not decoded.unknown_fields:
+        # A value that a column cannot hold may be one that it holds by now: it was widened.
+        if not decoded.unknown_fields and not (decoded.bad and self._extra):
             return decoded
+        before = self._extra
         self._decimals, self._extra = self._of_table()
-        decoded = self._decode(payloads)
+        if decoded.unknown_fields or _differ(before, self._extra):
+            decoded = self._decode(payloads)
         if decoded.unknown_fields:
             names = ", ".join(sorted(decoded.unknown_fields))
             raise PausedError(
                 f"Messages of {self._topic} carry fields that {self._table} has no column for: {names}. "
-                "They are not dropped: the sink waits. Add the columns to the IcebergTable"
+                "They are not dropped: the sink waits. Add the columns to the IcebergTable (spec.columns)"
             )
         return decoded
 
@@ -83,6 +87,11 @@ class PayloadDecoder:
         except WorldError as error:
             raise PausedError(str(error)) from error
         return decoded.without(broken_rows(decoded.events, self._data_type, self._prices))
+
+
+def _differ(before: Sequence[pa.Field], now: Sequence[pa.Field]) -> bool:
+    pairs = zip(before, now, strict=False)
+    return len(before) != len(now) or not all(one.equals(other, check_metadata=True) for one, other in pairs)
 
 
 def compact(rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -108,6 +117,6 @@ def in_one_piece(chunks: list[pa.RecordBatch]) -> pa.Table:
 
 
 def _joined(chunks: list[pa.RecordBatch]) -> pa.Table:
-    tables = [pa.Table.from_batches([chunk]) for chunk in chunks]
-    # Chunks differ when the table got a column while they were read.
+    # Chunks differ when the table's columns were edited while they were read.
+    tables = alike([pa.Table.from_batches([chunk]) for chunk in chunks])
     return pa.concat_tables(tables, promote_options="default")

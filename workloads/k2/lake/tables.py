@@ -9,11 +9,15 @@ import contextlib
 import re
 from collections.abc import Iterable
 
-import pyarrow as pa
+import stamina
 from pydantic import TypeAdapter
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
-from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NamespaceAlreadyExistsError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -21,10 +25,13 @@ from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrd
 from pyiceberg.transforms import IdentityTransform, parse_transform
 from pyiceberg.types import DecimalType, IcebergType, ListType, MapType, NestedField, StringType
 
-from k2.model.errors import UserError
+from k2.lake.columns import apply_changes, column_changes, is_declared
+from k2.model.errors import UserError, WorldError
 from k2.model.events import COLUMNS, Decimals, Kind
-from k2.model.tables import RESERVED_PROPERTIES, TableColumn, TableSpec, event_columns
+from k2.model.tables import RESERVED_PROPERTIES, TableColumn, TableSpec
 from k2.model.topics import DataType
+
+_TRIES = 20
 
 _TYPE: TypeAdapter[IcebergType] = TypeAdapter(IcebergType)
 
@@ -49,10 +56,10 @@ def ensure_table(catalog: Catalog, spec: TableSpec) -> list[str]:
             remedy="Remove it: the sink keeps its offsets there",
         )
     try:
-        table = catalog.load_table(spec.identifier)
+        catalog.load_table(spec.identifier)
     except NoSuchTableError:
         return _create(catalog, spec)
-    return _evolve(table, spec)
+    return _evolve(catalog, spec)
 
 
 def _create(catalog: Catalog, spec: TableSpec) -> list[str]:
@@ -68,7 +75,8 @@ def _create(catalog: Catalog, spec: TableSpec) -> list[str]:
             properties=dict(spec.properties),
         )
     except TableAlreadyExistsError:  # another executor was quicker: what it made must still fit
-        return _evolve(catalog.load_table(spec.identifier), spec)
+        return _evolve(catalog, spec)
+    _evolve_columns(catalog, spec)  # notes which of them the resource has declared
     return [f"created table {spec.identifier}"]
 
 
@@ -140,36 +148,15 @@ def _field_id(schema: Schema, name: str, table: str) -> int:
         ) from error
 
 
-def _evolve(table: Table, spec: TableSpec) -> list[str]:
+def _evolve(catalog: Catalog, spec: TableSpec) -> list[str]:
     """Bring an existing table to its spec. Everything is checked before anything is changed."""
-    _refuse_other_decimals(table, spec)
-    wanted = iceberg_schema(spec)
-    current = table.schema()
-    known = {field.name: field for field in current.fields}
-    added = [field for field in wanted.fields if field.name not in known]
-    for field in wanted.fields:
-        have = known.get(field.name)
-        if have is not None and str(have.field_type) != str(field.field_type) and not _same_shape(have, field):
-            raise UserError(
-                f"Column {field.name} of {spec.identifier} cannot change its type",
-                found=str(field.field_type),
-                expected=str(have.field_type),
-                remedy="Add a column with the new type beside it, or make another table",
-            )
-    required = [field.name for field in added if field.required]
-    if required:
-        raise UserError(
-            f"Table {spec.identifier} has rows that a new required column would leave without a value",
-            found=", ".join(required),
-            expected="optional columns",
-            remedy="Make them optional",
-        )
-    done: list[str] = []
-    if added:
-        with table.update_schema() as update:
-            for field in added:
-                update.add_column(field.name, field.field_type, doc=field.doc)
-        done.append(f"added {', '.join(f.name for f in added)} to {spec.identifier}")
+    try:
+        done = _evolve_columns(catalog, spec)
+    except CommitFailedException as error:
+        raise WorldError(
+            f"Others committed to {spec.identifier} each of {_TRIES} times: its columns could not be changed"
+        ) from error
+    table = catalog.load_table(spec.identifier)
     settings = {k: v for k, v in spec.properties.items() if k != "format-version" and table.properties.get(k) != v}
     if settings:
         with table.transaction() as transaction:
@@ -192,10 +179,17 @@ def _refuse_other_decimals(table: Table, spec: TableSpec) -> None:
         )
 
 
-def _same_shape(have: NestedField, want: NestedField) -> bool:
-    """Lists and maps print the ids of their elements, which differ from table to table."""
-    pattern = re.compile(r"\d+: ")
-    return pattern.sub("", str(have.field_type)) == pattern.sub("", str(want.field_type))
+# A sink may commit at any moment: then it is looked at again as it is now. Waits are drawn at random and do not grow.
+@stamina.retry(
+    on=CommitFailedException, attempts=_TRIES, timeout=None, wait_initial=0.01, wait_exp_base=1, wait_jitter=0.4
+)
+def _evolve_columns(catalog: Catalog, spec: TableSpec) -> list[str]:
+    table = catalog.load_table(spec.identifier)
+    _refuse_other_decimals(table, spec)
+    changes = column_changes(table.metadata, spec, iceberg_schema(spec))
+    if changes or not is_declared(table.metadata, changes):
+        apply_changes(table, changes)
+    return changes.sentences(spec.identifier)
 
 
 def _evolve_layout(table: Table, spec: TableSpec) -> list[str]:
@@ -218,13 +212,6 @@ def _evolve_layout(table: Table, spec: TableSpec) -> list[str]:
                 (update.desc if by.descending else update.asc)(by.source, IdentityTransform(), nulls)
         done.append(f"changed the sort order of {spec.identifier}; rows written before keep theirs")
     return done
-
-
-def extra_columns(table: Table, data_type: DataType) -> tuple[pa.Field, ...]:
-    """Columns that a table has beside those of its built-in schema: somebody evolved it, so its sink carries them too."""
-    own = {column.name for column in event_columns(data_type)}
-    fields = schema_to_pyarrow(table.schema(), include_field_ids=False)
-    return tuple(pa.field(field.name, field.type) for field in fields if field.name not in own)
 
 
 def table_decimals(schema: Schema, data_type: DataType) -> Decimals:

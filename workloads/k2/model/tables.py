@@ -34,12 +34,13 @@ _ICEBERG: dict[Kind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """One column: its name, Iceberg type as text, whether it is required, and what it means."""
+    """One column: its name, Iceberg type as text, whether it is required, what it means, and what it was called before."""
 
     name: str
     type: str
     required: bool = False
     doc: str = ""
+    was: str = ""
 
 
 @dataclass(frozen=True, slots=True)

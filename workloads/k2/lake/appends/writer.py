@@ -31,6 +31,7 @@ from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
 
 from k2.lake.appends.batch import Ints, slices
+from k2.lake.columns import placed
 from k2.lake.digest import DIGEST_FIELD, DigestedStream
 from k2.model.errors import UserError
 from k2.obs.logging import get_logger
@@ -171,18 +172,18 @@ def _number(table: Table, name: str, default: int) -> int:
 def _conform(rows: pa.Table, schema: Schema) -> pa.Table:
     """The rows under the table's own columns, order and field ids. Dictionaries stay: Parquet takes them as they are."""
     target = schema_to_pyarrow(schema, include_field_ids=True)
-    unknown = sorted(set(rows.column_names) - set(target.names))
+    places, unknown = placed(rows.schema, target)
     if unknown:
         raise UserError(
             "The table has no column for a field of the events",
             found=", ".join(unknown),
             expected="columns " + ", ".join(target.names),
-            remedy="Add it to the IcebergTable's columns first",
+            remedy="Add it to the IcebergTable's columns first (spec.columns)",
         )
     columns: list[pa.ChunkedArray | pa.Array] = []
     fields: list[pa.Field] = []
     for field in target:
-        column = rows.column(field.name) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+        column = rows.column(places[field.name]) if field.name in places else pa.nulls(len(rows), field.type)
         columns.append(_as_stored(column, field))
         fields.append(pa.field(field.name, columns[-1].type, field.nullable, field.metadata))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.model.codec import wire
+from k2.model.codec.further import known_names
 from k2.model.codec.lengths import UnknownLengthError, record_lengths
 from k2.model.codec.plan import WriterPlan, fastavro_schema, writer_plan
 from k2.model.events import Decimals, arrow_schema
@@ -81,7 +82,8 @@ def decode(
         data_type: the events that are expected.
         schema_of: the schema of an id, None when nobody knows it. Its errors (the registry cannot be reached) pass
             through: that is no reason to call a message bad.
-        extra: columns beside the event's own that are wanted where a writer has a field of that name; else they are null.
+        extra: columns beside the event's own that are wanted where a writer has a field of that name, or of a former one
+            (see `further.reader_field`); else they are null.
         decimals: of the rows, whatever the writers'; a value that they do not hold makes its message bad.
     """
     schema = pa.schema([*arrow_schema(data_type, decimals), *extra])
@@ -97,8 +99,9 @@ def decode(
             bad.extend(Bad(index, f"schema id {schema_id} is not known to the registry") for index in indices)
             continue
         plan = writer_plan(text, data_type)
-        if plan.refusal is not None:
-            bad.extend(Bad(index, f"schema id {schema_id}: {plan.refusal}") for index in indices)
+        refusal = plan.refusal_of(extra)
+        if refusal is not None:
+            bad.extend(Bad(index, f"schema id {schema_id}: {refusal}") for index in indices)
             continue
         unknown |= plan.unknown_fields
         found, worse = _group(plan, text, [(index, payloads[index] or b"") for index in indices], extra, decimals)
@@ -106,7 +109,7 @@ def decode(
         bad.extend(worse)
     bad.sort(key=lambda each: each.index)
     events, rows = _in_order(parts, schema)
-    return Decoded(events, rows, bad, frozenset(unknown - {each.name for each in extra}))
+    return Decoded(events, rows, bad, frozenset(unknown - known_names(extra)))
 
 
 def _all_alike(
@@ -124,7 +127,7 @@ def _all_alike(
     if text is None:
         return None
     plan = writer_plan(text, data_type)
-    if plan.refusal is not None:
+    if plan.refusal_of(extra) is not None:
         return None
     batch = _read(plan, payloads)
     if batch is None:
@@ -132,7 +135,7 @@ def _all_alike(
     events, bad = plan.resolve(batch, decimals, extra)
     if bad:
         return None
-    unknown = plan.unknown_fields - {each.name for each in extra} if extra else plan.unknown_fields
+    unknown = plan.unknown_fields - known_names(extra) if extra else plan.unknown_fields
     return Decoded(events, np.arange(len(payloads)), [], unknown)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from k2.model.amounts import amount_unfit, plain, unfit
-from k2.model.codec import wire
+from k2.model.codec import further, wire
 from k2.model.codec.encode import too_wide
 from k2.model.codec.lengths import Field, fields_of
 from k2.model.compute import pc
@@ -59,12 +59,18 @@ class WriterPlan:
     prefix: bytes
     fields: tuple[Field, ...]
 
+    def refusal_of(self, extra: Sequence[pa.Field]) -> str | None:
+        """Why no message of this schema can be read into these further columns, or into any; None: it can."""
+        if self.refusal is not None or not extra:
+            return self.refusal
+        return further.refusal({field.name: field for field in self.fields}, extra)
+
     def resolve(
         self, batch: pa.RecordBatch, decimals: Decimals, extra: Sequence[pa.Field] = ()
     ) -> tuple[pa.RecordBatch, dict[int, str]]:
         """Rows of `arrow_schema(data_type, decimals)`, and the reasons of those that are none (they hold nulls or rubbish).
 
-        `extra` are further columns: the writer's field of that name, cast, or null where it has none.
+        `extra` are further columns: the writer's field of that name or a former one, cast, or null where it has none.
         """
         bad: dict[int, str] = {}
         arrays: list[pa.Array] = []
@@ -86,10 +92,7 @@ class WriterPlan:
         # Unchecked nulls in columns that may not be null are in rows that `bad` takes out.
         schema = arrow_schema(self.data_type, decimals)
         for field in extra:
-            there = field.name in names
-            arrays.append(
-                _converted(batch.column(field.name), field, bad) if there else pa.nulls(batch.num_rows, field.type)
-            )
+            arrays.append(further.column_of(batch, field, bad, _converted))
             schema = schema.append(field)
         return pa.RecordBatch.from_arrays(arrays, schema=schema), bad
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from k2.lake.offsets import OffsetMap
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
 from k2.lake.scan import SnapshotFiles
+from k2.model.codec.further import field_id
 from k2.model.topics import DataType
 from k2.query.rows.tail_blocks import Reach, TailBlock, Wanted, select
 from k2.query.rows.visibility import Sight
@@ -122,11 +123,14 @@ class TailSource(Protocol):
 
 def _fitted(rows: pa.Table, columns: Sequence[ColumnInfo]) -> pa.Table:
     arrays: list[pa.Array | pa.ChunkedArray] = []
+    # By the id where there is one: the table may have renamed a column after these rows were decoded, or before.
+    names = {field_id(field) or field.name: field.name for field in rows.schema}
     for column in columns:
-        if column.name not in rows.column_names:  # the table got it after these rows were decoded
+        name = names.get(column.field_id, names.get(column.name))
+        if name is None:  # the table got it after these rows were decoded
             arrays.append(pa.nulls(rows.num_rows))
             continue
-        values = rows.column(column.name)
+        values = rows.column(name)
         if column.type == "uuid" and pa.types.is_fixed_size_binary(values.type):
             values = pa.ExtensionArray.from_storage(pa.uuid(), values.combine_chunks())
         arrays.append(values)
