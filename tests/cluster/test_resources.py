@@ -82,6 +82,49 @@ def test_a_table_does_not_change_what_it_is(cluster, namespace):
         assert text in str(failure.value)
 
 
+COLUMNS = [
+    {"name": "lots", "type": "int"},
+    {"name": "edge", "type": "decimal(9,4)"},
+    {"name": "tags", "type": "map<string,string>"},
+]
+
+
+@pytest.mark.parametrize(
+    ("then", "text"),
+    [
+        (COLUMNS[:2], "a column cannot go by leaving it out: what its rows hold there would be lost"),
+        ([], "a column cannot go by leaving it out"),
+        ([*COLUMNS[:2], {"name": "labels", "type": "map<string,string>"}], "a new name for it takes `was`"),
+        ([{"name": "lots", "type": "string"}, *COLUMNS[1:]], "a column cannot change its type but to a wider one"),
+        ([{"name": "size", "type": "float", "was": "lots"}, *COLUMNS[1:]], "cannot change its type but to a wider one"),
+        ([COLUMNS[0], {"name": "edge", "type": "decimal(8, 4)"}, COLUMNS[2]], "a decimal to more digits of the same"),
+        ([COLUMNS[0], {"name": "edge", "type": "decimal(12, 5)"}, COLUMNS[2]], "a decimal to more digits of the same"),
+        ([{"name": "lots", "type": "int", "required": True}, *COLUMNS[1:]], "a further column cannot be required"),
+    ],
+)
+def test_an_edit_of_the_columns_that_would_lose_or_change_values_is_refused(cluster, namespace, then, text):
+    cluster.apply(table(namespace, columns=COLUMNS))
+    with pytest.raises(RefusedError) as failure:
+        cluster.patch("IcebergTable", namespace, "trades", {"spec": {"columns": then}})
+    assert text in str(failure.value)
+
+
+def test_columns_are_added_renamed_and_widened_by_an_edit(cluster, namespace):
+    cluster.apply(table(namespace))  # as it was before there were columns
+    cluster.apply(table(namespace, columns=COLUMNS))
+    then = [
+        {"name": "size_in_lots", "type": "long", "was": "lots"},
+        {"name": "edge", "type": "decimal(18, 4)"},
+        {"name": "tags", "type": "map<string, string>"},
+        {"name": "auction", "type": "boolean", "doc": "Whether it was made in an auction."},
+    ]
+    for _ in range(2):  # `was` may stay
+        changed = cluster.apply(table(namespace, columns=then))
+        assert {each["name"]: each["type"] for each in changed["spec"]["columns"]} == {
+            each["name"]: each["type"] for each in then
+        }
+
+
 def test_what_the_server_has_filled_in_the_planner_reads(cluster, namespace):
     for manifest in (table(namespace), feed(namespace, suspend=True)):
         filled = cluster.create(manifest, dry_run=True)

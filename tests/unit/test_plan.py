@@ -9,7 +9,7 @@ import pytest
 
 from k2.model.feed_rules import Prices
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
-from k2.model.tables import DEFAULT_PROPERTIES
+from k2.model.tables import DEFAULT_PROPERTIES, TableColumn
 from k2.model.topics import sink_group_id
 from k2_operator.plan.planning import plan
 from k2_operator.spec.quantities import seconds, size_in_bytes
@@ -168,6 +168,32 @@ def test_a_table_keeps_the_defaults_that_it_does_not_name():
         ("symbol", "bucket[16]", "symbol_bucket")
     ]
     assert [each.source for each in made.table.sort_by] == ["symbol", "timestamp", "source_sequence"]
+
+
+def test_further_columns_stand_behind_the_built_in_ones_and_are_always_optional():
+    columns = [
+        {"name": "edge", "type": "decimal(9,4)", "doc": "Beyond the mid."},
+        {"name": "tags", "type": "map<string,string>", "was": "labels"},
+    ]
+    (bare,) = plan([table()], PLATFORM).tables
+    (made,) = plan([table(columns=columns)], PLATFORM).tables
+    assert made.table.columns == (
+        *bare.table.columns,
+        TableColumn("edge", "decimal(9, 4)", required=False, doc="Beyond the mid."),
+        TableColumn("tags", "map<string, string>", required=False, was="labels"),
+    )
+
+
+@pytest.mark.parametrize("name", ["bid_price", "isin", "kafka_offset", "kafka_key", "k2_rank", "type", "spread"])
+def test_no_column_takes_a_name_that_answers_use(name):
+    (found,) = texts(table(columns=[{"name": name, "type": "string"}]))
+    assert f"spec.columns[0].name: is taken by K2: found '{name}'" in found
+
+
+def test_one_column_is_not_two_later():
+    columns = [{"name": "a", "type": "int", "was": "old"}, {"name": "b", "type": "int", "was": "old"}]
+    (found,) = texts(table(columns=columns))
+    assert "spec.columns[1].was: spec.columns[0] was that column: found 'old'; leave it out" in found
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from k2.model.tables import (
 )
 from k2.model.topics import DataType, TopicName, sink_group_id
 from k2.model.workload import SinkConfig, StreamConfig
+from k2_operator.plan.columns import column_errors, further_columns
 from k2_operator.plan.plans import AutoscalingPlan, FeedPlan, PlatformPlan, SinkPlan, TablePlan, TopicPlan
 from k2_operator.plan.source import producer_plan, source_errors
 from k2_operator.plan.upkeep import upkeep_errors, upkeep_plans
@@ -101,6 +102,7 @@ def plan_table(table: IcebergTable, tables: Sequence[IcebergTable]) -> tuple[Tab
         for name in spec.properties
         if name.startswith(RESERVED_PROPERTIES)
     ]
+    errors += column_errors(who, spec)
     errors += upkeep_errors(who, spec.upkeep)
     owner = _oldest([each for each in tables if each.spec.identifier == spec.identifier])
     if owner is not None and owner.metadata != table.metadata:
@@ -118,7 +120,7 @@ def plan_table(table: IcebergTable, tables: Sequence[IcebergTable]) -> tuple[Tab
     described = TableSpec(
         identifier=spec.identifier,
         data_type=spec.table_schema,
-        columns=event_columns(spec.table_schema, spec.decimals),
+        columns=(*event_columns(spec.table_schema, spec.decimals), *further_columns(spec.columns)),
         partition_by=partition,
         sort_by=sort,
         properties={**DEFAULT_PROPERTIES, **spec.properties},

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from k2.model import further
 from k2.model.sources import FormatName
 from k2_operator.spec import schedules
 from k2_operator.spec.resources import MAX_FEED_NAME, NAME_PATTERN, PATTERN_HELP, Source
@@ -34,6 +35,59 @@ TABLE_NAME = _name(63)
 _SCHEDULE = (
     _rule(
         f"self.schedule.matches('{schedules.PATTERN}')", f"not a cron line; expected {schedules.EXPECTED}", ".schedule"
+    ),
+)
+
+
+def _precision(column: str) -> str:
+    return f"int({column}.type.split('(')[1].split(',')[0])"
+
+
+def _scale(column: str) -> str:
+    return f"int({column}.type.split(',')[1].split(')')[0].trim())"
+
+
+# Of a column of the old spec `o` and one of the new spec `n`.
+_IS_NOW = "(n.name == o.name || (has(n.was) && n.was == o.name))"
+_HOLDS_ALL = (
+    "(o.type.replace(' ', '') == n.type.replace(' ', '') || (o.type == 'int' && n.type == 'long') || "
+    "(o.type == 'float' && n.type == 'double') || (o.type.startsWith('decimal') && n.type.startsWith('decimal') && "
+    f"{_scale('o')} == {_scale('n')} && {_precision('o')} <= {_precision('n')}))"
+)
+_COLUMNS = (
+    _rule(
+        f"oldSelf.columns.all(o, self.columns.exists(n, {_IS_NOW}))",
+        "a column cannot go by leaving it out: what its rows hold there would be lost; list it again, a new name for it takes `was`",
+        ".columns",
+    ),
+    _rule(
+        f"oldSelf.columns.all(o, self.columns.all(n, !{_IS_NOW} || {_HOLDS_ALL}))",
+        "a column cannot change its type but to a wider one (int to long, float to double, a decimal to more digits of the "
+        "same scale): its values would change; add another column beside it",
+        ".columns",
+    ),
+    _rule(
+        "self.columns.all(o, self.columns.all(n, !has(n.was) || n.was != o.name || n.name == o.name))",
+        "a column is said to have been another one of the list; expected the name that it had before",
+        ".columns",
+    ),
+)
+_COLUMN = (
+    _rule(
+        f"!(self.name in {sorted(further.RESERVED)}) && "
+        + " && ".join(f"!self.name.startsWith('{each}')" for each in further.RESERVED_PREFIXES),
+        "is the name of a built-in column, or one that answers use; choose another",
+        ".name",
+    ),
+    _rule(
+        "!self.required",
+        "a further column cannot be required: rows and writers from before have no value for it; leave it out",
+        ".required",
+    ),
+    _rule(
+        f"!self.type.startsWith('decimal') || {_scale('self')} <= {_precision('self')}",
+        "more digits behind the point than in all; expected decimal(p, s) with s of at most p",
+        ".type",
     ),
 )
 
@@ -107,7 +161,9 @@ RULES: Mapping[str, Sequence[Rule]] = {
             "properties that begin with k2. are reserved for K2's own bookkeeping; leave them out",
             ".properties",
         ),
+        *_COLUMNS,
     ),
+    "FurtherColumn": _COLUMN,
 }
 
 LISTS: Mapping[str, Mapping[str, Any]] = {
@@ -115,4 +171,5 @@ LISTS: Mapping[str, Mapping[str, Any]] = {
     "Streams": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["dataType"]},
     "Conditions": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     "Topics": {"x-kubernetes-list-type": "atomic"},
+    "Columns": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
 }

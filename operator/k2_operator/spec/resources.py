@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
+from k2.model import further
 from k2.model.events import Decimals
 from k2.model.feed_rules import Prices
 from k2.model.id_scopes import ID_SPACE_PATTERN, TIME_OF_DAY_PATTERN
@@ -45,6 +46,9 @@ PATTERN_HELP = {
     TIME_OF_DAY_PATTERN: "a time of day such as 17:00",
     ID_SPACE_PATTERN: "a short name of a-z, 0-9, '_' and '-', such as aggregate",
     SYMBOL_PATTERN: "a symbol in capitals, such as BHP or BTC-USDT",
+    further.NAME_PATTERN: "a name of a-z, 0-9 and '_', beginning with a letter, at most 63 characters",
+    further.FORMER_NAME_PATTERN: "a column's name of letters, digits and '_', at most 63 characters",
+    further.TYPE_PATTERN: further.TYPES,
 }
 """What each pattern means, for error texts."""
 
@@ -243,6 +247,28 @@ class MarketFeedSpec(_Model):
     suspend: bool = Field(default=False, description="Stop producer and sinks; topics, tables and offsets stay.")
 
 
+class FurtherColumn(_Model):
+    """A column beside those of the built-in schema: what a writer's own field of that name ends in. Always optional."""
+
+    name: Annotated[str, Field(pattern=further.NAME_PATTERN, max_length=63)] = Field(
+        description="Its name, and the name of the field in a writer's Avro schema; none that a built-in column has."
+    )
+    type: Annotated[str, Field(pattern=further.TYPE_PATTERN)] = Field(
+        description="string, int, long, float, double, boolean, date, timestamptz, decimal(p, s), list<string> or "
+        "map<string, string>. It may be widened later: int to long, float to double, a decimal to more digits."
+    )
+    doc: str = Field(
+        default="", max_length=500, description="What it means; stands in the table and in the Avro schema."
+    )
+    was: Annotated[str, Field(pattern=further.FORMER_NAME_PATTERN, max_length=63)] | None = Field(
+        default=None, description="The name that it had before. Writers may go on with it. May stay when that is done."
+    )
+    required: bool = Field(
+        default=False,
+        description="Whether every row must have a value; only false is taken, and makes a column optional that was not.",
+    )
+
+
 class PartitionField(_Model):
     """One field of a table's partition spec."""
 
@@ -310,6 +336,11 @@ class IcebergTableSpec(_Model):
         default=Decimals.STANDARD,
         description="How large and fine prices and quantities are: standard, decimal(18, 8), or wide, decimal(38, 18), which "
         "takes more bytes, and more time for bars. Cannot be changed.",
+    )
+    columns: tuple[FurtherColumn, ...] = Field(
+        default=(),
+        max_length=further.MOST,
+        description="Columns beside those of the built-in schema. One that was listed once stays: its rows hold it.",
     )
     partition_spec: tuple[PartitionField, ...] | None = Field(
         default=None, max_length=8, description="Left out: by day of the event's time."
