@@ -185,12 +185,13 @@ class Up:
         connection = _settings(platform)
         topics = [topic for each in planned.feeds for topic in each.topics]
         done = ensure_topics(connection.kafka_config(), [spec for topic in topics for spec in topic_specs(topic)])
-        ensure_planned_subjects(connection.registry_config(), topics)
         catalog = open_named(platform.catalog.name, platform.catalog.properties)
         try:
             done += ensure_tables(catalog, [each.table for each in planned.tables])
         finally:
             catalog.close()
+        # After the tables: a field is told of when it has a column.
+        ensure_planned_subjects(connection.registry_config(), topics)
         for sentence in done:
             self.tell(sentence)
 

@@ -1,5 +1,6 @@
 """The operator on a real API server, with real Kafka, registry and catalog. There are no nodes: the tests say when pods run."""
 
+import json
 import statistics
 import sys
 import time
@@ -9,6 +10,7 @@ from k2_testing.cluster import until
 from k2_testing.resources import FINITE, LIVE, events_of, feed, make_ready, names_of, owned, table
 
 from k2.bus.admin import partition_counts
+from k2.bus.registry import Schemas
 from k2.lake.catalog import load_table, open_named
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
@@ -203,6 +205,46 @@ def test_a_table_is_made_and_evolved(cluster, operator, namespace, platform):
     cluster.apply(table(namespace, properties={"write.parquet.row-group-limit": "65536"}))
     until(lambda: properties()["write.parquet.row-group-limit"] == "65536", "not evolved")
     until(lambda: "Changed" in {reason for reason, _ in events_of(cluster, namespace, "trades")}, "no Event")
+
+
+def test_new_columns_reach_the_table_and_then_the_subject_while_the_feed_stays_as_it_is(
+    cluster, operator, namespace, platform, registry
+):
+    def fields():
+        found = Schemas({"url": registry.url}).latest("market.fx.trades.sim-value")
+        return [] if found is None else [each["name"] for each in json.loads(found[1])["fields"]]
+
+    def columns():
+        catalog = open_named("k2", platform["catalog"]["properties"])
+        try:
+            return [each.name for each in load_table(catalog, f"{namespace.replace('-', '_')}.trades").schema().fields]
+        finally:
+            catalog.close()
+
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="fx"))
+    make_ready(cluster, namespace)
+    made = {key: each["metadata"]["resourceVersion"] for key, each in owned(cluster, namespace).items()}
+    cluster.apply(table(namespace, columns=[{"name": "venue_flag", "type": "string"}]))
+    until(lambda: "venue_flag" in fields(), lambda: f"not registered: {fields()}")
+    assert "venue_flag" in columns()
+    cluster.apply(table(namespace, columns=[{"name": "flag", "type": "string", "was": "venue_flag"}]))
+    until(lambda: "flag" in fields(), lambda: f"not registered: {fields()}")
+    assert "venue_flag" not in columns()
+    assert {key: each["metadata"]["resourceVersion"] for key, each in owned(cluster, namespace).items()} == made
+
+
+def test_a_column_that_only_the_table_knows_of_is_not_lost_by_a_list_without_it(cluster, operator, namespace):
+    cluster.apply(table(namespace, columns=[{"name": "desk", "type": "string"}]))
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")
+    cluster.delete("IcebergTable", namespace, "trades")  # the table itself stays
+    until(lambda: cluster.get("IcebergTable", "trades", namespace) is None, "not deleted")
+    cluster.apply(table(namespace))
+    status, _, message = cluster.until_condition("IcebergTable", namespace, "trades", "TableRefused")
+    assert status == "False"
+    assert "cannot go by leaving it out: what its rows hold there would be lost" in message
+    cluster.apply(table(namespace, columns=[{"name": "desk", "type": "string"}]))
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")
 
 
 def test_two_tables_of_one_identifier_have_one_owner_until_it_goes(cluster, operator, namespace):

@@ -16,10 +16,12 @@ from k2_testing.events import varied_rows
 
 from k2.bus import admin
 from k2.bus.admin import TopicSpec, ensure_topics
-from k2.bus.registry import Schemas, ensure_subjects, topic_decimals
+from k2.bus.registry import Schemas, ensure_further, ensure_subjects, topic_decimals
 from k2.model.codec import decode
 from k2.model.errors import UserError, WorldError
 from k2.model.events import Decimals, avro_schema
+from k2.model.further import with_further
+from k2.model.tables import TableColumn
 from k2.model.topics import DataType, subject_of
 
 pytestmark = pytest.mark.real
@@ -152,6 +154,35 @@ def test_subjects_are_registered_once_and_backward(registry_config, free_topic):
     for topic, kind in topics.items():
         assert json.loads(schemas.schema(found[topic]) or "") == avro_schema(kind)
         assert schemas._client.get_compatibility(subject_of(topic)) == "BACKWARD"
+
+
+def test_a_subject_tells_of_the_further_columns_of_its_table_through_additions_renames_and_widenings(
+    registry_config, free_topic
+):
+    topic = free_topic()
+
+    def newest():
+        return json.loads(Schemas(registry_config).latest(subject_of(topic))[1])  # a client remembers its answer
+
+    plain = ensure_subjects(registry_config, {topic: DataType.TRADES})[topic]
+    for columns in (
+        (TableColumn("flag", "string", doc="Of the venue."), TableColumn("lots", "int")),
+        (TableColumn("flag", "string"), TableColumn("lots", "long"), TableColumn("edge", "decimal(9, 4)")),
+        (
+            TableColumn("venue_flag", "string", was="flag"),
+            TableColumn("lots", "long"),
+            TableColumn("tags", "list<string>"),
+        ),
+        (TableColumn("at", "timestamptz"), TableColumn("on", "date"), TableColumn("map", "map<string, string>")),
+    ):
+        for _ in range(2):
+            ensure_further(registry_config, {topic: with_further(avro_schema(DataType.TRADES), columns)})
+        fields = newest()["fields"][-len(columns) :]
+        assert [each["name"] for each in fields] == [each.name for each in columns]
+        assert all(each["default"] is None for each in fields)
+        assert ensure_subjects(registry_config, {topic: DataType.TRADES}) == {topic: plain}, "our producers go on"
+        assert newest()["fields"][-len(columns) :] == fields
+    assert len(Schemas(registry_config)._client.get_versions(subject_of(topic))) == 5
 
 
 def test_an_id_that_the_registry_does_not_know_is_none_and_asked_again(registry_config, free_topic):

@@ -18,6 +18,8 @@ from k2.model.events import (
     avro_schema,
     schema_decimals,
 )
+from k2.model.further import with_further
+from k2.model.tables import TableColumn
 from k2.model.topics import DataType
 
 
@@ -87,6 +89,11 @@ def test_a_schema_says_which_decimals_it_has(data_type, decimals):
 def test_a_writers_own_decimals_are_standard_where_standard_ones_hold_them_all(precision, scale, decimals):
     amount = {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale}
     assert schema_decimals({"type": "record", "fields": [{"name": "price", "type": ["null", amount]}]}) == decimals
+
+
+def test_a_further_column_of_many_digits_makes_no_amount_wide():
+    further = with_further(avro_schema(DataType.TRADES), [TableColumn("edge", "decimal(38, 18)")])
+    assert schema_decimals(further) is Decimals.STANDARD
 
 
 def test_the_order_of_sides_is_part_of_the_wire_format():

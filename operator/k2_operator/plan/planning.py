@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from k2.model.dead_share import WINDOW
 from k2.model.errors import UserError
 from k2.model.exchanges import exchange
+from k2.model.further import of_table
 from k2.model.platform import Platform
 from k2.model.tables import (
     DEFAULT_PROPERTIES,
@@ -356,6 +357,7 @@ def _topic_plan(feed: MarketFeed, topic: TopicName, table: TablePlan, platform: 
         dead_letter_retention_ms=_milliseconds(feed.spec.dead_letters.retention or settings.retention),
         allow_reordering=settings.allow_reordering,
         decimals=table.table.decimals,
+        further=of_table(table.table),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from k2.model.events import Decimals
-from k2.model.tables import TableSpec
+from k2.model.tables import TableColumn, TableSpec
 from k2.model.topics import TopicName
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
 from k2_operator.spec.resources import Resources
@@ -39,7 +39,12 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """One topic, its dead-letter topic and its subject, whose decimals are those of the table that the topic ends in."""
+    """One topic, its dead-letter topic and its subject, whose schema follows the table that the topic ends in.
+
+    Attributes:
+        decimals: of that table.
+        further: its columns beside the built-in ones.
+    """
 
     name: TopicName
     partitions: int
@@ -48,6 +53,7 @@ class TopicPlan:
     dead_letter_retention_ms: int | None
     allow_reordering: bool
     decimals: Decimals = Decimals.STANDARD
+    further: tuple[TableColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

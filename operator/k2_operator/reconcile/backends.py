@@ -51,7 +51,7 @@ class Backends:
         return await self._unless_well(f"topics {specs}", lambda: ensure_topics(config(), specs) if specs else [])
 
     async def subjects(self, plans: Sequence[TopicPlan]) -> list[str]:
-        """The subjects of the topics' values.
+        """The subjects of the topics' values, with the further columns that the plans have.
 
         Raises:
             UserError, WorldError: see `ensure_subjects`.
@@ -62,7 +62,7 @@ class Backends:
                 ensure_planned_subjects(self.settings.registry_config(), plans)
             return []
 
-        wanted = {str(plan.name): str(plan.decimals) for plan in plans}
+        wanted = {str(plan.name): (str(plan.decimals), plan.further) for plan in plans}
         return await self._unless_well(f"subjects {wanted}", register)
 
     async def table(self, plan: TablePlan) -> list[str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from k2.model.errors import StoreError, UserError, WorldError
 from k2_operator.build import cronjob, names
 from k2_operator.build import feed as build_feed
 from k2_operator.kube.cache import FEED
-from k2_operator.plan.plans import FeedPlan, TablePlan
+from k2_operator.plan.plans import FeedPlan, TablePlan, TopicPlan
 from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi
 from k2_operator.reconcile.context import WAITING, Context
 from k2_operator.report import figures, status, table_figures
@@ -91,7 +91,7 @@ class Reconciler:
                 failures,
             ),
             self._step(
-                self.context.backends.subjects(facts.plan.topics),
+                self.context.backends.subjects(_subjects(facts, facts.plan)),
                 (Reason.SUBJECTS_REGISTERED, Reason.SCHEMA_REFUSED, Reason.REGISTRY_UNREACHABLE),
                 facts,
                 failures,
@@ -200,8 +200,9 @@ class Reconciler:
         told = self.context.told(where)
         findings = {ConditionType.READY: finding, **_table_findings(facts, told.findings)}
         await self.context.write(facts.obj, findings, _table_fields(facts, told.fields))
-        if before is None or before["status"] != finding.status:
-            self._wake_feeds(facts)
+        seen = int(facts.obj["metadata"].get("generation", 0))
+        if before is None or (before["status"], before.get("observedGeneration")) != (finding.status, seen):
+            self._wake_feeds(facts)  # with new columns there are new fields to tell the registry of
         for error in (*failures, refused):
             if error is not None:
                 raise error
@@ -270,6 +271,17 @@ def _feed_fields(facts: observe.FeedFacts, measured: Mapping[str, Any]) -> dict[
 def _table_fields(facts: observe.TableFacts, measured: Mapping[str, Any]) -> dict[str, Any]:
     before = facts.obj.get("status") or {}
     return {name: before.get(name) for name in table_figures.FIELDS} | dict(measured)
+
+
+def _subjects(facts: observe.FeedFacts, plan: FeedPlan) -> tuple[TopicPlan, ...]:
+    """The topics whose schemas are to be registered: with the columns of a table only once the table has them."""
+    found = [condition(obj, ConditionType.READY) for obj in facts.tables.values()]
+    generations = [int(obj["metadata"].get("generation", 0)) for obj in facts.tables.values()]
+    are_there = all(
+        each is not None and each["status"] == "True" and each.get("observedGeneration") == generation
+        for each, generation in zip(found, generations, strict=True)
+    )
+    return plan.topics if are_there else tuple(replace(topic, further=()) for topic in plan.topics)
 
 
 def _tables_ready(facts: observe.FeedFacts) -> Finding:

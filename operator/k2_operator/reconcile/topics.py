@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from k2.bus.admin import TopicSpec
-from k2.bus.registry import ensure_subjects
+from k2.bus.registry import ensure_further, ensure_subjects
+from k2.model.events import avro_schema
+from k2.model.further import with_further
 from k2_operator.plan.plans import TopicPlan
 
 
@@ -24,9 +26,12 @@ def topic_specs(topic: TopicPlan) -> list[TopicSpec]:
 
 
 def ensure_planned_subjects(registry_config: Mapping[str, str], topics: Sequence[TopicPlan]) -> None:
-    """Register the schema of each topic; see `ensure_subjects`."""
+    """Register the schema of each topic, and the one with the further columns of its table; see `ensure_subjects`."""
     types = {str(topic.name): topic.name.data_type for topic in topics}
     ensure_subjects(registry_config, types, {str(topic.name): topic.decimals for topic in topics})
+    plain = {topic.name: avro_schema(topic.name.data_type, topic.decimals) for topic in topics if topic.further}
+    further = {str(topic.name): with_further(plain[topic.name], topic.further) for topic in topics if topic.further}
+    ensure_further(registry_config, further)
 
 
 def _retention(milliseconds: int | None) -> dict[str, str]:

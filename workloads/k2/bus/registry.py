@@ -73,6 +73,25 @@ def topic_decimals(
     )
 
 
+def ensure_further(registry_config: Mapping[str, str], schemas: Mapping[str, Mapping[str, Any]]) -> None:
+    """Register under each topic's subject, after K2's own schema, one with the further columns of its table. Idempotent.
+
+    K2's producers go on with their own; whoever takes the subject's newest sees the fields that may be sent. To be called
+    when the table has the columns, or a reader of the topic pauses until it has.
+
+    Args:
+        registry_config: see `Schemas`.
+        schemas: of each topic (`k2.model.further.with_further`).
+
+    Raises:
+        UserError: the subject holds a schema that this one cannot replace; it stays as it is.
+        WorldError: the registry cannot be reached or did not answer in time.
+    """
+    registry = Schemas(registry_config)
+    for topic, schema in schemas.items():
+        registry.register(subject_of(topic), json.dumps(schema))
+
+
 def _schema(data_type: DataType, decimals: Decimals) -> str:
     return json.dumps(avro_schema(data_type, decimals))
 

@@ -198,6 +198,7 @@ COLUMNS: dict[DataType, tuple[Column, ...]] = {
     DataType.QUOTES: QUOTE,
     DataType.REFERENCE_DATA: REFERENCE,
 }
+_BUILT_IN = frozenset(column.name for columns in COLUMNS.values() for column in columns)
 _RECORD_NAMES = {DataType.TRADES: "Trade", DataType.QUOTES: "Quote", DataType.REFERENCE_DATA: "ReferenceData"}
 EVENT_TIME: dict[DataType, str] = {
     DataType.TRADES: "timestamp",
@@ -223,13 +224,19 @@ def widened(events: pa.RecordBatch, data_type: DataType) -> pa.RecordBatch:
 
 
 def schema_decimals(avro: Any) -> Decimals:
-    """Which decimals a writer's Avro schema (parsed JSON) needs of a table that is to hold whatever it can say."""
+    """Which decimals a writer's Avro schema (parsed JSON) needs of a table that is to hold whatever it can say.
+
+    Its amounts decide; a field that is none of K2's is a column of its own.
+    """
     if isinstance(avro, dict):
         node = cast("dict[str, Any]", avro)
         if node.get("logicalType") == "decimal":
             scale = int(node.get("scale", 0))
             fits = scale <= SCALE and int(node.get("precision", 0)) - scale <= PRECISION - SCALE
             return Decimals.STANDARD if fits else Decimals.WIDE
+        if node.get("type") == "record":
+            fields = cast("list[dict[str, Any]]", node.get("fields", []))
+            return schema_decimals([field["type"] for field in fields if field["name"] in _BUILT_IN])
     found = avro.values() if isinstance(avro, dict) else avro if isinstance(avro, list) else ()
     return Decimals.WIDE if Decimals.WIDE in map(schema_decimals, found) else Decimals.STANDARD
 

@@ -7,6 +7,7 @@ Here stands what plan, lake and registry have to agree on.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from k2.model.events import COLUMNS
@@ -83,13 +84,18 @@ def is_reserved(name: str) -> bool:
     return name.lower() in RESERVED or name.lower().startswith(RESERVED_PREFIXES)
 
 
-def avro_fields(columns: tuple[TableColumn, ...]) -> list[dict[str, Any]]:
+def avro_fields(columns: Sequence[TableColumn]) -> list[dict[str, Any]]:
     """The columns as fields of an Avro record: a union with null, which is the default; a former name is an alias."""
     return [
         {"name": column.name, "doc": column.doc, "type": ["null", _avro(column.type)], "default": None}
         | ({"aliases": [column.was]} if column.was else {})
         for column in columns
     ]
+
+
+def with_further(schema: dict[str, Any], columns: Sequence[TableColumn]) -> dict[str, Any]:
+    """A record's schema with further columns of its table: what a producer of one's own may send."""
+    return schema | {"fields": [*schema["fields"], *avro_fields(columns)]}
 
 
 def _avro(kind: str) -> Any:
