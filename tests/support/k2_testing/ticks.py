@@ -13,6 +13,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from k2.lake.appends.writer import write_files
+from k2.lake.columns import extra_columns
 from k2.model.events import Decimals, arrow_schema
 from k2.model.topics import DataType
 
@@ -71,7 +72,8 @@ def append_ticks(
         for number, tick in enumerate(ticks)
     ]
     lineage = [("kafka_topic_id", pa.string()), ("kafka_partition", pa.int32()), ("kafka_offset", pa.int64())]
-    schema = pa.schema([*arrow_schema(data_type, decimals_of(table)), *lineage])
+    further = [each for each in extra_columns(table, data_type) if any(each.name in tick for tick in ticks)]
+    schema = pa.schema([*arrow_schema(data_type, decimals_of(table)), *further, *lineage])
     batch = pa.Table.from_pylist(rows, schema)
     last = 2**63 - 1
     keys = [(r["symbol"], r["timestamp"], last if r["source_sequence"] is None else r["source_sequence"]) for r in rows]
