@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from k2.model.errors import UserError
+from k2.model.identity import API_KEYS_FOLDER
 from k2.model.settings import settings
 from k2.model.times import DAY_US, duration_us, parse_time, to_datetime
 from k2.model.topics import DataType
@@ -176,7 +177,7 @@ def rotate(
 def _open(file: Path | None) -> tuple[Path, tuple[ApiKey, ...]]:
     from k2.api.access.keys import read_keys
 
-    path = file or settings().data_dir / "secrets" / SECRET / "keys.json"
+    path = file or settings().data_dir / API_KEYS_FOLDER / "keys.json"
     return path, read_keys(path)
 
 

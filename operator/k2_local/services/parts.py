@@ -9,6 +9,7 @@ from pathlib import Path
 
 from k2.api.access.keys import ApiKey, digest_of, read_keys, write_keys
 from k2.model.errors import UserError
+from k2.model.identity import API_KEYS_FOLDER, IDENTITY_FILE
 from k2.model.locations import location_of
 from k2.model.platform import ApiPlatform, CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2_local.host.processes import private_dir
@@ -162,18 +163,21 @@ class Parts:
 def ensure_api_key(data_dir: Path) -> Path:
     """The file that the query service's keys are read from; at the first call a key is made and kept beside it (0600).
 
-    Keys that a user made before stay, and those that a user took away later stay away.
+    Keys that a user made before stay, and those that a user took away later stay away. Beside the keys lies what the service
+    proves to the commands of this directory that it is theirs by (`k2.model.identity`).
     """
     key_file = data_dir / API_KEY_FILE
     is_new = not key_file.exists()
     if is_new:
         _write_private(key_file, secrets.token_urlsafe(24) + "\n")
-    folder = private_dir(data_dir / "secrets" / API_KEYS_SECRET, "the API keys")
+    folder = private_dir(data_dir / API_KEYS_FOLDER, "the API keys")
     folder.chmod(0o700)
     keys = folder / "keys.json"
     if is_new or not keys.exists():
         local = ApiKey(name="local", sha256=digest_of(key_file.read_text().strip()))
         write_keys(keys, [*read_keys(keys), local])
+    if not (folder / IDENTITY_FILE).exists():
+        _write_private(folder / IDENTITY_FILE, secrets.token_hex(32) + "\n")
     return keys
 
 

@@ -7,11 +7,13 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
 
 from anyio import CapacityLimiter, fail_after
 from anyio.to_thread import run_sync
 from asgi_correlation_id import CorrelationIdMiddleware
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
@@ -31,6 +33,7 @@ from k2.api.routes import aggregates, audit, dead_letters, events, posted_questi
 from k2.api.websocket import StreamLimits, stream_router
 from k2.forms.formats import MEDIA_TYPES, Format
 from k2.model.errors import K2Error
+from k2.model.identity import IDENTITY_FILE, NONCE_PATTERN, proof, read_secret
 from k2.model.settings import Settings
 from k2.model.workload import QueryConfig
 from k2.query.opening import open_questions
@@ -71,7 +74,9 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
         app.include_router(kind.router)
     app.include_router(stream_router(StreamLimits(config.max_streams, config.stall_seconds)))
     app.include_router(page_router(read_assets()))
-    _add_operations(app, questions)
+    _add_operations(
+        app, questions, None if config.api_keys_file is None else config.api_keys_file.parent / IDENTITY_FILE
+    )
     # Text shrinks to a fifth; Parquet is packed already, and an Arrow stream is for those who want it fast. Brotli gains
     # nothing over zstd here, and a small answer is sent as it is.
     for form in (Format.NDJSON, Format.CSV):
@@ -113,7 +118,7 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     return app
 
 
-def _add_operations(app: FastAPI, questions: Questions) -> None:
+def _add_operations(app: FastAPI, questions: Questions, identity: Path | None) -> None:
     """The paths that need no key. They have threads of their own, so that they answer however busy the service is."""
     probing, measuring = CapacityLimiter(2), CapacityLimiter(1)
 
@@ -131,6 +136,15 @@ def _add_operations(app: FastAPI, questions: Questions) -> None:
         except K2Error as error:
             is_ready, reason = False, str(error)
         return JSONResponse({"ready": is_ready, "reason": reason}, 200 if is_ready else 503)
+
+    # For K2's own commands (`k2.model.identity`), and of no use to anybody else.
+    @app.get("/identity", include_in_schema=False)
+    async def identify(request: Request, nonce: Annotated[str, Query(pattern=NONCE_PATTERN)]) -> JSONResponse:
+        secret = None if identity is None else await run_sync(read_secret, identity, limiter=probing)
+        address: tuple[str, int] | None = request.scope.get("server")
+        if secret is None or address is None:
+            return JSONResponse({"proof": None}, 404)
+        return JSONResponse({"proof": proof(secret, nonce, address[1])})
 
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics")
     async def prometheus() -> Response:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.ipc as pa_ipc
 
 from k2.client.answer import Answer
+from k2.client.credentials import Credentials
 from k2.client.errors import not_installed, refusal
 from k2.client.protocol import Params, one_by_one
 from k2.client.remote_replay import RemotePlayback
@@ -28,6 +29,7 @@ except ImportError as _missing:
     raise not_installed() from _missing
 
 ANSWER_SECONDS = 120.0
+IDENTITY_SECONDS = 10.0
 _PIECE_BYTES = 1 << 20
 
 
@@ -42,16 +44,14 @@ class Remote:
                 remedy="Start a platform with `k2 up`, or ask the catalog itself with --local",
             )
         self._url = settings.api_url.rstrip("/")
-        self._key = settings.api_key.get_secret_value() if settings.api_key else None
-        headers = {"X-API-Key": self._key} if self._key else {}
         # To read the authorities takes 30 ms, more than most questions do; without any, TLS would be refused, never trusted.
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self._url.startswith("http://") else True
         try:
-            self._http = httpx.Client(
-                base_url=self._url, headers=headers, timeout=ANSWER_SECONDS, transport=transport, verify=verify
-            )
+            self._http = httpx.Client(base_url=self._url, timeout=ANSWER_SECONDS, transport=transport, verify=verify)
         except (httpx.InvalidURL, ValueError) as error:
             raise UserError("Not an address", found=self._url, expected=f"http://host:port ({error})") from None
+        port = self._http.base_url.port or (443 if self._http.base_url.scheme == "https" else 80)
+        self._credentials = Credentials(settings.api_key or None, self._url, port, self._proof)
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +112,8 @@ class Remote:
 
     def replay(self, asked: Params) -> RemotePlayback:
         """Quotes and trades in one order of events, over the WebSocket /v1/stream."""
-        return RemotePlayback(self._url, self._key, {name: value for name, value in asked.items() if value is not None})
+        given = {name: value for name, value in asked.items() if value is not None}
+        return RemotePlayback(self._url, self._credentials.headers, given)
 
     def _get(self, path: str, params: Params) -> httpx.Response:
         given = {name: value for name, value in params.items() if value is not None}
@@ -124,17 +125,33 @@ class Remote:
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         """The reply, whose body is to be read and closed."""
+        request.headers.update(self._credentials.headers())
         try:
             reply = self._http.send(request, stream=True)
             if reply.is_success:
                 return reply
             reply.read()
         except httpx.HTTPError as error:
-            raise WorldError(
-                f"The query service at {self._url} does not answer: {error}. Start it with `k2 up`, or ask the catalog "
-                "itself with --local"
-            ) from error
+            raise self._silent(error) from error
         raise _error(reply)
+
+    def _proof(self, nonce: str) -> str | None:
+        """What the service answers to a nonce (`k2.model.identity`); None: it does not know the question."""
+        try:
+            reply = self._http.get("/identity", params={"nonce": nonce}, timeout=IDENTITY_SECONDS)
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
+        try:
+            said = reply.json()["proof"] if reply.is_success else None
+        except (ValueError, KeyError, TypeError):
+            return None
+        return said if isinstance(said, str) else None
+
+    def _silent(self, error: httpx.HTTPError) -> WorldError:
+        return WorldError(
+            f"The query service at {self._url} does not answer: {error}. Start it with `k2 up`, or ask the catalog "
+            "itself with --local"
+        )
 
     def _said(self, reply: httpx.Response) -> dict[str, Any]:
         try:

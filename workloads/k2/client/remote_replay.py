@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import pyarrow as pa
@@ -36,16 +36,23 @@ class RemotePlayback:
 
     Args:
         url: of the service, http or https.
-        key: API key.
+        headers: gives those of a connection that is to be made, the key's among them.
         asked: the first message of /v1/stream.
         patience_seconds: for so long it tries to connect again before it gives up.
     """
 
-    def __init__(self, url: str, key: str | None, asked: dict[str, Any], *, patience_seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Callable[[], dict[str, str]],
+        asked: dict[str, Any],
+        *,
+        patience_seconds: float = 30.0,
+    ) -> None:
         scheme, _, rest = url.partition("://")
         self._url = url
         self._address = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/v1/stream"
-        self._headers = {"X-API-Key": key} if key else {}
+        self._headers = headers
         self._asked = {**asked, "type": "start", "format": "arrow"}
         self._patience = patience_seconds
         self._cursor: str | None = asked.get("cursor")
@@ -179,7 +186,7 @@ class RemotePlayback:
                 connection = opened.enter_context(
                     connect(
                         self._address,
-                        additional_headers=self._headers,
+                        additional_headers=self._headers(),
                         subprotocols=[SUBPROTOCOL],  # pyright: ignore[reportArgumentType]
                         open_timeout=_OPEN_SECONDS,
                         close_timeout=_CLOSE_SECONDS,

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2.model.errors import UserError
+from k2.model.identity import DirectoryKey
 from k2.model.platform import Platform
 from k2.model.tables import TableNames
 from k2.model.topics import DataType
@@ -105,7 +106,7 @@ class Settings(BaseSettings):
         if self.api_url is None and platform.api is not None:
             found["api_url"] = platform.api.url
         if self.api_key is None and (self.data_dir / "api-key").exists():
-            found["api_key"] = SecretStr((self.data_dir / "api-key").read_text().strip())
+            found["api_key"] = DirectoryKey((self.data_dir / "api-key").read_text().strip(), self.data_dir)
         return self.model_copy(update=found)
 
     def kafka_config(self) -> dict[str, str]:
