@@ -197,6 +197,9 @@ def test_a_difference_is_what_came_in_between(service):
     assert done.stdout.splitlines()[1:] == [str(n) for n in range(ROWS, ROWS + LATER)]
     nothing = run(service, "diff", "--from", listed[0]["snapshot_id"], "--to", listed[0]["snapshot_id"])
     assert (nothing.returncode, len(nothing.stdout.splitlines())) == (0, 1)
+    of_a_date = ["diff", "--from", listed[-1]["snapshot_id"], "--all", "-o", "csv", "--session", "regular", "--date"]
+    assert len(run(service, *of_a_date, "2014-03-10").stdout.splitlines()) == 1 + LATER
+    assert len(run(service, *of_a_date, "2014-03-11").stdout.splitlines()) == 1
 
 
 def test_stats_and_symbols_are_as_they_were(service):

@@ -163,6 +163,9 @@ def diff(
     exchange: Exchange = None,
     start: Start = None,
     end: End = None,
+    date: Date = None,
+    last_date: LastDate = None,
+    session: Session = SessionName.ALL,
     tz: Tz = None,
     limit: Limit = None,
     everything: All = False,
@@ -173,7 +176,7 @@ def diff(
 ) -> None:
     """Events that a table got between two snapshots, whatever compaction did in between."""
     between: dict[str, Any] = {"table": table.value, "from": since, "to": to, "limit": rows_asked(limit, everything)}
-    asked = _chosen(symbols, exchange, fields) | {"start": start, "end": end, "tz": tz} | between
+    asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz) | between
     with opened(local=local, url=url) as client, Waiting() as waiting:
         print_rows(client.diff(asked), output, waiting, asked["fields"] or _SHOWN[DataType(table.value)])
 

@@ -202,13 +202,16 @@ class Connection:
         symbols: Symbols = (),
         start: Time | None = None,
         end: Time | None = None,
+        date: str | date | None = None,
+        last_date: str | date | None = None,
+        session: Session = "all",
         exchange: str | None = None,
         fields: Sequence[str] = (),
         limit: int | None = None,
         tz: str | None = None,
     ) -> Answer:
         """Events that a table got between two snapshots (`to`: the current one), whatever compaction did in between."""
-        asked = events(symbols, exchange, fields, limit) | when(start, end, None, None, "all", tz)
+        asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
         return self._client.diff(asked | {"table": table, "from": str(since), "to": None if to is None else str(to)})
 
     def stats(self, *, as_of: Time | None = None) -> dict[str, Any]:
