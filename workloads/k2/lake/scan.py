@@ -279,7 +279,7 @@ class _Decoder:
             symbols=cast("tuple[str | None, str | None]", self._bounds(file, self._symbol)),
             exchanges=cast("tuple[str | None, str | None]", self._bounds(file, self._exchange)),
             in_order=file.sort_order_id in self._natural,
-            is_numbered=(file.null_value_counts or {}).get(self._sequence) == 0,
+            is_numbered=self._sequence is not None and (file.null_value_counts or {}).get(self._sequence) == 0,
         )
         partition = (file.spec_id, repr(tuple(_partition_values(file))))
         sequence = entry.sequence_number or 0

@@ -14,7 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from k2.lake.scan import DataFileRef
 from k2.model.compute import pc
+from k2.model.locations import local_path
+from k2.model.lru import Lru
 from k2.query.aggregates.digits import Ints
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
@@ -25,6 +28,12 @@ from k2.query.rows.statement import RowSource, Statement
 _KEY = {"symbol", "exchange", "timestamp", "source_sequence"}
 _LAST_SEQUENCE = 2**63 - 1
 _OFFSET = sql.LINEAGE[-1]
+
+_FILES_A_QUERY = 64
+_Origin = tuple[str, int]
+"""A topic's id and a partition."""
+# A file never changes, so what was read of it is of all questions.
+_origins: Lru[tuple[str, str], frozenset[_Origin]] = Lru(200_000)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +64,7 @@ def read_ticks(engine: RowSource, label: str, relation: Relation, which: sql.Fil
         if rows["source_sequence"].null_count == rows.num_rows:
             ranks = ranks[1:]
         found, tied = _in_order(rows, which.symbols, figures, ranks, decisive=len(ranks) - 1)
-        is_decided = not len(tied) or _is_of_one_partition(engine, label, relation, which)
+        is_decided = not len(tied) or _are_of_one_partition(engine, label, relation, which.symbols)
     if not is_decided:
         rows = engine.fetch(label, _statement(relation, which, figures, ordered=True))
         found, _ = _in_order(rows, which.symbols, figures, (np.arange(rows.num_rows),))
@@ -99,15 +108,29 @@ def _statement(
     return sql.statement(text, params, relation)
 
 
-def _is_of_one_partition(engine: RowSource, label: str, relation: Relation, which: sql.Filter) -> bool:
-    """Whether the rows of each symbol are of one partition of one topic, as they are unless either was made anew."""
-    condition, params = sql.where(relation, which)
-    names = ("symbol", *sql.LINEAGE[:-1])
-    text = (
-        f"SELECT symbol FROM (SELECT DISTINCT {', '.join(names)} FROM {sql.source(relation, names={*_KEY, *names})}"
-        f"{condition}) GROUP BY symbol HAVING count(*) > 1 LIMIT 1"
-    )
-    return not engine.fetch(label, sql.statement(text, params, relation)).num_rows
+def _are_of_one_partition(engine: RowSource, label: str, relation: Relation, symbols: Sequence[str]) -> bool:
+    """Whether the rows of each symbol, in all of the files, are of one partition of one topic: unless either was made anew."""
+    known = {symbol: set[_Origin]() for symbol in symbols}
+    missing: list[DataFileRef] = []
+    for file in relation.files:
+        held = [_origins.get((file.path, symbol)) for symbol in symbols]
+        if None in held:
+            missing.append(file)
+        for symbol, origins in zip(symbols, held, strict=True):
+            known[symbol] |= origins or frozenset()
+    for start in range(0, len(missing), _FILES_A_QUERY):
+        files = missing[start : start + _FILES_A_QUERY]
+        found: dict[tuple[str, str], set[_Origin]] = {(local_path(f.path), s): set() for f in files for s in symbols}
+        for row in engine.fetch(label, sql.origins(relation.of(files), symbols)).to_pylist():
+            found[row["filename"], row["symbol"]].add((row["kafka_topic_id"], row["kafka_partition"]))
+        for file in files:
+            for symbol in symbols:
+                known[symbol] |= _origins.put((file.path, symbol), frozenset(found[local_path(file.path), symbol]))
+    if relation.tail is not None:
+        columns = (relation.tail.column(name).to_pylist() for name in ("symbol", *sql.LINEAGE[:-1]))
+        for symbol, topic_id, partition in set(zip(*columns, strict=True)):
+            known.setdefault(symbol, set()).add((topic_id, partition))
+    return all(len(each) <= 1 for each in known.values())
 
 
 def _sequence(rows: pa.Table) -> Ints:

@@ -89,7 +89,7 @@ def _of_one_series(
 ) -> pa.Table:
     """Rows of which many tie: those of an instant must all be at hand before its first can be told."""
     in_order = sql.events(stretch, which, limit=limit, lineage=True, by=sql.SERIES_ORDER, fields=names)
-    if not stretch.lies_in_order:
+    if not stretch.lies_by_time:
         return engine.fetch(label, in_order)
     most = limit + _BEYOND
     rows = engine.fetch(label, sql.events(stretch, which, limit=most, lineage=True, by=(), fields=names))

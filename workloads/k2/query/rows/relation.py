@@ -80,11 +80,18 @@ class Relation:
     @property
     def lies_in_order(self) -> bool:
         """Whether rows of one symbol lie by time and source sequence, file after file, as their writers say."""
-        if self.tail is not None or any(file.deletes or not file.in_order for file in self.files):
-            return False
+        return self._lies_sorted and all(earlier.end_us < later.start_us for earlier, later in pairwise(self.files))
+
+    @property
+    def lies_by_time(self) -> bool:
+        """Whether they lie at least by time: a file may begin at the instant at which the one before it ends."""
+        return self._lies_sorted and all(earlier.end_us <= later.start_us for earlier, later in pairwise(self.files))
+
+    @property
+    def _lies_sorted(self) -> bool:
         if sum(bool(files) for _, files in self.parts) > 1:
             return False  # they are read table after table
-        return all(earlier.end_us < later.start_us for earlier, later in pairwise(self.files))
+        return self.tail is None and not any(file.deletes or not file.in_order for file in self.files)
 
     @property
     def is_numbered(self) -> bool:

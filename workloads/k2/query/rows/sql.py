@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from k2.model.times import iso
 from k2.query.rows import deletes
 from k2.query.rows.relation import Relation, TableRows
 from k2.query.rows.statement import TAIL, FilesRead, Statement
+from k2.query.rows.visibility import EVERYTHING
 
 # The total order of events of a data type, whichever of its tables they lie in. Types are told apart above this layer.
 ORDER = (
@@ -158,6 +159,15 @@ def listing(relation: Relation, *, visible: bool = False) -> Statement:
         f"FROM {source(relation, ', filename = true', {'exchange', 'symbol', 'timestamp'})}{condition} "
         "GROUP BY ALL ORDER BY ALL"
     )
+    return statement(sql, params, relation)
+
+
+def origins(relation: Relation, symbols: Sequence[str]) -> Statement:
+    """Of which topics and partitions each file has rows of the symbols; of all rows, for it is remembered."""
+    condition, params = where(replace(relation, sight=EVERYTHING), Filter(tuple(symbols)))
+    names = ("symbol", *LINEAGE[:-1])
+    read = {*names, "exchange", *_TIMES}
+    sql = f"SELECT DISTINCT filename, {', '.join(names)} FROM {source(relation, ', filename = true', read)}{condition}"
     return statement(sql, params, relation)
 
 
