@@ -280,6 +280,13 @@ def test_a_topic_goes_to_wide_decimals_and_back_and_says_which_it_is_sent(regist
     assert ensure_subjects(registry_config, {topic: DataType.TRADES}) == {topic: standard}
 
 
+def test_a_topic_of_which_no_decimals_can_be_told_is_standard_until_it_is_registered(registry_config, free_topic):
+    topic = free_topic()
+    other = Schema('syntax = "proto3"; message Trade { string price = 1; }', "PROTOBUF")
+    SchemaRegistryClient(registry_config).register_schema(subject_of(topic), other)
+    assert topic_decimals(registry_config, topic, DataType.TRADES) is Decimals.STANDARD
+
+
 def test_processes_that_register_the_same_new_subject_at_once_all_get_its_id(registry_config, free_topic):
     schema = json.dumps(avro_schema(DataType.TRADES))
     for _ in range(20):

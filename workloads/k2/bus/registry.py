@@ -62,7 +62,7 @@ def topic_decimals(
     """
     schemas, subject = Schemas(registry_config), subject_of(topic)
     latest = schemas.latest(subject)
-    newest = Decimals.STANDARD if latest is None else schema_decimals(json.loads(latest[1]))
+    newest = Decimals.STANDARD if latest is None else _decimals_of(latest[1])
     if wanted is None or wanted is newest or schemas.holds(subject, _schema(data_type, wanted)):
         return wanted or newest
     raise UserError(
@@ -90,6 +90,13 @@ def ensure_further(registry_config: Mapping[str, str], schemas: Mapping[str, Map
     registry = Schemas(registry_config)
     for topic, schema in schemas.items():
         registry.register(subject_of(topic), json.dumps(schema))
+
+
+def _decimals_of(text: str) -> Decimals:
+    try:
+        return schema_decimals(json.loads(text))
+    except ValueError:  # no Avro: whoever registers or reads says so
+        return Decimals.STANDARD
 
 
 def _schema(data_type: DataType, decimals: Decimals) -> str:
