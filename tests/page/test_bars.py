@@ -2,9 +2,11 @@
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pytest
+from k2_testing.lake import make_lake
 from k2_testing.page import (
     AFTER_FRAMES,
     KEY,
@@ -17,6 +19,9 @@ from k2_testing.page import (
 )
 from k2_testing.ticks import append_ticks
 from playwright.sync_api import expect
+
+from k2.model.events import Decimals
+from k2.model.topics import DataType
 
 pytestmark = MARKS
 
@@ -189,3 +194,29 @@ def test_a_table_without_data_says_so_and_begins_by_itself(own, lake, tab):
     append_ticks(lake, market("BHP", OPEN, 5, 35.0, 1))
     expect(page.get_by_role("heading", level=1)).to_have_text("BHP · ASX")
     expect(page.locator("#bars tr")).to_have_count(1)
+
+
+def test_prices_and_quantities_of_a_wide_table_are_shown_to_the_last_digit(tmp_path, tab):
+    amounts = [("0.0000234500001", "1234567890123"), ("0.000000000000012345", "0.000000000000000001"), ("37.01", "1")]
+    amounts.append(("12345678901234567890.123456789012345678", "23456789012345678901.987654321098765432"))
+    lake = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES, decimals=Decimals.WIDE)
+    for number, (price, quantity) in enumerate(amounts):
+        own = {"symbol": f"X{number}", "price": Decimal(price), "quantity": Decimal(quantity)}
+        append_ticks(lake, [own | {"timestamp": OPEN + timedelta(seconds=second)} for second in (1, 70, 130)])
+    with serving(tmp_path) as url:
+        for number, (price, quantity) in enumerate(amounts):
+            mine = tab(url)
+            page = mine.open(f"?symbol=X{number}&bucket=1m")
+            expect(page.locator("#bars tr")).to_have_count(3)
+            assert [[bare(cell) for cell in row[1:7]] for row in mine.rows()] == [[price] * 4 + [quantity, price]] * 3
+            # The chart library draws no numbers as large as the last.
+            drawn = [float(price)] * 3 if number < 3 else []
+            assert [candle["close"] for candle in mine.candles()] == drawn
+            page.evaluate(AFTER_FRAMES)
+            assert mine.complaints == []
+
+
+def bare(text):
+    """A number without what only makes it easier to read."""
+    text = text.replace(",", "")
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,10 +1,16 @@
 // Candles, volume and VWAP, drawn by the library. It draws numbers; what is written beside it are the exact strings.
 
+/** Of larger numbers the library does not find the round ones, and looks for them without end: they are not drawn. */
+const MOST = 9e13;
+
 /** Bars as the library takes them. VWAP runs from the beginning of each trading date; a daily bar has its own. */
 export function drawable(bars, daily) {
   let date = null;
   let notional = 0;
   let volume = 0;
+  // Volumes are drawn without a scale beside them: the largest are drawn smaller, all alike.
+  const largest = Math.max(0, ...bars.map((bar) => Number(bar.volume)));
+  const part = largest > MOST ? 10 ** -Math.ceil(Math.log10(largest / MOST)) : 1;
   return bars.map((bar, index) => {
     if (daily || bar.date !== date) {
       date = bar.date;
@@ -18,7 +24,7 @@ export function drawable(bars, daily) {
     }
     const vwap = volume > 0 ? notional / volume : null;
     const ends = !daily && index + 1 < bars.length && bars[index + 1].date !== date;
-    return { time: bar.wall, open, high, low, close, size, vwap, ends };
+    return { time: bar.wall, open, high, low, close, size: size * part, vwap, ends };
   });
 }
 
@@ -96,7 +102,10 @@ export class PriceChart {
     const isUpdate = !fit && same > 0 && same >= this.#drawn.length - 1;
     this.#drawn = bars;
     this.#chart.applyOptions({ timeScale: { timeVisible: !daily, secondsVisible: false } });
-    this.#candles.applyOptions({ priceFormat: { type: "price", precision: places, minMove: 10 ** -places } });
+    // The library's own format knows no more than 16 places; its steps are parts of `base`.
+    const formatter = (price) => price.toFixed(places).replace("-", "−");
+    const [minMove, base] = [Number(`1e-${places}`), Number(`1e${places}`)];
+    this.#candles.applyOptions({ priceFormat: { type: "custom", formatter, minMove, base } });
     if (fit || this.#chosen >= bars.length) this.#forget();
     if (!isUpdate) {
       this.#candles.setData(bars.map(candle));
@@ -203,11 +212,11 @@ export class PriceChart {
 }
 
 function candle({ time, open, high, low, close }) {
-  return { time, open, high, low, close };
+  return Math.max(Math.abs(high), Math.abs(low)) > MOST ? { time } : { time, open, high, low, close };
 }
 
 function point({ time, vwap, ends }) {
-  if (vwap === null) return { time };
+  if (vwap === null || Math.abs(vwap) > MOST) return { time };
   // No line leads from one date's last value to the next one's first.
   return ends ? { time, value: vwap, color: "transparent" } : { time, value: vwap };
 }

@@ -14,6 +14,12 @@ export function placesOf(text) {
   return (text?.split(".")[1] ?? "").replace(/0+$/, "").length;
 }
 
+/** How many of so many places a floating-point number has right that is as large as the largest of these decimal strings. */
+export function drawnPlaces(texts, places) {
+  const most = Math.max(...texts.map((text) => Math.abs(Number(text ?? 0))));
+  return most > 0 ? Math.max(0, Math.min(places, 15 - Math.ceil(Math.log10(most)))) : places;
+}
+
 const formats = new Map();
 
 function formatOf(zone) {

@@ -1,7 +1,7 @@
 // What is shown of an answer: headline, legend, chart, table and badge.
 
 import { drawable } from "./chart.js";
-import { ageOf, dayName, decimal, localDate, localTime, placesOf } from "./format.js";
+import { ageOf, dayName, decimal, drawnPlaces, localDate, localTime, placesOf } from "./format.js";
 import { firstDay } from "./market.js";
 
 const LATE_MS = 15_000;
@@ -39,19 +39,22 @@ export class View {
   #answer = null;
   #drawn = [];
   #places = 2;
+  // Of those, what the chart's numbers can show.
+  #drawnPlaces = 2;
 
   /** Show an answer to what was chosen; `fit` brings all of it into view. */
   show(chosen, answer, { fit }) {
     const { bars } = answer;
     this.#chosen = { ...chosen };
     this.#answer = answer;
-    this.#places = Math.min(8, Math.max(2, ...bars.map((bar) => Math.max(placesOf(bar.high), placesOf(bar.low)))));
+    this.#places = Math.max(2, ...bars.map((bar) => Math.max(placesOf(bar.high), placesOf(bar.low))));
+    this.#drawnPlaces = drawnPlaces(bars.flatMap((bar) => [bar.high, bar.low]), this.#places);
     const daily = chosen.bucket === "1d";
     this.#drawn = drawable(bars, daily);
     this.#headline();
     showEmpty(bars.length ? "" : answer.note || `No trades of ${chosen.symbol} in these days.`);
     at("vwap-since").textContent = daily ? "" : "of the day so far";
-    this.chart?.show(this.#drawn, { daily, places: this.#places, fit });
+    this.chart?.show(this.#drawn, { daily, places: this.#drawnPlaces, fit });
     this.#table();
     this.point(this.chart?.pointed ?? -1, false);
   }
@@ -63,7 +66,7 @@ export class View {
     at("legend").dataset.moved = !bar ? "" : Number(bar.close) < Number(bar.open) ? "down" : "up";
     this.#write("time", bar && this.#timeOf(bar));
     for (const name of [...PRICES, "volume"]) this.#write(name, bar && this.#text(bar, name));
-    this.#write("running", running?.toFixed(this.#places + 1));
+    this.#write("running", running?.toFixed(this.#drawnPlaces + 1));
     if (byKeyboard && bar && index >= 0) {
       const prices = PRICES.map((name) => `${name} ${this.#text(bar, name)}`).join(", ");
       say(`${this.#timeOf(bar)}: ${prices}, volume ${this.#text(bar, "volume")}`);
