@@ -153,7 +153,7 @@ def test_aligned_columns_compare_and_add_as_their_values_do(columns, with_standa
 
 @given(st.lists(ANY, max_size=5), st.sampled_from([1, 10**5, 5 * 10**17, 10**18, 10**20]))
 def test_decimals_of_any_size_come_back_as_they_were(numbers, factor):
-    numbers = [number // factor for number in numbers]
+    numbers = [abs(number) // factor * (1 if number > 0 else -1) for number in numbers]
     column = decimals(wide(numbers), WIDE, factor=factor)
     column.validate(full=True)
     assert [Fraction(value) * 10**18 for value in column.to_pylist()] == [number * factor for number in numbers]
