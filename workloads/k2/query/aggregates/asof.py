@@ -51,9 +51,8 @@ _TIME = pa.timestamp("us", tz="UTC")
 
 @dataclass(frozen=True, slots=True)
 class _Types:
-    """Types of what is joined: `trade` of a trade's price, `quote` of a quote's own columns, `price` of all prices together."""
+    """Types of what is joined: `quote` of a quote's own columns, `price` of the prices of trades and quotes together."""
 
-    trade: pa.Decimal128Type
     quote: Mapping[str, pa.Decimal128Type]
     price: pa.Decimal128Type
 
@@ -85,7 +84,7 @@ class _Types:
 def _types(trades: Sequence[ColumnInfo], quotes: Sequence[ColumnInfo]) -> _Types:
     trade = decimal_type(trades, "price")
     quote = {name: decimal_type(quotes, name) for name in QUOTE}
-    return _Types(trade, quote, widest(trade, quote["bid_price"], quote["ask_price"]))
+    return _Types(quote, widest(trade, quote["bid_price"], quote["ask_price"]))
 
 
 @dataclass(frozen=True, slots=True)
