@@ -1,7 +1,7 @@
 """An answer depends on the rows alone: not on the tables, commits, files and partitions they lie in, nor on what lies beside them."""
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import count, cycle
@@ -208,6 +208,13 @@ def test_standard_and_wide_decimals_mixed_give_equal_values(store, rows, one, la
 
 
 def values(answer):
-    if isinstance(answer, tuple):
-        return tuple(map(values, answer))
-    return answer.to_pylist() if isinstance(answer, pa.Table) else answer
+    """Plain values; of more places, which a quotient has where there is a wide table, those of a standard one."""
+    if isinstance(answer, pa.Table):
+        return values(answer.to_pylist())
+    if is_dataclass(answer):
+        return values(asdict(answer))
+    if isinstance(answer, dict):
+        return {name: values(value) for name, value in answer.items()}
+    if isinstance(answer, (list, tuple)):
+        return [values(value) for value in answer]
+    return round(answer, 8) if isinstance(answer, Decimal) else answer
