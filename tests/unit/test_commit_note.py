@@ -6,6 +6,8 @@ import pytest
 
 from k2.model.commit_note import CommitNote
 from k2.model.dead_share import DeadShare
+from k2.model.errors import WorldError
+from k2.sink.notes import Notes
 
 THEN = datetime(2026, 3, 2, 15, 0, 1, 250_000, tzinfo=UTC)
 
@@ -45,3 +47,45 @@ def test_what_is_not_known_takes_no_room():
 )
 def test_what_others_commit_is_no_note(text):
     assert CommitNote.from_json(text) is None
+
+
+# --- the notes of a sink's partitions ---------------------------------------------------------------------------------
+
+
+def commit(number, dead=0):
+    return CommitNote(number, newest=THEN, rows=number, dead=DeadShare(dead, 0, "truncated" if dead else ""))
+
+
+def read(told):
+    return {partition: (offset, CommitNote.from_json(text)) for partition, (offset, text) in told.items()}
+
+
+def test_what_is_told_of_the_sink_as_a_whole_is_not_old_beside_a_quiet_partition():
+    notes = Notes("t", dict)
+    notes.take_over({0, 1, 2})
+    in_table = {0: 5, 1: 7, 2: 0}
+    first = read(notes.after(commit(1, 300), {0, 1}, in_table, None))
+    assert first == {0: (5, commit(1, 300)), 1: (7, commit(1, 300))}, "nothing was ever committed of the third"
+    then = read(notes.after(commit(2), {0}, in_table | {0: 9}, None))
+    assert then[0] == (9, commit(2))
+    assert then[1] == (7, CommitNote(1, newest=THEN, rows=1, dead=DeadShare())), "the commit is the one that it had"
+
+
+def test_gaps_are_counted_on_from_what_the_last_sink_has_left_where_they_are_counted():
+    left = {0: (5, CommitNote(1, gaps=4).to_json()), 1: (5, "somebody else's")}
+    notes = Notes("t", lambda: left)
+    notes.take_over({0, 1})
+    told = read(notes.after(commit(2), {0, 1}, {0: 6, 1: 6}, {0: 2}))
+    assert [told[partition][1].gaps for partition in (0, 1)] == [6, 0]
+    assert read(notes.after(commit(3), {0}, {0: 7, 1: 6}, None))[0][1].gaps is None
+
+
+def test_partitions_that_are_given_up_are_told_of_no_more_and_a_silent_kafka_stops_nobody():
+    def silent():
+        raise WorldError("Kafka is away")
+
+    notes = Notes("t", silent)
+    notes.take_over({0, 1})
+    assert set(notes.after(commit(1), {0, 1}, {0: 1, 1: 1}, {})) == {0, 1}
+    notes.drop({1, 2})
+    assert set(notes.after(commit(2), {0}, {0: 2}, {})) == {0}
