@@ -14,6 +14,7 @@ from k2.lake.appends.batch import Batch
 from k2.lake.appends.commit import Committer, Origin
 from k2.lake.catalog import open_named
 from k2.model.commit_note import CommitNote
+from k2.model.dead_share import DeadShare
 from k2.model.topics import DataType
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
@@ -353,19 +354,22 @@ def test_lag_and_age_are_measured_from_kafka_alone(cluster, operator, namespace,
     assert cluster.condition("MarketFeed", namespace, "sim")[1] == "AsAsked"
 
 
-def test_more_than_one_commit_a_second_into_a_table_is_said(cluster, operator, namespace, kafka):
+def test_what_is_wrong_with_what_flows_is_said_while_it_lasts(cluster, operator, namespace, kafka):
     cluster.apply(table(namespace))
-    cluster.apply(feed(namespace, assetClass="crypto", exchange="COINBASE", source=LIVE))
+    document = feed(namespace, assetClass="crypto", exchange="COINBASE", source=LIVE)
+    cluster.apply(document)
     make_ready(cluster, namespace)
     topic = "market.crypto.trades.coinbase"
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     group = next(each for each in names_of(cluster, namespace, "Deployment") if each.startswith("k2-sink-"))
 
-    def commit_next(offset, sequence):
-        """Another message, and the sink's part: it is in a snapshot of that number."""
-        producer.produce(topic, b"a message")
+    def commit_next(offset, sequence, dead=0, sent=1):
+        """Further messages, and the sink's part: one is in a snapshot of that number, which tells of its dead letters."""
+        for _ in range(sent):
+            producer.produce(topic, b"a message")
         assert producer.flush(20) == 0
-        commit(kafka, group, topic, offset, CommitNote(100 + sequence, sequence, THEN, THEN).to_json())
+        share = DeadShare(dead, 0, "truncated" if dead else "")
+        commit(kafka, group, topic, offset, CommitNote(100 + sequence, sequence, THEN, THEN, dead=share).to_json())
 
     def degraded():
         return cluster.condition("MarketFeed", namespace, "sim", "Degraded")
@@ -384,6 +388,31 @@ def test_more_than_one_commit_a_second_into_a_table_is_said(cluster, operator, n
     assert cluster.condition("MarketFeed", namespace, "sim")[1] == "AsAsked"  # it is no part of Ready
     commit_next(3, 5001)
     until(lambda: degraded()[:2] == ("False", "AsExpected"), "still degraded", 240)
+
+    commit_next(4, 5002, dead=612, sent=3)
+    found = until(lambda: (now := degraded())[0] == "True" and now, "not degraded by dead letters", 240)
+    assert found[1] == "ManyDeadLetters"
+    assert f"6.1 % of the last 10,000 messages of {topic} are dead letters" in found[2]
+    assert "for one reason: truncated" in found[2]
+    assert ("ManyDeadLetters", found[2]) in events_of(cluster, namespace, "sim")
+    assert cluster.condition("MarketFeed", namespace, "sim")[1] == "AsAsked"
+    # The same share is more than the feed now allows, and messages wait.
+    document["spec"]["deadLetters"] = {"stopAbove": "5%"}
+    cluster.apply(document)
+    stopped = until(
+        lambda: (
+            (now := cluster.condition("MarketFeed", namespace, "sim", "SinkAvailable"))[1] == "ManyDeadLetters" and now
+        ),
+        "the sink is not said to have stopped",
+        240,
+    )
+    assert "more than deadLetters.stopAbove allows (5 %)" in stopped[2]
+    assert cluster.condition("MarketFeed", namespace, "sim")[:2] == ("False", "ManyDeadLetters")
+    for deployment in names_of(cluster, namespace, "Deployment", "sim"):
+        cluster.run_pods(namespace, deployment)
+    commit_next(7, 5003)
+    until(lambda: cluster.condition("MarketFeed", namespace, "sim")[1] == "AsAsked", "still not ready", 240)
+    assert degraded()[:2] == ("False", "AsExpected")
 
 
 def test_a_table_says_what_its_newest_snapshot_holds_and_whether_it_is_compacted(
