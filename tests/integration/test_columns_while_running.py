@@ -27,7 +27,7 @@ from k2.bus.registry import Schemas
 from k2.lake.tables import ensure_table
 from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType, TopicName, subject_of
-from k2.query.asked.requests import At, EventsQuery
+from k2.query.asked.requests import EventsQuery
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 BUILTIN = builtin_table(DataType.TRADES)
@@ -141,7 +141,7 @@ def test_a_tail_that_was_read_under_the_old_name_and_type_answers_under_the_new_
         eventually(lambda: asked("venue_flag", "lots") == after, lambda: str(asked("venue_flag", "lots")))
         pipeline.finish()
         assert asked("venue_flag", "lots") == after
-        assert questions.events(EventsQuery(DataType.TRADES)).provenance.tail.problem is None
+        assert questions.events(EventsQuery(DataType.TRADES)).provenance.tails[0].problem is None
 
 
 VALUES = {
@@ -216,8 +216,25 @@ def test_a_page_goes_on_with_the_columns_that_its_first_one_had(lake, client):
     )
 
 
-def test_trades_and_quotes_in_one_answer_keep_their_own_columns(lake, questions):
-    edit(lake, TableColumn("flag", "string"))
-    append_ticks(lake, [trade(0) | {"flag": "X"}])
-    found = questions.events(EventsQuery(DataType.TRADES, ("BHP",), at=At(hybrid=False))).rows
-    assert found["flag"].to_pylist() == ["X"]
+@pytest.mark.parametrize(
+    ("of_trades", "of_quotes", "told"),
+    [
+        (("string", "X"), ("string", "Y"), ["X", "Y"]),
+        (("int", 1), ("long", 2**40), [1, 2**40]),
+        (("decimal(9, 4)", Decimal("1.25")), ("decimal(18, 2)", Decimal("7.5")), [Decimal("1.25"), Decimal("7.5")]),
+        (("string", "X"), ("int", 7), ["X", "7"]),
+        (("double", 0.5), ("boolean", True), ["0.5", "true"]),
+        (("list<string>", ["a"]), ("date", date(2026, 3, 2)), ["[a]", "2026-03-02"]),
+    ],
+)
+def test_a_column_of_one_name_and_two_types_holds_the_values_of_both_in_a_replay(
+    lake, tmp_path, of_trades, of_quotes, told
+):
+    for data_type, (kind, value) in ((DataType.TRADES, of_trades), (DataType.QUOTES, of_quotes)):
+        spec = builtin_table(data_type)
+        ensure_table(lake, replace(spec, columns=(*spec.columns, TableColumn("flag", kind))))
+        moment = trade(1 if data_type is DataType.QUOTES else 0)["timestamp"]
+        append_ticks(lake, [{"timestamp": moment, "flag": value}], data_type)
+    with closing(k2.connect(catalog=catalog_properties(tmp_path))) as here:
+        rows = [row for batch in here.replay(["BHP"]) for row in batch.to_pylist()]
+    assert [row["flag"] for row in rows] == told

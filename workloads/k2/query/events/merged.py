@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from k2.lake.reader import ColumnInfo
 from k2.lake.scan import DataFileRef
 from k2.model.events import SortKey
 from k2.model.times import SECOND_US
@@ -21,6 +22,7 @@ from k2.query.rows import sql
 from k2.query.rows.relation import Relation
 from k2.query.rows.schema import arrow_schema
 from k2.query.rows.statement import TAIL, FilesRead, RowSource, Statement
+from k2.query.rows.widest import widest
 
 TYPE, RANK = "type", "k2_rank"
 RANKS: Mapping[DataType, tuple[int, str]] = {DataType.QUOTES: (0, "quote"), DataType.TRADES: (1, "trade")}
@@ -50,13 +52,25 @@ class Part:
 
 def schema_of(parts: Sequence[Part]) -> pa.Schema:
     """Schema of merged rows: `type`, the columns of all tables, and those that tell where in Kafka a row came from."""
-    fields = {TYPE: pa.field(TYPE, pa.string())}
-    for part in parts:
-        for field in arrow_schema(part.relation.columns):
-            fields.setdefault(field.name, field)
+    fields = arrow_schema(_columns(parts))
     lineage = {field.name: field for field in arrow_schema(parts[0].relation.columns, lineage=True)}
     kept = [lineage[name] for name in sql.LINEAGE if name in lineage]
-    return pa.schema([*fields.values(), pa.field(RANK, pa.int32()), *kept])
+    return pa.schema([pa.field(TYPE, pa.string()), *fields, pa.field(RANK, pa.int32()), *kept])
+
+
+def _columns(parts: Sequence[Part]) -> tuple[ColumnInfo, ...]:
+    """The columns of all tables; one that a person added to several is of the type that holds all its values, if need be text."""
+    return widest(tuple(part.relation.columns for part in parts))
+
+
+def _selected(columns: Sequence[ColumnInfo], types: Mapping[str, str | None]) -> list[str]:
+    """A table's columns as the statement reads them, in the types that they have there."""
+    found: list[str] = []
+    for column in columns:
+        own, kind = sql.duck_type(column), types[column.name]
+        if own is not None and kind is not None:
+            found.append(f'"{column.name}"' if own == kind else f'"{column.name}"::{kind} AS "{column.name}"')
+    return found
 
 
 def statement(parts: Sequence[Part], *, limit: int | None = None) -> Statement:
@@ -66,12 +80,13 @@ def statement(parts: Sequence[Part], *, limit: int | None = None) -> Statement:
     tails: dict[str, pa.Table] = {}
     roots: set[str] = set()
     reads: list[FilesRead] = []
+    types = {column.name: sql.duck_type(column) for column in _columns(parts)}
     for part in parts:
         if not part.relation:
             continue
         condition, values = sql.where(part.relation, part.which)
         whole = sql.statement("", values, part.relation)
-        columns = ", ".join(f'"{field.name}"' for field in arrow_schema(part.relation.columns, lineage=True))
+        columns = ", ".join(_selected(part.relation.columns, types))
         rank, name = RANKS[part.data_type]
         text = (
             f"SELECT '{name}' AS {TYPE}, {rank}::INTEGER AS {RANK}, {columns} "
