@@ -10,6 +10,7 @@ from k2_testing.events import START_US, message_id, trades
 from k2.lake.appends.same_event import conflict_reason
 from k2.model.codec.decode import decode
 from k2.model.codec.encode import encode
+from k2.model.codec.further import HELD_BY_WIDER
 from k2.model.feed_rules import TOLERANCE_US
 from k2.model.reasons import reason_class, reason_kind
 from k2.model.rules import broken_rows, wrong_name, wrong_time
@@ -52,6 +53,16 @@ FIRST = trade(trade_ids=["N1"], prices=[Decimal(100)]).to_pylist()[0]
             "price",
         ),
         ("side is 'X', expected 1', expected one of BUY", "side is …, expected one of BUY", "value"),
+        (
+            f"lots is 1099511627776, which is no int{HELD_BY_WIDER}",
+            f"lots is …, which is no int{HELD_BY_WIDER}",
+            "value",
+        ),
+        (
+            "schema id 7: edge of its schema is double, which is no decimal(9, 4)",
+            "edge of its schema is double, which is no decimal(9, 4)",
+            "schema",
+        ),
         ("listing_date is 99999, which is no date32[day]", "listing_date is …, which is no date32[day]", "value"),
         (
             "bid_price and bid_quantity: only one is there",

@@ -20,6 +20,11 @@ FIELD_ID = b"PARQUET:field_id"
 """Where Arrow and PyIceberg keep a field's id."""
 
 _FORMERLY = b"k2.formerly"
+_MOST_DIGITS = 38
+
+HELD_BY_WIDER = ": a wider type of the column (spec.columns of its IcebergTable) would hold it"
+"""What a reason says of a value that is kept out by the column's width alone."""
+
 _TIMES = frozenset({"timestamp-micros", "timestamp-millis", "timestamp-nanos"})
 
 Cast = Callable[[pa.Array, pa.Field, dict[int, str]], pa.Array]
@@ -56,7 +61,7 @@ def refusal(fields: Mapping[str, Field], extra: Sequence[pa.Field]) -> str | Non
             field = fields.get(name)
             if field is not None and not _is_readable(field, column.type):
                 said = field.logical or (f"{field.type} of {field.items}" if field.items else field.type)
-                return f"{name} of its schema is {said}, which is no {column.type}"
+                return f"{name} of its schema is {said}, which is no {_words(column.type)}"
     return None
 
 
@@ -75,17 +80,27 @@ def column_of(batch: pa.RecordBatch, column: pa.Field, bad: dict[int, str], cast
 
 
 def _exact(array: pa.Array, column: pa.Field, bad: dict[int, str], cast: Cast) -> pa.Array:
-    made = cast(array, column, bad)
+    unfit: dict[int, str] = {}
+    made = cast(array, column, unfit)
     if pa.types.is_floating(column.type) and pa.types.is_floating(array.type) and made.type != array.type:
         # A cast rounds a double without a word.
         back, was = made.cast(array.type).to_numpy(zero_copy_only=False), array.to_numpy(zero_copy_only=False)
         rounded = (back != was) & ~np.isnan(was)
-        mark(bad, rounded if rounded.any() else None, lambda row: _unfit(column, array[row].as_py()))
+        mark(unfit, rounded if rounded.any() else None, lambda row: _is_no(column, array[row].as_py()))
     if pa.types.is_decimal(column.type) and not _is_valid(made):
         for row in range(len(made)):  # Arrow does not tell which
             if not _is_valid(made.slice(row, 1)):
-                bad.setdefault(row, f"{column.name} has more digits than {column.type} holds")
+                unfit.setdefault(row, f"{column.name} has more digits than {_words(column.type)}")
+    for row, reason in unfit.items():
+        told = reason.replace(f"which is no {column.type}", f"which is no {_words(column.type)}")
+        bad.setdefault(row, told + (HELD_BY_WIDER if _can_be_wider(column.type, reason) else ""))
     return made
+
+
+def _can_be_wider(kind: pa.DataType, reason: str) -> bool:
+    if pa.types.is_decimal(kind):
+        return kind.precision < _MOST_DIGITS and "decimals" not in reason  # places behind the point are not to be had
+    return kind in (pa.int32(), pa.float32())
 
 
 def _is_valid(array: pa.Array) -> bool:
@@ -130,5 +145,27 @@ _READABLE: tuple[tuple[Callable[[pa.DataType], bool], frozenset[str]], ...] = (
 """Of the types that a person may ask for. One that another tool has added, of another type, is cast as Arrow can."""
 
 
-def _unfit(column: pa.Field, value: Any) -> str:
+def _is_no(column: pa.Field, value: Any) -> str:
     return f"{column.name} is {value!r}, which is no {column.type}"
+
+
+def _words(kind: pa.DataType) -> str:
+    """A type as `spec.columns` has it."""
+    if pa.types.is_decimal(kind):
+        return f"decimal({kind.precision}, {kind.scale})"
+    found = (name for is_one, name in _NAMES if is_one(kind))
+    return next(found, str(kind))
+
+
+_NAMES: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
+    (pa.types.is_large_string, "string"),
+    (pa.types.is_string, "string"),
+    (pa.types.is_int32, "int"),
+    (pa.types.is_int64, "long"),
+    (pa.types.is_boolean, "boolean"),
+    (pa.types.is_date, "date"),
+    (pa.types.is_timestamp, "timestamptz"),
+    (pa.types.is_large_list, "list<string>"),
+    (pa.types.is_list, "list<string>"),
+    (pa.types.is_map, "map<string, string>"),
+)
