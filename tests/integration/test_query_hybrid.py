@@ -121,7 +121,7 @@ def test_a_tail_beyond_the_budget_says_up_to_where_it_is_complete(pipeline):
         ids, said = ids_of(questions)
         assert_whole(ids, by_symbol(20_000))
         assert 100 < len(ids) < 20_000
-        eventually(lambda: "longer than the service keeps" in (ids_of(questions)[1].tail.problem or ""), "says so")
+        eventually(lambda: "longer than the service keeps" in (ids_of(questions)[1].tails[0].problem or ""), "says so")
         assert said.complete_until_us < START_US + 19_999_000
         pipeline.finish()
         eventually(lambda: len(ids_of(questions)[0]) == 20_000, "goes on when the table has what was held")
@@ -136,7 +136,7 @@ def test_without_kafka_the_table_answers_alone_and_says_so(pipeline, kafka):
             ids, said = ids_of(questions)
             assert Counter(ids) == Counter(map(as_uuid, range(300)))
             assert said.tails[0].problem
-            eventually(lambda: "Kafka" in (ids_of(questions)[1].tail.problem or ""), "says why", 60)
+            eventually(lambda: "Kafka" in (ids_of(questions)[1].tails[0].problem or ""), "says why", 60)
             began = time.monotonic()
             ids_of(questions)
             assert time.monotonic() - began < 15.0, "only the first question waits"
