@@ -8,7 +8,7 @@ from typing import Any
 
 from k2.model.times import SECOND_US, iso
 from k2.query.plan.provenance import Provenance, SourceTable
-from k2.query.rows.tail_view import TopicTail
+from k2.query.rows.tail_view import TopicTail, may_hold
 
 _LONGEST_HEADER = 2_000
 
@@ -75,7 +75,8 @@ def headers(found: Provenance) -> dict[str, str]:
 def completeness(found: Provenance) -> str:
     """Of each topic the contiguous offsets that the answer's rows come from: `topic 0:0-1200 1:0-900; …`.
 
-    From metadata alone: the tables' maps in the snapshots, and what was read beyond them. Empty where K2 wrote no map.
+    From metadata alone: the tables' maps in the snapshots, and what was read beyond them, of the topics that may hold what the
+    answer is of. Empty where K2 wrote no map.
     """
     topics = sorted(topic for each in found.sources for topic in _reached(each))
     text = "; ".join(topics)
@@ -88,6 +89,8 @@ def _reached(found: SourceTable) -> list[str]:
     beyond = {} if found.tail is None else {each.topic: each.ranges for each in found.tail.topics}
     topics: list[str] = []
     for topic, held in found.snapshot.offsets.topics.items():
+        if found.exchanges is not None and not may_hold(topic, found.exchanges):
+            continue
         ranges = {number: (part.first, part.next) for number, part in held.partitions.items()}
         for number, (start, to) in beyond.get(topic, {}).items():
             ranges[number] = (ranges.get(number, (start, start))[0], to)

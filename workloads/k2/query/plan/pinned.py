@@ -158,10 +158,11 @@ class Pinned:
         """What an answer was read from that was planned as these relations."""
         files = _files_by_table(relations)
         answering = self._answering(relations)
-        newest_us = self._newest_us(relations, answering)
+        exchanges = _exchanges_of(relations)
+        newest_us = self._newest_us(relations, answering, exchanges)
         rows = sum(each.tail.num_rows for each in relations if each.tail is not None)
         return Provenance(
-            tuple(_source(each, files.get(each.state.identifier, 0)) for each in answering),
+            tuple(_source(each, files.get(each.state.identifier, 0), exchanges) for each in answering),
             # A clock that is ahead dates events in the future: nothing is complete until then.
             None if newest_us is None else min(newest_us, time.time_ns() // 1000),
             rows if self.is_hybrid else None,
@@ -183,15 +184,14 @@ class Pinned:
         }
         return tuple(each for each in self.tables if each.state.identifier in found) or self.tables
 
-    def _newest_us(self, relations: Sequence[Relation], answering: Sequence[TableAt]) -> int | None:
-        """Time of the newest event that may be seen of the exchanges that the answer is of, where the files prove them."""
-        exchanges = {file.exchange for relation in relations for file in relation.files}
+    def _newest_us(
+        self, relations: Sequence[Relation], answering: Sequence[TableAt], exchanges: frozenset[str] | None
+    ) -> int | None:
+        """Time of the newest event that may be seen of the exchanges that the answer is of; None: of all."""
         tails = [relation.tail for relation in relations if relation.tail is not None]
-        exchanges |= {str(each) for tail in tails for each in tail["exchange"].unique().to_pylist()}
-        of_some = frozenset(each for each in exchanges if each is not None)
-        if not exchanges or None in exchanges or self.sight.is_partial:
+        if exchanges is None or self.sight.is_partial:
             return max((us for each in answering if (us := self._newest_of_all(each)) is not None), default=None)
-        found = [each.files.newest_of(of_some) for each in answering]
+        found = [each.files.newest_of(exchanges) for each in answering]
         held = [each.tail for each in answering if each.tail is not None]
         if sum(len(tail.topics) for tail in held) > 1:  # other topics are of other exchanges: only these rows count
             found += [_latest(tail) for tail in tails]
@@ -208,8 +208,19 @@ class Pinned:
         return max((each for each in (in_tail, table.files.newest_us) if each is not None), default=None)
 
 
-def _source(table: TableAt, files: int) -> SourceTable:
-    return SourceTable(table.state.identifier, table.snapshot, files, len(table.files.files) - files, table.tail)
+def _exchanges_of(relations: Sequence[Relation]) -> frozenset[str] | None:
+    """The exchanges that an answer from these relations is of; None: their files and rows do not prove which."""
+    found = {file.exchange for relation in relations for file in relation.files}
+    tails = (relation.tail for relation in relations if relation.tail is not None)
+    found |= {str(each) for tail in tails for each in tail["exchange"].unique().to_pylist()}
+    proven = frozenset(each for each in found if each is not None)
+    return None if not found or None in found else proven
+
+
+def _source(table: TableAt, files: int, exchanges: frozenset[str] | None) -> SourceTable:
+    tail = table.tail if table.tail is None or exchanges is None else table.tail.of(exchanges)
+    skipped = len(table.files.files) - files
+    return SourceTable(table.state.identifier, table.snapshot, files, skipped, tail, exchanges)
 
 
 def _files_by_table(relations: Sequence[Relation]) -> dict[str, int]:

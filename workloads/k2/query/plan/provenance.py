@@ -16,7 +16,9 @@ class SourceTable:
     Attributes:
         table: its identifier.
         snapshot: None: it had none.
-        tail: what was read beyond the snapshot; None: nothing was asked for beyond it.
+        tail: what was read beyond the snapshot, of the topics that may hold what the answer is of; None: nothing was asked for
+            beyond it.
+        exchanges: those that the answer is of, where the files and rows that it is made of prove them; None: any.
     """
 
     table: str
@@ -24,6 +26,7 @@ class SourceTable:
     files_scanned: int = 0
     files_skipped: int = 0
     tail: Tail | None = None
+    exchanges: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from k2.lake.offsets import OffsetMap
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
 from k2.lake.scan import SnapshotFiles
 from k2.model.codec.further import field_id
+from k2.model.exchanges import EXCHANGES
 from k2.model.topics import DataType
 from k2.query.rows.tail_blocks import Reach, TailBlock, Wanted, select
 from k2.query.rows.visibility import Sight
@@ -31,12 +32,21 @@ class TailView:
         return max((block.newest_us for block in self.blocks), default=None)
 
 
+def may_hold(topic: str, exchanges: Collection[str]) -> bool:
+    """Whether events of one of the exchanges may be in a topic: not when its name ends with another exchange that K2 knows."""
+    exchange = topic.rpartition(".")[2].upper()
+    return exchange in exchanges or exchange not in EXCHANGES
+
+
 @dataclass(frozen=True, slots=True)
 class TopicTail:
     """What of a topic an answer has beyond its snapshot: partition → [first offset, next offset).
 
-    `behind`: offsets of the topic beyond these, as the broker said last; None where it did not say. `places`: partition → its
-    number in the view.
+    Attributes:
+        behind: offsets of the topic beyond these, as the broker said last; None where it did not say.
+        places: partition → its number in the view.
+        stale_seconds: seconds since all that the topic held was in it; None: it is not known that it ever was.
+        problem: why it is not all that the topic holds; None when it is.
     """
 
     topic: str
@@ -44,6 +54,8 @@ class TopicTail:
     ranges: Mapping[int, tuple[int, int]]
     behind: int | None
     places: Mapping[int, int] = field(default_factory=dict[int, int])
+    stale_seconds: float | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +65,27 @@ class Tail:
     Attributes:
         view: the rows.
         topics: of which topics, from and up to which offsets.
-        problem: why it is not all that the topics hold; None when it is.
-        stale_seconds: seconds since all that the topics held was in it; None: it is not known that it ever was.
+        failure: why nothing of any topic is in it; None when something may be.
     """
 
     view: TailView
     topics: tuple[TopicTail, ...]
-    problem: str | None
-    stale_seconds: float | None
+    failure: str | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not all that the topics hold; None when it is."""
+        return "; ".join(each for each in (self.failure, *(topic.problem for topic in self.topics)) if each) or None
+
+    @property
+    def stale_seconds(self) -> float | None:
+        """Seconds since all that the topics held was in it; None: it is not known that it ever was."""
+        known = [topic.stale_seconds for topic in self.topics if topic.stale_seconds is not None]
+        return max(known) if known and len(known) == len(self.topics) else None
+
+    def of(self, exchanges: Collection[str]) -> Tail:
+        """The same rows, and what is to be said of the topics that may hold events of these exchanges."""
+        return replace(self, topics=tuple(each for each in self.topics if may_hold(each.topic, exchanges)))
 
     @property
     def newest_us(self) -> int | None:

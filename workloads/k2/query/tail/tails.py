@@ -116,20 +116,18 @@ class Tails:
         """
         recorded = recorded_offsets(state, snapshot)
         if not recorded.topics:
-            return Tail(_EMPTY, (), f"{state.identifier} records no topic: no sink has committed to it yet", None)
+            return Tail(_EMPTY, (), f"{state.identifier} records no topic: no sink has committed to it yet")
         try:
             followed = self._followed_with(state, recorded, files, data_type)
         except (K2Error, OSError) as error:
-            return Tail(_EMPTY, (), str(error), None)
+            return Tail(_EMPTY, (), str(error))
         self._await(followed)
         starts = _starts(followed, recorded)
         followed.tail.note(Known(starts, files))
         view = followed.tail.view(starts)
         if view is None:  # a sink was reset, the snapshot is an old one, or another question saw newer rules of a feed
             self._release(state.identifier, followed)
-            return Tail(
-                _EMPTY, (), "The tail is read anew: offsets of the table went back, or a feed's rules changed", None
-            )
+            return Tail(_EMPTY, (), "The tail is read anew: offsets of the table went back, or a feed's rules changed")
         return _told(followed, recorded, view)
 
     def wait(self, identifier: str, tail: Tail, timeout: float) -> bool:
@@ -286,8 +284,6 @@ def _starts(followed: _Followed, recorded: OffsetMap) -> dict[int, int]:
 
 def _told(followed: _Followed, recorded: OffsetMap, view: TailView) -> Tail:
     topics: list[TopicTail] = []
-    problems: list[str] = []
-    stale: list[float | None] = []
     for topic in sorted(recorded.topics):
         follower = followed.followers.get(topic)
         if follower is None:
@@ -299,13 +295,11 @@ def _told(followed: _Followed, recorded: OffsetMap, view: TailView) -> Tail:
         }
         ends = follower.stable_ends
         behind = sum(max(0, ends[each] - to) for each, (_, to) in ranges.items() if each in ends) if ends else None
-        topics.append(TopicTail(topic, recorded.topics[topic].topic_id, ranges, behind, dict(follower.places)))
-        stale.append(follower.stale_seconds())
-        if follower.problem is not None:
-            problems.append(follower.problem)
-        elif not follower.ready.is_set():
-            problems.append(f"The tail of {topic} is still being read")
-        elif behind and followed.tail.is_full:
-            problems.append(f"The tail of {topic} is longer than the service keeps: {behind} messages are left out")
-    oldest = None if None in stale or not stale else max(each for each in stale if each is not None)
-    return Tail(view, tuple(topics), "; ".join(problems) or None, oldest)
+        problem = follower.problem
+        if problem is None and not follower.ready.is_set():
+            problem = f"The tail of {topic} is still being read"
+        elif problem is None and behind and followed.tail.is_full:
+            problem = f"The tail of {topic} is longer than the service keeps: {behind} messages are left out"
+        topic_id, places = recorded.topics[topic].topic_id, dict(follower.places)
+        topics.append(TopicTail(topic, topic_id, ranges, behind, places, follower.stale_seconds(), problem))
+    return Tail(view, tuple(topics))
