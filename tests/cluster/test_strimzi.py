@@ -101,6 +101,23 @@ def test_topics_are_asked_for_waited_for_and_kept(cluster, with_strimzi, namespa
     assert set(topics(cluster, namespace)) == set(found)
 
 
+def test_a_kafka_topic_that_others_have_made_is_left_to_them(cluster, with_strimzi, namespace):
+    name = "market.futures.trades.sim"
+    metadata = {"name": name, "namespace": namespace, "labels": {"strimzi.io/cluster": "market"}}
+    spec = {"topicName": name, "partitions": 12, "replicas": 1, "config": {"cleanup.policy": "delete"}}
+    theirs = {"apiVersion": "kafka.strimzi.io/v1", "kind": "KafkaTopic", "metadata": metadata, "spec": spec}
+    params = {"fieldManager": "kafka-team"}
+    made = cluster.request("POST", TOPICS.format(namespace), params=params, json=theirs)
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="futures", topic={"partitions": 1, "deletionPolicy": "Delete"}))
+    _, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "NameTaken", "TopicsReady")
+    assert f"KafkaTopic {name}: it was made by kafka-team" in message
+    cluster.patch("MarketFeed", namespace, "sim", {"metadata": {"annotations": {"k2.dev/skip-drain": "true"}}})
+    cluster.delete("MarketFeed", namespace, "sim")
+    until(lambda: cluster.get("MarketFeed", "sim", namespace) is None, "the feed stays")
+    assert topics(cluster, namespace)[name]["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
+
 def strimzi_lets_go(cluster, namespace, name):
     """What Strimzi's topic operator writes about a topic that it is not to manage: it names none any more."""
     obj = topics(cluster, namespace)[name]

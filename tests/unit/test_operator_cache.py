@@ -22,7 +22,7 @@ def feed(name="sim", version=1, exchange="SIM", table="trades", **status):
 
 
 def deployment(version=1, replicas=1, feed="sim", **status):
-    metadata = {"name": "d", "namespace": "m", "uid": "d", "resourceVersion": str(version), "managedFields": [1]}
+    metadata = {"name": "d", "namespace": "m", "uid": "d", "resourceVersion": str(version), "managedFields": []}
     metadata["labels"] = {"k2.dev/feed": feed}
     return {
         "apiVersion": "apps/v1",
@@ -66,6 +66,16 @@ def test_what_has_gone_is_not_brought_back_by_the_late_answer_of_its_making():
     again = deployment(9)
     again["metadata"]["uid"] = "another"
     assert cache.put(again) is Change.SPEC
+
+
+def test_what_is_newer_than_its_end_is_there_again():
+    """A watch by label says "deleted" of what has lost its label; the answer of the write that puts it back is newer."""
+    cache, where = Cache(), Ref("Deployment", "m", "d")
+    cache.put(deployment(5))
+    assert cache.remove(where, uid="d", version=8)
+    assert cache.put(deployment(7)) is Change.NONE
+    assert cache.put(deployment(9)) is Change.SPEC
+    assert cache.get(where) is not None
 
 
 def test_what_belongs_to_a_feed_follows_its_label():

@@ -118,3 +118,18 @@ def test_a_job_is_complete_when_it_says_so():
     assert status.is_complete(job(Complete="True"))
     assert not status.is_complete(job(Failed="True"))
     assert not status.is_complete(None)
+
+
+def test_what_others_add_is_degraded_unless_something_else_is_wrong():
+    well, wrong = no(Reason.AS_EXPECTED, "Nothing."), yes(Reason.COMMIT_CONTENTION, "Too often.")
+    kept = ["Deployment d: spec.paused by somebody"]
+    found = status.degraded(well, kept)
+    assert (found.status, found.reason) == ("True", Reason.FIELDS_ADDED)
+    assert "spec.paused by somebody" in found.message
+    assert status.degraded(None, kept) == found
+    assert status.degraded(wrong, kept) == wrong
+    assert status.degraded(well, []) == well
+    assert status.degraded(None, []) is None
+    # As it stood in the status before a restart, until it is measured again.
+    assert status.degraded(found, []).reason is Reason.AS_EXPECTED
+    assert status.degraded(found, kept) == found

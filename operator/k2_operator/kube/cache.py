@@ -1,18 +1,20 @@
 """What the watches have seen: trimmed objects by reference, and the resources among them parsed once.
 
 Answers of our own writes are put in at once, so that the next reconcile never decides on what it has just changed; a watch
-event that is older than what is here changes nothing. What a watch has seen go stays gone: the answer of the write that made
-it may come later than that.
+event that is older than what is here changes nothing. What a watch has seen go stays gone for all that is older than its end: the
+answer of the write that made it may come later than that. What is newer is no ghost: a watch by label says of an object that has lost
+its label, too, that it was deleted.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from k2_operator.spec import labels, objects
+from k2_operator.spec import labels, objects, ownership
 from k2_operator.spec.objects import Object, Ref
 from k2_operator.spec.resources import KINDS, IcebergTable, MarketFeed
 from k2_operator.spec.validate import ResourceError, parse
@@ -47,13 +49,16 @@ class Cache:
     _parsed: dict[Ref, ParsedResource] = field(default_factory=dict[Ref, ParsedResource])
     _owned: dict[Ref, set[Ref]] = field(default_factory=dict[Ref, set[Ref]])
     _exchanges: dict[str, set[Ref]] = field(default_factory=dict[str, set[Ref]])
-    _gone: dict[str, None] = field(default_factory=dict[str, None])
+    _gone: dict[str, int] = field(default_factory=dict[str, int])
 
     def put(self, obj: Object) -> Change:
         """Take in an object as the API server has shown it."""
         new, where = objects.trimmed(obj), objects.ref(obj)
-        if new["metadata"].get("uid") in self._gone:
+        if objects.version(new) <= self._gone.get(str(new["metadata"].get("uid")), -2):
             return Change.NONE
+        if where.kind not in KINDS and (found := ownership.others(obj)):
+            # Of all that `managedFields` say, what tells additions from what was asked for: hardly ever anything.
+            new["metadata"]["managedFields"] = found
         old = self._objects.get(where)
         if old is not None:
             same = old["metadata"].get("uid") == new["metadata"].get("uid")
@@ -66,11 +71,17 @@ class Cache:
             return Change.SPEC
         return Change.STATUS
 
-    def remove(self, where: Ref, uid: str | None = None) -> bool:
-        """Forget an object, for good where its `uid` is given; False when another one of the same name is here."""
+    def remove(self, where: Ref, uid: str | None = None, version: int = -1) -> bool:
+        """Forget an object; False when another one of the same name is here.
+
+        Args:
+            where: the object.
+            uid: that of the one that has gone. What is known of it is forgotten for good then, as far as it is older than its end.
+            version: the resource version of its end; where there is none (-1), all that is known is older.
+        """
         old = self._objects.get(where)
         if uid is not None:
-            self._gone[uid] = None
+            self._gone[uid] = version if version >= 0 else sys.maxsize
             if len(self._gone) > _GONE:
                 del self._gone[next(iter(self._gone))]
             if old is not None and old["metadata"].get("uid") != uid:

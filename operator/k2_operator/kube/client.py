@@ -9,7 +9,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -20,11 +20,8 @@ import aiohttp
 from k2.model.errors import WorldError
 from k2_operator.kube import metrics
 from k2_operator.spec.objects import Object, Ref
+from k2_operator.spec.ownership import FIELD_MANAGER
 from k2_operator.spec.resources import API_VERSION
-
-FIELD_MANAGER = "k2-operator"
-REPLICAS_MANAGER = "k2-operator-replicas"
-"""Holds the number of pods for a moment, from the operator's last say until an autoscaler's first."""
 
 REQUEST_SECONDS = 30.0
 REFRESH_SECONDS = 60.0
@@ -101,17 +98,27 @@ class Kube:
         """One object, or None."""
         return await self._unless_absent("GET", _path(where.kind, where.namespace, where.name))
 
-    async def exists(self, where: Ref) -> bool:
-        """Whether an object is there. Of a Secret nothing but its metadata is asked for."""
-        path = _path(where.kind, where.namespace, where.name)
-        return await self._unless_absent("GET", path, accept=_METADATA_ONLY) is not None
+    async def metadata(self, where: Ref) -> dict[str, Any] | None:
+        """An object's metadata alone, or None: of a Secret nothing else is ever asked for."""
+        return await self._unless_absent("GET", _path(where.kind, where.namespace, where.name), accept=_METADATA_ONLY)
 
-    async def apply(self, manifest: Object, subresource: str = "", *, manager: str = FIELD_MANAGER) -> dict[str, Any]:
-        """Server-side apply, as the one field manager that the operator is; returns the object as it is now."""
+    async def apply(
+        self, manifest: Object, subresource: str = "", *, manager: str = FIELD_MANAGER, force: bool = True
+    ) -> dict[str, Any]:
+        """Server-side apply, as the one field manager that the operator is; returns the object as it is now.
+
+        Without `force` it is a conflict (409) where somebody else has set one of its fields to something else.
+        """
         metadata = manifest["metadata"]
         path = _path(manifest["kind"], metadata.get("namespace", ""), metadata["name"], subresource)
-        query = {"fieldManager": manager, "force": "true"}
+        query = {"fieldManager": manager, "force": "true" if force else "false"}
         return await self._request("PATCH", path, query, body=manifest, content="application/apply-patch+yaml")
+
+    async def patch(self, where: Ref, steps: Sequence[Object], *, dry_run: bool = False) -> dict[str, Any]:
+        """A JSON patch; returns the object as it is now, or as it would be."""
+        query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
+        path = _path(where.kind, where.namespace, where.name)
+        return await self._request("PATCH", path, query, body=steps, content="application/json-patch+json")
 
     async def delete(self, where: Ref, uid: str | None = None) -> bool:
         """Delete an object (only if it is still the one of that uid); its pods follow. False when it is not there."""
@@ -142,7 +149,7 @@ class Kube:
         path: str,
         query: Mapping[str, str],
         *,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         content: str = "application/json",
         accept: str = "application/json",
     ) -> dict[str, Any]:

@@ -122,10 +122,13 @@ class Controller:
         kube_metrics.EVENTS.labels(where.kind).inc()
         if gone:
             before = self.cache.parsed(where)
-            if self.cache.remove(where, obj["metadata"].get("uid")):
+            if self.cache.remove(where, obj["metadata"].get("uid"), objects.version(obj)):
                 self._after(where, obj, before.resource if before else None)
             return
+        former = None if where.kind in KINDS else self.cache.get(where)
         change = self.cache.put(obj)
+        if former is not None and (owner := owner_of(former)) and owner != owner_of(obj):
+            self.wake(owner)  # its label was taken off, or changed: who has made it has to know
         if change is Change.SPEC or (change is Change.STATUS and where.kind not in KINDS):
             parsed = self.cache.parsed(where)
             self._after(where, obj, parsed.resource if parsed else None)

@@ -149,7 +149,7 @@ class Secrets:
             where = Ref("Secret", namespace, name)
             if self._found.get(where, -SECRET_SECONDS) + SECRET_SECONDS > self.clock():
                 continue
-            if await self.kube.exists(where):
+            if await self.kube.metadata(where) is not None:
                 self._found[where] = self.clock()
             else:
                 missing.append(name)

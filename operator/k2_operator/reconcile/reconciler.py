@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from k2.model.errors import StoreError, UserError, WorldError
 from k2_operator.build import cronjob, names
 from k2_operator.build import feed as build_feed
 from k2_operator.kube.cache import FEED
-from k2_operator.plan.plans import FeedPlan, TablePlan, TopicPlan
+from k2_operator.plan.plans import FeedPlan, TopicPlan
 from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi
 from k2_operator.reconcile.context import WAITING, Context
 from k2_operator.report import figures, status, table_figures
@@ -33,8 +33,32 @@ WELL = {
 }
 
 
+TAKEN_SECONDS = 30.0
+"""No watch tells when a name becomes free that somebody else's object had."""
+
+
 class NotYetError(WorldError):
     """Something outside is not as it has to be; the condition says what. Come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """What became of a resource's objects.
+
+    `refused`: the API server took some of it not. `taken`: others have those names. `waits`: its pods wait for their turn to be
+    replaced.
+    """
+
+    refused: WorldError | None = None
+    taken: Sequence[str] = ()
+    waits: bool = False
+
+    @property
+    def finding(self) -> Finding | None:
+        """What is to be said of it where nothing else stands in the way; None when all is well."""
+        if self.taken:
+            return no(Reason.NAME_TAKEN, apply.taken(self.taken))
+        return no(Reason.APPLY_FAILED, str(self.refused)) if self.refused is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +106,7 @@ class Reconciler:
             await self.context.write(facts.obj, {ConditionType.READY: WAITING}, {})
         await deletion.mark(self.context, facts.obj, wanted=True)
         failures: list[WorldError] = []
-        (refused, waits), topics, schemas = await asyncio.gather(
+        applied, topics, schemas = await asyncio.gather(
             self._objects(facts, facts.plan),
             self._step(
                 self._topics(facts.plan),
@@ -103,32 +127,35 @@ class Reconciler:
             return 0.0
         measured = dict(self.context.told(where).findings or status.carried(facts.obj, figures.MEASURED))
         held_up = measured.pop(ConditionType.SINK_AVAILABLE, None)
+        kept = self.context.applier.kept(ref(each) for each in facts.owned)
+        if (degraded := status.degraded(measured.get(ConditionType.DEGRADED), kept)) is not None:
+            measured[ConditionType.DEGRADED] = degraded
         findings = {
             ConditionType.TOPICS_READY: topics,
             ConditionType.SCHEMAS_READY: schemas,
             ConditionType.TABLES_READY: _tables_ready(facts),
             **_workloads(facts, facts.plan, held_up),
-            ConditionType.UP_TO_DATE: rollout.waiting(self.context.turns.limit) if waits else rollout.UP_TO_DATE,
+            ConditionType.UP_TO_DATE: rollout.waiting(self.context.turns.limit)
+            if applied.waits
+            else rollout.UP_TO_DATE,
         }
         overall = status.ready(findings)
-        if refused is not None and all(each.good for each in (topics, schemas, findings[ConditionType.TABLES_READY])):
-            overall = no(Reason.APPLY_FAILED, str(refused))
+        if applied.finding and all(each.good for each in (topics, schemas, findings[ConditionType.TABLES_READY])):
+            overall = applied.finding
         await self.context.write(
             facts.obj,
             {ConditionType.READY: overall, **findings, **measured},
             _feed_fields(facts, self.context.told(where).fields),
         )
-        for error in (*failures, refused):
+        for error in (*failures, applied.refused):
             if error is not None:
                 raise error
-        return rollout.COME_AGAIN_SECONDS if waits else None
+        if applied.waits:
+            return rollout.COME_AGAIN_SECONDS
+        return TAKEN_SECONDS if applied.taken or topics.reason is Reason.NAME_TAKEN else None
 
-    async def _objects(self, facts: observe.FeedFacts, plan: FeedPlan) -> tuple[WorldError | None, bool]:
-        """Bring what runs to its plan.
-
-        Returns:
-            The error when the API server refused some of it, and whether the pods wait for their turn to be replaced.
-        """
+    async def _objects(self, facts: observe.FeedFacts, plan: FeedPlan) -> _Applied:
+        """Bring what runs to its plan."""
         finished = plan.producer is not None and plan.producer.source_hash == _completed(facts, plan)
         load = names.load(plan.name, plan.producer.source_hash) if plan.producer and plan.producer.finite else ""
         built = [
@@ -143,14 +170,28 @@ class Reconciler:
             keep |= {each.name for each in held}
             wanted = [each for each in wanted if ref(each) not in held]
         try:
-            changes = await self.context.applier.apply(wanted, facts.deletable, keep)
-        except WorldError as error:
-            return error, waits
+            return await self._apply(facts, wanted, keep, waits=waits)
         finally:
             self.context.turns.done(ref(facts.obj))
+
+    async def _apply(
+        self,
+        facts: observe.FeedFacts | observe.TableFacts,
+        wanted: Sequence[Object],
+        keep: Collection[str] = (),
+        *,
+        waits: bool = False,
+    ) -> _Applied:
+        """Apply a resource's objects, and tell in Events what was done."""
+        try:
+            changes = await self.context.applier.apply(wanted, facts.deletable, keep)
+        except WorldError as error:
+            return _Applied(error, waits=waits)
         for reason, message in changes.sentences():
             await self.context.events.post(facts.obj, reason, message)
-        return None, waits
+        for each in changes.added_again:
+            await self.context.events.post(facts.obj, Reason.FIELDS_ADDED, status.added([each]), "Warning")
+        return _Applied(taken=changes.taken, waits=waits)
 
     def _topics(self, plan: FeedPlan) -> Awaitable[list[str]]:
         if self.context.platform.kafka.topics == "strimzi":
@@ -169,6 +210,8 @@ class Reconciler:
         try:
             for sentence in await doing:
                 await self.context.events.post(facts.obj, EventReason.CHANGED, sentence)
+        except strimzi.NameTakenError as error:
+            return no(Reason.NAME_TAKEN, str(error))
         except UserError as error:
             return no(refused, str(error))
         except WorldError as error:
@@ -189,35 +232,25 @@ class Reconciler:
             self._wake_feeds(facts)
             return None
         await deletion.mark(self.context, facts.obj, wanted=facts.plan.delete_with_resource)
-        refused = await self._upkeep(facts, facts.plan)
+        upkeep = [apply.owned(each, facts.obj) for each in cronjob.upkeep(facts.plan, self.context.platform)]
+        applied = await self._apply(facts, upkeep)
         failures: list[WorldError] = []
         reasons = (Reason.TABLE_EXISTS, Reason.TABLE_REFUSED, Reason.CATALOG_UNREACHABLE)
         finding = await self._step(self.context.backends.table(facts.plan), reasons, facts, failures)
         before = condition(facts.obj, ConditionType.READY)
         facts = observe.table(self.context.cache, where) or facts
-        if finding.good and refused is not None:
-            finding = no(Reason.APPLY_FAILED, str(refused))
+        if finding.good and applied.finding is not None:
+            finding = applied.finding
         told = self.context.told(where)
         findings = {ConditionType.READY: finding, **_table_findings(facts, told.findings)}
         await self.context.write(facts.obj, findings, _table_fields(facts, told.fields))
         seen = int(facts.obj["metadata"].get("generation", 0))
         if before is None or (before["status"], before.get("observedGeneration")) != (finding.status, seen):
             self._wake_feeds(facts)  # with new columns there are new fields to tell the registry of
-        for error in (*failures, refused):
+        for error in (*failures, applied.refused):
             if error is not None:
                 raise error
-        return None
-
-    async def _upkeep(self, facts: observe.TableFacts, plan: TablePlan) -> WorldError | None:
-        """Bring a table's CronJobs to its plan; the error when the API server refused some of it."""
-        wanted = [apply.owned(each, facts.obj) for each in cronjob.upkeep(plan, self.context.platform)]
-        try:
-            changes = await self.context.applier.apply(wanted, facts.deletable, ())
-        except WorldError as error:
-            return error
-        for reason, message in changes.sentences():
-            await self.context.events.post(facts.obj, reason, message)
-        return None
+        return TAKEN_SECONDS if applied.taken else None
 
     def _wake_feeds(self, facts: observe.TableFacts) -> None:
         for each in facts.feeds:

@@ -15,15 +15,22 @@ from k2.model.platform import Platform
 from k2_operator.build import topic as build_topic
 from k2_operator.kube.client import ApiError, Kube
 from k2_operator.plan.plans import FeedPlan, TopicPlan
+from k2_operator.reconcile import apply
+from k2_operator.spec import ownership
 from k2_operator.spec.objects import Object, condition, covers, ref
 
 MANAGED = "strimzi.io/managed"
+
+
+class NameTakenError(UserError):
+    """A KafkaTopic of that name is somebody else's."""
 
 
 async def topics(kube: Kube, feed: FeedPlan, platform: Platform) -> list[str]:
     """Make a feed's KafkaTopics as they should be; returns what was done, one sentence each.
 
     Raises:
+        NameTakenError: a KafkaTopic is there that K2 has not made.
         UserError: more partitions than there are, without `allowReordering`.
         WorldError: Strimzi is not there, or has not made a topic yet, or cannot.
     """
@@ -32,6 +39,8 @@ async def topics(kube: Kube, feed: FeedPlan, platform: Platform) -> list[str]:
     for plan in feed.topics:
         for manifest in build_topic.kafka_topics(feed, plan, platform):
             live = await kube.get(ref(manifest))
+            if live is not None and not ownership.is_ours(live):
+                raise NameTakenError(apply.taken([f"KafkaTopic {live['metadata']['name']}: {ownership.holder(live)}"]))
             _refuse_reordering(plan, manifest, live)
             if live is None or not covers(live, manifest):
                 live = await _apply(kube, manifest)
@@ -46,7 +55,12 @@ async def topics(kube: Kube, feed: FeedPlan, platform: Platform) -> list[str]:
 async def delete(kube: Kube, feed: FeedPlan, plans: Sequence[TopicPlan], platform: Platform) -> list[str]:
     """Delete KafkaTopics, and so the topics with all that is in them; returns the names of those that existed."""
     manifests = [each for plan in plans for each in build_topic.kafka_topics(feed, plan, platform)]
-    return [each["spec"]["topicName"] for each in manifests if await kube.delete(ref(each))]
+    deleted: list[str] = []
+    for manifest in manifests:
+        live = await kube.get(ref(manifest))
+        if live is not None and ownership.is_ours(live) and await kube.delete(ref(manifest), live["metadata"]["uid"]):
+            deleted.append(manifest["spec"]["topicName"])
+    return deleted
 
 
 async def release(kube: Kube, feed: FeedPlan, plans: Sequence[TopicPlan], platform: Platform) -> list[str]:
@@ -57,7 +71,7 @@ async def release(kube: Kube, feed: FeedPlan, plans: Sequence[TopicPlan], platfo
     held: list[str] = []
     for manifest in [each for plan in plans for each in build_topic.kafka_topics(feed, plan, platform)]:
         live = await kube.get(ref(manifest))
-        if live is None or live["metadata"].get("deletionTimestamp"):
+        if live is None or live["metadata"].get("deletionTimestamp") or not ownership.is_ours(live):
             continue
         if (live["metadata"].get("annotations") or {}).get(MANAGED) != "false":
             live = await _apply(

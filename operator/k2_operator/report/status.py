@@ -101,6 +101,23 @@ def ready(findings: Mapping[ConditionType, Finding]) -> Finding:
     return yes(Reason.AS_ASKED, "Topics, schemas, tables, sinks and producer are there.")
 
 
+def added(kept: Sequence[str]) -> str:
+    """The message of `FieldsAdded`: what others add to objects of ours, in words, an object each."""
+    return (
+        f"Fields were added again that K2 had taken off, and it leaves them: {'; '.join(kept)}. "
+        "Have whoever adds them stop, and remove them."
+    )
+
+
+def degraded(measured: Finding | None, kept: Sequence[str]) -> Finding | None:
+    """`Degraded` with what others add, unless something else is wrong; None where nothing is known yet."""
+    # What stands in a status since before a restart is not measured.
+    other = None if measured is None or measured.reason is Reason.FIELDS_ADDED else measured
+    if kept and (other is None or not other.good):
+        return yes(Reason.FIELDS_ADDED, added(kept))
+    return no(Reason.AS_EXPECTED, "Nothing is known to be wrong.") if measured is not None and other is None else other
+
+
 def sinks(
     deployments: Sequence[tuple[Object | None, int]], *, suspended: bool, held_up: Finding | None = None
 ) -> Finding:

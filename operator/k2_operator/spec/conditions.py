@@ -59,6 +59,7 @@ class Reason(StrEnum):
     RECONCILING = "Reconciling"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a word for a person, no password
     APPLY_FAILED = "ApplyFailed"
+    NAME_TAKEN = "NameTaken"
     DRAINING = "Draining"
     RELEASING_TOPICS = "ReleasingTopics"
     IN_USE = "InUse"
@@ -103,6 +104,7 @@ class Reason(StrEnum):
     SINK_STALLED = "SinkStalled"
     COMMIT_CONTENTION = "CommitContention"
     MANY_DEAD_LETTERS = "ManyDeadLetters"
+    FIELDS_ADDED = "FieldsAdded"
 
     # A table's files and its upkeep.
     FEW_FILES = "FewFiles"
@@ -123,6 +125,7 @@ class EventReason(StrEnum):
     CREATED = "Created"
     UPDATED = "Updated"
     REPAIRED = "Repaired"
+    REMOVED = "Removed"
     DELETED = "Deleted"
     CHANGED = "Changed"
     DRAINED = "Drained"

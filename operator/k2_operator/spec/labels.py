@@ -12,17 +12,19 @@ Component = Literal["producer", "load", "sink", "query", "upkeep"]
 FEED = "k2.dev/feed"
 TABLE = "k2.dev/table"
 TOPIC = "k2.dev/topic"
-COMPONENT = "app.kubernetes.io/component"
+COMPONENT, INSTANCE = "app.kubernetes.io/component", "app.kubernetes.io/instance"
 MANAGED_BY, OPERATOR = "app.kubernetes.io/managed-by", "k2-operator"
 CONFIG_HASH = "k2.dev/config-hash"
 """Annotation of a pod template: a hash over the rendered configuration, so that a change rolls the workload."""
 GENERATION, PLATFORM_HASH = "k2.dev/generation", "k2.dev/platform-hash"
 """Annotations of a workload: the feed's spec and the platform's settings that it was built from."""
+REMOVED = "k2.dev/removed-additions"
+"""Annotation of an object: marks of the fields that somebody had added and the operator has taken off, once."""
 
 
 def selector(component: Component, name: str) -> dict[str, str]:
     """What tells a workload's pods from all others."""
-    return {"app.kubernetes.io/name": f"k2-{component}", "app.kubernetes.io/instance": name}
+    return {"app.kubernetes.io/name": f"k2-{component}", INSTANCE: name}
 
 
 def of(
