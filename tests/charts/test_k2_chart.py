@@ -233,6 +233,30 @@ def test_no_rule_is_a_blank_cheque(values, helm):
             assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
 
 
+def test_the_table_of_rights_is_what_the_roles_give(everything):
+    given = {
+        (group, resource, verb)
+        for role in charts.kind(everything, "Role")
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    text = (charts.ROOT / "docs" / "operator.md").read_text()
+    section = text.partition("## What it may do\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    told = [
+        ("" if group == "core" else group.strip("`"), resource.strip("` "), verb.strip("` "))
+        for group, resources, verbs, _ in rows
+        for resource in resources.split(",")
+        for verb in verbs.split(",")
+    ]
+    assert set(told) == given
+    assert len(told) == len(set(told)), "a right is explained once"
+    assert all(why for *_, why in rows)
+
+
 def test_the_query_service_has_no_account_and_no_token(default):
     pod = charts.one(default, "Deployment", "k2-query")["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False

@@ -141,13 +141,7 @@ def test_bounds_that_make_no_sense_are_refused(cluster, namespace, autoscaling, 
 def with_keda(cluster, operator, namespace, platform, tmp_path):
     """An operator of this namespace alone whose platform scales by KEDA."""
     operator.kill()
-    grant(cluster, namespace, ["k2-registry"], watched=[namespace])
-    role = cluster.get("Role", f"k2-operator-{namespace}", namespace)
-    verbs = ["get", "list", "watch", "create", "patch", "delete"]
-    kinds = ["scaledobjects", "triggerauthentications"]
-    role["rules"].append({"apiGroups": ["keda.sh"], "resources": kinds, "verbs": verbs})
-    role["metadata"] = {"name": role["metadata"]["name"], "namespace": namespace}
-    cluster.apply(role)
+    grant(cluster, namespace, ["k2-registry"], watched=[namespace], templates=("rules", "kedaRules"))
     settings = platform | {"autoscaling": {"kind": "keda"}}
     running = Operator(cluster, tmp_path, namespace, settings, K2_OPERATOR_NAMESPACES=f'["{namespace}"]')
     yield running

@@ -44,12 +44,7 @@ def kafka_topics(cluster):
 def with_strimzi(cluster, operator, namespace, platform, tmp_path, kafka_topics):
     """An operator of this namespace alone whose platform makes topics by Strimzi."""
     operator.kill()
-    grant(cluster, namespace, ["k2-registry"], watched=[namespace])
-    role = cluster.get("Role", f"k2-operator-{namespace}", namespace)
-    verbs = ["get", "list", "watch", "create", "patch", "delete"]
-    role["rules"].append({"apiGroups": ["kafka.strimzi.io"], "resources": ["kafkatopics"], "verbs": verbs})
-    role["metadata"] = {"name": role["metadata"]["name"], "namespace": namespace}
-    cluster.apply(role)
+    grant(cluster, namespace, ["k2-registry"], watched=[namespace], templates=("rules", "topicRules"))
     settings = platform | {"kafka": platform["kafka"] | {"topics": "strimzi", "strimziCluster": "market"}}
     running = Operator(cluster, tmp_path, namespace, settings, K2_OPERATOR_NAMESPACES=f'["{namespace}"]')
     running.start()

@@ -1,17 +1,16 @@
-{{/* What the operator may do where it watches. Each rule says for what; tests/charts holds it to what the operator asks for. */}}
+{{/*
+What the operator may do where it watches. docs/operator.md says of each right what it is for, and the tests hold the two together;
+tests/cluster/test_rights.py holds both to what the operator asks for, by the API server's audit log.
+*/}}
 {{- define "k2.rules" -}}
-# Its own kinds: read, own finalizer and annotations; status apart.
+# Its own kinds: read, own finalizer; status apart.
 - apiGroups: [k2.dev]
   resources: [marketfeeds, icebergtables]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [k2.dev]
   resources: [marketfeeds/status, icebergtables/status]
   verbs: [patch]
-# Owner references that block the owner's deletion.
-- apiGroups: [k2.dev]
-  resources: [marketfeeds/finalizers, icebergtables/finalizers]
-  verbs: [update]
-# What it builds: server-side apply (create, patch), removal, and the watch that notices an edit.
+# What it builds: whose a name is (get), server-side apply (create, patch), removal, and the watch that notices an edit.
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
@@ -38,6 +37,13 @@
 - apiGroups: [keda.sh]
   resources: [scaledobjects, triggerauthentications]
   verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+
+{{/* With platform.kafka.topics: strimzi, beside the Kafka cluster. KafkaTopics are asked for one by one, never watched. */}}
+{{- define "k2.topicRules" -}}
+- apiGroups: [kafka.strimzi.io]
+  resources: [kafkatopics]
+  verbs: [get, create, patch, delete]
 {{- end }}
 
 {{/* Whether the Secrets that platform.yaml names for producers and sinks are there; only those, by name. */}}

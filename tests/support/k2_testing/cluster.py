@@ -233,17 +233,26 @@ def crds() -> list[dict]:
     return [yaml.safe_load("\n".join(line for line in text.splitlines() if "{{" not in line)) for text in texts]
 
 
-def operator_rules() -> list[dict]:
-    """The rules that the chart gives the operator: the tests run under these and no others."""
+def operator_rules(*templates: str) -> list[dict]:
+    """The rules that the chart gives the operator, by names of its templates: the tests run under these and no others."""
     text = (ROOT / "charts" / "k2" / "templates" / "_rules.tpl").read_text()
-    found = re.search(r'\{\{-? define "k2\.rules" -?\}\}(.*?)\{\{-? end -?\}\}', text, re.DOTALL)
-    assert found is not None
-    return yaml.safe_load(found.group(1))
+    rules = []
+    for name in templates:
+        found = re.search(rf'\{{\{{-? define "k2\.{name}" -?\}}\}}(.*?)\{{\{{-? end -?\}}\}}', text, re.DOTALL)
+        assert found is not None, name
+        rules += yaml.safe_load(found.group(1))
+    return rules
 
 
-def grant(cluster: Cluster, namespace: str, secrets: list[str], watched: list[str] | None = None) -> None:
+def grant(
+    cluster: Cluster,
+    namespace: str,
+    secrets: list[str],
+    watched: list[str] | None = None,
+    templates: Sequence[str] = ("rules",),
+) -> None:
     """The operator's service account in `namespace`, with a ClusterRole (or a Role in each of `watched`)."""
-    rules = operator_rules()
+    rules = operator_rules(*templates)
     if secrets:
         rules.append({"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get"]})
     api = "rbac.authorization.k8s.io/v1"

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -95,6 +96,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
+}
+"""What service accounts ask for: here those are the operators alone."""
+
+
 class ControlPlane:
     """Running processes; `kubeconfig` is a file with the rights of an administrator. Stop it at the end."""
 
@@ -111,6 +121,8 @@ class ControlPlane:
         etcd, peer, api, controllers = (free_port() for _ in range(4))
         keys = self._make_keys()
         certificates = self.folder / "certificates"
+        policy = self.folder / "audit.yaml"
+        policy.write_text(yaml.safe_dump(AUDIT))
         tokens = self.folder / "tokens.csv"
         tokens.write_text('admin-token,admin,admin,"system:masters"\n')
         self.url = f"https://127.0.0.1:{api}"
@@ -139,6 +151,10 @@ class ControlPlane:
             f"--service-account-signing-key-file={keys}",
             f"--token-auth-file={tokens}",
             "--authorization-mode=Node,RBAC",
+            # As some distributions have it: who names an owner that blocks its deletion needs a right of its own.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+            f"--audit-policy-file={policy}",
+            f"--audit-log-path={self.folder / 'audit.log'}",
         )
         wait_ready(server, self._ready, what="kube-apiserver", deadline=120)
         self.write_kubeconfig(self.kubeconfig, "admin-token")
@@ -221,6 +237,30 @@ class ControlPlane:
 
     def _ready(self) -> bool:
         return _answers(f"{self.url}/readyz", token="admin-token", trusted=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of a service account, as the API server has noted it; `resource` is with its subresource."""
+
+    user: str
+    verb: str
+    group: str
+    resource: str
+    status: int
+
+
+def asked(kubeconfig: Path) -> list[Asked]:
+    """What service accounts have asked a control plane for objects, from its beginning on."""
+    found = []
+    for line in (kubeconfig.parent / "audit.log").read_text().splitlines():
+        event = json.loads(line)
+        if (obj := event.get("objectRef")) is None:
+            continue
+        resource = "/".join(obj[part] for part in ("resource", "subresource") if part in obj)
+        status = event.get("responseStatus", {}).get("code", 0)
+        found.append(Asked(event["user"]["username"], event["verb"], obj.get("apiGroup", ""), resource, status))
+    return found
 
 
 def _answers(url: str, token: str = "", *, trusted: bool = True) -> bool:
