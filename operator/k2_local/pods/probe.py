@@ -15,7 +15,7 @@ _MOST_BYTES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Heard:
     """What a probe heard.
 
     Args:
@@ -54,19 +54,19 @@ class Probe:
             delay=float(spec.get("initialDelaySeconds", 0)),
         )
 
-    def ask(self, numbers: Mapping[str, int]) -> Answer:
+    def ask(self, numbers: Mapping[str, int]) -> Heard:
         """Ask the workload, whose ports by name are given."""
         url = f"http://{ports.LOOPBACK}:{numbers[self.port]}{self.path}"
         try:
             with urllib.request.urlopen(url, timeout=self.timeout) as answer:
-                return Answer(warning=_told(answer.read(_MOST_BYTES)).get("warning", ""))
+                return Heard(warning=_told(answer.read(_MOST_BYTES)).get("warning", ""))
         except urllib.error.HTTPError as error:
             with error:
                 body = error.read(_MOST_BYTES)
             text = body.decode(errors="replace").strip()
-            return Answer(_told(body).get("reason") or text or f"HTTP {error.code}")
+            return Heard(_told(body).get("reason") or text or f"HTTP {error.code}")
         except OSError as error:
-            return Answer(f"no answer yet ({getattr(error, 'reason', error)})")
+            return Heard(f"no answer yet ({getattr(error, 'reason', error)})")
 
 
 def _told(body: bytes) -> dict[str, str]:
