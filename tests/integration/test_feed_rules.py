@@ -93,7 +93,7 @@ def test_an_answer_with_the_tail_is_what_the_table_holds_once_the_sink_has_commi
     send(pipeline, *beyond)
     with hybrid_questions_of(pipeline) as questions:
         before, said = held(questions)
-        assert said.tail.problem is None
+        assert said.tails[0].problem is None
         assert said.tail_rows == rows - 1
         commit(pipeline, **config)
         after, _ = held(questions, hybrid=False)
@@ -107,12 +107,12 @@ def test_a_feeds_new_rules_hold_for_a_tail_once_its_sink_has_committed_by_them(p
     send(pipeline, ("cheap", SECOND, "-1"), ("dear", SECOND))
     with hybrid_questions_of(pipeline) as questions:
         rows, said = held(questions)
-        assert (rows.total(), said.tail.problem) == (2, None)
+        assert (rows.total(), said.tails[0].problem) == (2, None)
         commit(pipeline, prices="any", duplicates="keep")
         send(pipeline, ("cheaper", 2 * SECOND, "-2"), ("dear", SECOND))
         eventually(lambda: held(questions)[0].total() == 5, lambda: f"all of them: {held(questions)}", 60)
         rows, said = held(questions)
-        assert (said.tail_rows, said.tail.problem) == (2, None)
+        assert (said.tail_rows, said.tails[0].problem) == (2, None)
         commit(pipeline)
         send(pipeline, ("cheapest", 3 * SECOND, "-3"), ("dearest", 3 * SECOND))
         eventually(lambda: held(questions)[1].tail_rows == 1, lambda: f"the usual rules again: {held(questions)}", 60)
