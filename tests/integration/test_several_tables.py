@@ -6,22 +6,26 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
+from k2_testing.committed import ORIGIN, batch
 from k2_testing.deleting import data_files, delete_equal, delete_positions
+from k2_testing.events import START_US
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.service import problem, serving
 from k2_testing.ticks import OPEN, append_ticks, trade
 from pyiceberg.types import LongType, StringType
 
 from k2.client.connection import connect
+from k2.lake.appends.commit import Committer
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableMissingError, TableReader
 from k2.lake.tables import ensure_tables
 from k2.model.errors import UserError
 from k2.model.events import Decimals
 from k2.model.tables import builtin_table
+from k2.model.times import to_datetime
 from k2.model.topics import DataType
 from k2.query.asked.cursor import ReplayQuery
-from k2.query.asked.requests import At, EventsQuery, Window
+from k2.query.asked.requests import At, EventsQuery, SummaryQuery, Window
 from k2.query.engine.database import Limits
 from k2.query.engine.engine import Engine
 from k2.query.plan.planner import Planner
@@ -188,6 +192,31 @@ def test_one_who_sees_a_part_sees_that_part_of_all_tables(lake, ask):
     stats = seen.stats(DataType.TRADES)
     assert [(each.provenance.table, each.rows) for each in stats] == [(MAIN, 1), (WIDE, 1)]
     assert stats[1].newest_us == round((OPEN + timedelta(seconds=3)).timestamp() * 1e6)
+
+
+@pytest.mark.parametrize(("old", "new"), [(MAIN, WIDE), (WIDE, MAIN), (MAIN, "market_data.more")])
+def test_of_a_topic_that_moved_to_another_table_each_offset_counts_once(lake, tmp_path, old, new):
+    ensure_tables(lake, [builtin_table(DataType.TRADES, "market_data.more")])
+    first = None
+    for table, stretches in ((old, [(0, 6), (6, 8)]), (new, [(4, 6), (6, 8), (8, 12)])):  # what the topic keeps
+        for start, stop in stretches:
+            # A standard table puts aside what a wide one holds.
+            dead = 1 if start == 6 and table == MAIN and WIDE in (old, new) else 0
+            made = Committer(lake, table, ORIGIN, DataType.TRADES).commit(batch(start, stop, dead=dead))
+            first = first or made.snapshot_id
+    names = {DataType.TRADES: (old, new), DataType.QUOTES: "market_data.quotes"}
+    engine = Engine(Limits())
+    ask = Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(tmp_path))), names), engine)
+    found = events(ask, "BHP")
+    assert found.rows["trade_id"].to_pylist() == [f"T{number}" for number in range(12)]
+    assert [info.rows for info in ask.symbols(DataType.TRADES).symbols] == [12]
+    assert ask.replay_merged(ReplayQuery((DataType.TRADES,))).page(100)[0].rows.num_rows == 12
+    day = to_datetime(START_US).date() + timedelta(days=1)
+    assert ask.summary(SummaryQuery("BHP", day, "ASX")).trade_count == 12
+    assert events(ask, "BHP", at=At(snapshot=first)).rows.num_rows == 6
+    seen = ask.seen_by(Sight(symbols=frozenset({"BHP"})))
+    assert [info.rows for info in seen.symbols(DataType.TRADES).symbols] == [12]
+    engine.close()
 
 
 # --- at which snapshots --------------------------------------------------------------------------------------------------

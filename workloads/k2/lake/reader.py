@@ -107,6 +107,14 @@ class TableState:
         """The current snapshot; None when nothing was ever committed."""
         return None if self.current_id is None else self.by_id.get(self.current_id)
 
+    def recorded(self, snapshot: SnapshotInfo | None) -> str | None:
+        """The offsets that the snapshot records, or the nearest ancestor that K2 made: other engines' snapshots change none."""
+        while snapshot is not None:
+            if OFFSETS in snapshot.summary:
+                return snapshot.summary[OFFSETS]
+            snapshot = None if snapshot.parent_id is None else self.by_id.get(snapshot.parent_id)
+        return None
+
     def columns(self, snapshot: SnapshotInfo | None) -> tuple[ColumnInfo, ...]:
         """The columns as of that snapshot (None: the table's current ones)."""
         return self.schemas[self.schema_id if snapshot is None else snapshot.schema_id]

@@ -80,6 +80,13 @@ class SymbolDirectory:
         sight = relation.sight
         oldest_us = sight.oldest_us
         whole = relation.files
+        if any(table.left_out for table in relation.tables):
+            # Some of their rows are not to be counted: what is remembered is of all rows.
+            parts = [file for table, files in relation.parts if table.left_out for file in files]
+            for start in range(0, len(parts), _FILES_A_QUERY):
+                yield from self._count(relation.of(parts[start : start + _FILES_A_QUERY]))
+            whole = tuple(file for table, files in relation.parts if not table.left_out for file in files)
+            relation = relation.of(whole)
         if oldest_us is not None:
             # A file that begins earlier holds rows that are not to be counted: what is remembered of it is of no use.
             whole = tuple(file for file in relation.files if file.start_us >= oldest_us)

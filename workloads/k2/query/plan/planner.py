@@ -15,6 +15,7 @@ from k2.obs import metrics
 from k2.obs.tally import tally
 from k2.query.asked.requests import At, TableSnapshots, Window
 from k2.query.plan.directory import SymbolDirectory
+from k2.query.plan.overlaps import left_out
 from k2.query.plan.pinned import Pinned, TableAt, each_topic_once
 from k2.query.plan.snapshot_choice import choose
 from k2.query.plan.visible_files import seen_files
@@ -130,9 +131,12 @@ class Planner:
         if len(parts) == 1:
             return parts[0]
         ever = replace(wanted, start_us=pinned.sight.oldest_us, end_us=None)
-        pairs = zip(parts, pinned.tables, strict=True)
-        asked = [part for part, table in pairs if part or ever.files_of(table)]
-        return united(asked or parts[:1])
+        pairs = list(zip(parts, pinned.tables, strict=True))
+        asked = [(part, table) for part, table in pairs if part or ever.files_of(table)]
+        if len(asked) < 2:
+            return asked[0][0] if asked else parts[0]
+        others = left_out([table for _, table in asked])
+        return united([part.leaving(out) for (part, _), out in zip(asked, others, strict=True)])
 
     def columns(self, pinned: Pinned, asked: Sequence[tuple[tuple[str, ...], str]]) -> tuple[ColumnInfo, ...]:
         """The columns of an answer about these symbols of these exchanges together, whatever its window; raises as `plan` does."""

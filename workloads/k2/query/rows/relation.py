@@ -12,6 +12,9 @@ from k2.lake.reader import ColumnInfo
 from k2.lake.scan import DataFileRef
 from k2.query.rows.visibility import EVERYTHING, Sight
 
+OffsetRange = tuple[str, int, int, int]
+"""(topic id, partition, start, stop): offsets [start, stop)."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableRows:
@@ -25,6 +28,7 @@ class TableRows:
         hidden: columns that the table no longer has and that rows of the files were deleted by.
         paths: which files of the relation are this table's, where it has those of several.
         tail_rows: how many rows of the relation's tail are this table's.
+        left_out: rows of its files that count as another table's (`plan/overlaps.py`).
     """
 
     table: str
@@ -34,6 +38,7 @@ class TableRows:
     hidden: tuple[ColumnInfo, ...] = ()
     paths: frozenset[str] = frozenset()
     tail_rows: int = 0
+    left_out: tuple[OffsetRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,10 @@ class Relation:
     def of(self, files: Sequence[DataFileRef]) -> Relation:
         """Some of the files alone, without the tail."""
         return replace(self, files=tuple(files), tail=None)
+
+    def leaving(self, offsets: tuple[OffsetRange, ...]) -> Relation:
+        """The same, of one table, without the rows of its files that count as another's."""
+        return replace(self, tables=(replace(self.tables[0], left_out=offsets),)) if offsets else self
 
     def having(self, columns: Sequence[ColumnInfo], names: Sequence[str]) -> Relation:
         """The same with those of the columns that are named: what none of its tables has is null."""

@@ -164,7 +164,9 @@ def listing(relation: Relation, *, visible: bool = False) -> Statement:
 
 def origins(relation: Relation, symbols: Sequence[str]) -> Statement:
     """Of which topics and partitions each file has rows of the symbols; of all rows, for it is remembered."""
-    condition, params = where(replace(relation, sight=EVERYTHING), Filter(tuple(symbols)))
+    tables = tuple(replace(each, left_out=()) for each in relation.tables)
+    relation = replace(relation, sight=EVERYTHING, tables=tables)
+    condition, params = where(relation, Filter(tuple(symbols)))
     names = ("symbol", *LINEAGE[:-1])
     read = {*names, "exchange", *_TIMES}
     sql = f"SELECT DISTINCT filename, {', '.join(names)} FROM {source(relation, ', filename = true', read)}{condition}"
@@ -229,14 +231,15 @@ def _of_table(
 ) -> str:
     """The rows of a table's files with these columns and types: null where the table has none of that name."""
     wanted = {column.name: column for column in read}
-    own = [c for c in table.columns if c.name in wanted and duck_type(c) is not None]
+    needed = {*wanted, *(LINEAGE if table.left_out else ())}
+    own = [c for c in table.columns if c.name in needed and duck_type(c) is not None]
     with_file = "filename" in options
     if any(file.deletes for file in files):
         rows = _without_deleted(table, files, own, mark, with_file=with_file)
     else:
         rows = _scan(f"files{mark}", own, options)
     types = {column.name: column.type for column in own}
-    if all(types.get(column.name) == column.type for column in read):
+    if not table.left_out and all(types.get(column.name) == column.type for column in read):
         return rows
     cast = [
         _name(c.name)
@@ -244,7 +247,13 @@ def _of_table(
         else f"{_name(c.name) if c.name in types else 'NULL'}::{duck_type(c)} AS {_name(c.name)}"
         for c in read
     ]
-    return f"(SELECT {', '.join([*cast, *(['filename'] if with_file else [])])} FROM {rows})"
+    others = [
+        f"NOT (kafka_topic_id = $left_{number}{mark} AND kafka_partition = {int(partition)} "
+        f"AND kafka_offset >= {int(start)} AND kafka_offset < {int(stop)})"
+        for number, (_, partition, start, stop) in enumerate(table.left_out)
+    ]
+    condition = f" WHERE {' AND '.join(others)}" if others else ""
+    return f"(SELECT {', '.join([*cast, *(['filename'] if with_file else [])])} FROM {rows}{condition})"
 
 
 def _scan(param: str, read: Sequence[ColumnInfo], options: str = "") -> str:
@@ -359,6 +368,8 @@ def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement
             whole = tuple(file for file in files if not file.deletes)
         if whole:
             params = {**params, f"files{mark}": _lines(whole)}
+        if files:
+            params |= {f"left_{at}{mark}": topic_id for at, (topic_id, *_) in enumerate(table.left_out)}
         read = {file.path: file.bytes for file in files}
         reads.append(FilesRead(table.table, read, table.of_files - len(read)))
     return Statement(sql, params, relation.roots, relation.tail, reads=tuple(reads))

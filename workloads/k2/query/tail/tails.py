@@ -18,7 +18,7 @@ from k2.bus.admin import end_offsets_of, topic_ids
 from k2.bus.registry import Schemas
 from k2.lake.appends.batch import Mask, OrderedBatch
 from k2.lake.appends.dedup import KnownIds
-from k2.lake.offsets import OFFSETS, OffsetMap
+from k2.lake.offsets import OffsetMap
 from k2.lake.payloads import PayloadDecoder
 from k2.lake.reader import SnapshotInfo, TableReader, TableState
 from k2.lake.scan import SnapshotFiles
@@ -262,11 +262,7 @@ class Tails:
 
 def recorded_offsets(state: TableState, snapshot: SnapshotInfo | None) -> OffsetMap:
     """What the snapshot, or the nearest ancestor that K2 made, records: other engines' snapshots change no offsets."""
-    while snapshot is not None:
-        if OFFSETS in snapshot.summary:
-            return snapshot.offsets
-        snapshot = None if snapshot.parent_id is None else state.by_id.get(snapshot.parent_id)
-    return OffsetMap()
+    return OffsetMap.from_json(state.recorded(snapshot))
 
 
 def _starts(followed: _Followed, recorded: OffsetMap) -> dict[int, int]:
