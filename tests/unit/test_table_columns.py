@@ -91,6 +91,7 @@ def test_the_same_list_once_more_changes_nothing(catalog):
     renamed = (replace(wanted[0], name="venue_flag", was="flag"), wanted[1])
     edit(catalog, *renamed)
     assert edit(catalog, *renamed) == [], "`was` may stay in the list"
+    assert edit(catalog, replace(renamed[0], was="venue_flag"), wanted[1]) == [], "a column was itself before"
     assert before != catalog.load_table(TRADES).metadata_location
 
 

@@ -213,7 +213,7 @@ def _bits(kind: pa.DataType) -> int:
 
 def _now(known: Mapping[str, NestedField], column: TableColumn, spec: TableSpec) -> NestedField | None:
     """The column as the table has it, under this name or the one before; None: it has none."""
-    have, before = known.get(column.name), known.get(column.was) if column.was else None
+    have, before = known.get(column.name), known.get(column.was) if column.was != column.name else None
     if have is not None and before is not None:
         raise UserError(
             f"{spec.identifier} has both {column.name} and {column.was}, which {column.name} is said to have been",
