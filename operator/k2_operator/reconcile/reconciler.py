@@ -102,9 +102,11 @@ class Reconciler:
                 facts.obj, {ConditionType.READY: finding}, _feed_fields(facts, self.context.told(where).fields)
             )
             raise NotYetError(finding.message)
-        if not (facts.obj.get("status") or {}).get("conditions"):
-            await self.context.write(facts.obj, {ConditionType.READY: WAITING}, {})
-        await deletion.mark(self.context, facts.obj, wanted=True)
+        is_new = not (facts.obj.get("status") or {}).get("conditions")
+        await asyncio.gather(
+            deletion.mark(self.context, facts.obj, wanted=True),
+            *([self.context.write(facts.obj, {ConditionType.READY: WAITING}, {})] if is_new else []),
+        )
         failures: list[WorldError] = []
         applied, topics, schemas = await asyncio.gather(
             self._objects(facts, facts.plan),
