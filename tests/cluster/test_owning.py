@@ -96,6 +96,19 @@ def test_the_rest_of_a_feed_runs_and_goes_on_when_the_name_is_handed_over(cluste
     make_ready(cluster, namespace)
 
 
+def test_a_table_says_as_well_that_a_name_is_taken_and_goes_on_when_it_is_free(cluster, operator, namespace):
+    pod = {"restartPolicy": "Never", "containers": [{"name": "theirs", "image": "theirs:1"}]}
+    spec = {"schedule": "0 0 * * *", "jobTemplate": {"spec": {"template": {"spec": pod}}}}
+    metadata = {"name": "trades-compact", "namespace": namespace}
+    cluster.apply({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec})
+    cluster.apply(table(namespace, upkeep={"compaction": {"schedule": "15 3 * * *"}}))
+    _, _, message = cluster.until_condition("IcebergTable", namespace, "trades", "NameTaken")
+    assert "CronJob trades-compact: it was made by person" in message
+    cluster.delete("CronJob", namespace, "trades-compact")
+    cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")
+    assert cluster.get("CronJob", "trades-compact", namespace)["spec"]["schedule"] == "15 3 * * *"
+
+
 def test_what_k2_has_made_is_known_by_its_manager_without_any_label(cluster, operator, namespace):
     name = f"{sink_of(namespace)}-config"
     create_as(cluster, "k2-operator", config_map(namespace, name))
