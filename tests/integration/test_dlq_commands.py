@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from k2.bus.admin import TopicSpec, delete_before, end_offsets, ensure_topics
 from k2.bus.dead_letters import DeadLetter, DeadLetterWriter, buried_letters, read_dead_letters
 from k2.bus.registry import Schemas, ensure_subjects
 from k2.cli_dlq.commands import SOME_LEFT
+from k2.forms.audit_text import lines
+from k2.forms.audits import audit as audit_body
 from k2.model.codec.encode import encode
 from k2.model.errors import UserError
 from k2.model.events import avro_schema
@@ -144,6 +147,24 @@ def test_a_letter_that_fails_again_is_the_same_letter_with_its_attempts_counted(
     _, (listed,) = k2_dlq_json("list", pipeline.topic)
     assert (listed["letters"], listed["reasons"][0]["tried_again"]) == (2, 1)
     assert rows(pipeline) == (0, 0, 3)  # of messages: each attempt has an offset of its own
+    (part,) = pipeline.audit().partitions
+    assert (part.ok, part.offsets.letters, part.offsets.repeated, part.offsets.non_records) == (True, 2, 1, 0)
+    assert "1 more offsets are of letters that were sent again" in "\n".join(lines(audit_body(pipeline.audit())))
+
+
+def test_an_event_that_was_refused_for_its_id_keeps_its_attempts_too(pipeline):
+    schemas = Schemas(pipeline.registry)
+    schema = schemas.register(f"{pipeline.topic}-value", json.dumps(avro_schema(DataType.TRADES)))
+    events = trades([message_id(1)] * 2, symbols=["BHP"] * 2, times=[START_US] * 2, prices=[Decimal(1), Decimal(2)])
+    send(pipeline.kafka, pipeline.topic, *encode(events, DataType.TRADES, schema).payloads())
+    pipeline.finish()
+    assert k2_dlq("redrive", pipeline.topic)[0] == 0
+    pipeline.finish()
+    first, again = read_dead_letters(pipeline.kafka, f"{pipeline.topic}.dlq")
+    assert (first.attempts, again.attempts, again.first, again.origin) == (0, 1, (0, 1), first.origin)
+    assert rows(pipeline) == (1, 0, 2)
+    (part,) = pipeline.audit().partitions
+    assert (part.offsets.letters, part.offsets.repeated) == (1, 1)
 
 
 # --- redrive --------------------------------------------------------------------------------------------------------

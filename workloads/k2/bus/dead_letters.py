@@ -115,7 +115,11 @@ class DeadLetter:
 
     def of_message(self, message: Headed) -> DeadLetter:
         """The letter with the key of the message that it was, and what that message's headers say of earlier attempts."""
-        return replace(self, key=message.key(), **_attempts(_texts(message.headers())))
+        return replace(self, key=message.key()).of_attempt(message.headers())
+
+    def of_attempt(self, headers: Any) -> DeadLetter:
+        """The letter with what the headers of the message that it was say of earlier attempts."""
+        return replace(self, **_attempts(_texts(headers)))
 
     def again(self) -> list[tuple[str, str]]:
         """Headers of the letter's payload when it is sent to its topic once more."""
@@ -174,6 +178,11 @@ class DeadLetter:
             time=_moment(texts.get("time")),
             **_attempts(texts),
         )
+
+
+def was_sent_again(message: Headed | None) -> bool:
+    """Whether a message is a letter that a person had sent to its topic again."""
+    return message is not None and bool(_attempts(_texts(message.headers()))["attempts"])
 
 
 class DeadLetterWriter:

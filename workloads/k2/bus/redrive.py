@@ -186,8 +186,7 @@ class Redriver:
             if original is None:
                 tally.gone += 1
             else:
-                payload, key = original
-                self._hand_over(letter, key, payload)
+                self._hand_over(letter, original.key, original.payload)
         else:
             self._hand_over(letter, letter.key, letter.payload)
 
@@ -243,7 +242,7 @@ def original_of(kafka_config: Mapping[str, str], topic: str, letter: DeadLetter)
     if not first.get(partition, offset + 1) <= offset < end.get(partition, 0):
         return None
     found = read_single_messages(kafka_config, topic, {partition: [offset]}, _FETCH_SECONDS).get((partition, offset))
-    payload = b"" if found is None else found[0] or b""
+    payload = b"" if found is None else found.payload or b""
     # Another topic of the same name has another message there.
     same = len(payload) == letter.size and payload.startswith(letter.payload or b"")
     return found if same else None

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from k2.bus.clients import asking_consumer
 from k2.model.errors import WorldError
 
-Original = tuple[bytes | None, bytes | None]
-"""Payload and key of a message, as they came."""
+
+class Original(NamedTuple):
+    """A message as it came; `headers` are None where it has none."""
+
+    payload: bytes | None
+    key: bytes | None
+    headers: Any = None
+
 
 _READ_AT_ONCE = 10_000
 _FAR = 5_000
@@ -24,7 +31,7 @@ def read_single_messages(
     offsets: Mapping[int, Collection[int]],
     timeout: float = 60.0,
 ) -> dict[tuple[int, int], Original]:
-    """(partition, offset) → payload and key. A message that the topic does not hold any more is not in the answer.
+    """(partition, offset) → the message. A message that the topic does not hold any more is not in the answer.
 
     Args:
         kafka_config: connection settings of librdkafka.
@@ -75,7 +82,7 @@ def _read(
                 raise WorldError(f"Reading {start.topic} failed: {error.str()}")
             offset = message.offset()
             if offset in wanted:
-                found[start.partition, offset] = (message.value(), message.key())
+                found[start.partition, offset] = Original(message.value(), message.key(), message.headers())
         if messages:
             heard = time.monotonic()
         # The position passes the markers of transactions, and what compaction took away.

@@ -239,7 +239,7 @@ def _written(env: Settings, name: TopicName, letter: DeadLetter, out: Path) -> b
     if letter.truncated and letter.file is None:
         original = original_of(env.kafka_config(), str(name), letter)
         if original is not None:
-            payload, whole = original[0] or b"", True
+            payload, whole = original.payload or b"", True
     out.write_bytes(payload)
     if whole:
         say(f"{len(payload):,} bytes written to {out}")

@@ -27,6 +27,7 @@ def lines(found: Body) -> list[str]:
     return [
         f"{found['table']}{snapshot}: {found['rows']:,} rows, {judged(found)}.",
         *_missing(found),
+        *_sent_again(found),
         *_deleted(found),
         *_files(found),
         *_gaps(found),
@@ -60,6 +61,15 @@ def _missing(found: Body) -> Iterator[str]:
         if part["missing"]:
             what = "these offsets" if part["missing_exactly"] else f"{part['missing']:,} of these offsets"
             yield f"missing of {_name(part)}: {what}: {_ranges(part['missing_in'])}"
+
+
+def _sent_again(found: Body) -> Iterator[str]:
+    for part in found["partitions"]:
+        if part["sent_again"]:
+            yield (
+                f"dead letters of {_name(part)}: {part['sent_again']:,} more offsets are of letters that were sent again and failed "
+                "again; each letter counts once"
+            )
 
 
 def _deleted(found: Body) -> Iterator[str]:

@@ -40,7 +40,10 @@ MOST_SHOWN = 80
 
 @dataclass(frozen=True, slots=True)
 class PartitionOffsets:
-    """What a table holds of one partition: offsets [first, next), and what became of them (cumulative counts)."""
+    """What a table holds of one partition: offsets [first, next), and what became of them (cumulative counts).
+
+    `repeated`: of the dead letters those that a person had sent again, and that failed again: copies of letters that count already.
+    """
 
     first: int
     next: int
@@ -48,13 +51,21 @@ class PartitionOffsets:
     duplicates: int = 0
     dead_letters: int = 0
     lost: int = 0
+    repeated: int = 0
+
+    @property
+    def letters(self) -> int:
+        """Dead letters, each once however often it was sent again."""
+        return self.dead_letters - self.repeated
 
     @property
     def non_records(self) -> int:
         """Offsets in [first, next) that held no message."""
         return self.next - self.first - self.rows - self.duplicates - self.dead_letters - self.lost
 
-    def advanced(self, next_offset: int, *, rows: int, duplicates: int, dead_letters: int) -> PartitionOffsets:
+    def advanced(
+        self, next_offset: int, *, rows: int, duplicates: int, dead_letters: int, repeated: int = 0
+    ) -> PartitionOffsets:
         """This partition after a batch that ended before `next_offset`."""
         return replace(
             self,
@@ -62,6 +73,7 @@ class PartitionOffsets:
             rows=self.rows + rows,
             duplicates=self.duplicates + duplicates,
             dead_letters=self.dead_letters + dead_letters,
+            repeated=self.repeated + repeated,
         )
 
 
@@ -107,7 +119,8 @@ class OffsetMap:
                             p.rows,
                             p.duplicates,
                             p.dead_letters,
-                            *([p.lost] if p.lost else []),
+                            *([p.lost] if p.lost or p.repeated else []),
+                            *([p.repeated] if p.repeated else []),
                         ]
                         for number, p in sorted(held.partitions.items())
                     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2.bus.dead_letters import Headed
+from k2.bus.dead_letters import Headed, was_sent_again
 from k2.lake.appends.batch import Batch
 from k2.lake.payloads import compact, in_one_piece
 from k2.model.codec.decode import Decoded
@@ -201,13 +202,12 @@ class Holding:
         """Everything held as a batch; what comes next belongs to the next one."""
         self.decode_pending()
         ranges = {p: (self._start[p], self._next[p]) for p in self._next if self._start[p] != self._next[p]}
-        dead: dict[int, int] = {}
-        for poison in self._poison:
-            dead[poison.partition] = dead.get(poison.partition, 0) + 1
+        dead = Counter(poison.partition for poison in self._poison)
+        repeated = Counter(poison.partition for poison in self._poison if was_sent_again(poison.message))
         chunks, self._chunks, self._decoded = [*self._chunks, *self._decoded], [], []
         # One chunk a column, so that rows can be taken in any order.
         whole = in_one_piece(chunks) if chunks else self.empty
-        held = HeldBatch(Batch(whole, ranges, dead), self._poison, self.bytes)
+        held = HeldBatch(Batch(whole, ranges, dead, repeated), self._poison, self.bytes)
         self._start = dict(self._next)
         self._poison, self._rows, self.bytes, self.messages = [], 0, 0, 0
         return held

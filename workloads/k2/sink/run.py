@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from k2.bus.admin import beginning_offsets, cluster_id, committed_with_metadata,
 from k2.bus.consumer import TopicReader
 from k2.bus.dead_letters import DeadLetter, DeadLetterWriter
 from k2.bus.registry import Schemas
-from k2.bus.single_messages import read_single_messages
+from k2.bus.single_messages import Original, read_single_messages
 from k2.lake.appends.commit import Committer, Origin
 from k2.lake.appends.verdicts import DeadRow
 from k2.lake.catalog import load_table, open_catalog
@@ -94,14 +95,16 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         letters.send([_letter(each, config) for each in poison])
         letters.flush()
 
-    def bury_rows(rows: Sequence[DeadRow]) -> None:
+    def bury_rows(rows: Sequence[DeadRow]) -> Mapping[int, int]:
         """Their rows are decoded: the messages are read once more, to be put aside as they came."""
         offsets: dict[int, list[int]] = {}
         for each in rows:
             offsets.setdefault(each.partition, []).append(each.offset)
         came = read_single_messages(kafka, config.topic, offsets)
-        letters.send([_row_letter(each, came, config) for each in rows])
+        dead = [_row_letter(each, came, config) for each in rows]
+        letters.send(dead)
         letters.flush()
+        return Counter(each.partition for each, letter in zip(rows, dead, strict=True) if letter.attempts)
 
     ends: dict[int, int] | None = None
     if config.until_end:
@@ -161,20 +164,19 @@ def _letter(poison: Poison, config: SinkConfig) -> DeadLetter:
     return letter if poison.message is None else letter.of_message(poison.message)
 
 
-def _row_letter(
-    row: DeadRow, came: Mapping[tuple[int, int], tuple[bytes | None, bytes | None]], config: SinkConfig
-) -> DeadLetter:
+def _row_letter(row: DeadRow, came: Mapping[tuple[int, int], Original], config: SinkConfig) -> DeadLetter:
     # What retention took away since it was decoded is told without its payload: place and reason are still true.
-    payload, key = came.get((row.partition, row.offset), (None, None))
-    return DeadLetter(
-        payload=payload,
-        key=key,
+    message = came.get((row.partition, row.offset), Original(None, None))
+    letter = DeadLetter(
+        payload=message.payload,
+        key=message.key,
         reason=row.reason,
         topic=config.topic,
         partition=row.partition,
         offset=row.offset,
         data_type=config.data_type,
     )
+    return letter.of_attempt(message.headers)
 
 
 def _empty(data_type: DataType, decimals: Decimals) -> pa.Table:

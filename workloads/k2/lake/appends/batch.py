@@ -6,7 +6,7 @@ Everything is columns; the only loops are over distinct symbols.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,11 +32,13 @@ class Batch:
             event's own.
         ranges: partition → (start, next): every offset in [start, next) is accounted for by this batch.
         dead_letters: partition → how many messages of the range went to the dead-letter topic instead.
+        repeated: partition → how many of these a person had sent again.
     """
 
     rows: pa.Table
     ranges: Mapping[int, tuple[int, int]]
     dead_letters: Mapping[int, int]
+    repeated: Mapping[int, int] = field(default_factory=dict[int, int])
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ from k2.obs.logging import get_logger
 
 log = get_logger(__name__)
 
-_Counts = tuple[dict[int, int], dict[int, int], dict[int, int]]
+_Counts = tuple[dict[int, int], dict[int, int], dict[int, int], dict[int, int]]
 """By partition: rows, duplicates, dead letters."""
 
 
@@ -284,13 +284,14 @@ class Committer:
         dead = attempt.verdicts.letters(new, self.origin.topic, topics)
         log.warning("commit.dead_rows_found", table=self.identifier, rows=len(dead), first=dead[0].reason)
         if self.bury is not None:
-            self.bury(dead)
+            for partition, count in (self.bury(dead) or {}).items():
+                attempt.repeated[partition] = attempt.repeated.get(partition, 0) + count
         attempt.buried |= new
 
     def _advance(self, recorded: OffsetMap, batch: Batch, counts: _Counts) -> OffsetMap:
         held = recorded.topics.get(self.origin.topic)
         partitions = dict(held.partitions) if held else {}
-        rows, duplicates, dead_letters = counts
+        rows, duplicates, dead_letters, repeated = counts
         for partition, (start, next_offset) in batch.ranges.items():
             before = partitions.get(partition) or PartitionOffsets(start, start)
             partitions[partition] = before.advanced(
@@ -298,6 +299,7 @@ class Committer:
                 rows=rows.get(partition, 0),
                 duplicates=duplicates.get(partition, 0),
                 dead_letters=dead_letters.get(partition, 0),
+                repeated=repeated.get(partition, 0),
             )
         topic = TopicOffsets(self.origin.topic_id, self.origin.cluster_id, partitions, self.rules)
         return recorded.with_topic(self.origin.topic, topic)
@@ -322,6 +324,7 @@ class _Attempt:
     number: int = 0
     unknown: bool = False
     buried: Mask = field(init=False)
+    repeated: dict[int, int] = field(default_factory=dict[int, int])
     written: Mask = field(init=False)
     files: list[WrittenFile] | None = None
     io: FileIO | None = None
@@ -337,16 +340,22 @@ class _Attempt:
         return bool(before) and before == self.refusal
 
     def counts(self) -> _Counts:
-        """Rows kept, duplicates dropped and dead letters, by partition."""
+        """Rows kept, duplicates dropped, dead letters, and those of them that a person had sent again, by partition."""
         partitions, verdicts = self.ordered.partitions, self.verdicts
         dead_letters = _by_partition(partitions[verdicts.dead])
         for partition, count in self.batch.dead_letters.items():
             dead_letters[partition] = dead_letters.get(partition, 0) + count
-        return _by_partition(partitions[verdicts.kept]), _by_partition(partitions[verdicts.duplicate]), dead_letters
+        # What was buried in an earlier try may be a duplicate in this one.
+        repeated = {
+            partition: min(count, self.batch.repeated.get(partition, 0) + self.repeated.get(partition, 0))
+            for partition, count in dead_letters.items()
+        }
+        kept, duplicate = _by_partition(partitions[verdicts.kept]), _by_partition(partitions[verdicts.duplicate])
+        return kept, duplicate, dead_letters, repeated
 
     def describe(self, topic: str, counts: _Counts) -> str:
         """The batch's own ranges and counts, for the audit: partition:start-next=rows/duplicates/dead letters."""
-        rows, duplicates, dead_letters = counts
+        rows, duplicates, dead_letters, _ = counts
         parts = [
             f"{p}:{start}-{end}={rows.get(p, 0)}/{duplicates.get(p, 0)}/{dead_letters.get(p, 0)}"
             for p, (start, end) in sorted(self.batch.ranges.items())

@@ -32,8 +32,9 @@ class DeadRow:
 
 _CONFLICT = "its id is another event's already"
 
-Bury = Callable[[Sequence[DeadRow]], None]
-"""Puts messages into the dead-letter topic and returns when every one is acknowledged."""
+Bury = Callable[[Sequence[DeadRow]], Mapping[int, int] | None]
+"""Puts messages into the dead-letter topic and returns when every one is acknowledged: partition → how many of them a person
+had sent again, if any."""
 
 
 @dataclass(slots=True)

@@ -197,6 +197,7 @@ def joined(before: PartitionOffsets, after: PartitionOffsets) -> PartitionOffset
         before.duplicates + after.duplicates,
         before.dead_letters + after.dead_letters,
         before.lost + after.lost,
+        before.repeated + after.repeated,
     )
 
 
@@ -223,7 +224,7 @@ def _written(each: Decision) -> dict[str, Any]:
         text["forgotten"] = {
             "cluster": each.forgotten.cluster_id,
             "partitions": {
-                number: [p.first, p.next, p.rows, p.duplicates, p.dead_letters, p.lost]
+                number: [p.first, p.next, p.rows, p.duplicates, p.dead_letters, p.lost, p.repeated]
                 for number, p in each.forgotten.partitions.items()
             },
         }
