@@ -319,6 +319,7 @@ class Operator:
                     "K2_DATA_DIR": str(self._folder),
                     "K2_METRICS_PORT": str(port),
                     "K2_LOG_FORMAT": "json",
+                    "PYTHONPATH": os.pathsep.join(sys.path),  # the code that is tested
                     **self._env,
                 },
                 stdout=output,
