@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 import typer
+from k2_testing.asking import hybrid_questions_of
 from k2_testing.events import START_US, message_id, trades
 from k2_testing.lake import catalog_properties
 from k2_testing.sinks import Pipeline
@@ -23,6 +24,8 @@ from k2.model.events import Decimals
 from k2.model.sequences import SequenceScope
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType, TopicName
+from k2.query.asked.bar_requests import BarsQuery, Interval
+from k2.query.asked.requests import EventsQuery
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -90,6 +93,33 @@ def test_a_topic_that_went_to_wide_decimals_is_in_its_wide_table_exactly_and_in_
             (4, f"price has more than 8 decimals: 0.0000000000002{REMEDY}"),
             (5, f"price has more than 10 integer digits: 9999999999999.123456789012345678{REMEDY}"),
         ]
+    finally:
+        pipeline.close()
+
+
+def test_what_the_topic_of_a_wide_table_holds_beyond_it_is_asked_for_exactly_and_is_the_same_once_committed(
+    tmp_path, kafka, registry, free_topic
+):
+    pipeline = Pipeline(tmp_path, kafka, registry, free_topic(), partitions=1, decimals=Decimals.WIDE)
+    events = EventsQuery(DataType.TRADES, symbols=("PEPE",))
+    bars = BarsQuery(("PEPE",), Interval.HOUR)
+    try:
+        send(pipeline, pipeline.schema_id, Decimals.WIDE, FINE, 0)
+        pipeline.finish()
+        (standard,) = ensure_subjects(pipeline.registry, {pipeline.topic: DataType.TRADES}).values()
+        send(pipeline, standard, Decimals.STANDARD, PLAIN, 3)
+        send(pipeline, pipeline.schema_id, Decimals.WIDE, [FINE[2], FINE[0]], 6)
+        asked = []
+        for rows_of_the_tail in (5, 0):
+            with hybrid_questions_of(pipeline) as questions:
+                found = questions.events(events)
+                assert found.provenance.tail_rows == rows_of_the_tail
+                asked.append((found.rows, questions.bars(bars).rows))
+            pipeline.finish()
+        (rows, (bar,)), later = (asked[0][0], asked[0][1].to_pylist()), asked[1]
+        assert rows["price"].to_pylist() == [*FINE, *PLAIN, FINE[2], FINE[0]]
+        assert (bar["open"], bar["high"], bar["low"], bar["close"]) == (FINE[0], FINE[2], FINE[0], FINE[0])
+        assert asked[0] == later
     finally:
         pipeline.close()
 
