@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from k2_testing.asking import hybrid_questions_of
 from k2_testing.foreign import foreign_trades, optional, writer_schema
-from k2_testing.lake import TRADES, catalog_properties
+from k2_testing.lake import TRADES, catalog_properties, list_columns
 from k2_testing.sinks import eventually
 from k2_testing.ticks import append_ticks, trade
 
@@ -30,11 +30,6 @@ from k2.model.topics import DataType, TopicName, subject_of
 from k2.query.asked.requests import EventsQuery
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
-BUILTIN = builtin_table(DataType.TRADES)
-
-
-def edit(catalog, *columns):
-    return ensure_table(catalog, replace(BUILTIN, columns=(*BUILTIN.columns, *columns)))
 
 
 class Foreign:
@@ -86,13 +81,13 @@ def test_columns_are_added_renamed_and_widened_while_sink_and_producers_run(pipe
     old = Foreign(pipeline, 0, optional("venue_flag", "string"), optional("lots", "int"))
     old.run(lambda number: {"venue_flag": f"old {number}", "lots": number})
     eventually(lambda: "no column for: lots, venue_flag" in pipeline.log(), lambda: pipeline.log()[-2000:])
-    edit(pipeline.catalog, TableColumn("venue_flag", "string"), TableColumn("lots", "int"))
+    list_columns(pipeline.catalog, TableColumn("venue_flag", "string"), TableColumn("lots", "int"))
     eventually(lambda: len(rows_of(pipeline)) > 300, lambda: f"goes on {pipeline.log()[-2000:]}")
-    edit(pipeline.catalog, TableColumn("flag", "string", was="venue_flag"), TableColumn("lots", "long"))
+    list_columns(pipeline.catalog, TableColumn("flag", "string", was="venue_flag"), TableColumn("lots", "long"))
     new = Foreign(pipeline, 100_000, optional("flag", "string"), optional("lots", "long"))
     new.run(lambda number: {"flag": f"new {number}", "lots": 2**40 + number})  # while the old one goes on
     eventually(lambda: len(set(new.sent) & set(rows_of(pipeline))) > 100, lambda: pipeline.log()[-2000:])
-    edit(
+    list_columns(
         pipeline.catalog,
         TableColumn("flag", "string", was="venue_flag"),
         TableColumn("lots", "long"),
@@ -119,7 +114,7 @@ def test_columns_are_added_renamed_and_widened_while_sink_and_producers_run(pipe
 
 
 def test_a_tail_that_was_read_under_the_old_name_and_type_answers_under_the_new_ones(pipeline):
-    edit(pipeline.catalog, TableColumn("flag", "string"), TableColumn("lots", "int"))
+    list_columns(pipeline.catalog, TableColumn("flag", "string"), TableColumn("lots", "int"))
     old = Foreign(pipeline, 0, optional("flag", "string"), optional("lots", "int"))
     old.send({"flag": "in a file", "lots": 1})
     pipeline.finish()
@@ -132,7 +127,7 @@ def test_a_tail_that_was_read_under_the_old_name_and_type_answers_under_the_new_
         old.send({"flag": "in the topic", "lots": 2})
         before = [("in a file", 1), ("in the topic", 2)]
         eventually(lambda: asked("flag", "lots") == before, lambda: str(asked("flag", "lots")))
-        edit(pipeline.catalog, TableColumn("venue_flag", "string", was="flag"), TableColumn("lots", "long"))
+        list_columns(pipeline.catalog, TableColumn("venue_flag", "string", was="flag"), TableColumn("lots", "long"))
         assert asked("venue_flag", "lots") == before, "at once, though nothing was committed since"
         new = Foreign(pipeline, 5, optional("venue_flag", "string"), optional("lots", "long"))
         new.send({"venue_flag": "new", "lots": 2**40})
@@ -167,7 +162,7 @@ AS_JSON = {
 
 def test_a_column_of_every_type_is_in_every_form_and_null_in_rows_from_before(lake, client, tmp_path):
     first = append_ticks(lake, [trade(0)])
-    edit(lake, *(TableColumn(name, kind) for name, (kind, _) in VALUES.items()))
+    list_columns(lake, *(TableColumn(name, kind) for name, (kind, _) in VALUES.items()))
     append_ticks(lake, [trade(1) | {name: value for name, (_, value) in VALUES.items()}])
     wanted = [{name: AS_JSON.get(name, value) for name, (_, value) in VALUES.items()}]
     question = {"symbol": "BHP", "fields": ",".join(VALUES)}
@@ -198,17 +193,17 @@ def test_a_column_of_every_type_is_in_every_form_and_null_in_rows_from_before(la
 def test_an_answer_that_was_kept_is_not_given_again_once_the_columns_are_others(lake, client):
     append_ticks(lake, [trade(0)])
     before = client.get("/v1/trades", params={"symbol": "BHP"})
-    edit(lake, TableColumn("flag", "string"))
+    list_columns(lake, TableColumn("flag", "string"))
     after = client.get("/v1/trades", params={"symbol": "BHP"}, headers={"If-None-Match": before.headers["ETag"]})
     assert after.status_code == 200
     assert after.json()["data"][0]["flag"] is None
 
 
 def test_a_page_goes_on_with_the_columns_that_its_first_one_had(lake, client):
-    edit(lake, TableColumn("flag", "string"))
+    list_columns(lake, TableColumn("flag", "string"))
     append_ticks(lake, [trade(number) | {"flag": str(number)} for number in range(3)])
     first = client.get("/v1/trades", params={"symbol": "BHP", "limit": 2}).json()
-    edit(lake, TableColumn("venue_flag", "string", was="flag"))
+    list_columns(lake, TableColumn("venue_flag", "string", was="flag"))
     token = {"symbol": "BHP", "page_token": first["next_page"]}
     assert [row["flag"] for row in client.get("/v1/trades", params=token).json()["data"]] == ["2"]
     assert [row["venue_flag"] for row in client.get("/v1/trades", params={"symbol": "BHP"}).json()["data"]] == list(

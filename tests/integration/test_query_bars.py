@@ -3,14 +3,13 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import count, product
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from k2_testing.asking import questions_of
+from k2_testing.asking import crowded_lake
 from k2_testing.bars import TICK, ZONE, independent_bars
-from k2_testing.lake import make_lake
 from k2_testing.ticks import OPEN, append_ticks, at, trade
 
 from k2.model.errors import UserError
@@ -47,18 +46,8 @@ APPENDS = st.lists(st.lists(TICK, min_size=1, max_size=25), min_size=1, max_size
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory):
     """A table for many examples: each appends ticks of a symbol of its own."""
-    folder = tmp_path_factory.mktemp("crowded")
-    catalog = make_lake(folder)
-    numbers = count()
-
-    def append(appends):
-        symbol = f"X{next(numbers)}"
-        for ticks in appends:
-            append_ticks(catalog, [tick | {"symbol": symbol} for tick in ticks])
-        return symbol, [tick | {"symbol": symbol} for ticks in appends for tick in ticks]
-
-    with questions_of(folder) as questions:
-        yield questions, append
+    with crowded_lake(tmp_path_factory.mktemp("crowded")) as lake:
+        yield lake
 
 
 @settings(max_examples=12, deadline=None)

@@ -15,7 +15,6 @@ from k2_testing.events import START_US, message_id, trades
 from k2_testing.sinks import Pipeline, eventually, ready
 
 from k2.bus.dead_letters import read_dead_letters
-from k2.bus.producer import EventProducer
 from k2.bus.registry import Schemas
 from k2.lake.proof.decisions import sign
 from k2.lake.proof.reset import skip_to_earliest
@@ -41,16 +40,6 @@ def one_payload(pipeline, number=77):
     return next(iter(encode(events, DataType.TRADES, pipeline.schema_id).payloads()))
 
 
-def send(pipeline, *payloads):
-    producer = EventProducer(
-        pipeline.kafka, topic=pipeline.topic, data_type=DataType.TRADES, schema_id=pipeline.schema_id
-    )
-    for payload in payloads:
-        producer.produce(payload, b"BHP")
-    producer.flush(30)
-    producer.close()
-
-
 def test_every_kind_of_poison_is_a_dead_letter_with_its_reason_and_nothing_is_lost(pipeline):
     good = one_payload(pipeline)
     unknown_id = b"\x00" + (999_999).to_bytes(4, "big") + good[5:]
@@ -63,7 +52,7 @@ def test_every_kind_of_poison_is_a_dead_letter_with_its_reason_and_nothing_is_lo
         None: "tombstone (no value)",
     }
     pipeline.produce(0, 1_000)
-    send(pipeline, *poison)
+    pipeline.send(*poison)
     pipeline.produce(1_000, 2_000)
     pipeline.finish()
     letters = read_dead_letters(pipeline.kafka, TopicName.parse(pipeline.topic).dead_letters)
@@ -89,9 +78,9 @@ def test_another_event_under_an_id_that_is_taken_is_a_dead_letter_as_it_came(pip
 
     first, second, third = told(1, 10), told(1, 11), told(1, 12)
     pipeline.produce(0, 1_000)
-    send(pipeline, first, second)  # in one batch
+    pipeline.send(first, second)  # in one batch
     pipeline.finish()
-    send(pipeline, told(2, 5), third, first)  # and once it is in the table
+    pipeline.send(told(2, 5), third, first)  # and once it is in the table
     pipeline.finish()
     letters = read_dead_letters(pipeline.kafka, TopicName.parse(pipeline.topic).dead_letters)
     there = f"price 10 at {pipeline.topic}/0/1000"
@@ -111,7 +100,7 @@ def test_a_field_that_the_table_does_not_have_pauses_the_sink_until_it_has_it(pi
     schemas = Schemas(pipeline.registry)
     newer = schemas.register(subject_of(pipeline.topic), json.dumps(wider))
     body = one_payload(pipeline, number=777)[5:] + b"\x02\x02X"
-    send(pipeline, b"\x00" + newer.to_bytes(4, "big") + body)
+    pipeline.send(b"\x00" + newer.to_bytes(4, "big") + body)
     port = ports.choose(None, None, what="the sink's metrics", option="")
     sink = pipeline.sink(port=port)
     eventually(lambda: "sink.paused" in pipeline.log(), lambda: f"a pause {pipeline.log()[-2000:]}")
@@ -166,7 +155,7 @@ def test_what_kafka_brings_is_held_to_the_rules_of_files(pipeline):
     out = io.BytesIO()
     nanoseconds = row | {"timestamp": START_US * 1000, "ingestion_timestamp": row["ingestion_timestamp"]}
     fastavro.schemaless_writer(out, fastavro.parse_schema(wide), nanoseconds)
-    send(pipeline, *payloads, payloads[0][:5] + out.getvalue())
+    pipeline.send(*payloads, payloads[0][:5] + out.getvalue())
     pipeline.produce(0, 1_000)
     pipeline.finish()
     letters = read_dead_letters(pipeline.kafka, TopicName.parse(pipeline.topic).dead_letters)

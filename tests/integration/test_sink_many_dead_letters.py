@@ -10,7 +10,6 @@ from k2_testing.events import START_US, message_id, trades
 from k2_testing.sinks import Pipeline, eventually
 
 from k2.bus.admin import committed_with_metadata
-from k2.bus.producer import EventProducer
 from k2.model.codec.encode import encode
 from k2.model.dead_share import WINDOW, DeadShare
 from k2.model.topics import DataType, sink_group_id
@@ -44,16 +43,6 @@ def told(pipeline, number, price):
         prices=[Decimal(price)],
     )
     return next(iter(encode(events, DataType.TRADES, pipeline.schema_id).payloads()))
-
-
-def send(pipeline, *payloads):
-    producer = EventProducer(
-        pipeline.kafka, topic=pipeline.topic, data_type=DataType.TRADES, schema_id=pipeline.schema_id
-    )
-    for payload in payloads:
-        producer.produce(payload, b"BHP")
-    producer.flush(30)
-    producer.close()
 
 
 def asked(port, path):
@@ -94,11 +83,11 @@ def test_many_dead_letters_are_told_with_the_commonest_reason_until_good_ones_ha
     pipeline.sink(port=port)
     eventually(lambda: in_table(pipeline) == 3_000, "the good ones in the table")
     first = told(pipeline, 1, 10)
-    send(pipeline, first, *[NO_EVENT] * 90, first[:40], first[:40])
+    pipeline.send(first, *[NO_EVENT] * 90, first[:40], first[:40])
     eventually(lambda: gauges(port, pipeline) == {"framing": 90, "truncated": 2}, "dead letters by class")
     assert ready(port) == {"status": 200, "ready": True, "reason": "running"}, "not many yet"
     # The same id with another price is found to be a dead letter only against the table.
-    send(pipeline, *[NO_EVENT] * 9, first, told(pipeline, 1, 11))
+    pipeline.send(*[NO_EVENT] * 9, first, told(pipeline, 1, 11))
     whole = {"framing": 99, "truncated": 2, "conflict": 1}
     eventually(lambda: gauges(port, pipeline) == whole, lambda: f"a conflict among them: {gauges(port, pipeline)}")
     many = DeadShare(102, 1, "not Confluent framing")
@@ -120,7 +109,7 @@ def test_many_dead_letters_are_told_with_the_commonest_reason_until_good_ones_ha
 
 def test_above_the_share_that_is_allowed_the_sink_reads_no_more_and_lifted_it_goes_on_without_a_loss(one, port):
     one.produce(0, 1_000)
-    send(one, *[NO_EVENT] * 300)
+    one.send(*[NO_EVENT] * 300)
     sink = one.sink(port=port, dead_letters_stop_above=299)
     eventually(lambda: ready(port).get("status") == 503 and "stopAbove" in ready(port)["reason"], "it stops")
     assert ready(port)["reason"] == DeadShare(300, 300, "not Confluent framing").stop_said(one.topic, 299)
@@ -143,7 +132,7 @@ def test_above_the_share_that_is_allowed_the_sink_reads_no_more_and_lifted_it_go
 
 
 def test_a_sink_that_is_to_end_by_itself_ends_instead_of_waiting_for_somebody(one):
-    send(one, *[NO_EVENT] * 300)
+    one.send(*[NO_EVENT] * 300)
     one.produce(0, 5_000)
     sink = one.sink("--until-end", dead_letters_stop_above=200, commit_bytes=1)
     assert sink.wait(120) == 2, one.log()

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from k2_testing.asking import questions_of
+from k2_testing.asking import crowded_lake, questions_of
 from k2_testing.bars import TICK, independent_bars
 from k2_testing.extent import sized
 from k2_testing.lake import make_lake
@@ -181,18 +181,8 @@ def test_bars_of_fine_and_large_values_are_what_an_independent_calculation_gives
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory):
     """A wide table for many examples: each appends ticks of a symbol of its own."""
-    folder = tmp_path_factory.mktemp("crowded")
-    catalog = make_lake(folder, decimals=Decimals.WIDE)
-    numbers = count()
-
-    def append(appends):
-        symbol = f"X{next(numbers)}"
-        for ticks in appends:
-            append_ticks(catalog, [tick | {"symbol": symbol} for tick in ticks])
-        return symbol, [tick | {"symbol": symbol} for ticks in appends for tick in ticks]
-
-    with questions_of(folder) as questions:
-        yield questions, append
+    with crowded_lake(tmp_path_factory.mktemp("crowded"), Decimals.WIDE) as lake:
+        yield lake
 
 
 SHIB = [

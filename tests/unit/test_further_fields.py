@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -15,27 +15,20 @@ from hypothesis import strategies as st
 from k2_testing.committed import ORIGIN
 from k2_testing.extent import sized
 from k2_testing.foreign import foreign_trades, optional, writer_schema
-from k2_testing.lake import TRADES, make_lake
+from k2_testing.lake import TRADES, list_columns, make_lake
 
 from k2.lake.appends.batch import Batch
 from k2.lake.appends.commit import Committer
 from k2.lake.columns import extra_columns
 from k2.lake.payloads import PausedError, PayloadDecoder, in_one_piece
-from k2.lake.tables import ensure_table
 from k2.model.codec.further import HELD_BY_WIDER, names_of
-from k2.model.tables import TableColumn, builtin_table
+from k2.model.tables import TableColumn
 from k2.model.topics import DataType
-
-BUILTIN = builtin_table(DataType.TRADES)
 
 
 @pytest.fixture
 def catalog(tmp_path):
     return make_lake(tmp_path)
-
-
-def edit(catalog, *columns: TableColumn) -> list[str]:
-    return ensure_table(catalog, replace(BUILTIN, columns=(*BUILTIN.columns, *columns)))
 
 
 class Topic:
@@ -78,14 +71,14 @@ def test_a_field_is_waited_with_until_the_table_has_its_column(catalog, topic):
     messages = topic.messages([optional("flag", "string")], {"flag": "X"}, {"flag": None})
     with pytest.raises(PausedError, match=r"no column for: flag.*spec.columns"):
         topic.decoder(messages)
-    edit(catalog, TableColumn("flag", "string"))
+    list_columns(catalog, TableColumn("flag", "string"))
     assert topic.decoder(messages).events.column("flag").to_pylist() == ["X", None]
 
 
 def test_old_and_new_name_lead_into_the_one_column(catalog, topic):
-    edit(catalog, TableColumn("flag", "string"))
+    list_columns(catalog, TableColumn("flag", "string"))
     before = topic.decoder(topic.messages([optional("flag", "string")], {"flag": "held over the edit"}))
-    edit(catalog, TableColumn("venue_flag", "string", was="flag"))
+    list_columns(catalog, TableColumn("venue_flag", "string", was="flag"))
     topic.commit(before, 0)
     topic.commit(topic.decoder(topic.messages([optional("flag", "string")], {"flag": "old"})), 1)
     topic.commit(topic.decoder(topic.messages([optional("venue_flag", "string")], {"venue_flag": "new"})), 2)
@@ -106,23 +99,23 @@ def test_old_and_new_name_lead_into_the_one_column(catalog, topic):
 
 
 def test_a_value_beyond_a_column_is_a_dead_letter_until_the_column_was_widened(catalog, topic):
-    edit(catalog, TableColumn("lots", "int"))
+    list_columns(catalog, TableColumn("lots", "int"))
     fields = [optional("lots", "long")]
     messages = topic.messages(fields, {"lots": 5}, {"lots": 2**40})
     decoded = topic.decoder(messages)
     topic.commit(decoded, 0)
     assert [bad.reason for bad in decoded.bad] == [f"lots is 1099511627776, which is no int{HELD_BY_WIDER}"]
-    edit(catalog, TableColumn("lots", "long"))
+    list_columns(catalog, TableColumn("lots", "long"))
     again = topic.decoder(messages[1:])  # the decoder has not been told
     topic.commit(again, 2)
     assert (again.bad, topic.rows("lots")) == ([], [(5,), (2**40,)])
 
 
 def test_rows_decoded_before_and_after_an_edit_are_one_batch(catalog, topic):
-    edit(catalog, TableColumn("lots", "int"), TableColumn("edge", "decimal(9, 2)"))
+    list_columns(catalog, TableColumn("lots", "int"), TableColumn("edge", "decimal(9, 2)"))
     fields = [optional("lots", "int"), optional("edge", decimal(9, 2))]
     first = topic.decoder(topic.messages(fields, {"lots": 1, "edge": Decimal("1.25")})).events
-    edit(catalog, TableColumn("size_in_lots", "long", was="lots"), TableColumn("edge", "decimal(20, 2)"))
+    list_columns(catalog, TableColumn("size_in_lots", "long", was="lots"), TableColumn("edge", "decimal(20, 2)"))
     fields = [optional("size_in_lots", "long"), optional("edge", decimal(20, 2))]
     second = topic.decoder(topic.messages(fields, {"size_in_lots": 2**40, "edge": Decimal("1e15")})).events
     whole = in_one_piece([first, second])
@@ -168,7 +161,7 @@ STRINGS, STRING_MAP = {"type": "array", "items": "string"}, {"type": "map", "val
     ],
 )  # fmt: skip
 def test_a_value_of_every_type_arrives_exactly_or_is_a_dead_letter(catalog, topic, column, avro, good, bad):
-    edit(catalog, TableColumn("extra", column))
+    list_columns(catalog, TableColumn("extra", column))
     values = [{"extra": good}, {"extra": None}, *([{"extra": bad}] if bad is not None else [])]
     decoded = topic.decoder(topic.messages([optional("extra", avro)], *values))
     topic.commit(decoded, 0)
@@ -197,14 +190,14 @@ def test_a_value_of_every_type_arrives_exactly_or_is_a_dead_letter(catalog, topi
     ],
 )  # fmt: skip
 def test_a_field_that_means_something_else_than_the_column_is_no_value_of_it(catalog, topic, column, avro, value, said):
-    edit(catalog, TableColumn("extra", column))
+    list_columns(catalog, TableColumn("extra", column))
     decoded = topic.decoder(topic.messages([optional("extra", avro)], {"extra": value}, {"extra": value}))
     assert [said in each.reason for each in decoded.bad] == [True, True]
     assert not len(decoded.rows)
 
 
 def test_more_digits_than_a_schema_declares_do_not_enter_a_column_in_silence(catalog, topic):
-    edit(catalog, TableColumn("edge", "decimal(9, 2)"))
+    list_columns(catalog, TableColumn("edge", "decimal(9, 2)"))
     (message,) = topic.messages([optional("edge", decimal(9, 2))], {"edge": Decimal("1.25")})
     tail = b"\x02\x02\x7d"  # the branch, one byte, 125
     assert message.endswith(tail)
@@ -214,9 +207,9 @@ def test_more_digits_than_a_schema_declares_do_not_enter_a_column_in_silence(cat
 
 
 def test_extra_columns_know_their_former_names(catalog):
-    edit(catalog, TableColumn("a", "string"))
-    edit(catalog, TableColumn("b", "string", was="a"))
-    edit(catalog, TableColumn("c", "string", was="b"))
+    list_columns(catalog, TableColumn("a", "string"))
+    list_columns(catalog, TableColumn("b", "string", was="a"))
+    list_columns(catalog, TableColumn("c", "string", was="b"))
     (column,) = extra_columns(catalog.load_table(TRADES), DataType.TRADES)
     assert names_of(column) == ("c", "a", "b")
 
@@ -263,7 +256,7 @@ class World:
     start: int = 0
 
     def edit(self):
-        edit(self.topic.catalog, *(each.column for each in self.columns))
+        list_columns(self.topic.catalog, *(each.column for each in self.columns))
 
     def commit(self):
         if self.held:

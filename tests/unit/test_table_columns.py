@@ -10,7 +10,7 @@ import stamina
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from k2_testing.committed import ORIGIN, batch
-from k2_testing.lake import TRADES, make_lake
+from k2_testing.lake import TRADES, list_columns, make_lake
 from pydantic import TypeAdapter
 from pyiceberg.exceptions import CommitFailedException, ResolveError
 from pyiceberg.schema import promote
@@ -20,7 +20,6 @@ from k2.lake.appends.commit import Committer
 from k2.lake.columns import DECLARED
 from k2.lake.offsets import recorded_offsets
 from k2.lake.proof.audit import audit_table
-from k2.lake.tables import ensure_table
 from k2.model.errors import UserError, WorldError
 from k2.model.further import TYPES, canonical, decimal_digits, is_wider
 from k2.model.tables import TableColumn, builtin_table
@@ -35,10 +34,6 @@ def catalog(tmp_path):
     return make_lake(tmp_path)
 
 
-def edit(catalog, *columns: TableColumn) -> list[str]:
-    return ensure_table(catalog, replace(BUILTIN, columns=(*BUILTIN.columns, *columns)))
-
-
 def columns_of(catalog) -> dict[str, str]:
     own = {column.name for column in BUILTIN.columns}
     schema = catalog.load_table(TRADES).schema()
@@ -48,17 +43,19 @@ def columns_of(catalog) -> dict[str, str]:
 def refused(catalog, *columns: TableColumn) -> str:
     before = catalog.load_table(TRADES).metadata_location
     with pytest.raises(UserError) as failure:
-        edit(catalog, *columns)
+        list_columns(catalog, *columns)
     assert catalog.load_table(TRADES).metadata_location == before, "something was changed all the same"
     return str(failure.value)
 
 
 def test_an_edit_adds_renames_widens_and_makes_optional_in_one_commit(catalog):
-    edit(catalog, TableColumn("lots", "int"), TableColumn("flag", "string"), TableColumn("edge", "decimal(9, 4)"))
+    list_columns(
+        catalog, TableColumn("lots", "int"), TableColumn("flag", "string"), TableColumn("edge", "decimal(9, 4)")
+    )
     with catalog.load_table(TRADES).update_schema(allow_incompatible_changes=True) as update:
         update.update_column("lots", required=True)  # as another tool may have made it
     before = len(catalog.load_table(TRADES).metadata.metadata_log)
-    told = edit(
+    told = list_columns(
         catalog,
         TableColumn("lots", "long"),
         TableColumn("venue_flag", "string", was="flag"),
@@ -85,19 +82,19 @@ def test_an_edit_adds_renames_widens_and_makes_optional_in_one_commit(catalog):
 
 def test_the_same_list_once_more_changes_nothing(catalog):
     wanted = (TableColumn("flag", "string", doc="Of the venue."), TableColumn("tags", "map<string,string>"))
-    edit(catalog, *wanted)
+    list_columns(catalog, *wanted)
     before = catalog.load_table(TRADES).metadata_location
-    assert edit(catalog, *wanted) == []
+    assert list_columns(catalog, *wanted) == []
     renamed = (replace(wanted[0], name="venue_flag", was="flag"), wanted[1])
-    edit(catalog, *renamed)
-    assert edit(catalog, *renamed) == [], "`was` may stay in the list"
-    assert edit(catalog, replace(renamed[0], was="venue_flag"), wanted[1]) == [], "a column was itself before"
+    list_columns(catalog, *renamed)
+    assert list_columns(catalog, *renamed) == [], "`was` may stay in the list"
+    assert list_columns(catalog, replace(renamed[0], was="venue_flag"), wanted[1]) == [], "a column was itself before"
     assert before != catalog.load_table(TRADES).metadata_location
 
 
 def test_a_table_made_with_further_columns_has_them_and_knows_that_they_were_declared(tmp_path):
     catalog = make_lake(tmp_path, DataType.QUOTES)
-    edit(catalog, TableColumn("flag", "string"))
+    list_columns(catalog, TableColumn("flag", "string"))
     table = catalog.load_table(TRADES)
     assert json.loads(table.properties[DECLARED]) == [table.schema().find_field("flag").field_id]
     assert "cannot go by leaving it out" in refused(catalog)
@@ -106,20 +103,20 @@ def test_a_table_made_with_further_columns_has_them_and_knows_that_they_were_dec
 def test_a_column_that_another_tool_has_added_is_left_alone_until_it_is_listed(catalog):
     with catalog.load_table(TRADES).update_schema() as update:
         update.add_column("desk", StringType())
-    assert edit(catalog) == []
-    assert edit(catalog, TableColumn("flag", "string")) == ["added flag to market_data.trades"]
+    assert list_columns(catalog) == []
+    assert list_columns(catalog, TableColumn("flag", "string")) == ["added flag to market_data.trades"]
     assert columns_of(catalog) == {"desk": "string", "flag": "string"}
-    assert edit(catalog, TableColumn("flag", "string"), TableColumn("desk", "string")) == []
+    assert list_columns(catalog, TableColumn("flag", "string"), TableColumn("desk", "string")) == []
     assert "no desk among the columns" in refused(catalog, TableColumn("flag", "string"))
 
 
 def test_one_that_was_dropped_with_another_engine_may_leave_the_list(catalog):
-    edit(catalog, TableColumn("flag", "string"))
+    list_columns(catalog, TableColumn("flag", "string"))
     with catalog.load_table(TRADES).update_schema() as update:
         update.delete_column("flag")
     assert "that is gone had that name" in refused(catalog, TableColumn("flag", "string"))
-    assert edit(catalog) == []
-    assert edit(catalog) == []
+    assert list_columns(catalog) == []
+    assert list_columns(catalog) == []
 
 
 @pytest.mark.parametrize(
@@ -140,30 +137,30 @@ def test_one_that_was_dropped_with_another_engine_may_leave_the_list(catalog):
     ],
 )  # fmt: skip
 def test_what_would_lose_rows_or_change_a_value_is_refused_with_the_reason(catalog, now, then, text):
-    edit(catalog, now)
+    list_columns(catalog, now)
     found = refused(catalog, then)
     assert text in found
     assert found.count(".") >= 2, "it says what to do"
 
 
 def test_of_an_edit_with_one_mistake_nothing_is_done(catalog):
-    edit(catalog, TableColumn("a", "int"), TableColumn("b", "string"))
+    list_columns(catalog, TableColumn("a", "int"), TableColumn("b", "string"))
     refused(catalog, TableColumn("a", "long"), TableColumn("b", "int"), TableColumn("c", "string"))
     assert columns_of(catalog) == {"a": "int", "b": "string"}
 
 
 def test_a_name_that_a_column_had_is_not_given_to_another_one(catalog):
-    edit(catalog, TableColumn("flag", "string"))
-    edit(catalog, TableColumn("venue_flag", "string", was="flag"))
+    list_columns(catalog, TableColumn("flag", "string"))
+    list_columns(catalog, TableColumn("venue_flag", "string", was="flag"))
     text = refused(catalog, TableColumn("venue_flag", "string", was="flag"), TableColumn("flag", "string"))
     assert "is now called venue_flag had that name" in text
-    assert edit(catalog, TableColumn("flag", "string", was="venue_flag")) == [
+    assert list_columns(catalog, TableColumn("flag", "string", was="venue_flag")) == [
         "renamed venue_flag of market_data.trades to flag"
     ]
 
 
 def test_two_columns_are_never_made_one(catalog):
-    edit(catalog, TableColumn("a", "string"), TableColumn("b", "string"))
+    list_columns(catalog, TableColumn("a", "string"), TableColumn("b", "string"))
     assert "has both b and a, which b is said to have been" in refused(catalog, TableColumn("b", "string", was="a"))
     one = (TableColumn("c", "string", was="a"), TableColumn("d", "string", was="a"), TableColumn("b", "string"))
     assert "Two columns of market_data.trades were one before" in refused(catalog, *one)
@@ -173,7 +170,7 @@ def test_an_edit_is_a_snapshot_without_rows_that_carries_the_offsets(catalog):
     committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
     committer.commit(batch(0, 10))
     first = catalog.load_table(TRADES).current_snapshot()
-    edit(catalog, TableColumn("flag", "string"))
+    list_columns(catalog, TableColumn("flag", "string"))
     table = catalog.load_table(TRADES)
     assert table.current_snapshot().schema_id != first.schema_id
     assert table.snapshot_by_id(first.snapshot_id).schema_id == first.schema_id
@@ -197,7 +194,7 @@ def test_an_edit_meets_a_sink_that_commits_and_neither_loses(catalog):
 
     catalog.commit_table = sink_is_quicker
     try:
-        edit(catalog, TableColumn("flag", "string"))
+        list_columns(catalog, TableColumn("flag", "string"))
     finally:
         del catalog.commit_table
     assert met
@@ -215,7 +212,7 @@ def test_a_catalog_that_never_lets_an_edit_through_is_an_error_of_the_world(cata
         stamina.set_testing(testing=True, attempts=2),
         pytest.raises(WorldError, match=r"Others committed to market_data.trades"),
     ):
-        edit(catalog, TableColumn("flag", "string"))
+        list_columns(catalog, TableColumn("flag", "string"))
 
 
 PRIMITIVES = ("string", "int", "long", "float", "double", "boolean", "date", "timestamptz")

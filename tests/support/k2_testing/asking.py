@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from k2.lake.catalog import load_table, open_named
 from k2.lake.reader import TableReader
+from k2.model.events import Decimals
 from k2.model.tables import TableNames
 from k2.model.topics import DataType
 from k2.query.engine.database import Limits
@@ -16,8 +18,12 @@ from k2.query.engine.engine import Engine
 from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
 from k2.query.tail.tails import Tails
-from k2_testing.lake import catalog_properties
+from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.sinks import Pipeline
+from k2_testing.ticks import append_ticks
+
+Tick: TypeAlias = dict[str, Any]
+Append: TypeAlias = Callable[[Sequence[Sequence[Tick]]], tuple[str, list[Tick]]]
 
 TABLES = {DataType.TRADES: "market_data.trades", DataType.QUOTES: "market_data.quotes"}
 
@@ -30,6 +36,22 @@ def questions_of(folder: Path, timeout_seconds: float = 120) -> Iterator[Questio
         yield Questions(Planner(TableReader(lambda: open_named("k2", catalog_properties(folder))), TABLES), engine)
     finally:
         engine.close()
+
+
+@contextmanager
+def crowded_lake(folder: Path, decimals: Decimals = Decimals.STANDARD) -> Iterator[tuple[Questions, Append]]:
+    """A table for many examples: each appends ticks, file after file, of a symbol of its own, which it is told with its ticks."""
+    catalog, numbers = make_lake(folder, decimals=decimals), count()
+
+    def append(appends: Sequence[Sequence[Tick]]) -> tuple[str, list[Tick]]:
+        symbol = f"X{next(numbers)}"
+        named = [[tick | {"symbol": symbol} for tick in ticks] for ticks in appends]
+        for ticks in named:
+            append_ticks(catalog, ticks)
+        return symbol, [tick for ticks in named for tick in ticks]
+
+    with questions_of(folder) as questions:
+        yield questions, append
 
 
 @contextmanager

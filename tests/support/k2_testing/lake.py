@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 
 from k2.lake.catalog import open_named
-from k2.lake.tables import ensure_tables
+from k2.lake.tables import ensure_table, ensure_tables
 from k2.model.events import Decimals
-from k2.model.tables import OFFSET, PARTITION, builtin_table
+from k2.model.tables import OFFSET, PARTITION, TableColumn, builtin_table
 from k2.model.topics import DataType
 
 TRADES = "market_data.trades"
@@ -33,3 +34,9 @@ def held(catalog: Catalog, identifier: str = TRADES) -> Counter[tuple[int, int]]
     """How often the table holds each (partition, offset), read through every manifest and file."""
     rows = catalog.load_table(identifier).scan(selected_fields=(PARTITION, OFFSET)).to_arrow()
     return Counter(zip(rows.column(PARTITION).to_pylist(), rows.column(OFFSET).to_pylist(), strict=True))
+
+
+def list_columns(catalog: Catalog, *columns: TableColumn) -> list[str]:
+    """Make the table of trades have these columns beside the built-in ones, as an edit of its resource does."""
+    spec = builtin_table(DataType.TRADES)
+    return ensure_table(catalog, replace(spec, columns=(*spec.columns, *columns)))

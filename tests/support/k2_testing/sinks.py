@@ -75,6 +75,14 @@ class Pipeline:
         producer.flush(60)
         producer.close()
 
+    def send(self, *payloads: bytes, key: bytes = b"BHP") -> None:
+        """Send messages as they are."""
+        producer = EventProducer(self.kafka, topic=self.topic, data_type=DataType.TRADES, schema_id=self.schema_id)
+        for payload in payloads:
+            producer.produce(payload, key)
+        producer.flush(60)
+        producer.close()
+
     def environment(self) -> dict[str, str]:
         """What a sink's pod would get."""
         return {
