@@ -118,7 +118,7 @@ def test_wait_returns_when_the_rows_are_in_the_table_also_for_a_run_that_sends_n
 
 
 def test_rows_of_one_instant_keep_the_order_in_which_their_files_were_loaded(variables, kafka, tmp_path):
-    topic = _topic(kafka, "asx")
+    topic = _topic(kafka, "coinbase", "crypto")
     header, sink = "symbol,timestamp,price,quantity\n", _sink(variables, tmp_path, topic)
     try:
         for name, rows in (("a", (5, 7)), ("b", (7, 10))):
@@ -126,8 +126,8 @@ def test_rows_of_one_instant_keep_the_order_in_which_their_files_were_loaded(var
             path = tmp_path / f"{name}.csv"
             # By their numbers in the files the rows of the second would come first.
             path.write_text(header + ("S,2024-01-04T02:00:29Z,1,1\n" * 3 if name == "a" else "") + second)
-            assert _run(path, "-e", "ASX", "--wait", "--wait-timeout", 300)[0] == 0
-        assert _run(path, "-e", "ASX", "--wait", "--restart")[1]["duplicates"] == 3
+            assert _run(path, "-e", "COINBASE", "--wait", "--wait-timeout", 300)[0] == 0
+        assert _run(path, "-e", "COINBASE", "--wait", "--restart")[1]["duplicates"] == 3
     finally:
         sink.terminate()
         sink.wait(60)

@@ -106,7 +106,7 @@ class Block:
     """Messages of one poll; a payload that begins with `!` is no event."""
 
     def __init__(self, payloads, partitions, first=0):
-        self.payloads = self.messages = list(payloads)
+        self.payloads, self.messages = list(payloads), [None] * len(payloads)
         self.partitions = np.array(partitions, dtype=np.int32)
         self.offsets = np.array([first + sum(p == q for q in partitions[:n]) for n, p in enumerate(partitions)])
 

@@ -16,7 +16,7 @@ from k2.query.asked.requests import At, EventsQuery, Window, exchange_code
 from k2.query.plan.snapshot_choice import resolve
 from k2.query.rows import sql
 from k2.query.rows.errors import SnapshotGoneError
-from k2.query.rows.relation import Relation
+from k2.query.rows.relation import Relation, TableRows
 
 TEN = 1_394_445_600_000_000  # 2014-03-10T10:00:00Z
 
@@ -197,7 +197,8 @@ def test_a_window_of_stretches_holds_what_they_hold_and_outlives_a_token(drawn, 
     window = Window.of(stretches)
     assert Window.from_list(json.loads(json.dumps(window.to_list()))) == window
     which = sql.Filter(start_us=start, end_us=end, within=window.within)
-    text, _ = sql.where(Relation("t", (ColumnInfo(1, "timestamp", "timestamptz"),), (), (), 0), which)
+    columns = (ColumnInfo(1, "timestamp", "timestamptz"),)
+    text, _ = sql.where(Relation((TableRows("t", columns, (), 0),), columns, ()), which)
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         rows = database.execute(

@@ -17,7 +17,6 @@ _NOT_WHOLE = 1
 _SYMBOL = ("symbol", "exchange", "rows", "first_time", "last_time")
 _STATS = ("table", "rows", "files", "bytes", "first_time", "last_time", "snapshots", "snapshot_id")
 _SNAPSHOT = (
-    "table",
     "snapshot_id",
     "time",
     "current",
@@ -26,6 +25,7 @@ _SNAPSHOT = (
     "files_added",
     "total_rows",
     "total_files",
+    "table",
 )
 _DAY = ("exchange", "symbol", "day", "first", "last", "distinct", "missing", "duplicated")
 _MOST_DAYS = 20

@@ -157,7 +157,6 @@ def pins(found: Iterable[PinRecord]) -> dict[str, Any]:
 def _snapshot(found: SnapshotInfo, state: TableState) -> dict[str, Any]:
     nothing = 0 if found.summary else None  # without a summary nothing is known, or to be told
     return {
-        "table": state.identifier,
         "snapshot_id": str(found.id),
         "parent_id": None if found.parent_id is None else str(found.parent_id),
         "time": iso(found.time_us),
@@ -170,6 +169,7 @@ def _snapshot(found: SnapshotInfo, state: TableState) -> dict[str, Any]:
         "total_bytes": found.count("total-files-size"),
         "tags": sorted(tag.name for tag in state.tags.values() if tag.snapshot_id == found.id),
         "k2": {name: _parsed(value) for name, value in found.summary.items() if name.startswith("k2.")},
+        "table": state.identifier,  # the last: scripts take the first column for the id
     }
 
 
