@@ -120,7 +120,10 @@ def test_a_question_that_needs_a_broken_file_says_which_and_is_no_503(client, tm
     for path, params in (("trades", {"symbol": "BHP"}), ("audit", {"table": "trades", "sequences": "symbol"})):
         reply = client.get(f"/v1/{path}", params=params)
         assert (reply.status_code, reply.json()["type"]) == (500, "urn:k2:problem:damaged-file")
-        assert file.name in reply.json()["detail"]
+        detail = reply.json()["detail"]
+        # Of a broken page's header DuckDB tells what it is and, by what the bytes happen to mean, not where.
+        unnamed = damage == "page" and "needs a file of the table, which is broken" in detail
+        assert file.name in detail or (unnamed and "`k2 audit --deep` names all such files" in detail)
         assert "Retry-After" not in reply.headers
         assert str(tmp_path) not in reply.text
         assert "SELECT" not in reply.text

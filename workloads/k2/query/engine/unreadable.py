@@ -22,12 +22,16 @@ def unreadable(label: str, text: str) -> WorldError:
     name = f"data/{path.rsplit('/data/', 1)[1]}" if "/data/" in path else path.rsplit("/", 1)[-1]
     which = f"file {name}" if name else "a file"
     if _GONE.search(text):
-        return DamagedError(f"The {label} query needs {which} of the table, which is missing. {_REMEDY}")
+        return DamagedError(
+            f"The {label} query needs {which} of the table, which is missing. {_REMEDY}; `k2 audit` names all such files"
+        )
     if _BROKEN.search(text):
-        return DamagedError(f"The {label} query needs {which} of the table, which is broken. {_REMEDY}")
+        return DamagedError(
+            f"The {label} query needs {which} of the table, which is broken. {_REMEDY}; `k2 audit --deep` names all such files"
+        )
     kind = _KIND.match(text)
     what = kind.group() if kind else "an error"
     return WorldError(f"The {label} query could not read the table's files: {what}; the service's log tells more")
 
 
-_REMEDY = "Waiting makes nothing better: it has to be brought back; `k2 audit` names all such files"
+_REMEDY = "Waiting makes nothing better: it has to be brought back"
