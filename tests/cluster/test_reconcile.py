@@ -7,6 +7,7 @@ import time
 
 import pytest
 from k2_testing.cluster import until
+from k2_testing.extent import sized
 from k2_testing.resources import FINITE, LIVE, events_of, feed, make_ready, names_of, owned, table
 
 from k2.bus.admin import partition_counts
@@ -302,5 +303,5 @@ def test_all_objects_are_there_within_a_second(cluster, operator, namespace, cap
     p95 = statistics.quantiles(took, n=20, method="inclusive")[-1]
     with capsys.disabled():
         sys.stdout.write(f"\nseconds from apply to nine objects: median {statistics.median(took):.2f}, p95 {p95:.2f}\n")
-    # The target is one second; the machine may be busy with other tests, or stand still once.
-    assert sorted(took)[-2] < 2, took
+    # The target is one second; the machine may stand still once, and beside other tests it holds no stopwatch.
+    assert sorted(took)[-2] < sized(20.0, 2.0), took
