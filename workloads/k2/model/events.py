@@ -94,8 +94,9 @@ _AVRO: dict[Kind, Any] = {
 }
 
 
-def _avro_decimal(decimals: Decimals) -> dict[str, Any]:
-    return {"type": "bytes", "logicalType": "decimal", "precision": decimals.precision, "scale": decimals.scale}
+def avro_decimal(precision: int, scale: int) -> dict[str, Any]:
+    """The Avro type of a decimal."""
+    return {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class Column:
     def avro(self, decimals: Decimals = Decimals.STANDARD) -> dict[str, Any]:
         """The column as a field of an Avro record; what may be null is a union with null first and defaults to it."""
         field: dict[str, Any] = {"name": self.name, "doc": self.doc}
-        kind = _AVRO.get(self.kind, _avro_decimal(decimals))
+        kind = _AVRO.get(self.kind, avro_decimal(decimals.precision, decimals.scale))
         if self.nullable:
             return field | {"type": ["null", kind], "default": None}
         return field | {"type": kind}

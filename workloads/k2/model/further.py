@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from k2.model.events import COLUMNS
+from k2.model.events import COLUMNS, avro_decimal
 from k2.model.tables import LINEAGE, TableColumn, TableSpec, event_columns
 
 MOST = 50
@@ -100,6 +100,4 @@ def with_further(schema: dict[str, Any], columns: Sequence[TableColumn]) -> dict
 
 def _avro(kind: str) -> Any:
     digits = decimal_digits(kind)
-    if digits is None:
-        return _AVRO[kind]
-    return {"type": "bytes", "logicalType": "decimal", "precision": digits[0], "scale": digits[1]}
+    return _AVRO[kind] if digits is None else avro_decimal(*digits)

@@ -7,15 +7,14 @@ put aside; of equally wide ones those of the table that began first.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 from k2.lake.offsets import OffsetMap, PartitionOffsets
+from k2.model.further import decimal_digits
 from k2.query.plan.pinned import TableAt
 from k2.query.rows.relation import OffsetRange
 
-_DECIMAL = re.compile(r"decimal\((\d+),")
 _Place = tuple[str, int]
 
 
@@ -53,4 +52,4 @@ def _held(text: str | None) -> dict[_Place, PartitionOffsets]:
 
 def _digits(table: TableAt) -> int:
     """Of its widest decimal."""
-    return max((int(found[1]) for c in table.columns if (found := _DECIMAL.match(c.type))), default=0)
+    return max((digits[0] for c in table.columns if (digits := decimal_digits(c.type))), default=0)

@@ -8,7 +8,6 @@ there, and a renamed one is found.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,6 +17,7 @@ from k2.lake.reader import ColumnInfo
 from k2.lake.scan import DataFileRef
 from k2.model.errors import WorldError
 from k2.model.events import SortKey
+from k2.model.further import decimal_digits
 from k2.model.locations import local_path
 from k2.model.times import iso
 from k2.query.rows import deletes
@@ -58,7 +58,6 @@ _TYPES = {
     "list<string>": "VARCHAR[]",
     "map<string, string>": "MAP(VARCHAR, VARCHAR)",
 }
-_DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +199,8 @@ def duck_type(column: ColumnInfo) -> str | None:
 
 @cache
 def _duck_type(kind: str) -> str | None:
-    decimal = _DECIMAL.fullmatch(kind)
-    return f"DECIMAL({decimal[1]}, {decimal[2]})" if decimal else _TYPES.get(kind)
+    digits = decimal_digits(kind)
+    return f"DECIMAL({digits[0]}, {digits[1]})" if digits else _TYPES.get(kind)
 
 
 def source(relation: Relation, options: str = "", names: Collection[str] | None = None) -> str:

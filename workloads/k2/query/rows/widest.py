@@ -6,7 +6,6 @@ columns that a person added.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -15,13 +14,12 @@ import pyarrow as pa
 
 from k2.lake.payloads import in_one_piece
 from k2.lake.reader import ColumnInfo
+from k2.model.further import decimal_digits, is_wider
 from k2.query.rows.relation import Relation
 from k2.query.rows.schema import arrow_type
 from k2.query.rows.sql import duck_type
 
-_DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
 _MOST_DIGITS = 38
-_WIDER: dict[frozenset[str], str] = {frozenset(("int", "long")): "long", frozenset(("float", "double")): "double"}
 
 
 @lru_cache(256)
@@ -88,11 +86,13 @@ def _type_of(column: ColumnInfo, tails: Sequence[pa.Table]) -> pa.DataType:
 def _wider(one: str, other: str) -> str:
     if one == other:
         return one
-    decimals = [_DECIMAL.fullmatch(kind) for kind in (one, other)]
-    if decimals[0] and decimals[1]:
-        scale = max(int(decimals[0][2]), int(decimals[1][2]))
-        whole = max(int(found[1]) - int(found[2]) for found in decimals if found)
+    decimals = [digits for kind in (one, other) if (digits := decimal_digits(kind))]
+    if len(decimals) == 2:
+        scale = max(scale for _, scale in decimals)
+        whole = max(precision - scale for precision, scale in decimals)
         if whole + scale <= _MOST_DIGITS:
             return f"decimal({whole + scale}, {scale})"
     unknown = next((kind for kind in (one, other) if duck_type(ColumnInfo(0, "", kind)) is None), None)
-    return unknown or _WIDER.get(frozenset((one, other)), "string")
+    if unknown:
+        return unknown
+    return other if is_wider(one, other) else one if is_wider(other, one) else "string"
