@@ -8,6 +8,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from k2.lake.reader import ColumnInfo
+from k2.model.further import decimal_digits
 from k2.query.rows import sql
 
 _ARROW: dict[str, pa.DataType] = {
@@ -47,11 +48,8 @@ def _arrow_schema(columns: tuple[ColumnInfo, ...], lineage: bool, names: tuple[s
 
 def arrow_type(column: ColumnInfo) -> pa.DataType:
     """The type of a column in answers; of one that can be asked for (`sql.duck_type`)."""
-    kind = sql.duck_type(column) or ""
-    if kind.startswith("DECIMAL"):
-        precision, scale = kind.removeprefix("DECIMAL(").removesuffix(")").split(",")
-        return pa.decimal128(int(precision), int(scale))
-    return _ARROW[kind]
+    digits = decimal_digits(column.type)
+    return _ARROW[sql.duck_type(column) or ""] if digits is None else pa.decimal128(*digits)
 
 
 def decimal_type(columns: Sequence[ColumnInfo], name: str) -> pa.Decimal128Type:
