@@ -11,7 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from k2_testing.parts import running_kafka, running_registry
+from k2_testing.parts import forget_subjects, forget_topics, running_kafka, running_registry
 from k2_testing.spent import Spent
 
 from k2_local.services.kafka import LocalKafka
@@ -68,20 +68,35 @@ def parts_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def kafka(parts_dir) -> Iterator[LocalKafka]:
-    """A running broker: `.bootstrap_servers`, and `.stop()`, `.kill()`, `.start()` (same port, same data).
-
-    A test that stops it starts it again before it ends.
-    """
+def worker_kafka(parts_dir) -> Iterator[LocalKafka]:
+    """The worker's broker, started once. Tests ask for `kafka`."""
     with running_kafka(parts_dir) as broker:
         yield broker
 
 
 @pytest.fixture(scope="session")
-def registry(parts_dir) -> Iterator[LocalRegistry]:
-    """A running schema registry: `.url` ends in /apis/ccompat/v7; `.stop()`, `.kill()`, `.start()` as for Kafka."""
+def worker_registry(parts_dir) -> Iterator[LocalRegistry]:
+    """The worker's schema registry, started once. Tests ask for `registry`."""
     with running_registry(parts_dir) as service:
         yield service
+
+
+@pytest.fixture(scope="module")
+def kafka(worker_kafka) -> Iterator[LocalKafka]:
+    """A running broker: `.bootstrap_servers`, and `.stop()`, `.kill()`, `.start()` (same port, same data).
+
+    A test that stops it starts it again before it ends. After each file it is emptied: tests of many files want the topics
+    of the same few known exchanges, each with partitions of its own.
+    """
+    yield worker_kafka
+    forget_topics(worker_kafka)
+
+
+@pytest.fixture(scope="module")
+def registry(worker_registry) -> Iterator[LocalRegistry]:
+    """A running schema registry: `.url` ends in /apis/ccompat/v7; `.stop()`, `.kill()`, `.start()`; emptied as Kafka is."""
+    yield worker_registry
+    forget_subjects(worker_registry)
 
 
 _serial = itertools.count(1)

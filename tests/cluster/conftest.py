@@ -13,7 +13,6 @@ import pytest
 from k2_testing.cluster import Cluster, Operator, grant, with_definitions
 from k2_testing.controlplane import ControlPlane, UnavailableError
 from k2_testing.kind import GIVEN, Kind
-from k2_testing.parts import forget_subjects, forget_topics
 from k2_testing.resources import remove_all
 
 
@@ -63,20 +62,6 @@ def with_pods(tmp_path_factory):
 def cluster(request) -> Cluster:
     """A client of the cluster, with K2's definitions in it."""
     return with_definitions(Path(GIVEN) if GIVEN else request.getfixturevalue("control_plane"))
-
-
-@pytest.fixture(scope="module")
-def kafka(kafka):
-    """The worker's broker, emptied after the file: feeds of many tests want the same few exchanges' topics."""
-    yield kafka
-    forget_topics(kafka)
-
-
-@pytest.fixture(scope="module")
-def registry(registry):
-    """The worker's registry, emptied after the file, for the same reason."""
-    yield registry
-    forget_subjects(registry)
 
 
 @pytest.fixture(scope="module")
