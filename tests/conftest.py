@@ -32,7 +32,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.pluginmanager.register(Spent(), "k2-spent")
+    config.pluginmanager.register(Spent(config), "k2-spent")
 
 
 @pytest.hookimpl(trylast=True)

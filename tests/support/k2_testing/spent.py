@@ -1,4 +1,4 @@
-"""Where a test run's time went: by folder, the slowest tests, and how much of the machine was at work.
+"""What has failed, as soon as it has, and where a test run's time went: by folder, by file, the slowest tests, the machine's share.
 
 A run that mostly waits can be made shorter by more workers (`make test WORKERS=6`); one that mostly works cannot.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 SLOWEST = 25
+FILES = 15
 # Fields of the first line of /proc/stat that are no work: idle, iowait, and guest times, which are in user and nice already.
 _NO_WORK = {3, 4, 8, 9}
 
@@ -37,16 +38,28 @@ class Entry:
 class Spent:
     """A pytest plugin; with several workers it hears of every test in the process that started them."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self._began = time.monotonic()
         self._worked = machine_seconds()
         self.entries: dict[str, Entry] = defaultdict(Entry)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._say(report)
+        if report.when not in {"setup", "call", "teardown"}:
+            return  # of a worker that crashed
         entry = self.entries[report.nodeid]
         setattr(entry, report.when, getattr(entry, report.when) + report.duration)
         if report.when == "teardown":
             entry.figures += report.user_properties
+
+    def _say(self, report: pytest.TestReport) -> None:
+        """Name what has failed at once: the summary is half an hour off, and a run that is broken off has none."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if terminal is not None and not hasattr(self._config, "workerinput"):
+            terminal.write_line(f"\nFAILED {report.nodeid} ({report.when}): {getattr(crash, 'message', '')[:300]}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if not self.entries:
@@ -79,6 +92,13 @@ def lines(entries: dict[str, Entry], wall: float, worked: float) -> Iterable[str
     for folder, of_it in sorted(folders.items(), key=lambda item: -sum(each.total for each in item[1])):
         sums = (sum(getattr(each, part) for each in of_it) for part in ("setup", "call", "teardown"))
         yield f"{folder:<24}{len(of_it):>7}" + "".join(f"{_clock(part):>10}" for part in sums)
+    yield ""
+    files: dict[str, float] = defaultdict(float)
+    for name, entry in entries.items():
+        files[name.partition("::")[0]] += entry.total
+    yield f"the {FILES} longest files, in seconds; a worker takes whole files"
+    for name, seconds in sorted(files.items(), key=lambda item: -item[1])[:FILES]:
+        yield f"{seconds:7.1f}  {name}"
     yield ""
     yield f"the {SLOWEST} slowest, in seconds (setup, test, teardown)"
     for name, entry in sorted(entries.items(), key=lambda item: -item[1].total)[:SLOWEST]:
