@@ -18,6 +18,7 @@ from k2.model.platform import Platform
 from k2.model.settings import Settings
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
 from k2.query.engine.store import request_seconds
+from k2_operator.__main__ import OperatorSettings
 from k2_operator.kube import client, watch
 
 OUTPUT = Path(__file__).with_name("configuration.md")
@@ -41,6 +42,8 @@ def render() -> str:
         HEAD,
         "## Environment\n",
         _table("Variable", [(f"K2_{n.upper()}", f) for n, f in Settings.model_fields.items()]),
+        "## Environment of the operator\n",
+        _table("Variable", [(f"K2_OPERATOR_{n.upper()}", f) for n, f in OperatorSettings.model_fields.items()]),
     ]
     parts += ["## platform.yaml\n", *_nested(Platform, "")]
     for title, model in (

@@ -22,7 +22,7 @@ from k2_operator.kube import access, watch
 from k2_operator.kube.client import Kube
 from k2_operator.kube.kinds import owned_kinds
 from k2_operator.reconcile.backends import Backends
-from k2_operator.reconcile.controller import RESYNC_SECONDS, Controller
+from k2_operator.reconcile.controller import Controller, Intervals
 
 _log = get_logger("k2_operator")
 
@@ -37,9 +37,14 @@ class OperatorSettings(BaseSettings):
         default_factory=list, description="Namespaces to watch, as a JSON list; default: the operator's own."
     )
     resync_seconds: float = Field(
-        default=RESYNC_SECONDS,
+        default=Intervals().resync,
         ge=5,
         description="Seconds between two looks at everything, whatever has been seen to change.",
+    )
+    collect_seconds: float = Field(
+        default=Intervals().collect,
+        ge=0.5,
+        description="Seconds between two rounds in which lag, freshness and tables are measured.",
     )
     workload_image: str | None = Field(
         default=None, description="Image of the workloads, over the one in platform.yaml (for development tools)."
@@ -57,7 +62,8 @@ async def run(settings: Settings, own: OperatorSettings) -> None:
     async with Kube(lambda: access.access(configuration)) as kube:
         # What was found well is asked for again by the next resync, not before.
         backends = Backends(settings, check_seconds=0.9 * own.resync_seconds)
-        controller = Controller(kube, platform, backends, namespaces, resync_seconds=own.resync_seconds)
+        intervals = Intervals(own.resync_seconds, own.collect_seconds)
+        controller = Controller(kube, platform, backends, namespaces, intervals)
         access.register(registry)
         watch.register(registry, controller.seen, owned)
 

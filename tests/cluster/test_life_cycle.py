@@ -1,5 +1,6 @@
 """Suspend, take over, delete, restart: what becomes of a feed over its life, on a real API server with real Kafka."""
 
+import itertools
 import time
 from datetime import UTC, datetime
 
@@ -381,15 +382,22 @@ def test_what_is_wrong_with_what_flows_is_said_while_it_lasts(cluster, operator,
     commit_next(1, 5)
     until(lambda: snapshot() == "105", "the first commit is not seen", 240)
     assert degraded()[:2] == ("False", "AsExpected")
-    commit_next(2, 5000)
-    found = until(lambda: (now := degraded())[0] == "True" and now, "not degraded", 240)
+
+    def crowded():
+        """Another commit, thousands of snapshots later: what is told of lasts for as long as they come so fast."""
+        offset = next(offsets)
+        commit_next(offset, 5000 * offset)
+        return (now := degraded())[0] == "True" and now
+
+    offsets = itertools.count(2)
+    found = until(crowded, "not degraded", 240)
     assert found[1] == "CommitContention"
     assert f"The sinks of {namespace.replace('-', '_')}.trades commit more than once a second" in found[2]
     assert cluster.condition("MarketFeed", namespace, "sim")[1] == "AsAsked"  # it is no part of Ready
-    commit_next(3, 5001)
     until(lambda: degraded()[:2] == ("False", "AsExpected"), "still degraded", 240)
 
-    commit_next(4, 5002, dead=612, sent=3)
+    offset = next(offsets)
+    commit_next(offset, 5000 * (offset - 1) + 1, dead=612, sent=3)
     found = until(lambda: (now := degraded())[0] == "True" and now, "not degraded by dead letters", 240)
     assert found[1] == "ManyDeadLetters"
     assert f"6.1 % of the last 10,000 messages of {topic} are dead letters" in found[2]
@@ -410,7 +418,7 @@ def test_what_is_wrong_with_what_flows_is_said_while_it_lasts(cluster, operator,
     assert cluster.condition("MarketFeed", namespace, "sim")[:2] == ("False", "ManyDeadLetters")
     for deployment in names_of(cluster, namespace, "Deployment", "sim"):
         cluster.run_pods(namespace, deployment)
-    commit_next(7, 5003)
+    commit_next(offset + 3, 5000 * (offset - 1) + 2)
     until(lambda: cluster.condition("MarketFeed", namespace, "sim")[1] == "AsAsked", "still not ready", 240)
     assert degraded()[:2] == ("False", "AsExpected")
 
@@ -425,8 +433,10 @@ def test_a_table_says_what_its_newest_snapshot_holds_and_whether_it_is_compacted
     try:
         origin = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
         committer = Committer(catalog, identifier, origin, DataType.TRADES)
-        for number in range(140):
-            events = trades([message_id(0, number)], symbols=["BHP"], times=[START_US + number])
+        for number in range(14):
+            # The last is of another day: that many files are too many where no more are to come.
+            time_us = START_US + number + (number == 13) * 86_400_000_000
+            events = trades([message_id(0, number)], symbols=["BHP"], times=[time_us])
             committer.commit(Batch(with_lineage(events, [0], [number]), {0: (number, number + 1)}, {}))
         snapshot = catalog.load_table(identifier).current_snapshot()
     finally:
@@ -438,16 +448,16 @@ def test_a_table_says_what_its_newest_snapshot_holds_and_whether_it_is_compacted
     # It may have looked before the first row came, and looks again after ten minutes; a new operator looks at once.
     operator.kill()
     operator.start()
-    until(lambda: status().get("rows") == 140, "not measured", 240)
-    assert status()["files"] == 140
-    assert status()["bytes"] > 140 * 1000
+    until(lambda: status().get("rows") == 14, "not measured", 240)
+    assert status()["files"] == 14
+    assert status()["bytes"] > 14 * 1000
     assert status()["lastSnapshot"] == str(snapshot.snapshot_id)
     told, reason, message = cluster.condition("IcebergTable", namespace, "trades", "Compacted")
     assert (told, reason) == ("False", "ManySmallFiles")
-    assert "lies in 140 files of 0.0 MiB on average; 1 would do" in message
+    assert "lies in 13 files of 0.0 MiB on average; 1 would do" in message
     assert message.endswith("Schedule spec.upkeep.compaction.")
     row = cluster.table("IcebergTable", namespace)[0]
-    assert (row["Ready"], row["Compacted"], row["Rows"], row["Files"]) == ("True", "False", 140, 140)
+    assert (row["Ready"], row["Compacted"], row["Rows"], row["Files"]) == ("True", "False", 14, 14)
 
 
 def commit(kafka, group, topic, offset, text):

@@ -1,4 +1,4 @@
-"""One collector for all feeds and tables: reads offsets every half a minute, and tells a resource once a minute at most.
+"""One collector for all feeds and tables: reads offsets every half a minute, and tells a resource every other time at most.
 
 All ends come in two requests. A group is asked only where something may have moved, and a table is looked at when its sinks have
 told of a newer snapshot, or after ten minutes: at rest hardly anybody is asked twice.
@@ -31,8 +31,6 @@ from k2_operator.report.table_figures import NEWEST
 from k2_operator.spec.conditions import ConditionType, Reason
 from k2_operator.spec.objects import Ref, condition
 
-INTERVAL_SECONDS = 30.0
-PUBLISH_SECONDS = 60.0
 LAYOUT_SECONDS = 600.0
 """A table's files are looked at this often at most; what others than K2's sinks do to it is seen then, too."""
 
@@ -75,12 +73,13 @@ class _Look:
 
 @dataclass(slots=True)
 class Collector:
-    """Reads and remembers. `told` has the newest published figures of a feed or a table."""
+    """Reads every `interval` seconds, and remembers. `told` has the newest published figures of a feed or a table."""
 
     cache: Cache
     platform: Platform
     backends: Backends
     wake: Callable[[Ref], None]
+    interval: float = 30.0
     _told: dict[Ref, tuple[float, Told]] = field(default_factory=dict[Ref, tuple[float, Told]])
     _progress: dict[str, SinkProgress] = field(default_factory=dict[str, SinkProgress])
     _commits: dict[str, Commits] = field(default_factory=dict[str, Commits])
@@ -90,10 +89,15 @@ class Collector:
         """What was last published about a feed or a table."""
         return self._told.get(where, (0.0, NOTHING))[1]
 
+    @property
+    def _publish_seconds(self) -> float:
+        """Figures alone, under the same conditions, are told this often at most."""
+        return 2 * self.interval
+
     async def run(self) -> None:
         """Collect until cancelled."""
         while True:
-            await asyncio.sleep(INTERVAL_SECONDS * random.uniform(0.9, 1.1))
+            await asyncio.sleep(self.interval * random.uniform(0.9, 1.1))
             try:
                 await self.collect()
                 metrics.COLLECTIONS.labels("ok").inc()
@@ -186,7 +190,7 @@ class Collector:
             return LookFor(NEWEST, files=now - before.files_at >= FILES_SECONDS)
         told = self._commits.get(plan.table.identifier)
         moved = told is not None and told.sequence > before.sequence
-        return LookFor() if moved and now - before.at >= PUBLISH_SECONDS else None
+        return LookFor() if moved and now - before.at >= self._publish_seconds else None
 
     def _take(self, where: Ref, plan: TablePlan, found: Layout | WorldError, now: float, asked: LookFor) -> None:
         before = self._looks.get(where)
@@ -221,8 +225,8 @@ class Collector:
         self._tell(where, Told(figures.fields(plan, found), found_now), now)
 
     def _tell(self, where: Ref, new: Told, now: float) -> None:
-        at, old = self._told.get(where, (-PUBLISH_SECONDS, NOTHING))
-        if new == old or (new.findings == old.findings and now - at < PUBLISH_SECONDS):
+        at, old = self._told.get(where, (-self._publish_seconds, NOTHING))
+        if new == old or (new.findings == old.findings and now - at < self._publish_seconds):
             return
         self._told[where] = (now, new)
         self.wake(where)

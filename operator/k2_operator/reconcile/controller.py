@@ -33,16 +33,23 @@ from k2_operator.spec.conditions import ConditionType
 from k2_operator.spec.objects import Ref
 from k2_operator.spec.resources import KINDS, MarketFeed
 
-RESYNC_SECONDS = 600.0
 FIRST_RESYNC_SECONDS = 15.0
 """Soon after the start, what ended between our list and the watches' is pruned."""
 
 _log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Seconds between two looks at everything (`resync`), and between two rounds in which figures are measured (`collect`)."""
+
+    resync: float = 600.0
+    collect: float = 30.0
+
+
 @dataclass(slots=True)
 class Controller:
-    """One operator at work. `namespaces` are those that it watches; None means all. Every `resync_seconds` it looks at everything.
+    """One operator at work. `namespaces` are those that it watches; None means all.
 
     Enter it as a context of `start` and `stop`; between the two `seen` takes events.
     """
@@ -51,7 +58,7 @@ class Controller:
     platform: Platform
     backends: Backends
     namespaces: Sequence[str] | None
-    resync_seconds: float = RESYNC_SECONDS
+    intervals: Intervals = field(default_factory=Intervals)
     cache: Cache = field(default_factory=Cache)
     _collector: Collector = field(init=False)
     _queue: WorkQueue[Ref] = field(init=False)
@@ -60,7 +67,7 @@ class Controller:
     _synced: bool = False
 
     def __post_init__(self) -> None:
-        self._collector = Collector(self.cache, self.platform, self.backends, self.wake)
+        self._collector = Collector(self.cache, self.platform, self.backends, self.wake, self.intervals.collect)
         context = Context(
             kube=self.kube,
             cache=self.cache,
@@ -185,10 +192,10 @@ class Controller:
 
     async def _resync(self) -> None:
         """Look at everything again, now and then: watches lose what ends while they are being connected anew."""
-        delay = min(FIRST_RESYNC_SECONDS, self.resync_seconds)
+        delay = min(FIRST_RESYNC_SECONDS, self.intervals.resync)
         while True:
             await asyncio.sleep(delay)
-            delay = self.resync_seconds * random.uniform(0.9, 1.1)
+            delay = self.intervals.resync * random.uniform(0.9, 1.1)
             try:
                 for where, obj, resource in await self._list_all():
                     self._after(where, obj, resource)
