@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 
 import pytest
-from k2_testing.sinks import Pipeline, eventually, gave_up
+from k2_testing.sinks import Pipeline, eventually, gave_up, ready, reason
+
+from k2_local.host import ports
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
@@ -98,6 +100,36 @@ def test_partitions_move_between_sinks_that_come_and_go(pipeline):
     second.terminate()
     assert second.wait(60) == 0
     assert_exactly_once(pipeline)
+
+
+def test_a_sink_without_partitions_stands_by_ready_and_takes_over_when_the_other_goes(
+    tmp_path, kafka, registry, free_topic
+):
+    """As in a rollout: the old pod has every partition, and leaves when the new one is ready."""
+    pipeline = Pipeline(tmp_path, kafka, registry, free_topic(), partitions=1)
+    old_port, new_port = (ports.choose(None, None, what="the sink's metrics", option="") for _ in range(2))
+    try:
+        pipeline.produce(0, 5_000)
+        old = pipeline.sink(port=old_port)
+        eventually(lambda: pipeline.recorded() == pipeline.ends(), lambda: f"commits {pipeline.log(0)[-2000:]}")
+        new = pipeline.sink(port=new_port)
+        eventually(
+            lambda: ready(new_port), lambda: f"ready as a stand-by: {reason(new_port)} {pipeline.log(1)[-2000:]}"
+        )
+        assert reason(new_port) == "stand by: no partitions"
+        assert "sink.assigned" not in pipeline.log(1)
+        assert ready(old_port)
+        pipeline.produce(5_000, 10_000, per_batch=500)
+        old.terminate()
+        pipeline.produce(10_000, EVENTS, per_batch=500)
+        assert old.wait(60) == 0
+        eventually(lambda: pipeline.recorded() == pipeline.ends(), lambda: f"takes over {pipeline.log(1)[-2000:]}")
+        assert reason(new_port) == "running"
+        new.terminate()
+        assert new.wait(60) == 0
+        assert_exactly_once(pipeline)
+    finally:
+        pipeline.close()
 
 
 def test_sinks_of_two_topics_share_a_table_and_the_events_that_both_carry_are_there_once(

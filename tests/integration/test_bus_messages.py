@@ -294,6 +294,27 @@ def test_two_readers_share_the_partitions_and_each_begins_where_it_is_told(confi
     assert first.lost == second.lost == []
 
 
+def test_a_member_without_partitions_knows_that_the_group_has_taken_it(config, free_topic, open_reader):
+    name = free_topic()
+    ensure_topics(config, [TopicSpec(name, partitions=1)])
+    owner = open_reader(of=name)
+    owner.until(lambda: owner.reader.joined() and owner.reader.assignment() == {0})
+    stand_by = open_reader(of=name)
+
+    def both():
+        owner.poll()
+        stand_by.poll()
+        return stand_by.reader.joined()
+
+    until(both)
+    assert stand_by.reader.assignment() == set()
+    assert stand_by.assigned == []
+    assert owner.reader.assignment() == {0}
+    owner.reader.close()
+    stand_by.until(lambda: stand_by.reader.assignment() == {0})
+    assert stand_by.reader.joined()
+
+
 def test_position_passes_the_markers_of_transactions(config, topic, open_reader):
     producer = Producer(config | {"transactional.id": topic})
     producer.init_transactions(30)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -173,3 +174,14 @@ def ready(port: int) -> bool:
             return answer.status == 200
     except OSError:
         return False
+
+
+def reason(port: int) -> str:
+    """Why a workload on that metrics port is ready or not; empty where nothing listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=2) as answer:
+            return json.load(answer)["reason"]
+    except urllib.error.HTTPError as error:
+        return json.load(error)["reason"]
+    except OSError:
+        return ""

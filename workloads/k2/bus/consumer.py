@@ -7,6 +7,7 @@ The group (KIP-848) only shares partitions out. Where to read comes from `on_ass
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -17,11 +18,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from k2.bus.admin import beginning_offsets, end_offsets
 from k2.bus.clients import Complaints, TopicConsumer
+from k2.bus.groups import member_ids
 from k2.model.errors import K2Error, RefusedError, UserError, WorldError
 from k2.obs.logging import get_logger
 
 log = get_logger(__name__)
 
+ASK_SECONDS, ASK_AGAIN_SECONDS = 2.0, 30.0
+"""How often a member without partitions asks whether it is one: until the group has taken it, and then."""
 _REFUSED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -104,6 +108,8 @@ class TopicReader:
         self._starts: dict[int, int] = {}  # the partitions that are ours, and where each began or was sought to
         self._moved = False
         self._in_callback = False
+        self._joined, self._ask_at = False, time.monotonic() + ASK_SECONDS
+        self._group = group_id
         self._complaints = Complaints("consumer", topic, kafka_config)
         settings = {
             "group.protocol": "consumer",
@@ -137,6 +143,23 @@ class TopicReader:
         if not messages:
             return None
         return columns_of(messages)
+
+    def joined(self) -> bool:
+        """Whether the group counts us among its members. Without partitions its coordinator is asked, every now and then.
+
+        librdkafka calls nobody back for an assignment of nothing, and its own state is then as before it has joined.
+        """
+        if self._starts:
+            return True
+        now = time.monotonic()
+        if now >= self._ask_at:
+            try:
+                self._joined = self._consumer.memberid() in member_ids(self._kafka, self._group)
+            except WorldError as error:
+                self._joined = False
+                log.info("consumer.group_not_asked", topic=self.topic, error=str(error))
+            self._ask_at = time.monotonic() + (ASK_AGAIN_SECONDS if self._joined else ASK_SECONDS)
+        return self._joined
 
     def assignment(self) -> set[int]:
         """The partitions that are ours."""

@@ -39,7 +39,8 @@ STALL_SECONDS = 60.0
 class SinkPhase(StrEnum):
     """What a sink is doing; the values are what a probe is told."""
 
-    WAITING = "waiting for partitions"
+    WAITING = "waiting for the consumer group"
+    STANDING_BY = "stand by: no partitions"
     RUNNING = "running"
     PAUSED = "paused"
 
@@ -84,6 +85,7 @@ class SinkLoop:
     _checked: float = field(default=0.0, init=False)
     _ended: bool = field(default=False, init=False)
     _in_table: dict[int, int] = field(default_factory=dict[int, int], init=False)
+    _joined: bool = field(default=False, init=False)
     _gauged: float = field(default=0.0, init=False)
     _behind: int = field(default=0, init=False)
     _dead: DeadShare = field(default=DeadShare(), init=False)
@@ -91,14 +93,20 @@ class SinkLoop:
 
     @property
     def ready(self) -> tuple[bool, str]:
-        """Whether it goes on, and what it is doing: while it is paused or stalled, why. For any thread."""
+        """Whether it goes on, and what it is doing: while it is paused or stalled, why. For any thread.
+
+        A member of the group without partitions is ready: it takes over when another one ends.
+        """
         if self.phase is SinkPhase.PAUSED:
             return False, self.paused_by
         seconds = self.stalled_seconds
         if seconds > 2 * self.interval + STALL_SECONDS:
             why = self.writing.trouble or "its log tells more"
             return False, f"stalled: nothing was committed for {seconds:.0f} s although there is work ({why})"
-        return self.phase is SinkPhase.RUNNING, self.phase.value
+        if self._in_table:
+            return True, SinkPhase.RUNNING.value
+        # Ready all the same: in a rollout the pod that has the partitions waits for this one, and leaves them to it.
+        return self._joined, (SinkPhase.STANDING_BY if self._joined else SinkPhase.WAITING).value
 
     @property
     def warning(self) -> str:
@@ -148,6 +156,8 @@ class SinkLoop:
         for partition in partitions:
             self._in_table.pop(partition, None)
         self.notes.drop(partitions)
+        if not self._in_table and not self.writing.unwritten:
+            self.phase = SinkPhase.WAITING  # what it was paused by went with them
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -217,6 +227,7 @@ class SinkLoop:
         if now - self._gauged < GAUGE_SECONDS:
             return
         self._gauged = now
+        self._joined = reader.joined()
         ends = reader.seen_ends()
         behind = sum(max(0, ends.get(partition, 0) - offset) for partition, offset in self._in_table.items())
         self._behind = behind

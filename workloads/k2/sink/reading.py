@@ -13,6 +13,10 @@ from k2.sink.held import PolledColumns
 class Reader(Protocol):
     """What the loop needs of a consumer (`k2.bus.consumer.TopicReader`)."""
 
+    def joined(self) -> bool:
+        """Whether the group counts us among its members, be it without partitions."""
+        ...
+
     def poll_block(self, max_messages: int, timeout: float) -> PolledColumns | None:
         """Up to so many messages, or None when there was none within the timeout. Rebalances happen in here."""
         ...

@@ -192,7 +192,7 @@ class _Status:
         self.sink: SinkLoop | None = None
 
     def ready(self) -> tuple[bool, str]:
-        """Ready once the group has answered and nothing holds the sink up."""
+        """Ready once the table was read, the group has answered, with partitions or without, and nothing holds the sink up."""
         if self.sink is None:
             return False, self.waiting
         return self.sink.ready
