@@ -159,6 +159,25 @@ def test_a_name_that_a_column_had_is_not_given_to_another_one(catalog):
     ]
 
 
+def test_no_column_is_renamed_to_what_another_one_was_called(catalog):
+    list_columns(catalog, TableColumn("flag", "string"), TableColumn("note", "string"))
+    renamed = TableColumn("venue_flag", "string", was="flag")
+    list_columns(catalog, renamed, TableColumn("note", "string"))
+    text = refused(catalog, renamed, TableColumn("flag", "string", was="note"))
+    assert "is now called venue_flag had that name" in text
+    assert "would seem to speak of what is called note now" in text
+
+
+def test_no_column_is_renamed_to_what_differs_from_another_one_in_capitals_alone(catalog):
+    with catalog.load_table(TRADES).update_schema() as update:
+        update.add_column("Desk", StringType())
+    list_columns(catalog, TableColumn("flag", "string"))
+    assert "differs in capitals alone" in refused(catalog, TableColumn("desk", "string", was="flag"))
+    assert list_columns(catalog, TableColumn("flag", "string"), TableColumn("desk", "string", was="Desk")) == [
+        "renamed Desk of market_data.trades to desk"
+    ]
+
+
 def test_two_columns_are_never_made_one(catalog):
     list_columns(catalog, TableColumn("a", "string"), TableColumn("b", "string"))
     assert "has both b and a, which b is said to have been" in refused(catalog, TableColumn("b", "string", was="a"))

@@ -87,8 +87,10 @@ def column_changes(metadata: TableMetadata, spec: TableSpec, wanted: Schema) -> 
     met: dict[int, str] = {}
     for column, then in zip(spec.columns, wanted.fields, strict=True):
         now = _now(known, column, spec) if column.name in further else known.get(column.name)
+        if column.name in further and (now is None or now.name != column.name):
+            _check_name(metadata, now, column, spec)
         if now is None:
-            _check_new(metadata, known, column, spec, is_further=column.name in further)
+            _check_new(column, spec)
             changes.added.append(then)
             continue
         if now.field_id in met:
@@ -223,9 +225,7 @@ def _now(known: Mapping[str, NestedField], column: TableColumn, spec: TableSpec)
     return have or before
 
 
-def _check_new(
-    metadata: TableMetadata, known: Collection[str], column: TableColumn, spec: TableSpec, *, is_further: bool
-) -> None:
+def _check_new(column: TableColumn, spec: TableSpec) -> None:
     if column.required:
         raise UserError(
             f"Table {spec.identifier} has rows that a new required column would leave without a value",
@@ -233,25 +233,39 @@ def _check_new(
             expected="optional columns",
             remedy="Make them optional",
         )
-    if not is_further:
-        return
-    same = [name for name in known if name.lower() == column.name.lower()]
-    if same:
+
+
+def _check_name(metadata: TableMetadata, own: NestedField | None, column: TableColumn, spec: TableSpec) -> None:
+    """The name that a column gets is no other column's: not in other letters, and none ever had it.
+
+    Args:
+        metadata: the table as it is.
+        own: the column, where it is renamed; None: it is new.
+        column: as it should be.
+        spec: of the table.
+    """
+    number = None if own is None else own.field_id
+    others = [each for each in metadata.schema().fields if each.field_id != number]
+    same = next((each.name for each in others if each.name.lower() == column.name.lower()), None)
+    if same is not None:
         raise UserError(
             f"{spec.identifier} has a column whose name differs in capitals alone: questions could not tell them apart",
             found=column.name,
-            expected=f"another name than {same[0]}",
-            remedy=f"Rename it (`was: {same[0]}`), or choose another name",
+            expected=f"another name than {same}",
+            remedy="Choose another name" if own else f"Rename it (`was: {same}`), or choose another name",
         )
-    for number, names in _former_names(metadata).items():
-        if column.name in names:
-            now = next((each.name for each in metadata.schema().fields if each.field_id == number), None)
+    for other, names in _former_names(metadata).items():
+        if other != number and column.name in names:
+            now = next((each.name for each in others if each.field_id == other), None)
             raise UserError(
                 f"A column of {spec.identifier} that is {f'now called {now}' if now else 'gone'} had that name: messages and "
-                "snapshots that still speak of it would seem to speak of the new one",
+                "snapshots that still speak of it would seem to speak of "
+                f"{f'what is called {own.name} now' if own else 'the new one'}",
                 found=column.name,
-                expected="a name that no column of the table ever had",
-                remedy=f"To rename it back: `was: {now}`" if now else "Choose another name",
+                expected="a name that no other column of the table ever had"
+                if own
+                else "a name that no column of the table ever had",
+                remedy="Choose another name" if own or not now else f"To rename it back: `was: {now}`",
             )
 
 
