@@ -1,17 +1,24 @@
 """Replay of trades and quotes as one stream, against real tables; in the last part on real Kafka."""
 
+import base64
+import json
 import random
 import time
+import zlib
 from datetime import timedelta
 from decimal import Decimal
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 from k2_testing.asking import questions_of
+from k2_testing.extent import sized
 from k2_testing.lake import make_lake
 from k2_testing.ticks import append_ticks, at
 
-from k2.model.errors import UserError
+from k2.model.errors import UserError, WorldError
 from k2.model.times import micros
 from k2.model.topics import DataType
 from k2.query.asked.cursor import Cursor, ReplayQuery
@@ -156,6 +163,71 @@ def test_a_cursor_whose_snapshot_is_gone_says_so(tmp_path):
 def test_what_is_no_cursor_is_refused(wrong):
     with pytest.raises(UserError, match="Not a cursor"):
         Cursor.decode(wrong)
+
+
+def places_in(content, path=()):
+    """Each place in a JSON value, as the way to it."""
+    yield path
+    held = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for name, value in held:
+        yield from places_in(value, (*path, name))
+
+
+def exchanged(content, path, value):
+    """The JSON value with another one at a place."""
+    if not path:
+        return value
+    made = dict(content) if isinstance(content, dict) else list(content)
+    made[path[0]] = exchanged(content[path[0]], path[1:], value)
+    return made
+
+
+ODD = (
+    None,
+    True,
+    -1,
+    2**31,
+    2**63,
+    10**30,
+    1e300,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "timestamp",
+    "\ud800",
+    "a'\"b",
+    [],
+    [[]],
+    {},
+)
+
+
+@settings(max_examples=sized(40, 2_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@drawn(st.data())
+def test_a_cursor_that_somebody_made_up_is_refused_or_answered_and_never_breaks_anything(questions, data):
+    token = next(replay(questions).batches()).slice(0, 5).cursor.encode()
+    content = json.loads(zlib.decompress(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))))
+    content |= {"live": {"trades": [["topic-0", 0, 3]]}, "ends": {}}
+    for _ in range(data.draw(st.integers(1, 3))):
+        content = exchanged(
+            content, data.draw(st.sampled_from(list(places_in(content)))), data.draw(st.sampled_from(ODD))
+        )
+    made = base64.urlsafe_b64encode(zlib.compress(json.dumps(content).encode())).decode().rstrip("=")
+    said = ""
+    try:
+        questions.replay_from(Cursor.decode(made)).page(5)
+    except UserError:
+        pass
+    except WorldError as error:
+        said = str(error)
+    assert "could not read" not in said, "the statement that was made of it is none"
+
+
+def test_a_cursor_without_end_is_refused():
+    deep = base64.urlsafe_b64encode(zlib.compress(b"[" * 100_000)).decode()
+    with pytest.raises(UserError, match="Not a cursor"):
+        Cursor.decode(deep)
 
 
 def test_row_rules_hold_in_a_replay_and_after_its_cursor(questions, ticks):

@@ -16,13 +16,27 @@ from typing import Any
 from k2.model.errors import UserError
 from k2.model.events import SortKey
 from k2.model.topics import DataType
-from k2.query.asked.requests import At, TableSnapshots, Window
+from k2.query.asked.requests import At, TableSnapshots, Window, check_instant, check_symbols, exchange_code
 
 _VERSION = 2
 _LONGEST = 65_536
 Ends = tuple[tuple[str, int, int], ...]
 """(topic id, partition, next offset)."""
 
+KEY: Mapping[str, type[int | str]] = {
+    "timestamp": int,
+    "exchange": str,
+    "symbol": str,
+    "k2_rank": int,
+    "source_sequence": int,
+    "kafka_topic_id": str,
+    "kafka_partition": int,
+    "kafka_offset": int,
+}
+"""The order of a replay's events: its columns, and what their values in a key are; times in µs since 1970 UTC."""
+
+REPLAYED = (DataType.QUOTES, DataType.TRADES)
+"""What can be replayed."""
 
 EVER = Window()
 
@@ -90,25 +104,32 @@ class Cursor:
 
     @classmethod
     def decode(cls, token: str) -> Cursor:
-        """The inverse of `encode`; a `UserError` for anything else."""
+        """The inverse of `encode`; a `UserError` for anything else: anybody may have made it up."""
         try:
             held = _unpacked(token)
-            query = ReplayQuery(
-                tuple(DataType(each) for each in held["types"]),
-                tuple(held["symbols"]),
-                held["exchange"],
-                Window.from_list(held["window"]),
-                follow=bool(held["follow"]),
-            )
+            types = _types(held["types"])
+            symbols = tuple(held["symbols"])
+            check_symbols(symbols)
+            exchange = exchange_code(held["exchange"])
+            query = ReplayQuery(types, symbols, exchange, Window.from_list(held["window"]), follow=bool(held["follow"]))
             return cls(
                 query,
                 {each: _tables(held["snapshots"][each.value]) for each in query.data_types},
                 _by_type(held["ends"]) or {},
-                tuple((str(name), value) for name, value in held["key"]),
+                _key(held["key"]),
                 _by_type(held["live"]),
                 _by_type(held["up_to"]),
             )
-        except (binascii.Error, zlib.error, ValueError, KeyError, TypeError, AttributeError):
+        except (
+            binascii.Error,
+            zlib.error,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):
             shown = f"{token[:40]}…" if len(token) > 40 else token
             raise UserError("Not a cursor of a replay", found=shown, expected="one that a replay gave") from None
 
@@ -124,14 +145,51 @@ def _unpacked(token: str) -> dict[str, Any]:
     return held
 
 
+def _types(held: list[Any]) -> tuple[DataType, ...]:
+    types = tuple(DataType(each) for each in held)
+    if not types or len(set(types)) < len(types) or not set(types).issubset(REPLAYED):
+        raise ValueError(types)
+    return types
+
+
 def _tables(held: list[Any]) -> TableSnapshots:
-    return tuple((str(table), None if found is None else int(found)) for table, found in held)
+    return tuple((_text(table), None if found is None else int(found)) for table, found in held)
+
+
+def _key(held: list[Any]) -> SortKey:
+    key = tuple((_text(name), value) for name, value in held)
+    if not key:
+        return ()
+    if [name for name, _ in key] != list(KEY):
+        raise ValueError(key)
+    check_instant(key[0][1])
+    for name, value in key:
+        if value is not None or name == "k2_rank":
+            _of_kind(value, KEY[name])
+    return key
 
 
 def _by_type(held: dict[str, Any] | None) -> dict[DataType, Ends] | None:
     if held is None:
         return None
     return {
-        DataType(each): tuple((str(topic), int(partition), int(end)) for topic, partition, end in ends)
+        DataType(each): tuple(
+            (_text(topic), _of_kind(partition, int), _of_kind(end, int)) for topic, partition, end in ends
+        )
         for each, ends in held.items()
     }
+
+
+def _of_kind(value: Any, kind: type[int | str]) -> Any:
+    """The value, which must be of just that kind; a number must be one of 64 bits."""
+    if type(value) is not kind or (isinstance(value, int) and not -(2**63) <= value < 2**63):
+        raise ValueError(value)
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(value: Any) -> str:
+    """The text; a `ValueError` for one that no database takes: half of a surrogate pair is no character."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+    value.encode()
+    return value

@@ -24,6 +24,7 @@ MOST_SYMBOLS = 500
 """Symbols of one question: more of them would make its page tokens too long for a URL."""
 # A trading date in the zones furthest from UTC lies within these of its UTC date.
 _EAST_US, _WEST_US = 15 * HOUR_US, 13 * HOUR_US
+_EARLIEST_US, _LATEST_US = midnight(date.min), midnight(date.max) + DAY_US - 1
 _EXCHANGE = re.compile(r"[A-Z0-9][A-Z0-9-]{0,31}")
 
 TableSnapshots = tuple[tuple[str, int | None], ...]
@@ -66,10 +67,13 @@ class Window:
     def from_list(cls, held: Sequence[Any]) -> Window:
         """The inverse of `to_list`; a `ValueError` or `TypeError` for anything else."""
         start_us, end_us, *rest = held
+        for bound in (start_us, end_us):
+            if bound is not None:
+                check_instant(bound)
         within: list[tuple[int, int]] = []
         last = 0
         for ahead, length in rest[0] if rest else ():
-            within.append((last + ahead, last + ahead + length))
+            within.append((check_instant(last + ahead), check_instant(last + ahead + length)))
             last += ahead
         return cls(start_us, end_us, tuple(within))
 
@@ -212,6 +216,13 @@ class SummaryQuery:
         # A trading date reaches into the UTC days beside it, which must exist.
         if not date(1, 1, 3) <= self.day <= date(9999, 12, 29):
             raise UserError("The date is out of range", found=self.day.isoformat(), expected="a year from 1 to 9999")
+
+
+def check_instant(us: Any) -> int:
+    """The instant as it is, or a `ValueError` when it is none of the years 1 to 9999."""
+    if type(us) is not int or not _EARLIEST_US <= us <= _LATEST_US:
+        raise ValueError(us)
+    return us
 
 
 def check_symbol(symbol: str) -> str:

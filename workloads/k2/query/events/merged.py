@@ -17,6 +17,7 @@ from k2.lake.scan import DataFileRef
 from k2.model.events import SortKey
 from k2.model.times import SECOND_US
 from k2.model.topics import DataType
+from k2.query.asked.cursor import KEY
 from k2.query.events.windows import TailCut, clusters
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
@@ -31,7 +32,7 @@ RANKS: Mapping[DataType, tuple[int, str]] = {DataType.QUOTES: (0, "quote"), Data
 WINDOW_ROWS = 2_000_000
 """Rows that one sort holds at most, unless more of them lie within a second. The engine's memory limit spills to disk."""
 
-ORDER = ("timestamp", "exchange", "symbol", RANK, "source_sequence", *sql.LINEAGE)
+ORDER = tuple(KEY)
 _INSTANT = 3
 _BIN_US = SECOND_US
 
