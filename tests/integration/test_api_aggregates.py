@@ -5,7 +5,7 @@ import io
 import json
 import re
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -139,6 +139,23 @@ def test_a_bar_that_is_asked_for_again_is_not_sent_again(client):
     first = client.get("/v1/bars/BHP", params=DAY)
     again = client.get("/v1/bars/BHP", params=DAY, headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_an_answer_that_goes_on_until_now_is_not_kept_and_one_of_the_past_stays(client):
+    this_year = {
+        "date": f"{datetime.now(UTC).year}-01-01",
+        "last_date": f"{datetime.now(UTC).year}-12-31",
+        "interval": "1d",
+    }
+    for params, kept in ((DAY, True), (this_year, False)):
+        for empty in ("skip", "null", "carry"):
+            reply = client.get("/v1/bars/BHP", params=params | {"empty": empty})
+            assert ("ETag" in reply.headers) is (kept or empty == "skip"), (params, empty)
+            known = {"If-None-Match": "*"}
+            again = client.get("/v1/bars/BHP", params=params | {"empty": empty}, headers=known)
+            assert again.status_code == (304 if "ETag" in reply.headers else 200)
+    snapshot = {"snapshot": client.get("/v1/snapshots").json()["current_snapshot_id"]}
+    assert "ETag" in client.get("/v1/bars/BHP", params=this_year | snapshot | {"empty": "null"}).headers
 
 
 def test_trades_with_the_quotes_that_prevailed(client):

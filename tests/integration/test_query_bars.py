@@ -15,6 +15,7 @@ from k2_testing.ticks import OPEN, append_ticks, at, trade
 from k2.model.errors import UserError
 from k2.model.exchanges import EXCHANGES, Session
 from k2.model.times import micros
+from k2.model.topics import DataType
 from k2.query.aggregates import bars as bars_module
 from k2.query.aggregates import summaries, time_slices
 from k2.query.asked.bar_requests import BarsQuery, Dates, Empty, Interval
@@ -228,6 +229,19 @@ def test_no_bucket_that_is_yet_to_begin_is_said_to_be_empty(lake, questions):
     then = At(as_of_us=micros(datetime.now(UTC) - timedelta(microseconds=1)))
     known = questions.bars(BarsQuery(("BHP",), Interval.DAY, period=period, empty=Empty.NULL, at=then))
     assert known.rows == begun.rows
+
+
+def test_of_a_snapshot_empty_buckets_go_on_until_it_was_committed_however_late_it_is_asked(lake, questions):
+    snapshot = append_ticks(lake, [trade(0, "1")])
+    today = datetime.now(UTC).date()
+    period = Dates(today - timedelta(days=20), today + timedelta(days=400))
+    query = BarsQuery(("BHP",), Interval.DAY, period=period, empty=Empty.NULL, at=At(snapshot=snapshot))
+    parts = questions._engine, questions._planner, questions._directory
+    pinned = questions._planner.pin(DataType.TRADES, query.at)
+    later = micros(datetime.now(UTC) + timedelta(days=100))
+    found = bars_module.bars_of(*parts, pinned, query, later)
+    assert found.rows == questions.bars(query).rows
+    assert found.rows != bars_module.bars_of(*parts, pinned, replace(query, at=At()), later).rows
 
 
 def test_without_an_end_empty_buckets_go_on_to_the_symbols_own_last_trade(lake, questions):

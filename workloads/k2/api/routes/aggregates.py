@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
@@ -56,16 +57,22 @@ def asof(request: Request, service: Asked, params: Annotated[AsofParams, Query()
     return rows_answer(found.rows, form, asof_envelope(found), headers)
 
 
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
 def _got_bars(request: Request, service: Service, symbols: tuple[str, ...], params: BarsParams) -> Response:
     form = negotiate(params.format, request.headers.get("accept"))
     query = bars_query(symbols, params, service.max_rows)
-    same = caching.unchanged(request, service.questions, DataType.TRADES, query.at, form)
+    same = None
+    if not query.grows(_now_us()):
+        same = caching.unchanged(request, service.questions, DataType.TRADES, query.at, form)
     return same or _bars(request, service, query, form)
 
 
 def _bars(request: Request, service: Service, query: BarsQuery, form: Format) -> Response:
     found = service.questions.bars(query)
     headers = _NOT_KEPT
-    if request.method == "GET":
+    if request.method == "GET" and not query.grows(_now_us()):
         headers = caching.headers(request, service.questions, query.at, found.provenance, form)
     return rows_answer(found.rows, form, bars_envelope(found, query), headers_of(found.provenance, found) | headers)

@@ -23,7 +23,7 @@ from k2.query.aggregates.rows_of_bars import Traded, bar_rows, bar_schema
 from k2.query.aggregates.ticks import read_ticks
 from k2.query.aggregates.time_slices import SLICE_ROWS, TimeSlices, following
 from k2.query.asked.bar_requests import ALWAYS, BarsQuery, Dates, Empty
-from k2.query.asked.requests import Window
+from k2.query.asked.requests import At, Window
 from k2.query.plan.directory import SymbolDirectory
 from k2.query.plan.pinned import Pinned
 from k2.query.plan.planner import Planner
@@ -86,9 +86,7 @@ def bars_of(
                 tables.append(_rows(_folded(engine, relation, question, deadline), question, None))
         else:
             known = _Known(planner, directory, pinned, code)
-            tables.append(
-                _filled(engine, relation, question, known, deadline, min(now_us, query.at.as_of_us or now_us))
-            )
+            tables.append(_filled(engine, relation, question, known, deadline, _known_until(pinned, query.at, now_us)))
     rows = pa.concat_tables([bar_schema(price, quantity).empty_table(), *tables])
     if len(tables) > 1 or len(query.symbols) > 1:
         rows = rows.sort_by([(name, "ascending") for name in ("start", "exchange", "symbol")])
@@ -167,6 +165,14 @@ def _period(query: BarsQuery, market: Exchange) -> Window:
     if isinstance(query.period, Dates):
         return sessions.of_days(market, query.session, query.period.first, query.period.last)
     return query.period
+
+
+def _known_until(pinned: Pinned, at: At, now_us: int) -> int:
+    """Up to when nothing is known to have come beside what is there: of the past always the same, however late it is asked."""
+    if at.as_of_us is not None:
+        return min(now_us, at.as_of_us)
+    committed = [each.snapshot.time_us for each in pinned.tables if each.snapshot is not None]
+    return min(now_us, max(committed)) if at.is_past and committed else now_us
 
 
 @dataclass(frozen=True, slots=True)

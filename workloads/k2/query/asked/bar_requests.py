@@ -92,6 +92,13 @@ class BarsQuery:
         check_symbols(self.symbols, needed=True)
         check_limit(self.limit)
 
+    def grows(self, now_us: int) -> bool:
+        """Whether the answer becomes longer while nothing comes in: empty buckets go on until now, unless they end before."""
+        end_us, at = self.around.end_us, self.at
+        if self.empty is Empty.SKIP or end_us is None or at.snapshot is not None or at.pin is not None:
+            return False
+        return now_us < (end_us if at.as_of_us is None else min(end_us, at.as_of_us))
+
     @property
     def around(self) -> Window:
         """What any exchange's ticks of these bars lie in."""
