@@ -43,6 +43,16 @@ FIRST = trade(trade_ids=["N1"], prices=[Decimal(100)]).to_pylist()[0]
         ("price has more than 10 integer digits: 1e30; and more", "price has more than 10 integer digits", "decimal"),
         ("symbol is missing", "symbol is missing", "value"),
         (
+            "settles is 9999999 days since 1970, expected a date of the years 1 to 9999",
+            "settles is …, expected a date of the years 1 to 9999",
+            "value",
+        ),
+        (
+            "vendor_data has the key 'a' twice, expected each key once",
+            "vendor_data has the key … twice, expected each key once",
+            "value",
+        ),
+        (
             "price is -37.63, expected more than 0; a feed with prices: any takes it",
             "price is …, expected more than 0; a feed with prices: any takes it",
             "price",

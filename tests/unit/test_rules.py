@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -112,6 +113,37 @@ def test_the_sign_of_a_wide_amount_is_its_own_and_it_is_told_with_all_its_digits
     assert set(broken) == (set() if units > 0 else {0})
     if units <= 0:
         assert Decimal(broken[0].removeprefix("price is ").partition(",")[0]) == price
+
+
+@pytest.mark.parametrize(
+    ("day", "right"), [(-719_162, True), (-719_163, False), (0, True), (2_932_896, True), (2_932_897, False)]
+)
+def test_a_date_is_one_that_calendars_have(day, right):
+    batch = trades({}, {}, {}).append_column("settles", pa.array([None, day, 0], pa.int32()).cast(pa.date32()))
+    expected = f"settles is {day} days since 1970, expected a date of the years 1 to 9999"
+    assert broken_rows(batch, TRADES) == ({} if right else {1: expected})
+    assert broken_rows(batch[2:], TRADES) == {}
+
+
+KEYS = st.lists(st.sampled_from("abc"), max_size=4) | st.lists(st.integers(0, 40).map(str), min_size=14, max_size=20)
+
+
+@given(st.lists(st.none() | KEYS, max_size=8), st.integers(0, 3))
+def test_a_map_has_each_of_its_keys_once(rows, skipped):
+    maps = [None if keys is None else [(key, "x") for key in keys] for keys in rows]
+    batch = trades(*({"vendor_data": each} for each in maps))[skipped:]
+    twice = {row for row, keys in enumerate(rows[skipped:]) if keys is not None and len(set(keys)) < len(keys)}
+    broken = broken_rows(batch, TRADES)
+    assert set(broken) == twice
+    for row, reason in broken.items():
+        found = re.fullmatch(r"vendor_data has the key '(.*)' twice, expected each key once", reason)
+        assert rows[skipped:][row].count(found[1]) > 1
+
+
+def test_a_map_of_very_many_keys_holds_nobody_up():
+    keys = [(str(number), "x") for number in range(100_000)]
+    assert broken_rows(trades({"vendor_data": keys}, {}), TRADES) == {}
+    assert set(broken_rows(trades({}, {"vendor_data": [*keys, keys[7]]}), TRADES)) == {1}
 
 
 def test_a_side_of_a_quote_is_whole_or_absent():

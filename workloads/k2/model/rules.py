@@ -7,7 +7,9 @@ letters). What breaks a rule is refused where it enters, with the field and the 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ import pyarrow as pa
 from k2.model.amounts import plain
 from k2.model.compute import pc
 from k2.model.feed_rules import TAKES_ANY, Prices
-from k2.model.times import MAX_US, MIN_US
+from k2.model.times import MAX_US, MIN_US, day_number
 from k2.model.topics import DataType
 
 Mask = npt.NDArray[np.bool_]
@@ -25,7 +27,8 @@ Broken = dict[int, str]
 
 TIME_RANGE = "a time from 1677-09-21T00:12:43.145225Z until 2262-04-11T23:47:16.854775Z"
 SYMBOL_SHAPE = "1 to 64 printable characters"
-_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
+# Half of a surrogate pair is no character: a command line or JSON may bring one, and nothing behind takes it.
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}")
 _LOWEST: dict[DataType, dict[str, int]] = {
     DataType.TRADES: {"price": 1, "quantity": 1},
     DataType.QUOTES: {"bid_price": 1, "bid_quantity": 1, "ask_price": 1, "ask_quantity": 1},
@@ -33,6 +36,8 @@ _LOWEST: dict[DataType, dict[str, int]] = {
 }
 """Columns of amounts, with the lowest sign that is allowed (1: above zero, 0: zero too)."""
 _PRICES = frozenset({"price", "bid_price", "ask_price"})
+_FIRST_DAY, _LAST_DAY = day_number(date.min), day_number(date.max)
+_FEW_KEYS = 16
 _YEAR_US = 31_556_952 * 1_000_000
 _NAMES = ("symbol", "exchange", "company_id")
 
@@ -54,6 +59,10 @@ def broken_rows(events: pa.RecordBatch, data_type: DataType, prices: Prices = Pr
     for field, array in zip(events.schema, events.columns, strict=True):
         if pa.types.is_timestamp(field.type):
             mark(broken, out_of_range(array), _wrong_time(field.name, array))
+        elif pa.types.is_date(field.type):
+            mark(broken, _no_calendar(array), _wrong_date(field.name, array))
+        elif pa.types.is_map(field.type):
+            mark(broken, _twice_named(array), _wrong_key(field.name, array))
         elif field.name in _NAMES:
             mark(broken, nameless(array), lambda row, f=field, a=array: wrong_name(f.name, a[row].as_py()))
     columns = dict(zip(events.schema.names, events.columns, strict=True))
@@ -120,6 +129,55 @@ def _year(micros: int) -> str:
 
 def _wrong_time(column: str, array: pa.Array) -> Callable[[int], str]:
     return lambda row: wrong_time(column, array[row].value)
+
+
+def _no_calendar(dates: pa.Array) -> Mask | None:
+    """Which dates are of no year from 1 to 9999, which is what Python and most databases have; None: all are."""
+    if dates.null_count == len(dates):
+        return None
+    days = np.frombuffer(dates.buffers()[1], np.int32)[dates.offset : dates.offset + len(dates)]
+    if dates.null_count:
+        days = np.where(_nulls(dates), 0, days)
+    if days.min() >= _FIRST_DAY and days.max() <= _LAST_DAY:
+        return None
+    return (days < _FIRST_DAY) | (days > _LAST_DAY)
+
+
+def _wrong_date(column: str, array: pa.Array) -> Callable[[int], str]:
+    expected = "a date of the years 1 to 9999"
+    return lambda row: f"{column} is {array[row].value} days since 1970, expected {expected}"
+
+
+def _twice_named(maps: pa.Array) -> Mask | None:
+    """Which maps have a key more than once, which none of those that read a table takes; None: none has."""
+    if maps.null_count == len(maps):
+        return None
+    offsets = np.frombuffer(maps.buffers()[1], np.int32)[maps.offset : maps.offset + len(maps) + 1]
+    sizes = np.diff(offsets)
+    if sizes.max() < 2:
+        return None
+    keys = maps.keys.slice(int(offsets[0]), int(offsets[-1] - offsets[0])).dictionary_encode()
+    codes = keys.indices.to_numpy(zero_copy_only=False)
+    of_row = np.repeat(np.arange(len(sizes)), sizes)
+    wrong = np.zeros(len(sizes), dtype=bool)
+    if sizes.max() <= _FEW_KEYS:  # as nearly all: to compare each with those before it costs half of sorting them
+        for apart in range(1, int(sizes.max())):
+            same = (codes[apart:] == codes[:-apart]) & (of_row[apart:] == of_row[:-apart])
+            wrong[of_row[apart:][same]] = True
+    else:
+        pairs = np.sort(of_row * len(keys.dictionary) + codes)
+        wrong[pairs[1:][pairs[1:] == pairs[:-1]] // len(keys.dictionary)] = True
+    if maps.null_count:
+        wrong &= ~_nulls(maps)
+    return wrong if wrong.any() else None
+
+
+def _wrong_key(column: str, array: pa.Array) -> Callable[[int], str]:
+    def reason(row: int) -> str:
+        counts = Counter(key for key, _ in array[row].as_py())
+        return f"{column} has the key {counts.most_common(1)[0][0]!r} twice, expected each key once"
+
+    return reason
 
 
 def _below(amounts: pa.Array, lowest: int) -> Mask | None:
