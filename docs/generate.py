@@ -26,9 +26,9 @@ HEAD = """# Configuration
 
 Generated from the code by `make docs`; do not edit.
 
-A workload takes addresses and credentials from the environment, and what it has to do from the JSON file that
-`K2_CONFIG_FILE` names (the operator and `k2 up` write it). A command that a person types takes both from `platform.yaml`
-in the data directory, unless the environment says otherwise.
+A workload takes addresses from the environment, credentials from files in directories that the environment names
+([rotated secrets](kubernetes.md#rotated-secrets)), and what it has to do from the JSON file that `K2_CONFIG_FILE` names (the operator and `k2 up`
+write it). A command that a person types takes the former from `platform.yaml` in the data directory, unless the environment says otherwise.
 """
 TIME_LIMITS = """## Time limits
 

@@ -95,20 +95,31 @@ def test_the_operator_is_told_the_same_connections(everything):
         ]
         for found in (query, operator)
     ]
-    assert len(told[0]) == 12
+    assert len(told[0]) == 10
+    assert told[0] == told[1]
+    assert not [variable for variable in told[0] if "valueFrom" in variable], "credentials are files"
     # Each as a user of its own; everything else is the same.
-    users = [
+    mounted = [
         {
-            variable["name"]: variable["valueFrom"]["secretKeyRef"]["name"]
-            for variable in one
-            if "KAFKA_USER" in variable["name"]
+            volume["name"]: volume["secret"]["secretName"]
+            for volume in found["spec"]["template"]["spec"]["volumes"]
+            if "secret" in volume and volume["name"] != "api-keys"
         }
-        for one in told
+        for found in (query, operator)
     ]
-    assert users == [{"K2_KAFKA_USERNAME": "k2-kafka-query"}, {"K2_KAFKA_USERNAME": "k2-kafka-operator"}]
-    own = ("K2_KAFKA_USERNAME", "K2_KAFKA_PASSWORD")
-    rest = [[each for each in one if each["name"] not in own] for one in told]
-    assert rest[0] == rest[1]
+    assert [each.pop("kafka") for each in mounted] == ["k2-kafka-query", "k2-kafka-operator"]
+    assert mounted[0] == mounted[1]
+    assert set(mounted[0].values()) == {"kafka-cluster-ca", "k2-registry", "k2-catalog"}
+    for found in (query, operator):
+        spec = found["spec"]["template"]["spec"]
+        paths = {each["name"]: each["mountPath"] for each in spec["containers"][0]["volumeMounts"]}
+        names = {each["name"]: each["value"] for each in told[0] if each["name"].endswith(("_SECRET_DIR", "_CA_FILE"))}
+        assert names == {
+            "K2_KAFKA_SECRET_DIR": paths["kafka"],
+            "K2_KAFKA_CA_FILE": f"{paths['kafka-ca']}/ca.crt",
+            "K2_REGISTRY_SECRET_DIR": paths["registry"],
+            "K2_CATALOG_SECRET_DIR": paths["catalog"],
+        }
 
 
 def test_one_operator_and_never_two(default):

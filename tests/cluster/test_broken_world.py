@@ -1,19 +1,13 @@
 """What is wrong outside: each case has its words in a condition, is tried again with backoff, and is gone when the cause is."""
 
 import math
-import os
-import subprocess
 import time
-from pathlib import Path
 
-import httpx
 import pytest
 from confluent_kafka import Producer
-from k2_testing import charts
 from k2_testing.cluster import Operator, grant, until
-from k2_testing.controlplane import free_port
+from k2_testing.guarded import Store
 from k2_testing.resources import LIVE, events_of, feed, owned, remove_all, table
-from pyarrow.fs import S3FileSystem
 
 from k2.bus.admin import partition_counts
 from k2.bus.registry import Schemas
@@ -22,50 +16,6 @@ from k2.lake.tables import drop_table
 from k2.model.errors import WorldError
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900, func_only=True)]
-
-
-class Store:
-    """A MinIO server in a folder, with one bucket. Started again, it may have another password."""
-
-    def __init__(self, folder: Path) -> None:
-        self._program = charts.program("minio")
-        self._folder, self._port = folder, free_port()
-        self._process: subprocess.Popen | None = None
-        self.endpoint = f"http://127.0.0.1:{self._port}"
-
-    def start(self, password: str) -> None:
-        account = {"MINIO_ROOT_USER": "k2-lake", "MINIO_ROOT_PASSWORD": password, "MINIO_BROWSER": "off"}
-        with (self._folder / "minio.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                [
-                    self._program,
-                    "server",
-                    "--quiet",
-                    "--address",
-                    f"127.0.0.1:{self._port}",
-                    str(self._folder / "data"),
-                ],
-                env={"PATH": os.environ["PATH"], "HOME": str(self._folder), **account},
-                stdout=output,
-                stderr=output,
-            )
-        until(self._lives, "MinIO does not answer", 60)
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(90)
-
-    def make_bucket(self, password: str) -> None:
-        files = S3FileSystem(
-            access_key="k2-lake", secret_key=password, endpoint_override=self.endpoint, allow_bucket_creation=True
-        )
-        files.create_dir("lake")
-
-    def _lives(self) -> bool:
-        try:
-            return httpx.get(f"{self.endpoint}/minio/health/ready", trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
 
 
 @pytest.fixture

@@ -256,8 +256,9 @@ def test_a_workload_can_read_the_configuration_that_is_built_for_it():
 
 def test_a_secret_goes_by_name_only():
     text = rendered("feed-secured")
-    assert "secretKeyRef" in text
-    assert "secretName: k2-catalog" in text
+    assert "secretKeyRef" not in text, "a variable keeps what the Secret said when the pod began"
+    for name in ("k2-kafka", "kafka-cluster-ca", "k2-registry", "k2-catalog"):
+        assert f"secretName: {name}\n" in text
 
 
 def test_a_changed_configuration_rolls_the_workload_and_an_unchanged_one_does_not():
@@ -357,13 +358,11 @@ def test_a_quantity_is_written_as_the_api_server_writes_it_back(number, text):
 def test_every_role_has_its_own_secret_or_the_common_one():
     def user(manifests, component):
         (found,) = [
-            each["spec"]["template"]["spec"]["containers"][0]
+            each["spec"]["template"]["spec"]
             for each in manifests
             if each["kind"] in ("Deployment", "Job") and each["metadata"]["labels"][labels.COMPONENT] == component
         ]
-        (name,) = [
-            each["valueFrom"]["secretKeyRef"]["name"] for each in found["env"] if each["name"] == "K2_KAFKA_USERNAME"
-        ]
+        (name,) = [each["secret"]["secretName"] for each in found["volumes"] if each["name"] == "kafka"]
         return name
 
     live = built("feed-autoscaled-keda")

@@ -59,11 +59,9 @@ Takes the context and a role, whose Secret opens Kafka where it has one of its o
 - name: K2_KAFKA_SASL_MECHANISM
   value: {{ . }}
 {{- end }}
-{{- with get ($kafka.secretNames | default dict) $role | default $kafka.secretName }}
-- name: K2_KAFKA_USERNAME
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: username}}
-- name: K2_KAFKA_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: password}}
+{{- if get ($kafka.secretNames | default dict) $role | default $kafka.secretName }}
+- name: K2_KAFKA_SECRET_DIR
+  value: /etc/k2/kafka
 {{- end }}
 {{- if $kafka.caSecretName }}
 - name: K2_KAFKA_CA_FILE
@@ -71,11 +69,9 @@ Takes the context and a role, whose Secret opens Kafka where it has one of its o
 {{- end }}
 - name: K2_REGISTRY_URL
   value: {{ $registry.url | quote }}
-{{- with $registry.secretName }}
-- name: K2_REGISTRY_USERNAME
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: username}}
-- name: K2_REGISTRY_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: password}}
+{{- if $registry.secretName }}
+- name: K2_REGISTRY_SECRET_DIR
+  value: /etc/k2/registry
 {{- end }}
 - name: K2_CATALOG_NAME
   value: {{ $catalog.name | default "k2" }}
@@ -88,23 +84,45 @@ Takes the context and a role, whose Secret opens Kafka where it has one of its o
 {{- end }}
 {{- end }}
 
+{{/* The Secrets that the variables name, in the order of the builder's; each takes the context and a role. They are mounted, all of them: a
+     file changes in a running pod when its Secret does, a variable never. */}}
 {{- define "k2.connectionMounts" -}}
-{{- if .Values.platform.kafka.caSecretName }}
+{{- $role := last . -}}
+{{- with (first .).Values.platform -}}
+{{- if get (.kafka.secretNames | default dict) $role | default .kafka.secretName }}
+- {name: kafka, mountPath: /etc/k2/kafka, readOnly: true}
+{{- end }}
+{{- if .kafka.caSecretName }}
 - {name: kafka-ca, mountPath: /etc/k2/kafka-ca, readOnly: true}
 {{- end }}
-{{- if .Values.platform.catalog.secretName }}
+{{- if .registry.secretName }}
+- {name: registry, mountPath: /etc/k2/registry, readOnly: true}
+{{- end }}
+{{- if .catalog.secretName }}
 - {name: catalog, mountPath: /etc/k2/catalog, readOnly: true}
+{{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "k2.connectionVolumes" -}}
-{{- with .Values.platform.kafka.caSecretName }}
+{{- $role := last . -}}
+{{- with (first .).Values.platform -}}
+{{- with get (.kafka.secretNames | default dict) $role | default .kafka.secretName }}
+- name: kafka
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- with .kafka.caSecretName }}
 - name: kafka-ca
   secret: {secretName: {{ . }}}
 {{- end }}
-{{- with .Values.platform.catalog.secretName }}
+{{- with .registry.secretName }}
+- name: registry
+  secret: {secretName: {{ . }}}
+{{- end }}
+{{- with .catalog.secretName }}
 - name: catalog
   secret: {secretName: {{ . }}}
+{{- end }}
 {{- end }}
 {{- end }}
 

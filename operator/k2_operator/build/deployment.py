@@ -77,7 +77,7 @@ def _pipeline(
         ports={"metrics": pod.METRICS_PORT},
         probed="metrics",
         resources=plan.resources,
-        mounts=environment.volumes(platform),
+        mounts=environment.volumes(platform, component),
         annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
     )
     return config, pod.template(name, marks, platform.images, workload)
@@ -100,7 +100,7 @@ def query(plan: QueryPlan, platform: Platform) -> list[ConfigMap | Deployment]:
         {"name": "api-keys", "secret": {"secretName": plan.api_keys_secret}},
         API_KEYS_DIR,
     )
-    mounts: Sequence[Mount] = [keys, *environment.volumes(platform)]
+    mounts: Sequence[Mount] = [keys, *environment.volumes(platform, "query")]
     workload = pod.Workload(
         args=("run", "query"),
         env=env,

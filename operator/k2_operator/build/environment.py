@@ -1,6 +1,7 @@
 """How a workload reaches Kafka, the registry and the catalog: `K2_*` variables and volumes from the platform's settings.
 
-Secrets go by name only; what is in them is never seen here.
+Secrets go by name only; what is in them is never seen here. They are mounted, all of them: a file changes in a running pod when
+its Secret does, a variable never.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import json
 from k2.model.platform import KafkaRole, Platform
 from k2_operator.build.types import EnvVar, Mount
 
+KAFKA_SECRET_DIR = "/etc/k2/kafka"  # noqa: S105 - a path
 KAFKA_CA_DIR = "/etc/k2/kafka-ca"
-CATALOG_SECRET_DIR = "/etc/k2/catalog"  # noqa: S105 - a path
+REGISTRY_SECRET_DIR = "/etc/k2/registry"  # noqa: S105
+CATALOG_SECRET_DIR = "/etc/k2/catalog"  # noqa: S105
 
 
 def literal(name: str, value: str) -> EnvVar:
@@ -28,13 +31,13 @@ def connections(platform: Platform, role: KafkaRole) -> list[EnvVar]:
     ]
     if kafka.sasl_mechanism is not None:
         env.append(literal("K2_KAFKA_SASL_MECHANISM", kafka.sasl_mechanism))
-    if (secret := kafka.secret_of(role)) is not None:
-        env += _credentials("K2_KAFKA", secret)
+    if kafka.secret_of(role) is not None:
+        env.append(literal("K2_KAFKA_SECRET_DIR", KAFKA_SECRET_DIR))
     if kafka.ca_secret_name is not None:
         env.append(literal("K2_KAFKA_CA_FILE", f"{KAFKA_CA_DIR}/ca.crt"))
     env.append(literal("K2_REGISTRY_URL", registry.url))
     if registry.secret_name is not None:
-        env += _credentials("K2_REGISTRY", registry.secret_name)
+        env.append(literal("K2_REGISTRY_SECRET_DIR", REGISTRY_SECRET_DIR))
     return env + catalog(platform)
 
 
@@ -49,23 +52,21 @@ def catalog(platform: Platform) -> list[EnvVar]:
     return env
 
 
-def volumes(platform: Platform) -> list[Mount]:
-    """Secret volumes that the variables refer to, each with its mount path."""
-    found: list[Mount] = []
-    if platform.kafka.ca_secret_name is not None:
-        found.append(({"name": "kafka-ca", "secret": {"secretName": platform.kafka.ca_secret_name}}, KAFKA_CA_DIR))
-    return found + catalog_volumes(platform)
+def volumes(platform: Platform, role: KafkaRole) -> list[Mount]:
+    """Secret volumes that the variables of `connections` refer to, each with its mount path."""
+    kafka = platform.kafka
+    return [
+        *_mounted("kafka", kafka.secret_of(role), KAFKA_SECRET_DIR),
+        *_mounted("kafka-ca", kafka.ca_secret_name, KAFKA_CA_DIR),
+        *_mounted("registry", platform.registry.secret_name, REGISTRY_SECRET_DIR),
+        *catalog_volumes(platform),
+    ]
 
 
 def catalog_volumes(platform: Platform) -> list[Mount]:
     """The Secret volumes of the catalog alone."""
-    if platform.catalog.secret_name is None:
-        return []
-    return [({"name": "catalog", "secret": {"secretName": platform.catalog.secret_name}}, CATALOG_SECRET_DIR)]
+    return _mounted("catalog", platform.catalog.secret_name, CATALOG_SECRET_DIR)
 
 
-def _credentials(prefix: str, secret: str) -> list[EnvVar]:
-    return [
-        {"name": f"{prefix}_{key.upper()}", "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-        for key in ("username", "password")
-    ]
+def _mounted(name: str, secret: str | None, path: str) -> list[Mount]:
+    return [] if secret is None else [({"name": name, "secret": {"secretName": secret}}, path)]

@@ -17,7 +17,7 @@ def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[ConfigM
     marks = labels.of("load", name, feed=feed.name)
     config = configmap.config_map(name, feed.namespace, marks, plan.config)
     env = pod.config_env() + pod.base_env() + pod.metrics_env() + environment.connections(platform, "producer")
-    mounts = environment.volumes(platform)
+    mounts = environment.volumes(platform, "producer")
     if plan.volume is not None:
         env.append(environment.literal("K2_SOURCE_DIR", SOURCE_DIR))
         mounts.append((_source_volume(plan.volume), SOURCE_DIR))

@@ -33,5 +33,5 @@ def _plain(platform: Platform, role: KafkaRole) -> pod.Workload:
         ports={"metrics": pod.METRICS_PORT},
         probed="metrics",
         resources=Resources(),
-        mounts=environment.volumes(platform),
+        mounts=environment.volumes(platform, role),
     )

@@ -46,18 +46,10 @@ class FieldRef(TypedDict):
     fieldPath: str
 
 
-class SecretKeyRef(TypedDict):
-    """One key of a Secret."""
-
-    name: str
-    key: str
-
-
 class EnvVarSource(TypedDict):
-    """Where a variable's value comes from: one of the two."""
+    """Where a variable's value comes from. Secrets are files: see `environment`."""
 
     fieldRef: NotRequired[FieldRef]
-    secretKeyRef: NotRequired[SecretKeyRef]
 
 
 class EnvVar(TypedDict):

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2.model.errors import UserError
 from k2.model.identity import DirectoryKey
+from k2.model.mounted import mounted_login, mounted_secret
 from k2.model.platform import Platform
 from k2.model.tables import TableNames
 from k2.model.topics import DataType
@@ -38,11 +39,19 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: str | None = Field(default=None, description="SCRAM-SHA-512, PLAIN, …")
     kafka_username: str | None = Field(default=None, description="SASL user name.")
     kafka_password: SecretStr | None = Field(default=None, description="SASL password.")
+    kafka_secret_dir: Path | None = Field(
+        default=None,
+        description="Instead of the two: a directory with files `username` and `password`. They may change while a workload runs.",
+    )
     kafka_ca_file: Path | None = Field(default=None, description="CA certificate of Kafka, PEM.")
 
     registry_url: str | None = Field(default=None, description="Schema Registry, Confluent's API.")
     registry_username: str | None = Field(default=None, description="Basic authentication of the registry.")
     registry_password: SecretStr | None = Field(default=None, description="Basic authentication of the registry.")
+    registry_secret_dir: Path | None = Field(
+        default=None,
+        description="Instead of the two: a directory with files `username` and `password`. They may change while a workload runs.",
+    )
 
     catalog_name: str = Field(default="k2", description="Name of the Iceberg catalog.")
     catalog_properties: dict[str, str] = Field(
@@ -50,7 +59,7 @@ class Settings(BaseSettings):
     )
     catalog_secret_dir: Path | None = Field(
         default=None,
-        description="A directory whose files are further catalog properties (name: property, content: value).",
+        description="A directory whose files are further catalog properties (name: property, content: value). They may change.",
     )
 
     tables: dict[DataType, TableNames] = Field(
@@ -110,7 +119,11 @@ class Settings(BaseSettings):
         return self.model_copy(update=found)
 
     def kafka_config(self) -> dict[str, str]:
-        """Connection settings of librdkafka; a `UserError` when no address is known."""
+        """Connection settings of librdkafka, with the credentials of now: whoever holds a client for long asks again.
+
+        Raises:
+            UserError: no address is known, or the credentials are given twice or cannot be read.
+        """
         if not self.kafka_bootstrap_servers:
             raise UserError(
                 "Kafka's address is not known", expected="K2_KAFKA_BOOTSTRAP_SERVERS, or platform.yaml", remedy=_START
@@ -118,16 +131,21 @@ class Settings(BaseSettings):
         config = {"bootstrap.servers": self.kafka_bootstrap_servers, "security.protocol": self.kafka_security_protocol}
         if self.kafka_sasl_mechanism:
             config["sasl.mechanism"] = self.kafka_sasl_mechanism
-        if self.kafka_username:
-            config["sasl.username"] = self.kafka_username
-        if self.kafka_password:
-            config["sasl.password"] = self.kafka_password.get_secret_value()
+        user, password = _login("K2_KAFKA", self.kafka_username, self.kafka_password, self.kafka_secret_dir)
+        if user:
+            config["sasl.username"] = user
+        if password:
+            config["sasl.password"] = password
         if self.kafka_ca_file:
             config["ssl.ca.location"] = str(self.kafka_ca_file)
         return config
 
     def registry_config(self) -> dict[str, str]:
-        """The Schema Registry client's settings; a `UserError` when no address is known."""
+        """The Schema Registry client's settings, with the credentials of now.
+
+        Raises:
+            UserError: no address is known, or the credentials are given twice or cannot be read.
+        """
         if not self.registry_url:
             raise UserError(
                 "The Schema Registry's address is not known",
@@ -135,17 +153,20 @@ class Settings(BaseSettings):
                 remedy=_START,
             )
         config = {"url": self.registry_url}
-        if self.registry_username and self.registry_password:
-            config["basic.auth.user.info"] = f"{self.registry_username}:{self.registry_password.get_secret_value()}"
+        user, password = _login("K2_REGISTRY", self.registry_username, self.registry_password, self.registry_secret_dir)
+        if user and password:
+            config["basic.auth.user.info"] = f"{user}:{password}"
         return config
 
     def catalog_config(self) -> dict[str, str]:
-        """PyIceberg's properties of the catalog, secrets included; a `UserError` when none is known."""
+        """PyIceberg's properties of the catalog, with the secret ones of now.
+
+        Raises:
+            UserError: no catalog is known, or its Secret cannot be read.
+        """
         properties = dict(self.catalog_properties)
         if self.catalog_secret_dir is not None:
-            for file in sorted(self.catalog_secret_dir.iterdir()):
-                if file.is_file() and not file.name.startswith("."):
-                    properties[file.name] = file.read_text().strip()
+            properties |= mounted_secret(self.catalog_secret_dir, "K2_CATALOG_SECRET_DIR")
         if not properties:
             raise UserError(
                 "The Iceberg catalog is not known", expected="K2_CATALOG_PROPERTIES, or platform.yaml", remedy=_START
@@ -154,6 +175,23 @@ class Settings(BaseSettings):
 
 
 _START = "Start a platform with `k2 up`, or run the command in the directory of one (K2_DATA_DIR)"
+
+
+def _login(
+    prefix: str, user: str | None, password: SecretStr | None, folder: Path | None
+) -> tuple[str | None, str | None]:
+    """User and password from the environment or from a mounted Secret: which of two would count nobody could tell later."""
+    if folder is None:
+        return user, password.get_secret_value() if password else None
+    if user is not None or password is not None:
+        given = " and ".join(name for name, value in (("USERNAME", user), ("PASSWORD", password)) if value is not None)
+        raise UserError(
+            f"{prefix}'s credentials are given twice",
+            found=f"{prefix}_SECRET_DIR beside {prefix}_{given}",
+            expected="the directory or the two variables",
+            remedy=f"Take away {prefix}_USERNAME and {prefix}_PASSWORD: files are read again when they change",
+        )
+    return mounted_login(folder, f"{prefix}_SECRET_DIR")
 
 
 def settings() -> Settings:
