@@ -4,6 +4,9 @@ The tests of this file are one story and run in its order.
 """
 
 import json
+import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -97,6 +100,16 @@ def test_every_event_is_in_the_table_once(kind, key, applied):
 
 def test_helm_test_passes(kind, applied):
     assert "Succeeded" in kind.helm("test", "k2", "--timeout=3m")
+
+
+def test_the_doctor_finds_from_a_pod_what_a_pod_reaches(kind, applied):
+    command = [sys.executable, "-m", "k2", "doctor", "--pre", "-n", NAMESPACE, "-f", K2[3], "-o", "json"]
+    env = os.environ | {"KUBECONFIG": str(kind.kubeconfig)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    found = {each["code"]: each["standing"] for each in json.loads(done.stdout)}
+    assert done.returncode == 0, done.stdout
+    assert found["kube-secrets"] == found["kafka-cluster"] == found["catalog-commit"] == found["store-delete"] == "ok"
+    assert found["sinks-at-work"] == "ok"
 
 
 def test_a_request_without_a_key_is_refused(kind, applied):

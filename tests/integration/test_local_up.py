@@ -186,7 +186,7 @@ def test_status_and_doctor_tell_what_runs_and_whether_it_is_well(tmp_path, up):
     assert told["usage"]["disk_total_bytes"] > 0
     well = k2("doctor")
     assert well.returncode == 0, well.stdout
-    assert "kafka       cluster " in well.stdout
+    assert "✓ kafka-cluster" in well.stdout
     assert "namespaces: market_data" in well.stdout
     sink = next(pod.name for pod in found.pods if pod.component == "sink")
     (folder,) = (path.parent for path in (tmp_path / "data" / "pods" / sink).rglob("env.json"))

@@ -1,4 +1,4 @@
-"""Commands that run the whole platform on this machine: up, status, down, demo, demo-reset, doctor.
+"""Commands that run the whole platform on this machine: up, status, down, demo, demo-reset.
 
 Only reads what a person typed and shows what comes back; the work is in `k2_local`.
 """
@@ -31,7 +31,6 @@ def register(app: typer.Typer) -> None:
     app.command("down")(down)
     app.command("demo")(demo)
     app.command("demo-reset")(demo_reset)
-    app.command("doctor")(doctor)
 
 
 def up(
@@ -132,17 +131,6 @@ def demo_reset(
     if not yes and not typer.confirm("Delete these?"):
         raise typer.Exit(1)
     demonstration.delete([path for path, _ in found])
-
-
-def doctor() -> None:
-    """Check what K2 needs: Java, disk, Kafka, registry, catalog, store, clock. Exit code 1 when something is wrong."""
-    from k2_local import doctor as examination
-
-    wrong = 0
-    for check in examination.checks():
-        wrong += not check.well
-        print(f"{'ok  ' if check.well else 'FAIL'}  {check.name:<10}  {check.text}")
-    raise typer.Exit(1 if wrong else 0)
 
 
 def _data_dir() -> Path:

@@ -1,0 +1,1 @@
+"""What K2 needs outside of itself, examined: Kafka, registry, catalog, store, and what flows between them."""
