@@ -21,7 +21,7 @@ from kubernetes.config.config_exception import ConfigException
 from pydantic import ValidationError
 
 from k2 import __version__
-from k2.doctor.checks import Check, DoubtfulError, Diagnosis, Group, SkippedError, Standing, WrongError
+from k2.doctor.checks import Check, Diagnosis, DoubtfulError, Group, SkippedError, Standing, WrongError
 from k2.model.errors import UserError, WorldError
 from k2.model.platform import Platform
 from k2_operator.build import environment, pod
