@@ -32,6 +32,7 @@ from k2.api.request.page_tokens import PageTokens, token_key
 from k2.api.routes import aggregates, audit, dead_letters, events, posted_questions, replay, snapshots
 from k2.api.websocket import StreamLimits, stream_router
 from k2.forms.formats import MEDIA_TYPES, Format
+from k2.forms.told import told
 from k2.model.errors import K2Error
 from k2.model.identity import IDENTITY_FILE, NONCE_PATTERN, proof, read_secret
 from k2.model.settings import Settings
@@ -134,7 +135,7 @@ def _add_operations(app: FastAPI, questions: Questions, identity: Path | None) -
         except TimeoutError:
             is_ready, reason = False, f"The catalog has not answered for {READY_SECONDS:g} s"
         except K2Error as error:
-            is_ready, reason = False, str(error)
+            is_ready, reason = False, told(str(error))
         return JSONResponse({"ready": is_ready, "reason": reason}, 200 if is_ready else 503)
 
     # For K2's own commands (`k2.model.identity`), and of no use to anybody else.

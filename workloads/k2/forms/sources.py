@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+from k2.forms.told import told
 from k2.model.times import SECOND_US, iso
 from k2.query.plan.provenance import Provenance, SourceTable
 from k2.query.rows.tail_view import TopicTail, may_hold
@@ -115,7 +116,7 @@ def _problem(found: Provenance) -> str | None:
         said.append(
             "The catalog does not answer: this is the newest snapshot that is known, and there may be newer ones"
         )
-    problems = [tail.problem for tail in found.tails if tail.problem is not None]
+    problems = [told(tail.problem) for tail in found.tails if tail.problem is not None]
     if problems and found.is_partial:
         problems = ["A part of the tail is not at hand"]
     return "; ".join([*said, *problems]) or None

@@ -20,13 +20,14 @@ from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 from sqlalchemy import select
 
+from k2.lake.damaged import files_of, load_whole
 from k2.lake.offsets import OFFSETS, OffsetMap, summary_of
 from k2.lake.proof.audit import Audit, audit_table
 from k2.lake.proof.files_audit import FilesAudit, audit_files
 from k2.lake.proof.sequence_audit import SequenceAudit, audit_sequences
-from k2.lake.scan import SnapshotFiles, cached_files, snapshot_files
+from k2.lake.scan import SnapshotFiles, cached_files
 from k2.lake.time_limits import ANSWER_SECONDS
-from k2.model.errors import K2Error, WorldError
+from k2.model.errors import DamagedError, K2Error, WorldError
 from k2.model.sequences import SequenceScope
 from k2.obs import metrics
 from k2.obs.logging import get_logger
@@ -152,6 +153,7 @@ class TableReader:
 
         Raises:
             TableMissingError: there is no such table.
+            DamagedError: its metadata is gone.
             WorldError: the catalog cannot be read, or does not answer.
         """
         with self._asking():
@@ -184,7 +186,7 @@ class TableReader:
                 raise WorldError(self._silence)
             try:
                 yield
-            except TableMissingError:
+            except (TableMissingError, DamagedError):  # it is the table that is not well
                 self._heard()
                 raise
             except WorldError as error:
@@ -205,7 +207,12 @@ class TableReader:
         return self._open()
 
     def files(self, state: TableState, snapshot_id: int) -> SnapshotFiles:
-        """The data files of a snapshot of that state (see `SnapshotFiles.select`)."""
+        """The data files of a snapshot of that state (see `SnapshotFiles.select`).
+
+        Raises:
+            DamagedError: a manifest is gone or broken.
+            WorldError: the store does not answer.
+        """
         found = cached_files(state.uuid, snapshot_id)
         metrics.PLAN_CACHE.labels("miss" if found is None else "hit").inc()
         if found is not None:
@@ -213,7 +220,7 @@ class TableReader:
         table = self._table_with(state, snapshot_id)
         # Apart from what asks the catalog: manifests may take long, and nobody else touches what this reads with.
         with self._reading:
-            return snapshot_files(table, snapshot_id)
+            return files_of(table, state.identifier, snapshot_id)
 
     def _table_with(self, state: TableState, snapshot_id: int) -> Table:
         loaded = self._loaded.get(state.identifier)
@@ -246,7 +253,11 @@ class TableReader:
         with self._asking():
             self._load(identifier)
             assert self._catalog is not None
-            return self._catalog.load_table(identifier)
+            table = load_whole(self._catalog, identifier)
+        current = table.metadata.current_snapshot_id
+        if current is not None:
+            files_of(table, identifier, current)  # so that what is wrong with its manifests is told as such
+        return table
 
     def _load(self, identifier: str) -> _Loaded:
         loaded = self._loaded.get(identifier)
@@ -255,7 +266,7 @@ class TableReader:
                 self._catalog = self._open()
             if loaded is not None and self._is_fresh(loaded):
                 return loaded
-            loaded = _Loaded(self._catalog, self._catalog.load_table(identifier))
+            loaded = _Loaded(self._catalog, load_whole(self._catalog, identifier))
         except (NoSuchTableError, NoSuchNamespaceError) as error:
             self._loaded.pop(identifier, None)
             raise TableMissingError(

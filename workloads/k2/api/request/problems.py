@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from k2.api.access.limits import OverloadedError, RateLimitedError
+from k2.forms.told import told
 from k2.lake.reader import TableMissingError
 from k2.model.errors import DamagedError, K2Error, UserError, WorldError
 from k2.obs import metrics
@@ -93,7 +94,8 @@ def of_error(error: K2Error, instance: str) -> JSONResponse:
         more = {name: str(value) for name, value in parts.items() if value not in (None, "")}
     elif status >= 500:
         _log.warning("request.failed", problem=kind, reason=str(error))
-    return problem(status, kind, title, str(error), instance=instance, headers=headers, **more)
+    detail = told(str(error)) if isinstance(error, WorldError) else str(error)
+    return problem(status, kind, title, detail, instance=instance, headers=headers, **more)
 
 
 def install(app: FastAPI) -> None:
