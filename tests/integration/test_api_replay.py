@@ -251,6 +251,15 @@ def test_a_command_that_is_none_ends_the_stream_with_a_reason(client, message, s
         assert closed(talk) == 4400
 
 
+@pytest.mark.parametrize(
+    "text", ['{"type": "auth", "key": "\\ud800"}', '{"\\ud800": 1}', '{"type": "auth", "key": "k", "x": ["\\udfff"]}']
+)
+def test_a_message_with_half_of_a_surrogate_pair_is_none(client, text):
+    with client.websocket_connect("/v1/stream") as talk:
+        talk.send_text(text)
+        assert closed(talk) == 4400
+
+
 def test_no_more_streams_than_the_service_serves(client):
     with talking(client, speed=0.001) as one, talking(client, speed=0.001) as two:
         for talk in (one, two):

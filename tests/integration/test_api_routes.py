@@ -260,6 +260,16 @@ def test_what_nobody_foresaw_is_an_internal_error_that_tells_nothing_but_where_t
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"\\ud800": 1}', b'{"symbols": ["\\ud800"]}', b'{"exchange": "\\udfff"}', b'{"tz": "\\ud800"}']
+)
+@pytest.mark.parametrize("path", ["trades/query", "aggregations", "replay", "pins", "snapshots/1/query"])
+def test_half_of_a_surrogate_pair_is_refused_wherever_it_stands(client, path, body):
+    reply = client.post(f"/v1/{path}", content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code in (400, 422), reply.text
+    assert problem(reply, reply.status_code)["detail"]
+
+
 def test_without_a_key_or_with_a_wrong_one_nothing_opens(client):
     del client.headers["X-API-Key"]
     body = problem(client.get("/v1/trades?symbol=BHP"), 401)

@@ -88,6 +88,7 @@ def test_a_replay_streams_lines_and_reports_on_stderr(env):
             ("error: The query service's address is not known, expected --url, K2_API_URL, or platform.yaml. Start a platform "
             "with `k2 up`, or ask the catalog itself with --local."),
         ),
+        (["trades", "B\udcff", "--url", "http://127.0.0.1:9"], 2, "error: A parameter is no text: found '\\udcff', expected characters."),
         (["trades", "BHP", "--local", "--url", "http://x"], 2, "error: Both --local and --url are given, expected one of them."),
         (
             ["stats", "--url", "http://127.0.0.1:9"],

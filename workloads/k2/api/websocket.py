@@ -250,6 +250,8 @@ class _Talk:
             raise _DroppedError(BAD_MESSAGE, "A message was binary: commands are JSON text") from None
         try:
             said = json.loads(text) if len(text) <= _MOST_COMMAND else None
+            # JSON can say half of a surrogate pair, which is no character: nothing could be answered with it.
+            json.dumps(said, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             said = None
         if not isinstance(said, dict):

@@ -112,16 +112,13 @@ class Remote:
 
     def replay(self, asked: Params) -> RemotePlayback:
         """Quotes and trades in one order of events, over the WebSocket /v1/stream."""
-        given = {name: value for name, value in asked.items() if value is not None}
-        return RemotePlayback(self._url, self._credentials.headers, given)
+        return RemotePlayback(self._url, self._credentials.headers, _given(asked))
 
     def _get(self, path: str, params: Params) -> httpx.Response:
-        given = {name: value for name, value in params.items() if value is not None}
-        return self._send(self._http.build_request("GET", path, params=given))
+        return self._send(self._http.build_request("GET", path, params=_given(params)))
 
     def _post(self, path: str, body: Params) -> httpx.Response:
-        given = {name: value for name, value in body.items() if value is not None}
-        return self._send(self._http.build_request("POST", path, json=given))
+        return self._send(self._http.build_request("POST", path, json=_given(body)))
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         """The reply, whose body is to be read and closed."""
@@ -203,6 +200,17 @@ class Remote:
 
     def _broken(self, error: Exception, rows: int = 0) -> WorldError:
         return WorldError(f"The answer of the query service at {self._url} broke off after {rows:,} rows: {error}")
+
+
+def _given(params: Params) -> dict[str, Any]:
+    """What is said; a `UserError` where it is no text: a command line brings whatever bytes there are."""
+    given = {name: value for name, value in params.items() if value is not None}
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        found = error.object[error.start : error.end]
+        raise UserError("A parameter is no text", found=found, expected="characters") from None
+    return given
 
 
 class _Body(io.RawIOBase):

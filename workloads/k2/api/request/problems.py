@@ -67,7 +67,7 @@ def problem(
     **more: Any,
 ) -> JSONResponse:
     """An error's answer. `instance` is the request's path; `more` are further members of the object."""
-    body = {
+    said = {
         "type": f"urn:k2:problem:{kind}",
         "title": title,
         "status": status,
@@ -76,7 +76,13 @@ def problem(
         "correlation_id": correlation_id.get(),
         **more,
     }
+    # JSON can bring half of a surrogate pair, which is no character: an answer that quotes it could not be sent.
+    body = {name: _sayable(value) if isinstance(value, str) else value for name, value in said.items()}
     return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+def _sayable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def of_error(error: K2Error, instance: str) -> JSONResponse:
