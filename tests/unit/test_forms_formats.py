@@ -174,3 +174,11 @@ def test_what_json_has_no_number_for_is_null_in_it(kind, alike):
     lines = b"".join(encode(rows, Format.NDJSON, {})).decode().splitlines()
     assert [row["iv"] for row in whole["data"]] == expected
     assert [json.loads(line, parse_constant=refused)["iv"] for line in lines] == expected
+
+
+def test_bytes_are_base64_where_answers_are_text():
+    rows = pa.table({"raw": pa.array([b"\xff\x00", None, b""])})
+    said = {form: b"".join(encode(rows, form, {})).decode() for form in (Format.JSON, Format.NDJSON, Format.CSV)}
+    assert json.loads(said[Format.JSON])["data"] == [{"raw": "/wA="}, {"raw": None}, {"raw": ""}]
+    assert said[Format.NDJSON].splitlines()[0] == '{"raw":"/wA="}'
+    assert said[Format.CSV].splitlines()[:2] == ["raw", "/wA="]

@@ -1,12 +1,13 @@
 """Columns as text: whole columns at a time, and what is the same in every row only once.
 
 Decimals are plain strings with all their places, times are ISO 8601 with microseconds and Z; what JSON cannot say of a number
-(NaN, infinity) is null there. Pure.
+(NaN, infinity) is null there. Bytes are base64. Pure.
 """
 
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from math import isfinite
 from typing import Any
 
@@ -144,7 +145,7 @@ def json_text(column: pa.Array) -> pa.Array:
 
 
 def plain_text(column: pa.Array) -> pa.Array:
-    """Each value as text, null where it is null. A list is joined by `;`, a map is a JSON object."""
+    """Each value as text, null where it is null. A list is joined by `;`, a map is a JSON object, bytes are base64."""
     kind = column.type
     if pa.types.is_decimal(kind):
         return decimal_text(column)
@@ -154,6 +155,10 @@ def plain_text(column: pa.Array) -> pa.Array:
         return pc.binary_join(column, ";")
     if pa.types.is_map(kind):
         return pc.if_else(pc.is_valid(column), json_text(column), None)
+    if pa.types.is_binary(kind):  # of a column that another tool has added: any bytes
+        return pa.array(
+            [None if value is None else b64encode(value).decode() for value in column.to_pylist()], pa.string()
+        )
     return pc.cast(column, pa.string())
 
 
