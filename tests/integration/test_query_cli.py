@@ -51,6 +51,15 @@ def test_tables_align_numbers_and_fit_them_without_colour(env):
     assert done.returncode == 0
 
 
+def test_what_a_venue_says_moves_no_terminals_cursor(env, tmp_path):
+    catalog = make_lake(tmp_path, DataType.TRADES)
+    append_ticks(catalog, [{"timestamp": OPEN, "symbol": "ODD", "trade_conditions": ["\x1b[2J", "two\nlines"]}])
+    done = run(env, "trades", "ODD", "--local")
+    assert len(done.stdout.splitlines()) == 2
+    assert "·[2J;two·lines" in done.stdout
+    assert run(env, "trades", "ODD", "--local", "-o", "json").stdout.count("\\u001b[2J") == 1, "data is as it is"
+
+
 def test_csv_and_json_are_data_alone(env):
     rows = list(csv.DictReader(io.StringIO(run(env, "trades", "BHP", "--local", "-o", "csv").stdout)))
     assert [row["price"] for row in rows] == ["1234.50000000", "1235.50000000", "1236.50000000"]

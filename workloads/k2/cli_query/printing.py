@@ -176,4 +176,9 @@ def _cell(value: object, is_decimal: bool) -> str:
         whole, _, places = str(value).partition(".")
         places = places.rstrip("0")
         return f"{int(whole):,}" + (f".{places}" if places else "") if whole != "-0" else f"-0.{places}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else _one_line(str(value))
+
+
+def _one_line(text: str) -> str:
+    """Without what would move a terminal's cursor, or break the line: a venue's texts may hold anything."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else "·" for each in text)
