@@ -67,6 +67,9 @@ def test_rejected_rows_make_the_exit_code_4_and_are_shown(run, tmp_path):
         (("--exchange", "ASX", "--output", "yaml"), "Unknown --output: found 'yaml', expected table or json"),
         (("--exchange", "ASX", "--prices", "some"), "Unknown --prices: found 'some', expected positive or any"),
         (("--exchange", "ASX", "--format", "asx"), "do not name their symbol, expected --symbol"),
+        (("--exchange", "ASX", "--symbol", "B\tHP", "--format", "asx"), "Not a symbol: found 'B\\tHP'"),
+        (("--exchange", "ASX", "--symbol", "B\udcff", "--format", "asx"), "Not a symbol: found 'B\\udcff'"),
+        (("--exchange", "ASX", "--currency", "\udcff"), "Not a currency: found"),
         (("--exchange", "ASX"), "lacks the column symbol, timestamp, price, quantity"),
     ],
 )

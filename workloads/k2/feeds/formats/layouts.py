@@ -19,12 +19,13 @@ from k2.feeds.formats.csv_blocks import Rejected, Rows, parse_rows
 from k2.feeds.formats.files import LineBlock
 from k2.feeds.formats.occurrences import Occurrences
 from k2.model.compute import pc
+from k2.model.errors import UserError
 from k2.model.events import COLUMNS, EVENT_TIME, Decimals, arrow_schema
 from k2.model.exchanges import Exchange
 from k2.model.feed_rules import Prices
 from k2.model.id_scopes import IdRule
 from k2.model.ids import hex_ids, id_keys, message_ids, scoped
-from k2.model.rules import nameless, out_of_range, wrong_name, wrong_time
+from k2.model.rules import SYMBOL_SHAPE, is_symbol, nameless, out_of_range, wrong_name, wrong_time
 from k2.model.topics import DataType
 from k2.model.trading_days import civil_dates
 
@@ -140,6 +141,9 @@ class Files:
         paths: the files.
         kind: what reference data holds, where the files do not say it.
         prices: which prices they may have.
+
+    Raises:
+        UserError: no event can have such a symbol or currency.
     """
 
     data_type: DataType
@@ -149,6 +153,11 @@ class Files:
     paths: Sequence[Path] = ()
     kind: str | None = None
     prices: Prices = Prices.POSITIVE
+
+    def __post_init__(self) -> None:
+        for what, name in (("symbol", self.symbol), ("currency", self.currency)):
+            if name and not is_symbol(name):
+                raise UserError(f"Not a {what}", found=name, expected=SYMBOL_SHAPE)
 
 
 class FileFormat(Protocol):
