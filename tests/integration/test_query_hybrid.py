@@ -19,7 +19,9 @@ from k2_testing.sinks import SYMBOLS, eventually
 
 from k2.api.app import create_app
 from k2.bus.producer import EventProducer
+from k2.lake.tables import ensure_tables
 from k2.model.settings import Settings
+from k2.model.tables import builtin_table
 from k2.model.times import to_datetime
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
@@ -344,3 +346,20 @@ def test_a_replay_goes_from_history_into_what_comes_in_without_a_seam(pipeline):
         take(second, lambda: len(seen) >= total)
         second.close()
     assert Counter(seen) == Counter(map(as_uuid, range(total)))
+
+
+def test_what_comes_in_has_the_columns_of_all_kinds_as_history_has(pipeline):
+    ensure_tables(pipeline.catalog, [builtin_table(DataType.QUOTES)])
+    committed(pipeline, 10)
+    stop, deadline = threading.Event(), time.monotonic() + 120
+    with hybrid_questions_of(pipeline) as questions:
+        batches = questions.replay_merged(ReplayQuery(follow=True)).batches(stop)
+        history = next(batches)
+        pipeline.produce(10, 20)
+        live = next(each for each in batches if each.rows.num_rows or time.monotonic() > deadline)
+        stop.set()
+        batches.close()
+    assert live.is_live
+    assert live.rows.num_rows > 0
+    assert live.rows.schema == history.rows.schema
+    assert live.rows["bid_price"].null_count == live.rows.num_rows

@@ -181,16 +181,18 @@ class Replay:
             pinned = self._current(cursor.query)
             before = cursor.live or {}
             up_to = cursor.up_to or {each: _further(before.get(each, ()), found) for each, found in pinned.items()}
-            parts = [
-                self._news(cursor, each, found, up_to[each], read.get(each, frozenset()))
+            news = {
+                each: self._news(cursor, each, found, up_to[each], read.get(each, frozenset()))
                 for each, found in pinned.items()
                 if up_to.get(each, ()) != before.get(each, ())
-            ]
+            }
             # A step whose end a cursor fixed may end within files that were committed since: those are not read yet.
             read = {each: found.paths for each, found in pinned.items() if not _is_within(found, up_to.get(each, ()))}
             step = replace(cursor, up_to=up_to)
             given = False
-            if any(part.relation for part in parts):
+            if any(part.relation for part in news.values()):
+                # Of those without news too: every batch has the columns of all.
+                parts = [news.get(each) or self._nothing(cursor.query, each, found) for each, found in pinned.items()]
                 schema = merged.schema_of(parts)
                 for batch in self.engine.stream("replay", merged.statement(parts), batch_rows=self.batch_rows):
                     for whole in self._cast(pa.Table.from_batches([batch]), schema).to_batches():
@@ -219,6 +221,11 @@ class Replay:
         which = replace(_which(query), beyond=before, before=pinned.clipped(At(ends=up_to)))
         part = Part(data_type, replace(relation.of(files), tail=relation.tail), which)
         return merged.after(part, cursor.key) if cursor.key else part
+
+    def _nothing(self, query: ReplayQuery, data_type: DataType, pinned: Pinned) -> Part:
+        """No row of a data type, but its columns."""
+        relation = self.planner.plan(pinned, query.symbols, query.exchange, query.window)
+        return Part(data_type, relation.of(()), sql.Filter())
 
     def _wait(self, pinned: Sequence[Pinned], stop: threading.Event) -> None:
         tails = self.planner.tails_for(CURRENT)
