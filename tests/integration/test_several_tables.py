@@ -18,6 +18,7 @@ from k2.client.connection import connect
 from k2.lake.appends.commit import Committer
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableMissingError, TableReader
+from k2.lake.snapshots import trim_snapshots
 from k2.lake.tables import ensure_tables
 from k2.model.errors import UserError
 from k2.model.events import Decimals
@@ -248,6 +249,18 @@ def test_a_time_means_each_tables_snapshot_of_then_and_none_of_a_later_table(lak
     lake.load_table(WIDE).maintenance.expire_snapshots().by_id(second).commit()
     with pytest.raises(SnapshotGoneError, match=f"What {WIDE} held then is not retained"):
         events(ask, at=At(as_of_us=then))
+
+
+def test_a_time_before_a_table_began_is_answered_also_once_its_first_snapshots_were_expired(lake, ask):
+    first = append_ticks(lake, [trade(1)])
+    made = ask.snapshots(DataType.TRADES)[0].by_id[first].time_us
+    later = [append_ticks(lake, [wide(second)], identifier=WIDE) for second in range(2, 8)]
+    began = ask.snapshots(DataType.TRADES)[1].by_id[later[0]].time_us
+    trim_snapshots(lake.load_table(WIDE), 2, to_datetime(began))
+    assert later[0] not in ask.snapshots(DataType.TRADES)[1].by_id, "the premise"
+    assert events(ask, at=At(as_of_us=made)).rows["symbol"].to_pylist() == ["BHP"]
+    with pytest.raises(SnapshotGoneError, match=f"What {WIDE} held then is not retained"):
+        events(ask, at=At(as_of_us=began))
 
 
 def test_a_pin_holds_all_tables_and_those_that_it_does_not_hold_have_no_part(lake, service):

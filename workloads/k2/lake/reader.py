@@ -26,6 +26,7 @@ from k2.lake.proof.audit import Audit, audit_table
 from k2.lake.proof.files_audit import FilesAudit, audit_files
 from k2.lake.proof.sequence_audit import SequenceAudit, audit_sequences
 from k2.lake.scan import SnapshotFiles, cached_files
+from k2.lake.snapshots import began_ms
 from k2.lake.time_limits import ANSWER_SECONDS
 from k2.model.errors import DamagedError, K2Error, WorldError
 from k2.model.sequences import SequenceScope
@@ -89,7 +90,8 @@ class TagInfo:
 class TableState:
     """A table at one moment. `snapshots` are the retained ones, oldest first; `roots` are where its files may lie.
 
-    `unconfirmed`: why the catalog did not say that this is still so; None: it did.
+    `unconfirmed`: why the catalog did not say that this is still so; None: it did. `began_us`: when its first snapshot was
+    committed, retained or not; None: that is not known.
     """
 
     identifier: str
@@ -102,6 +104,7 @@ class TableState:
     by_id: Mapping[int, SnapshotInfo] = field(default_factory=dict)
     tags: Mapping[str, TagInfo] = field(default_factory=dict)
     unconfirmed: str | None = None
+    began_us: int | None = None
 
     @property
     def current(self) -> SnapshotInfo | None:
@@ -338,6 +341,7 @@ def _state(table: Table) -> TableState:
         (_snapshot(snapshot, metadata.current_schema_id) for snapshot in metadata.snapshots),
         key=lambda snapshot: (snapshot.sequence, snapshot.time_us),
     )
+    began = began_ms(metadata)
     roots = {table.location(), metadata.properties.get("write.data.path", table.location())}
     return TableState(
         identifier=".".join(table.name()),
@@ -349,6 +353,7 @@ def _state(table: Table) -> TableState:
         roots=tuple(sorted(root.rstrip("/") + "/" for root in roots)),
         by_id={snapshot.id: snapshot for snapshot in snapshots},
         tags=_tags(table),
+        began_us=None if began is None else began * 1000,
     )
 
 

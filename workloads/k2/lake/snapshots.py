@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update.snapshot import ExpireSnapshots
 
 from k2.lake.offsets import OFFSETS, ancestors, summary_of
 from k2.lake.pins import lapsed
@@ -21,6 +23,10 @@ from k2.model.times import DAY_SECONDS
 
 HOUR_TAG, DAY_TAG = "k2-hour-", "k2-day-"
 HOUR_TAGS_KEPT_MS = 30 * DAY_SECONDS * 1000
+
+BEGAN = "k2.began-ms"
+"""Property: when the table's first snapshot was committed, milliseconds since 1970. Noted when that one is expired, so that it
+stays known from when on the table had anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,16 @@ class Trimmed:
     expired: int = 0
     tagged: tuple[str, ...] = ()
     untagged: tuple[str, ...] = ()
+
+
+def began_ms(metadata: TableMetadata) -> int | None:
+    """When the table's first snapshot was committed, milliseconds since 1970; None: there is none, or nobody noted it."""
+    noted = metadata.properties.get(BEGAN, "")
+    if noted.isdecimal():
+        return int(noted)
+    first = min(metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0, default=None)
+    is_first = first is not None and first.parent_snapshot_id is None and (first.sequence_number or 0) <= 1
+    return first.timestamp_ms if first is not None and is_first else None
 
 
 def untagged_snapshots(table: Table) -> list[Snapshot]:
@@ -52,7 +68,11 @@ def trim_snapshots(table: Table, most: int, now: datetime) -> Trimmed:
             return Trimmed(0, tagged, untagged)
         keep = _newest_with_offsets(table)
         expired = [s.snapshot_id for s in excess[: len(excess) - most + most // 10] if s.snapshot_id != keep]
-        table.maintenance.expire_snapshots().by_ids(expired).commit()
+        began = began_ms(table.metadata)
+        with table.transaction() as transaction:
+            if began is not None and BEGAN not in table.properties:
+                transaction.set_properties({BEGAN: str(began)})
+            ExpireSnapshots(transaction).by_ids(expired).commit()
     except CommitFailedException:
         return Trimmed()
     return Trimmed(len(expired), tagged, untagged)

@@ -56,8 +56,7 @@ def _has_no_part(state: TableState, at: At) -> bool:
         return PIN_TAG + at.pin not in state.tags
     if not state.snapshots:
         return True
-    first = state.snapshots[0]
-    return first.parent_id is None and first.sequence <= 1 and first.time_us > (at.as_of_us or 0)
+    return state.began_us is not None and state.began_us > (at.as_of_us or 0)
 
 
 def resolve(state: TableState, at: At, now_us: int) -> SnapshotInfo | None:
