@@ -27,7 +27,7 @@ from k2.bus.registry import Schemas
 from k2.lake.tables import ensure_table
 from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType, TopicName, subject_of
-from k2.query.asked.requests import EventsQuery
+from k2.query.asked.requests import At, EventsQuery
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
@@ -137,6 +137,34 @@ def test_a_tail_that_was_read_under_the_old_name_and_type_answers_under_the_new_
         pipeline.finish()
         assert asked("venue_flag", "lots") == after
         assert questions.events(EventsQuery(DataType.TRADES)).provenance.tails[0].problem is None
+
+
+def test_a_later_page_of_an_answer_with_a_tail_has_the_columns_of_the_first(pipeline):
+    list_columns(pipeline.catalog, TableColumn("flag", "string"), TableColumn("lots", "int"))
+    writer = Foreign(pipeline, 0, optional("flag", "string"), optional("lots", "int"))
+    writer.send({"flag": "a", "lots": 1}, {"flag": "b", "lots": 2})
+    pipeline.finish()
+    writer.send({"flag": "c", "lots": 3})
+    with hybrid_questions_of(pipeline) as questions:
+        first = questions.events(EventsQuery(DataType.TRADES, limit=1))
+        assert first.provenance.tail_rows == 1
+        list_columns(
+            pipeline.catalog,
+            TableColumn("venue_flag", "string", was="flag"),
+            TableColumn("lots", "long"),
+            TableColumn("auction", "boolean"),
+        )
+        at = At(ends=first.provenance.ends, tables=first.provenance.pinned)
+        for fields in ((), ("trade_id", "flag", "lots")):
+            second = questions.events(EventsQuery(DataType.TRADES, limit=9, at=at, after=first.last, fields=fields))
+            assert second.rows.column_names == (list(fields) or first.rows.column_names)
+            assert second.rows.select(["flag", "lots"]).to_pylist() == [
+                {"flag": "b", "lots": 2},
+                {"flag": "c", "lots": 3},
+            ]
+        pipeline.finish()
+        again = questions.events(EventsQuery(DataType.TRADES, limit=9, at=at, after=first.last))
+        assert again.rows["flag"].to_pylist() == ["b", "c"], "what the first page had from the topic is in files by now"
 
 
 VALUES = {

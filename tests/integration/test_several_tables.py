@@ -1,6 +1,7 @@
 """A data type in several tables: which of them answer, in what types, at which snapshots, and what is said of each."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -18,6 +19,7 @@ from k2.client.connection import connect
 from k2.lake.appends.commit import Committer
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableMissingError, TableReader
+from k2.lake.scan import DataFileRef, SnapshotFiles
 from k2.lake.snapshots import trim_snapshots
 from k2.lake.tables import ensure_tables
 from k2.model.errors import UserError
@@ -29,9 +31,13 @@ from k2.query.asked.cursor import ReplayQuery
 from k2.query.asked.requests import At, EventsQuery, SummaryQuery, Window
 from k2.query.engine.database import Limits
 from k2.query.engine.engine import Engine
+from k2.query.plan.pinned import Pinned, TableAt, each_topic_once
 from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
 from k2.query.rows.errors import SnapshotGoneError
+from k2.query.rows.relation import Relation, TableRows
+from k2.query.rows.tail_blocks import Reach
+from k2.query.rows.tail_view import Tail, TailView, TopicTail
 from k2.query.rows.visibility import Sight
 
 MAIN, WIDE = "market_data.trades", "market_data.trades_wide"
@@ -218,6 +224,47 @@ def test_of_a_topic_that_moved_to_another_table_each_offset_counts_once(lake, tm
     seen = ask.seen_by(Sight(symbols=frozenset({"BHP"})))
     assert [info.rows for info in seen.symbols(DataType.TRADES).symbols] == [12]
     engine.close()
+
+
+def test_the_tail_of_a_topic_is_that_of_the_table_that_read_further_also_where_that_is_not_at_hand(lake, ask):
+    for table, stop in ((MAIN, 4), (WIDE, 6)):
+        Committer(lake, table, ORIGIN, DataType.TRADES).commit(batch(0, stop))
+    beyond = TopicTail(ORIGIN.topic, ORIGIN.topic_id, {0: (4, 9)}, 0, {0: 0})
+    tails = (
+        Tail(TailView((), Reach({0: 4}, {0: 9})), (beyond,)),
+        Tail(TailView((), Reach({}, {})), (), "Kafka is away"),
+    )
+    states = ask.snapshots(DataType.TRADES)
+    pinned = tuple(
+        TableAt(state, state.current, SnapshotFiles(()), tail) for state, tail in zip(states, tails, strict=True)
+    )
+    main, wide = each_topic_once(pinned)
+    # What the main table's tail begins with is in the files of the other one.
+    assert (main.tail.topics, main.tail.ends) == ((), ())
+    assert wide.tail.problem == "Kafka is away"
+
+
+def test_an_answer_says_that_it_may_lack_what_an_unread_topic_of_another_of_its_tables_holds(lake, ask):
+    Committer(lake, MAIN, ORIGIN, DataType.TRADES).commit(batch(0, 4))
+    Committer(lake, WIDE, replace(ORIGIN, topic_id="topic-2"), DataType.TRADES).commit(batch(0, 4, symbol="CBA"))
+    states = ask.snapshots(DataType.TRADES)
+    nothing = TailView((), Reach({}, {}))
+    away = Tail(nothing, (), "Kafka is away")
+    for exchange, expected in ((None, (MAIN, WIDE)), ("ASX", (MAIN, WIDE)), ("NYSE", (MAIN,))):
+        files = Relation((TableRows(MAIN, (), (), 1),), (), () if exchange is None else (file_of(exchange),))
+        pinned = Pinned(
+            (
+                TableAt(states[0], states[0].current, SnapshotFiles(files.files), Tail(nothing, ())),
+                TableAt(states[1], states[1].current, SnapshotFiles(()), away),
+            )
+        )
+        said = pinned.provenance((files,))
+        assert tuple(each.table for each in said.sources) == expected, exchange
+        assert [each.problem for each in said.tails if each.problem] == ["Kafka is away"] * (len(expected) - 1)
+
+
+def file_of(exchange):
+    return DataFileRef("f", 1, 1, 0, 1, ("A", "Z"), (exchange, exchange))
 
 
 # --- at which snapshots --------------------------------------------------------------------------------------------------

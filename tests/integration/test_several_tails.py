@@ -10,10 +10,11 @@ from k2_testing.lake import TRADES
 from k2_testing.sinks import Pipeline
 
 from k2.lake.tables import ensure_tables
+from k2.model.events import Decimals
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 from k2.query.asked.cursor import Cursor, ReplayQuery
-from k2.query.asked.requests import At, EventsQuery
+from k2.query.asked.requests import At, EventsQuery, Window
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
@@ -22,10 +23,10 @@ MOST = 1_000_000
 
 
 @contextmanager
-def beside(pipeline, topic=None):
+def beside(pipeline, topic=None, decimals=Decimals.STANDARD):
     """Another pipeline of the same folder, whose table is `MORE`."""
     made = Pipeline(pipeline.folder, pipeline.broker, pipeline.registry_server, topic or pipeline.topic)
-    ensure_tables(made.catalog, [builtin_table(DataType.TRADES, MORE)])
+    ensure_tables(made.catalog, [builtin_table(DataType.TRADES, MORE, decimals)])
     made.table = MORE
     try:
         yield made
@@ -93,3 +94,18 @@ def test_the_tail_of_a_topic_that_moved_to_another_table_is_in_the_answer_once(p
         # The new table's sink has read again what the old one has, and the old one's has stopped.
         assert Counter(ids(found.rows)) == Counter(map(as_uuid, range(700)))
         assert found.provenance.tail_rows == 100
+
+
+def test_the_types_of_an_answer_do_not_depend_on_whether_its_window_reaches_into_a_tail(pipeline, free_topic):
+    with beside(pipeline, free_topic(), Decimals.WIDE) as other:
+        committed(pipeline, 0, 400)
+        committed(other, 401, 402)  # CBA alone: of BHP the files of the wide table have nothing
+        other.produce(800, 808)
+        with hybrid_questions_of(pipeline, (TRADES, MORE)) as questions:
+            whole = questions.events(EventsQuery(DataType.TRADES, ("BHP",), limit=MOST))
+            assert whole.provenance.tail_rows == 1
+            early = Window(START_US, START_US + 400_000)
+            part = questions.events(EventsQuery(DataType.TRADES, ("BHP",), window=early, limit=MOST))
+            assert part.rows.num_rows == whole.rows.num_rows - 1
+            assert part.rows.schema == whole.rows.schema
+            assert str(part.rows.schema.field("price").type) == "decimal128(38, 18)"

@@ -48,3 +48,16 @@ def test_an_answer_tells_of_the_topics_that_may_hold_what_it_is_of():
     assert said("ASX") == ([asx.topic, own.topic], 0.5, False, 2)
     assert said("NYSE") == ([TOPIC, own.topic], 1.0, True, 2)
     assert said("ASX", "NYSE") == (every, 1.0, True, 3)
+
+
+def test_a_table_whose_topic_is_read_for_another_one_is_as_old_as_that():
+    own = TopicTail("market.equities.trades.asx", "id2", {0: (1, 2)}, 0, {}, 0.25)
+    nothing = Tail(TailView((), {}), ())
+    moved = SourceTable("market_data.trades", None, tail=nothing)
+    found = replace(
+        FOUND, sources=(moved, SourceTable("market_data.trades_wide", None, tail=replace(TAIL, topics=(own,))))
+    )
+    assert sources.members(found)["stale_seconds"] == 0.25
+    assert sources.members(replace(found, sources=(moved,)))["stale_seconds"] is None
+    away = replace(moved, tail=replace(nothing, failure="Kafka is away"))
+    assert sources.members(replace(found, sources=(away, *found.sources)))["stale_seconds"] is None

@@ -123,8 +123,11 @@ def _problem(found: Provenance) -> str | None:
 
 
 def _staleness(found: Provenance) -> float | None:
-    """Of the stalest of its tables; None where one is not known."""
-    stale = [_age(each) if each.tail is None else each.tail.stale_seconds for each in found.sources]
+    """Of the stalest of its tables; None where one is not known. A tail without a topic is another table's: it is as old as that."""
+    own = [
+        each for each in found.sources if each.tail is None or each.tail.topics or each.tail.failure
+    ] or found.sources
+    stale = [_age(each) if each.tail is None else each.tail.stale_seconds for each in own]
     known = [seconds for seconds in stale if seconds is not None]
     return _rounded(max(known)) if len(known) == len(stale) else None
 

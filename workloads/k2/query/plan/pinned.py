@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from k2.lake.offsets import OffsetMap
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
 from k2.lake.scan import SnapshotFiles
 from k2.model.errors import UserError, WorldError
@@ -15,25 +16,35 @@ from k2.query.asked.requests import At, TableSnapshots
 from k2.query.plan.provenance import Provenance, SourceTable
 from k2.query.rows.relation import Relation
 from k2.query.rows.tail_blocks import Wanted
-from k2.query.rows.tail_view import Tail
+from k2.query.rows.tail_view import Tail, may_hold
 from k2.query.rows.visibility import EVERYTHING, Sight
 from k2.query.rows.widest import widest
 
 
 @dataclass(frozen=True, slots=True)
 class TableAt:
-    """A table at the snapshot that answers a question, and what of it may be seen: `files` are of that alone."""
+    """A table at the snapshot that answers a question, and what of it may be seen: `files` are of that alone.
+
+    Attributes:
+        unconfirmed: why the catalog did not say that the snapshot is the one that is asked for.
+        named: the columns that the question's first page had: its later pages have them by the same names.
+    """
 
     state: TableState
     snapshot: SnapshotInfo | None
     files: SnapshotFiles
     tail: Tail | None = None
-    unconfirmed: str | None = None  # why the catalog did not say that the snapshot is the one that is asked for
+    unconfirmed: str | None = None
+    named: tuple[ColumnInfo, ...] = ()
 
     @property
     def columns(self) -> tuple[ColumnInfo, ...]:
-        """The columns as they were at that snapshot."""
-        return self.state.columns(self.snapshot)
+        """The columns as they were at that snapshot; of a later page those of its first, as wide as they are by now."""
+        columns = self.state.columns(self.snapshot)
+        if not self.named or self.named == columns:
+            return columns
+        now = {column.field_id: column for column in columns}
+        return tuple(replace(now.get(each.field_id, each), name=each.name) for each in self.named)
 
     @property
     def in_files(self) -> dict[tuple[str, int], int]:
@@ -45,27 +56,31 @@ class TableAt:
 
 
 def each_topic_once(tables: tuple[TableAt, ...]) -> tuple[TableAt, ...]:
-    """The tables, with the tail of a topic that several of them record (a feed changed its table) at the one that has most of it.
+    """The tables, with the tail of a topic that several of them record (a feed changed its table) at the one that has read most of it.
 
-    The others' sinks stopped, and what came after that is no more theirs.
+    The others' sinks stopped, and what came after that is no more theirs: also where that one's tail is not at hand, for its
+    files have what theirs begin with.
     """
     if sum(each.tail is not None for each in tables) < 2:
         return tables
     furthest: dict[tuple[str, int], tuple[int, TableAt]] = {}
     for table in tables:
-        for place, start in _tail_starts(table):
+        for place, start in _read_up_to(table).items():
             if place not in furthest or furthest[place][0] < start:
                 furthest[place] = (start, table)
     found: list[TableAt] = []
     for table in tables:
-        others = [place for place, _ in _tail_starts(table) if furthest[place][1] is not table]
+        others = [place for place in _read_up_to(table) if furthest[place][1] is not table]
         found.append(replace(table, tail=table.tail.without(others)) if table.tail is not None and others else table)
     return tuple(found)
 
 
-def _tail_starts(table: TableAt) -> list[tuple[tuple[str, int], int]]:
+def _read_up_to(table: TableAt) -> dict[tuple[str, int], int]:
+    """(Topic id, partition) → where the table's tail begins: at what it records, or of what it does not, at its earliest."""
     topics = () if table.tail is None else table.tail.topics
-    return [((each.topic_id, number), start) for each in topics for number, (start, _) in each.ranges.items()]
+    begun = {(each.topic_id, number): start for each in topics for number, (start, _) in each.ranges.items()}
+    recorded = OffsetMap.from_json(table.state.recorded(table.snapshot)).topics.values()
+    return begun | {(each.topic_id, number): part.next for each in recorded for number, part in each.partitions.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +172,8 @@ class Pinned:
     def provenance(self, relations: Sequence[Relation] = ()) -> Provenance:
         """What an answer was read from that was planned as these relations."""
         files = _files_by_table(relations)
-        answering = self._answering(relations)
         exchanges = _exchanges_of(relations)
+        answering = self._answering(relations, exchanges)
         newest_us = self._newest_us(relations, answering, exchanges)
         rows = sum(each.tail.num_rows for each in relations if each.tail is not None)
         return Provenance(
@@ -172,8 +187,8 @@ class Pinned:
             self.ends,
         )
 
-    def _answering(self, relations: Sequence[Relation]) -> tuple[TableAt, ...]:
-        """The tables that files or rows were found in; all of them where there were none."""
+    def _answering(self, relations: Sequence[Relation], exchanges: frozenset[str] | None) -> tuple[TableAt, ...]:
+        """The tables that files or rows were found in, or might have been if all of their topics were at hand; else all."""
         if len(self.tables) == 1:
             return self.tables
         found = {
@@ -182,7 +197,9 @@ class Pinned:
             for table, files in relation.parts
             if files or (relation.tail is not None and (len(relation.tables) == 1 or table.tail_rows))
         }
-        return tuple(each for each in self.tables if each.state.identifier in found) or self.tables
+        if not found:
+            return self.tables
+        return tuple(each for each in self.tables if each.state.identifier in found or _is_unread(each, exchanges))
 
     def _newest_us(
         self, relations: Sequence[Relation], answering: Sequence[TableAt], exchanges: frozenset[str] | None
@@ -215,6 +232,17 @@ def _exchanges_of(relations: Sequence[Relation]) -> frozenset[str] | None:
     found |= {str(each) for tail in tails for each in tail["exchange"].unique().to_pylist()}
     proven = frozenset(each for each in found if each is not None)
     return None if not found or None in found else proven
+
+
+def _is_unread(table: TableAt, exchanges: frozenset[str] | None) -> bool:
+    """Whether a topic of the table that may hold events of the exchanges (None: of any) is not all at hand."""
+    tail = table.tail
+    if tail is None or tail.problem is None:
+        return False
+    short = [each.topic for each in tail.topics if each.problem is not None]
+    if tail.failure is not None:
+        short += OffsetMap.from_json(table.state.recorded(table.snapshot)).topics
+    return any(exchanges is None or may_hold(topic, exchanges) for topic in short)
 
 
 def _source(table: TableAt, files: int, exchanges: frozenset[str] | None) -> SourceTable:

@@ -108,7 +108,9 @@ class Planner:
         tail = None if tails is None else tails.after(state, snapshot, files, data_type)
         # What a snapshot holds never changes, whatever the catalog would say.
         is_fixed = at.snapshot is not None or bool(at.tables and not at.ends)
-        return TableAt(state, snapshot, files, tail, None if is_fixed else state.unconfirmed)
+        first = dict(at.tables).get(state.identifier) if at.ends else None
+        named = () if first is None or first not in state.by_id else state.columns(state.by_id[first])
+        return TableAt(state, snapshot, files, tail, None if is_fixed else state.unconfirmed, named)
 
     def _seen(self, table: TableAt, directory: SymbolDirectory) -> TableAt:
         """The table's files as one who sees a part of its rows is told of them."""
@@ -130,9 +132,9 @@ class Planner:
         parts = [_part(table, pinned.sight, wanted) for table in pinned.tables]
         if len(parts) == 1:
             return parts[0]
-        ever = replace(wanted, start_us=pinned.sight.oldest_us, end_us=None)
+        ever = wanted.at_any_time(pinned.sight)
         pairs = list(zip(parts, pinned.tables, strict=True))
-        asked = [(part, table) for part, table in pairs if part or ever.files_of(table)]
+        asked = [(part, table) for part, table in pairs if part or ever.may_be_in(table, pinned.sight)]
         if len(asked) < 2:
             return asked[0][0] if asked else parts[0]
         others = left_out([table for _, table in asked])
@@ -170,11 +172,22 @@ class _Conditions:
             window.end_us,
         )
 
+    def at_any_time(self, sight: Sight) -> _Conditions:
+        """The same without a window, as far back as may be seen."""
+        rows = replace(self.rows, start_us=sight.oldest_us, end_us=None)
+        return replace(self, rows=rows, start_us=sight.oldest_us, end_us=None)
+
     def files_of(self, table: TableAt) -> tuple[DataFileRef, ...]:
         """The files that may hold such rows, oldest first."""
         return table.files.select(
             symbols=self.symbols, exchanges=self.exchanges, start_us=self.start_us, end_us=self.end_us
         )
+
+    def may_be_in(self, table: TableAt, sight: Sight) -> bool:
+        """Whether a file of the table may hold such a row, or its tail has one."""
+        if self.files_of(table):
+            return True
+        return table.tail is not None and table.tail.rows(self.rows, sight, table.columns) is not None
 
 
 def _part(table: TableAt, sight: Sight, wanted: _Conditions) -> Relation:

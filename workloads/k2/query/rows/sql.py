@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import pyarrow as pa
+
 from k2.lake.reader import ColumnInfo
 from k2.lake.scan import DataFileRef
 from k2.model.errors import WorldError
@@ -212,12 +214,26 @@ def source(relation: Relation, options: str = "", names: Collection[str] | None 
         if files
     ]
     if relation.tail is not None:
-        cast = ", ".join(f"{_name(c.name)}::{duck_type(c)} AS {_name(c.name)}" for c in read)
+        cast = ", ".join(f"{_in_tail(relation.tail, c)} AS {_name(c.name)}" for c in read)
         sources.append(f"(SELECT {cast} FROM {TAIL})")
     if len(sources) == 1:
         return sources[0]
     columns = ", ".join([*(_name(c.name) for c in read), *(["filename"] if "filename" in options else [])])
     return f"({' UNION ALL '.join(f'SELECT {columns} FROM {each}' for each in sources)})"
+
+
+def name_in_tail(name: str, number: int) -> str:
+    """What a column is called in a tail: those that hold its values of further types have numbers from 1 on."""
+    return f"k2_{number}_of_{name}" if number else name
+
+
+def _in_tail(tail: pa.Table, column: ColumnInfo) -> str:
+    """A column's values in the tail, as its type."""
+    names = [column.name]
+    while (further := name_in_tail(column.name, len(names))) in tail.column_names:
+        names.append(further)
+    values = [f"{_name(name)}::{duck_type(column)}" for name in names]
+    return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
 
 
 def _mark(number: int) -> str:

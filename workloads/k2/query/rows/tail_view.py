@@ -101,10 +101,11 @@ class Tail:
         """The same without what was read of some partitions (topic id, number)."""
         topics: list[TopicTail] = []
         gone: set[int] = set()
+        others = {topic_id for topic_id, _ in partitions}
         for each in self.topics:
             kept = {number: held for number, held in each.ranges.items() if (each.topic_id, number) not in partitions}
             gone |= {each.places[number] for number in each.ranges.keys() - kept.keys()}
-            if kept or not each.ranges:
+            if kept or not (each.ranges or each.topic_id in others):
                 topics.append(replace(each, ranges=kept))
         reach = self.view.reach
         ends = {place: end for place, end in reach.ends.items() if place not in gone}

@@ -17,7 +17,7 @@ from k2.lake.reader import ColumnInfo
 from k2.model.further import decimal_digits, is_wider
 from k2.query.rows.relation import Relation
 from k2.query.rows.schema import arrow_type
-from k2.query.rows.sql import duck_type
+from k2.query.rows.sql import duck_type, name_in_tail
 
 _MOST_DIGITS = 38
 
@@ -58,29 +58,49 @@ def united(parts: Sequence[Relation]) -> Relation:
 
 
 def _tail(tails: Sequence[pa.Table], columns: Sequence[ColumnInfo]) -> pa.Table:
-    """The rows of all tails, one chunk a column; a column that a tail does not have is null there."""
-    chosen = [column for column in columns if duck_type(column) is not None]
-    types = [_type_of(column, tails) for column in chosen]
-    names = [column.name for column in chosen]
+    """The rows of all tails, one chunk a column; a column that a tail does not have is null there.
+
+    Values whose types have nothing in common but that they can be written as text stand in a column for each type, side by side:
+    the statement writes them, in the words in which it writes those of files.
+    """
+    chosen = [(column.name, _kinds_of(column, tails)) for column in columns if duck_type(column) is not None]
+    names = [name_in_tail(name, number) for name, kinds in chosen for number in range(len(kinds))]
     fitted = [
-        pa.table([_fitted(tail, name, kind) for name, kind in zip(names, types, strict=True)], names=names)
+        pa.table(
+            [_fitted(tail, name, kinds, number) for name, kinds in chosen for number in range(len(kinds))], names=names
+        )
         for tail in tails
     ]
     return in_one_piece([batch for rows in fitted for batch in rows.to_batches()])
 
 
-def _fitted(tail: pa.Table, name: str, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+def _fitted(tail: pa.Table, name: str, kinds: Sequence[pa.DataType], number: int) -> pa.Array | pa.ChunkedArray:
+    """The tail's values of a column, where they belong among those of that kind; else nulls."""
+    kind = kinds[number]
     if name not in tail.column_names:
         return pa.nulls(tail.num_rows, kind)
     values = tail.column(name)
+    if number != (kinds.index(values.type) if values.type in kinds else 0):
+        return pa.nulls(tail.num_rows, kind)
     return values if values.type == kind else values.cast(kind)
 
 
-def _type_of(column: ColumnInfo, tails: Sequence[pa.Table]) -> pa.DataType:
-    """The type that the tails have the column in where it is one (symbols are dictionaries), else the column's own."""
-    there = {tail.schema.field(column.name).type for tail in tails if column.name in tail.column_names}
-    there.discard(pa.null())
-    return next(iter(there)) if len(there) == 1 else arrow_type(column)
+def _kinds_of(column: ColumnInfo, tails: Sequence[pa.Table]) -> list[pa.DataType]:
+    """The type that the tails have the column in where it is one (symbols are dictionaries), else the column's own.
+
+    Of a column of text: text, and each other type that they have it in.
+    """
+    there = dict.fromkeys(tail.schema.field(column.name).type for tail in tails if column.name in tail.column_names)
+    there.pop(pa.null(), None)
+    if len(there) == 1:
+        return list(there)
+    own = arrow_type(column)
+    return [own, *(kind for kind in there if not _is_text(kind))] if pa.types.is_string(own) else [own]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _wider(one: str, other: str) -> str:
