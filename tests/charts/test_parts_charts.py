@@ -74,9 +74,30 @@ def test_no_right_is_for_all_topics(kafka):
 
 
 # --- the registry -----------------------------------------------------------------------------------------------------------
-def test_in_memory_there_is_one_registry_and_never_two(helm):
-    spec = charts.one(charts.render(helm, "registry", "--set", "replicas=3"), "Deployment")["spec"]
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_with_its_state_in_its_pod_there_is_one_registry_and_never_two(helm, storage):
+    found = charts.render(helm, "registry", "--set", f"storage={storage},replicas=3")
+    spec = charts.one(found, "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_the_dev_loops_registry_keeps_its_schemas_when_its_pod_or_its_release_goes(helm):
+    found = charts.render(helm, "dev")
+    pod = charts.one(found, "Deployment", "registry")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    ((volume, claim),) = [
+        (each["name"], each["persistentVolumeClaim"]["claimName"])
+        for each in pod["volumes"]
+        if "persistentVolumeClaim" in each
+    ]
+    (folder,) = [each["mountPath"] for each in container["volumeMounts"] if each["name"] == volume]
+    (url,) = [each["value"] for each in container["env"] if each["name"] == "APICURIO_DATASOURCE_URL"]
+    assert url.startswith(f"jdbc:h2:file:{folder}/")
+    assert url.endswith(";WRITE_DELAY=0"), "killed at once it would give an id twice"
+    claimed = charts.one(found, "PersistentVolumeClaim", claim)
+    assert claimed["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep", "tilt.dev/down-policy": "keep"}
+    assert claimed["spec"]["resources"]["requests"] == {"storage": "1Gi"}
+    assert not charts.kind(charts.render(helm, "registry", "--set", "storage=memory"), "PersistentVolumeClaim")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ SETS = {
     ),
     "kafka, single": ("kafka", "--set", "mode=single,single.storage.className=fast"),
     "registry": ("registry",),
+    "registry in memory": ("registry", "--set", "storage=memory"),
+    "registry, in a claim of some class": ("registry", "--set", "storage=file,file.className=fast"),
     "registry in Kafka": (
         *("registry", "--set", "storage=kafka,kafka.secretName=k2-kafka-registry,kafka.securityProtocol=SASL_SSL"),
         *("--set", "kafka.caSecretName=ca"),
