@@ -4,19 +4,16 @@ import hashlib
 import json
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 
 import duckdb
 import pytest
 from fastapi.testclient import TestClient
 from k2_testing.extent import sized
-from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.lake import catalog_properties, locked_catalog, make_lake
 from k2_testing.service import KEY, problem, serving
 from k2_testing.ticks import append_ticks, at
 from pyiceberg.io import load_file_io
@@ -56,26 +53,6 @@ def silent():
     thread.join(10)
     for each in held:
         each.close()
-
-
-@contextmanager
-def locked(folder):
-    """Another process has the catalog's file for itself."""
-    program = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN EXCLUSIVE');"
-        "print('locked', flush=True); sys.stdin.read(); c.execute('ROLLBACK')"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(folder / "catalog.db")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "locked\n"
-        try:
-            yield
-        finally:
-            process.communicate(timeout=30)
 
 
 def timed(ask):
@@ -125,7 +102,7 @@ def test_what_is_known_of_a_table_answers_while_the_catalog_is_locked_and_says_s
         before = client.get(TRADES)
         assert "incomplete" not in before.json()
         snapshot = before.json()["snapshot_id"]
-        with locked(tmp_path):
+        with locked_catalog(tmp_path):
             with pytest.raises(sqlite3.OperationalError, match="locked"):  # the premise
                 sqlite3.connect(tmp_path / "catalog.db", timeout=0).execute("SELECT * FROM iceberg_tables")
             reply, seconds = timed(lambda: client.get("/ready"))

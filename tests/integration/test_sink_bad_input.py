@@ -16,11 +16,10 @@ from k2_testing.sinks import Pipeline, eventually, ready
 
 from k2.bus.dead_letters import read_dead_letters
 from k2.bus.registry import Schemas
-from k2.lake.proof.decisions import sign
-from k2.lake.proof.reset import skip_to_earliest
 from k2.lake.tables import ensure_table
 from k2.model.codec.encode import encode
 from k2.model.events import avro_schema
+from k2.model.held_up import HeldUpBy
 from k2.model.tables import TableColumn, builtin_table
 from k2.model.topics import DataType, TopicName, subject_of
 from k2_local.host import ports
@@ -133,10 +132,15 @@ def test_a_property_that_no_writer_can_honour_pauses_the_sink_and_mended_it_goes
         lambda: "found 'nonsense', expected one of zstd" in said(port), lambda: f"/ready tells why: {said(port)}"
     )
     assert not list((tmp_path / "warehouse").rglob("*.parquet"))
+    eventually(lambda: pipeline.told().held is not None, lambda: f"beside the offsets: {pipeline.told()}")
+    held = pipeline.told().held
+    assert held.by is HeldUpBy.TABLE
+    assert held.said == json.loads(said(port))["reason"]
     pipeline.produce(500, 1_000)
     set_codec("snappy")
     eventually(lambda: sum(pipeline.recorded().values()) == 1_000, lambda: f"it goes on {pipeline.log()[-2000:]}")
     eventually(lambda: ready(port), "ready again")
+    eventually(lambda: pipeline.told().held is None, lambda: f"no more: {pipeline.told()}")
     sink.terminate()
     assert sink.wait(90) == 0
     audit = pipeline.audit()
@@ -177,45 +181,6 @@ def said(port):
         return error.read().decode()
     except OSError:
         return ""
-
-
-def test_a_topic_that_retention_has_passed_is_refused_with_the_remedy(pipeline):
-    from confluent_kafka import TopicPartition
-    from confluent_kafka.admin import AdminClient
-
-    pipeline.produce(0, 100)
-    pipeline.finish()
-    pipeline.produce(100, 300)
-    admin = AdminClient(pipeline.kafka)
-    for future in admin.delete_records([TopicPartition(pipeline.topic, 0, 150)]).values():
-        future.result(30)
-    sink = pipeline.sink()
-    assert sink.wait(60) == 2, pipeline.log()
-    assert "Retention has passed what market_data.trades has not read" in pipeline.log()
-    assert "--skip-to-earliest" in pipeline.log()
-    skip_to_earliest(pipeline.catalog.load_table(pipeline.table), pipeline.topic, {0: 150}, sign())
-    pipeline.finish()
-    (part,) = pipeline.audit().partitions
-    assert (part.rows, part.offsets.lost, part.offsets.next, part.ok) == (250, 50, 300, True)
-
-
-def test_a_rolled_back_table_is_refused_and_reset_reads_again(pipeline):
-    from k2.lake.proof.reset import reset_to_snapshot
-
-    pipeline.produce(0, 100)
-    pipeline.finish()
-    first = pipeline.catalog.load_table(pipeline.table).current_snapshot().snapshot_id
-    pipeline.produce(100, 200)
-    pipeline.finish()
-    with pipeline.catalog.load_table(pipeline.table).manage_snapshots() as manage:
-        manage.rollback_to_snapshot(first)
-    sink = pipeline.sink()
-    assert sink.wait(60) == 2
-    assert f"k2 sink reset market_data.trades --to-snapshot {first}" in pipeline.log().replace("\n", " ")
-    reset_to_snapshot(pipeline.catalog.load_table(pipeline.table), first, sign())
-    pipeline.finish()
-    assert pipeline.audit().ok
-    assert sum(part.rows for part in pipeline.audit().partitions) == 200
 
 
 def test_a_load_repeated_in_full_adds_no_row(pipeline):

@@ -12,6 +12,7 @@ from k2_testing.sinks import Pipeline, eventually
 from k2.bus.admin import committed_with_metadata
 from k2.model.codec.encode import encode
 from k2.model.dead_share import WINDOW, DeadShare
+from k2.model.held_up import HeldUpBy
 from k2.model.topics import DataType, sink_group_id
 from k2_local.host import ports
 from k2_operator.report.figures import Reading
@@ -114,6 +115,9 @@ def test_above_the_share_that_is_allowed_the_sink_reads_no_more_and_lifted_it_go
     eventually(lambda: ready(port).get("status") == 503 and "stopAbove" in ready(port)["reason"], "it stops")
     assert ready(port)["reason"] == DeadShare(300, 300, "not Confluent framing").stop_said(one.topic, 299)
     assert in_table(one) == 1_300, "what was read is committed"
+    eventually(lambda: reading(one).held is not None, lambda: f"beside the offsets, at its end: {reading(one)}")
+    assert (reading(one).held.by, reading(one).lag, reading(one).letters) == (HeldUpBy.DEAD_LETTERS, 0, 300)
+    assert ready(port)["warning"] == reading(one).held.said
     one.produce(1_000, 6_000)
     eventually(lambda: (reading(one).lag, reading(one).dead.dead) == (5_000, 300), lambda: f"{reading(one)}")
     assert f'k2_kafka_messages_consumed_total{{topic="{one.topic}"}} 1300.0' in asked(port, "metrics")[1]
@@ -126,6 +130,7 @@ def test_above_the_share_that_is_allowed_the_sink_reads_no_more_and_lifted_it_go
     one.sink(port=port, dead_letters_stop_above=299)
     eventually(lambda: in_table(one) == 6_300, lambda: f"it goes on {one.log()[-2000:]}")
     eventually(lambda: ready(port).get("status") == 200, "ready")
+    eventually(lambda: reading(one).held is None, lambda: f"no more: {reading(one)}")
     audit = one.audit()
     assert audit.ok
     assert [(part.rows, part.offsets.dead_letters, part.behind) for part in audit.partitions] == [(6_000, 300, 0)]

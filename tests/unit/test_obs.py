@@ -139,6 +139,7 @@ def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
         "_connections",
         "_resources",
         "_busy",
+        "_held_up",
         "_in_progress",
     )
     for family in REGISTRY.collect():

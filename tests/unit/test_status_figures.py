@@ -3,36 +3,15 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from k2_testing.planned import TOPIC, planned
 
 from k2.model.commit_note import CommitNote
 from k2.model.dead_share import DeadShare
 from k2.model.exchanges import exchange
-from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
-from k2_operator.plan.planning import plan
 from k2_operator.report import figures
 from k2_operator.report.figures import Commits, Reading, commits, progress
 
 OPEN = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)  # a Monday
-PLATFORM = Platform(
-    kafka=KafkaPlatform(bootstrap_servers="k:9092"),
-    registry=RegistryPlatform(url="http://r"),
-    catalog=CatalogPlatform(properties={}),
-)
-
-
-def planned(days, **more):
-    api = "k2.dev/v1alpha1"
-    source = {"synthetic": {"start": "2026-03-02", "days": days}}
-    stream = {"dataType": "trades", "tableRef": {"name": "trades"}}
-    spec = {"source": source, "exchange": "SIM", "streams": [stream], **more}
-    table = {"identifier": "market_data.trades", "schema": "trades"}
-    documents = [
-        {"apiVersion": api, "kind": "IcebergTable", "metadata": {"name": "trades"}, "spec": table},
-        {"apiVersion": api, "kind": "MarketFeed", "metadata": {"name": "sim"}, "spec": spec},
-    ]
-    return plan(documents, PLATFORM).feeds[0]
-
-
 LIVE, FINITE = planned(0), planned(1)
 
 
@@ -62,6 +41,7 @@ def test_lag_and_rate_of_two_readings():
         "rate": 20,
         "lastEventTime": None,
         "gaps": None,
+        "deadLetters": None,
         "sinks": [],
     }
 
@@ -89,7 +69,6 @@ def test_fresh_is_asked_only_of_a_live_source_while_its_market_is_open():
     assert finding("Fresh", now=OPEN + timedelta(days=5)).reason == "MarketClosed"
 
 
-TOPIC = "market.equities.trades.sim"
 INTERVAL = LIVE.sinks[0].config.commit_interval_seconds
 
 

@@ -33,8 +33,9 @@ def reset(
     reason: Annotated[str, typer.Option(help="Why; each later audit tells it.")] = "",
     by: Annotated[str | None, typer.Option(help="Who decides (default: this user at this host).")] = None,
 ) -> None:
-    """Decide where a sink goes on that refused to (rolled-back table, topic made anew, retention). Stop the sink first.
+    """Decide where a sink goes on that refuses to (rolled-back table, topic made anew, retention). It waits, and goes on by itself.
 
+    A sink of that topic that is at work all the same is to be stopped first.
     The table keeps who decided what, when and why; each later audit tells it.
     """
     from k2.bus.admin import beginning_offsets

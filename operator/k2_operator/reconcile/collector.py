@@ -15,11 +15,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from k2.bus.admin import committed_with_metadata, end_offsets_of
+from k2.bus.groups import known_groups
 from k2.lake.layout import Layout, LookFor
 from k2.model.errors import K2Error, WorldError
 from k2.model.exchanges import exchange
 from k2.model.platform import Platform
 from k2.obs.logging import get_logger
+from k2_operator.build import names
 from k2_operator.kube.cache import FEED, TABLE, Cache
 from k2_operator.plan.plans import FeedPlan, SinkPlan, TablePlan
 from k2_operator.reconcile import metrics, observe
@@ -112,11 +114,13 @@ class Collector:
         Raises:
             WorldError: Kafka cannot be reached; the tables have been looked at all the same.
         """
-        plans = {where: facts.plan for where, facts in self._feeds() if facts.plan is not None}
+        feeds = [(where, facts, facts.plan) for where, facts in self._feeds() if facts.plan is not None]
+        plans = {where: plan for where, _, plan in feeds}
+        lacking = {group for _, facts, plan in feeds for group in lacking_pods(facts, plan)}
         sinks = {sink.config.group_id: sink for plan in plans.values() for sink in plan.sinks}
         tables = self._tables()
         try:
-            await self._read(sinks)
+            await self._read(sinks, lacking)
             self._count_commits(sinks)
             for where, plan in plans.items():
                 self._publish(where, plan)
@@ -130,22 +134,21 @@ class Collector:
         found = ((where, observe.feed(self.cache, self.platform, where)) for where in self.cache.refs(FEED))
         return [(where, facts) for where, facts in found if facts is not None and not facts.deleting]
 
-    async def _read(self, sinks: Mapping[str, SinkPlan]) -> None:
+    async def _read(self, sinks: Mapping[str, SinkPlan], lacking: set[str]) -> None:
         config = self.backends.settings.kafka_config()
         topics = {sink.config.topic for sink in sinks.values()}
         ends = await self.backends.in_thread(lambda: end_offsets_of(config, topics))
+        if lacking:  # most of them have not begun yet, and one request says so
+            lacking = lacking & await self.backends.in_thread(lambda: known_groups(config))
         for group, sink in sinks.items():
             topic = sink.config.topic
             if topic not in ends:
                 continue
             before, now = self._progress.get(group), ends[topic]
-            settled = before is not None and before.latest.lag == 0 and before.latest.ends == now
-            if before is not None and settled:
-                committed = before.latest.committed
-            elif not any(now.values()):
-                committed = {}
-            else:
+            if figures.is_asked(before, now, lacks_pods=group in lacking):
                 committed = await self.backends.in_thread(_asking(config, group, topic))
+            else:
+                committed = before.latest.committed if before is not None and any(now.values()) else {}
             reading = Reading(time.monotonic(), now, committed)
             self._progress[group] = figures.progress(before, reading)
         self._progress = {group: found for group, found in self._progress.items() if group in sinks}
@@ -230,6 +233,17 @@ class Collector:
             return
         self._told[where] = (now, new)
         self.wake(where)
+
+
+def lacking_pods(facts: observe.FeedFacts, plan: FeedPlan) -> list[str]:
+    """The groups of a feed's sinks that have fewer pods at work than they should: none is ready that something holds up."""
+    found: list[str] = []
+    for sink in plan.sinks:
+        deployment = facts.object("Deployment", names.sink(sink.config.topic, sink.config.table))
+        available = 0 if deployment is None else int((deployment.get("status") or {}).get("availableReplicas") or 0)
+        if available < sink.least:
+            found.append(sink.config.group_id)
+    return found
 
 
 def _asking(config: Mapping[str, str], group: str, topic: str) -> Callable[[], dict[int, tuple[int, str]]]:

@@ -127,7 +127,7 @@ class Reconciler:
         facts = observe.feed(self.context.cache, self.context.platform, where) or facts
         if facts.plan is None or facts.deleting:
             return 0.0
-        measured = dict(self.context.told(where).findings or status.carried(facts.obj, figures.MEASURED))
+        measured = dict(self.context.told(where).findings or figures.carried(facts.obj))
         held_up = measured.pop(ConditionType.SINK_AVAILABLE, None)
         kept = self.context.applier.kept(ref(each) for each in facts.owned)
         if (degraded := status.degraded(measured.get(ConditionType.DEGRADED), kept)) is not None:
@@ -287,7 +287,7 @@ def _completed(facts: observe.FeedFacts, plan: FeedPlan) -> str | None:
 def _feed_fields(facts: observe.FeedFacts, measured: Mapping[str, Any]) -> dict[str, Any]:
     before, plan = facts.obj.get("status") or {}, facts.plan
     # What was measured before a restart holds until it is measured again.
-    kept = {name: before.get(name) for name in ("lag", "rate", "lastEventTime", "gaps", "sinks")}
+    kept = {name: before.get(name) for name in ("lag", "rate", "lastEventTime", "gaps", "deadLetters", "sinks")}
     if plan is None:
         kept |= {name: before.get(name) for name in ("streams", "topics", "completedSource", "sinkReplicas")}
     else:

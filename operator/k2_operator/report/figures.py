@@ -10,22 +10,35 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from k2.model.commit_note import CommitNote
+from k2.model.commit_note import CommitNote, held_up_of
 from k2.model.dead_share import DeadShare
 from k2.model.exchanges import Exchange
+from k2.model.held_up import HeldUp, HeldUpBy
 from k2.model.workload import SinkConfig
 from k2_operator.plan.plans import FeedPlan
+from k2_operator.report import status
 from k2_operator.report.status import Finding, no, unknown, yes
 from k2_operator.spec.conditions import ConditionType, Reason
+from k2_operator.spec.objects import Object
 
 STALLED_SECONDS = 30.0
 """Beyond two commit intervals. With the half minute between two readings, a sink that stands still is told of within a minute."""
+HEARD_SECONDS = 100.0
+"""A sink that is held up says so again every twenty seconds. What was not said again for so long was left by one that is gone."""
+OLD = timedelta(minutes=15)
+"""The same by the clocks, for the first look of all, which knows of nothing that was said before."""
+GROWING_SECONDS = 300.0
+"""Beyond two commit intervals, between which messages gather: where the lag has grown at each look for so long, the sink is too slow."""
 FRESH_SECONDS = 120.0
 COMMITS_PER_SECOND = 1.0
 """Of all sinks of a table together. Above it commits wait for each other, and snapshots pile up faster than they are expired."""
 
 MEASURED = (ConditionType.FRESH, ConditionType.DEGRADED)
 """Of a feed: what `findings` finds."""
+
+HELD_UP = (Reason.DECISION_NEEDED, Reason.MANY_DEAD_LETTERS, Reason.SINK_STALLED)
+"""Why a sink commits nothing, as its offsets and notes tell it: of several sinks the first of these is the feed's."""
+_REASONS = {HeldUpBy.DECISION: Reason.DECISION_NEEDED, HeldUpBy.DEAD_LETTERS: Reason.MANY_DEAD_LETTERS}
 
 Ends = Mapping[int, int]
 Committed = Mapping[int, tuple[int, str]]
@@ -66,6 +79,18 @@ class Reading:
         return sum(counts) if counts else None
 
     @property
+    def held(self) -> HeldUp | None:
+        """What holds a sink up, as it said last; what was left by one that is gone among it (`SinkProgress`)."""
+        told = [found for _, text in self.committed.values() if (found := held_up_of(text)) is not None]
+        return max(told, key=lambda each: each.told, default=None)
+
+    @property
+    def letters(self) -> int | None:
+        """Dead letters of all partitions that the table has counted; None when no sink has told them."""
+        counts = [each.letters for each in self.notes if each.letters is not None]
+        return sum(counts) if counts else None
+
+    @property
     def dead(self) -> DeadShare:
         """The dead letters among the last messages of the sink's pod that has most of them."""
         told = [note.dead for note in self.notes if note.dead is not None]
@@ -74,22 +99,59 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class SinkProgress:
-    """What two readings say together; `moved_at` is when the group last went on (or had nothing to do)."""
+    """What the readings say together. Times are of a steady clock, in seconds.
+
+    Args:
+        latest: the newest.
+        rate: messages a second into the topic.
+        moved_at: when the group last went on, or had nothing to do.
+        held_at: since when it has been read that something holds the sink up.
+        heard_at: when the sink last said so anew.
+        growing_at: since when the lag has grown at each reading.
+    """
 
     latest: Reading
     rate: float
     moved_at: float
+    held_at: float = 0.0
+    heard_at: float = 0.0
+    growing_at: float = 0.0
+
+    def held(self, now: datetime, at: float) -> HeldUp | None:
+        """What holds the sink up, if a sink that is there says so."""
+        found = self.latest.held
+        if found is None or at - self.heard_at > HEARD_SECONDS or now - found.told > OLD:
+            return None
+        return found
 
 
 def progress(before: SinkProgress | None, reading: Reading) -> SinkProgress:
     """Take in another reading."""
     if before is None:
-        return SinkProgress(reading, 0.0, reading.at)
+        return SinkProgress(reading, 0.0, reading.at, reading.at, reading.at, reading.at)
     old = before.latest
     sent = sum(reading.ends.values()) - sum(old.ends.values())
     moved = reading.lag == 0 or _offsets(reading.committed) != _offsets(old.committed)
     rate = max(0.0, sent / max(reading.at - old.at, 0.001))
-    return SinkProgress(reading, rate, reading.at if moved else before.moved_at)
+    said, again = old.held, reading.held
+    held_at = before.held_at if said is not None and again is not None else reading.at
+    heard_at = before.heard_at if said is not None and again is not None and said.told == again.told else reading.at
+    growing_at = before.growing_at if reading.lag > old.lag else reading.at
+    return SinkProgress(reading, rate, reading.at if moved else before.moved_at, held_at, heard_at, growing_at)
+
+
+def is_asked(before: SinkProgress | None, ends: Ends, *, lacks_pods: bool) -> bool:
+    """Whether a sink's group is to be asked for its offsets: where they may have moved, and where something else may be told.
+
+    Args:
+        before: what is known of it.
+        ends: the topic's ends now.
+        lacks_pods: whether fewer of its pods are ready than should be: it may say why, though no message waits.
+    """
+    if lacks_pods or (before is not None and before.latest.held is not None):
+        return True
+    settled = before is not None and before.latest.lag == 0 and before.latest.ends == ends
+    return any(ends.values()) and not settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +181,7 @@ def fields(plan: FeedPlan, streams: Mapping[str, SinkProgress]) -> dict[str, Any
         return {}
     newest = max((each for found in streams.values() if (each := found.latest.newest)), default=None)
     gaps = [each for found in streams.values() if (each := found.latest.gaps) is not None]
+    letters = [each for found in streams.values() if (each := found.latest.letters) is not None]
     sinks = [
         _sink(sink.config, streams[sink.config.topic].latest) for sink in plan.sinks if sink.config.topic in streams
     ]
@@ -127,6 +190,7 @@ def fields(plan: FeedPlan, streams: Mapping[str, SinkProgress]) -> dict[str, Any
         "rate": rounded(sum(each.rate for each in streams.values())),
         "lastEventTime": _stamp(newest),
         "gaps": sum(gaps) if gaps else None,
+        "deadLetters": sum(letters) if letters else None,
         "sinks": sinks,
     }
 
@@ -152,10 +216,19 @@ def findings(
     )
     found = {
         ConditionType.FRESH: _fresh(plan, market, streams, now),
-        ConditionType.DEGRADED: _degraded(plan, streams, crowded),
+        ConditionType.DEGRADED: _degraded(plan, streams, crowded, at),
     }
-    held_up = _stopped(plan, streams) or _stalled(plan, streams, at)
+    held_up = _held_up(plan, streams, now, at)
     return found if held_up is None else found | {ConditionType.SINK_AVAILABLE: held_up}
+
+
+def carried(obj: Object) -> dict[ConditionType, Finding]:
+    """What was measured before a restart, until it is measured again; that a sink is held up among it."""
+    found = status.carried(obj, (*MEASURED, ConditionType.SINK_AVAILABLE))
+    sinks = found.get(ConditionType.SINK_AVAILABLE)
+    if sinks is not None and sinks.reason not in HELD_UP:
+        del found[ConditionType.SINK_AVAILABLE]
+    return found
 
 
 def rounded(value: float) -> int:
@@ -184,46 +257,62 @@ def _fresh(plan: FeedPlan, market: Exchange, streams: Mapping[str, SinkProgress]
     return no(Reason.STALE, "The newest event in the tables is old (status.lastEventTime); look at the producer's log.")
 
 
-def _stalled(plan: FeedPlan, streams: Mapping[str, SinkProgress], at: float) -> Finding | None:
-    """Whether a sink has messages before it and commits none of them."""
-    waits = {
-        sink.config.topic: round(at - each.moved_at)
-        for sink in plan.sinks
+def _held_up(plan: FeedPlan, streams: Mapping[str, SinkProgress], now: datetime, at: float) -> Finding | None:
+    """Whether a sink brings nothing into its table although it should, with what the sink itself says of it."""
+    found = [
+        said
+        for sink in sorted(plan.sinks, key=lambda each: each.config.topic)
         if (each := streams.get(sink.config.topic)) is not None
-        and each.latest.lag
-        and at - each.moved_at >= 2 * sink.config.commit_interval_seconds + STALLED_SECONDS
-    }
-    if not waits:
-        return None
-    topics = ", ".join(f"{topic} ({seconds} s)" for topic, seconds in sorted(waits.items()))
-    return no(
-        Reason.SINK_STALLED,
-        f"Messages wait and no sink commits them: {topics}. Its /ready and its log tell why (`kubectl logs -l "
-        "app.kubernetes.io/component=sink`); nothing is lost meanwhile.",
-    )
-
-
-def _stopped(plan: FeedPlan, streams: Mapping[str, SinkProgress]) -> Finding | None:
-    """Whether a sink reads no more because of its dead letters: its last commit tells how many there were."""
-    readings = _readings(plan, streams)
-    said = [
-        readings[sink.config.topic].dead.stop_said(sink.config.topic, most)
-        for sink in plan.sinks
-        if (most := sink.config.dead_letters_stop_above) is not None
-        and sink.config.topic in readings
-        and readings[sink.config.topic].lag
-        and readings[sink.config.topic].dead.above(most)
+        and (said := _standing(sink.config, each, now, at)) is not None
     ]
-    return no(Reason.MANY_DEAD_LETTERS, f"{'; '.join(sorted(said))}.") if said else None
+    if not found:
+        return None
+    reason = min((reason for reason, _ in found), key=HELD_UP.index)
+    return no(reason, "; ".join(text.rstrip(".") for _, text in found) + ".")
 
 
-def _degraded(plan: FeedPlan, streams: Mapping[str, SinkProgress], crowded: list[str]) -> Finding:
-    dead = {topic: found.dead for topic, found in _readings(plan, streams).items() if found.dead.many}
+def _standing(config: SinkConfig, found: SinkProgress, now: datetime, at: float) -> tuple[Reason, str] | None:
+    """Why one sink brings nothing into its table, and since when; None while it goes on, or may yet."""
+    limit = 2 * config.commit_interval_seconds + STALLED_SECONDS
+    waited = at - found.moved_at if found.latest.lag else 0.0
+    held = found.held(now, at)
+    if held is not None and (not held.by.passes or max(waited, at - found.held_at) >= limit):
+        # What a person has to do about it is in what the sink says, and at its end.
+        since = max(waited, (now - held.since).total_seconds())
+        return _REASONS.get(held.by, Reason.SINK_STALLED), f"{config.topic} ({_span(since)}): {held.said}"
+    dead, most = found.latest.dead, config.dead_letters_stop_above
+    if found.latest.lag and most is not None and dead.above(most):
+        return Reason.MANY_DEAD_LETTERS, dead.stop_said(config.topic, most)
+    if waited < limit:
+        return None
+    said = (
+        f"Messages wait and no sink commits them: {config.topic} ({_span(waited)}). Its pods do not say why; their log may "
+        "(`kubectl logs -l app.kubernetes.io/component=sink`); nothing is lost meanwhile."
+    )
+    return Reason.SINK_STALLED, said
+
+
+def _span(seconds: float) -> str:
+    """A time for a person, coarser the longer it is: what changes at each look would be a write of the status at each."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} h"
+
+
+def _degraded(plan: FeedPlan, streams: Mapping[str, SinkProgress], crowded: list[str], at: float) -> Finding:
+    shares = {topic: found.dead for topic, found in _readings(plan, streams).items()}
+    dead = {topic: share for topic, share in shares.items() if share.many or share.none_good}
     if dead:
         said = "; ".join(share.said(topic) for topic, share in sorted(dead.items()))
         return yes(
             Reason.MANY_DEAD_LETTERS,
             f"{said}. Mend what sends them, then `k2 dlq redrive` brings back what can be read. The rest flows.",
+        )
+    if slow := [sink.config.topic for sink in plan.sinks if _falls_behind(sink.config, streams, at)]:
+        return yes(
+            Reason.FALLING_BEHIND,
+            f"Messages of {', '.join(sorted(slow))} come faster than the sinks commit them: the lag has grown at each look for five "
+            "minutes and more. Give the sinks more pods (spec.sink.replicas, at most one for each partition) or more processor time.",
         )
     if crowded:
         return yes(
@@ -232,6 +321,16 @@ def _degraded(plan: FeedPlan, streams: Mapping[str, SinkProgress], crowded: list
             "raise spec.sink.commitInterval of the feeds that send to it, or give some of them a table of their own.",
         )
     return no(Reason.AS_EXPECTED, "Nothing is known to be wrong.")
+
+
+def _falls_behind(config: SinkConfig, streams: Mapping[str, SinkProgress], at: float) -> bool:
+    """Whether a sink commits, and less than comes."""
+    found, gathers = streams.get(config.topic), 2 * config.commit_interval_seconds
+    return (
+        found is not None
+        and at - found.growing_at >= gathers + GROWING_SECONDS
+        and at - found.moved_at < gathers + STALLED_SECONDS
+    )
 
 
 def _readings(plan: FeedPlan, streams: Mapping[str, SinkProgress]) -> dict[str, Reading]:
@@ -248,7 +347,9 @@ def _sink(config: SinkConfig, reading: Reading) -> dict[str, Any]:
         "table": config.table,
         "lag": rounded(reading.lag),
         "gaps": reading.gaps,
+        "deadLetters": reading.letters,
         "recentDeadLetters": rounded(reading.dead.dead) or None,
+        "deadLetterReason": reading.dead.kind or None,
         "lastSnapshot": None if last is None else str(last.snapshot),
         "lastCommitTime": None if last is None else _stamp(last.committed),
     }

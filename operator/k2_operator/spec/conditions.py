@@ -102,7 +102,9 @@ class Reason(StrEnum):
     MARKET_CLOSED = "MarketClosed"
     AS_EXPECTED = "AsExpected"
     SINK_STALLED = "SinkStalled"
+    DECISION_NEEDED = "DecisionNeeded"
     COMMIT_CONTENTION = "CommitContention"
+    FALLING_BEHIND = "FallingBehind"
     MANY_DEAD_LETTERS = "ManyDeadLetters"
     FIELDS_ADDED = "FieldsAdded"
 

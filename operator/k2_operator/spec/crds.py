@@ -69,6 +69,9 @@ _FEED_COLUMNS = (
     _REASON,
     _DEGRADED,
     _column("Gaps", ".status.gaps", "integer", wide=True, doc="Times that a source's sequence jumped ahead."),
+    _column(
+        "DeadLetters", ".status.deadLetters", "integer", wide=True, doc="Messages that could not be used, of all time."
+    ),
 )
 _TABLE_COLUMNS = (
     _column("Identifier", ".spec.identifier"),

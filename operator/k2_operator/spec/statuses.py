@@ -35,8 +35,14 @@ class SinkStatus(_Status):
     gaps: int | None = Field(
         default=None, description="Times that the source's sequence jumped ahead; left out where no sink counts them."
     )
+    dead_letters: int | None = Field(
+        default=None, description="Dead letters of the topic, each counted once, that the table has recorded."
+    )
     recent_dead_letters: int | None = Field(
         default=None, description="Dead letters among its last 10,000 messages, rounded; left out where there is none."
+    )
+    dead_letter_reason: str | None = Field(
+        default=None, max_length=256, description="What most of those are about, without the values that they have."
     )
     last_snapshot: str | None = Field(
         default=None, max_length=32, description="Id of the snapshot of its last commit; a text, being a 64 bit number."
@@ -64,6 +70,9 @@ class MarketFeedStatus(_Status):
     )
     gaps: int | None = Field(
         default=None, description="Times that a source's sequence jumped ahead; left out where no sink counts them."
+    )
+    dead_letters: int | None = Field(
+        default=None, description="Dead letters of the topics, each counted once, that the tables have recorded."
     )
     sinks: tuple[SinkStatus, ...] = Field(default=(), max_length=8, description="What each sink has done, by topic.")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +32,27 @@ def make_lake(folder: Path, *data_types: DataType, decimals: Decimals = Decimals
     kinds = data_types or (DataType.TRADES,)
     ensure_tables(catalog, [builtin_table(data_type, decimals=decimals) for data_type in kinds])
     return catalog
+
+
+@contextmanager
+def locked_catalog(folder: Path) -> Iterator[None]:
+    """Another process has the catalog's file for itself."""
+    program = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute('BEGIN EXCLUSIVE');"
+        "print('locked', flush=True); sys.stdin.read(); c.execute('ROLLBACK')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(folder / "catalog.db")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        try:
+            yield
+        finally:
+            process.communicate(timeout=30)
 
 
 def held(catalog: Catalog, identifier: str = TRADES) -> Counter[tuple[int, int]]:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 
-from k2.bus.admin import TopicSpec, end_offsets, ensure_topics
+from k2.bus.admin import TopicSpec, committed_with_metadata, end_offsets, ensure_topics
 from k2.bus.producer import EventProducer
 from k2.bus.registry import ensure_subjects
 from k2.lake.offsets import recorded_offsets
 from k2.lake.proof.audit import Audit, audit_table
 from k2.model.events import Decimals
 from k2.model.topics import DataType, TopicName, sink_group_id
+from k2_operator.report.figures import Reading
 from k2_testing.events import START_US, message_id, trades
 from k2_testing.lake import TRADES, catalog_properties, make_lake
 
@@ -96,9 +97,9 @@ class Pipeline:
         }
 
     def sink(
-        self, *options: str, interval: float = 0.3, kill: str = "", port: int = 0, **config
+        self, *options: str, interval: float = 0.3, kill: str = "", port: int = 0, env: dict | None = None, **config
     ) -> subprocess.Popen[bytes]:
-        """Start a sink. `kill` is `before:2`, `during:2`, `after:2`: where in which commit it kills itself with SIGKILL."""
+        """Start a sink, `env` over the environment that its pod would get. `kill` is `before:2`, `during:2`, `after:2`: where in which commit it kills itself with SIGKILL."""
         settings = {
             "topic": self.topic,
             "table": self.table,
@@ -114,7 +115,7 @@ class Pipeline:
         log = (self.folder / f"sink-{number}.log").open("wb")
         process = subprocess.Popen(
             [sys.executable, *module, "run", "sink", *options],
-            env={**self.environment(), "K2_CONFIG_FILE": str(path), "K2_METRICS_PORT": str(port)},
+            env={**self.environment(), "K2_CONFIG_FILE": str(path), "K2_METRICS_PORT": str(port), **(env or {})},
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
@@ -130,6 +131,12 @@ class Pipeline:
     def recorded(self) -> dict[int, int]:
         """Partition → next offset that the table records."""
         return recorded_offsets(self.catalog.load_table(self.table)).next_of(self.topic)
+
+    def told(self) -> Reading:
+        """What the operator reads of the sinks: the topic's ends, the group's offsets, and what stands beside these."""
+        group = sink_group_id(self.topic, self.table)
+        ends = end_offsets(self.kafka, self.topic)
+        return Reading(time.monotonic(), ends, committed_with_metadata(self.kafka, group, self.topic))
 
     def ends(self) -> dict[int, int]:
         """Partition → end of the topic, for partitions that hold anything."""

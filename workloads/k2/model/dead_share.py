@@ -11,6 +11,8 @@ MANY = WINDOW // 100
 """Dead letters among them above which there are too many to be chance: one in a hundred."""
 MANY_IN_A_ROW = 1_000
 """So many without a good one between: nothing that comes can be used any more. They are always more than `MANY`."""
+SOME_IN_A_ROW = 10
+"""More than so many without a good one between are no chance either, however few messages there were by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +34,22 @@ class DeadShare:
         """Whether people should know: more than 1 % of the last 10,000 messages, which a thousand in a row always are."""
         return self.dead > MANY
 
+    @property
+    def none_good(self) -> bool:
+        """Whether all of the newest messages are dead letters, and more of them than chance makes."""
+        return self.in_a_row > SOME_IN_A_ROW
+
     def above(self, most: int | None) -> bool:
         """Whether there are more than `most` of the last 10,000; never when that is None."""
         return most is not None and self.dead > most
 
     def said(self, topic: str) -> str:
         """For a person: how many, why, and where to look. Rounded, for it is written anew wherever it changes."""
+        commonest = f"most of them for one reason: {self.kind}. `k2 dlq list {topic}` shows them"
+        if self.none_good and not self.many:
+            return f"The last messages of {topic}, more than {SOME_IN_A_ROW}, are dead letters without exception, {commonest}"
         row = ", more than a thousand of them in a row" if self.in_a_row > MANY_IN_A_ROW else ""
-        return (
-            f"{percent(self.dead)} of the last {WINDOW:,} messages of {topic} are dead letters{row}, most of them for one "
-            f"reason: {self.kind}. `k2 dlq list {topic}` shows them"
-        )
+        return f"{percent(self.dead)} of the last {WINDOW:,} messages of {topic} are dead letters{row}, {commonest}"
 
     def stop_said(self, topic: str, most: int) -> str:
         """For a person: why a sink that may have `most` dead letters among the last 10,000 messages reads no more."""

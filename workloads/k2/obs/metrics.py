@@ -76,6 +76,12 @@ OUT_OF_ORDER = Counter(
     "Events whose sequence number was not above all before it, of their symbol.",
     ("exchange", "data_type"),
 )
+SINK_HELD_UP = Gauge(
+    "k2_sink_held_up",
+    "1 while something keeps a sink from bringing events into its table, by kind: decision (a person decides), dead_letters, "
+    "table, access, registry, commit, parts.",
+    ("topic", "reason"),
+)
 SINK_LAG = Gauge("k2_sink_lag_messages", "Messages between the table's offsets and the topic's ends.", ("topic",))
 SINK_LAST_COMMIT = Gauge(
     "k2_sink_last_commit_timestamp_seconds", "When the last commit was made, Unix time.", ("table",)

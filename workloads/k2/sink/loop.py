@@ -9,21 +9,23 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from k2.lake.appends.commit import FencedError
 from k2.lake.payloads import PausedError
-from k2.model.commit_note import CommitNote
 from k2.model.dead_share import DeadShare
 from k2.model.errors import RefusedError, WorldError
-from k2.model.times import SECOND_US, to_datetime
-from k2.model.topics import TopicName
+from k2.model.held_up import HeldUpBy
+from k2.model.times import SECOND_US
 from k2.obs import metrics
 from k2.obs.logging import get_logger
 from k2.sink.held import Holding, PolledColumns
-from k2.sink.notes import Notes
+from k2.sink.notes import Notes, letters_of, of_written
 from k2.sink.reading import Reader, Starts
+from k2.sink.sequence_metrics import count_sequences
 from k2.sink.sequences import Sequences
+from k2.sink.telling import STALL_SECONDS, Telling, TooManyDeadError, in_words, of_commits
 from k2.sink.writing import Writing, Written
 
 log = get_logger(__name__)
@@ -32,8 +34,6 @@ POLL_MESSAGES = 1_000
 POLL_SECONDS = 0.1
 PAUSE_SECONDS = 5.0
 GAUGE_SECONDS = 1.0
-STALL_SECONDS = 60.0
-"""Beyond two commit intervals: a sink that has work and has committed nothing for so long says so."""
 
 
 class SinkPhase(StrEnum):
@@ -54,21 +54,24 @@ class SinkLoop:
         writing: brings batches into the table.
         starts: where partitions begin.
         notes: what is left beside the group's offsets.
+        telling: what holds it up, and when that is to be told.
         topic, table: names, for logs and metrics.
         interval: seconds after which what is held is committed.
         most_bytes: payload bytes after which it is committed at once.
         stop: set by a signal: what is held is committed, then the loop ends.
         ends: for `--until-end`: the offsets at which to stop once the table holds them. None: run for ever.
         settled: for `--until-end`: what the table records now, of all partitions.
-        phase, paused_by: what it is doing, and why it is paused.
+        phase, paused_by, paused_kind: what it is doing, and why it is paused.
         stop_above: more dead letters than this among the last 10,000 messages, and nothing more is read. None: on it goes.
         numbered: whether the source's numbers are looked at.
+        refused: what ended the sink's last run: it is said until this one has brought something into the table, or has nothing to do.
     """
 
     holding: Holding
     writing: Writing
     starts: Starts
     notes: Notes
+    telling: Telling
     topic: str
     table: str
     interval: float
@@ -78,9 +81,11 @@ class SinkLoop:
     settled: Callable[[], dict[int, int]] | None = None
     stop_above: int | None = None
     numbered: bool = False
+    refused: tuple[HeldUpBy, str] | None = None
     reader: Reader | None = None
     phase: SinkPhase = SinkPhase.WAITING
     paused_by: str = ""
+    paused_kind: HeldUpBy = HeldUpBy.TABLE
     _oldest: float | None = field(default=None, init=False)
     _checked: float = field(default=0.0, init=False)
     _ended: bool = field(default=False, init=False)
@@ -107,6 +112,15 @@ class SinkLoop:
             return True, SinkPhase.RUNNING.value
         # Ready all the same: in a rollout the pod that has the partitions waits for this one, and leaves them to it.
         return self._joined, (SinkPhase.STANDING_BY if self._joined else SinkPhase.WAITING).value
+
+    @property
+    def held_up(self) -> tuple[HeldUpBy | None, str]:
+        """What holds it up, and in a person's words; None while it goes on."""
+        if self.phase is SinkPhase.PAUSED and self.holding.next:
+            return self.paused_kind, self.paused_by
+        trouble = self.writing.trouble if self.writing.busy else None
+        found = of_commits(self.table, self.interval, self.stalled_seconds, trouble)
+        return found or self.refused or (None, "")
 
     @property
     def warning(self) -> str:
@@ -170,7 +184,8 @@ class SinkLoop:
         """
         self.reader = reader
         if self.numbered:
-            self._count(Sequences())  # a counter that begins with its first gap shows Prometheus no increase
+            # A counter that begins with its first gap shows Prometheus no increase.
+            count_sequences(Sequences(), self.topic, self.table)
         try:
             while not self.stop.is_set() and not self._at_end():
                 try:
@@ -219,7 +234,7 @@ class SinkLoop:
         said = self._dead.stop_said(self.topic, self.stop_above)
         if self.ends is not None:
             raise RefusedError(said)
-        raise PausedError(said)
+        raise TooManyDeadError(said)
 
     def _gauge(self, reader: Reader) -> None:
         """Say how far behind the table is, of the partitions that are ours, and what is held of that."""
@@ -233,15 +248,26 @@ class SinkLoop:
         self._behind = behind
         if not (behind or self.holding.has_news or self.writing.busy):
             self._moved = now  # there is nothing to do
+            if self._in_table:
+                self.refused = None
         metrics.SINK_LAG.labels(self.topic).set(behind)
         metrics.SINK_BUFFERED.labels(self.table).set(self.holding.bytes)
+        self._tell(reader)
+
+    def _tell(self, reader: Reader) -> None:
+        """Leave beside the offsets what holds it up, when that has changed; and that nothing does, where something stands there."""
+        due = self.telling.see(*self.held_up, datetime.now(UTC))
+        if due or self.telling.held is None:
+            reader.commit_group_offsets(self.notes.standing(self.telling.held, self._in_table))
 
     def _pause(self, paused: PausedError, reader: Reader) -> None:
         """Nothing is dropped and nothing is read: what cannot be decoded or written now is tried again, until it can."""
         before = (self.phase, self.paused_by)
-        self.paused_by, self.phase = str(paused), SinkPhase.PAUSED  # in this order: a probe may ask between the two
+        self.paused_kind, self.paused_by = in_words(paused)
+        self.phase = SinkPhase.PAUSED  # after the words: a probe may ask between the two
         if before != (self.phase, self.paused_by):
             log.warning("sink.paused", topic=self.topic, table=self.table, reason=self.paused_by)
+        self._tell(reader)
         # Polled all the while: a consumer that does not ask for minutes is put out of its group.
         until = time.monotonic() + PAUSE_SECONDS
         while time.monotonic() < until and not self.stop.is_set():
@@ -261,7 +287,8 @@ class SinkLoop:
 
     def _read(self, reader: Reader) -> None:
         if self.holding.bytes >= self.most_bytes and self.writing.busy:
-            self._take()  # memory is bounded: nothing is read while one batch is written and the next is full
+            # Memory is bounded: nothing is read while one batch is written and the next is full.
+            self.writing.wait(GAUGE_SECONDS)
             return
         polled = reader.poll_block(POLL_MESSAGES, POLL_SECONDS)
         if polled is None and self.holding.messages == 0:
@@ -315,7 +342,7 @@ class SinkLoop:
         self._oldest = None
 
     def _report(self, written: Written) -> None:
-        self._moved = time.monotonic()
+        self._moved, self.refused = time.monotonic(), None
         self._count_dead(written.dead)
         done = written.committed
         newest = written.newest_event_us
@@ -332,21 +359,13 @@ class SinkLoop:
         if newest is not None:
             metrics.SINK_NEWEST_EVENT.labels(self.table).set(newest / SECOND_US)
         assert self.reader is not None
-        snapshot = done.metadata.snapshot_by_id(done.snapshot_id)
-        note = CommitNote(
-            snapshot=done.snapshot_id,
-            sequence=None if snapshot is None else snapshot.sequence_number,
-            committed=None if snapshot is None else to_datetime(snapshot.timestamp_ms * 1000),
-            newest=None if newest is None else to_datetime(newest),
-            rows=done.rows,
-            dead=written.dead,
-        )
         mine = {partition: offset for partition, offset in done.offsets.items() if partition in self.holding.next}
         self._in_table.update(mine)
         seen = written.sequences
         if seen is not None:
-            self._count(seen)
-        told = self.notes.after(note, mine, self._in_table, None if seen is None else seen.gaps)
+            count_sequences(seen, self.topic, self.table)
+        gaps, letters = None if seen is None else seen.gaps, letters_of(written, self.topic)
+        told = self.notes.after(of_written(written), mine, self._in_table, gaps, letters)
         self.reader.commit_group_offsets(told)
 
     def _count_dead(self, dead: DeadShare) -> None:
@@ -357,23 +376,6 @@ class SinkLoop:
         elif before.many and not dead.many:
             log.info("sink.dead_letters_became_few", topic=self.topic, table=self.table, **asdict(dead))
 
-    def _count(self, seen: Sequences) -> None:
-        gaps = sum(seen.gaps.values())
-        labels = sequence_labels(self.topic)
-        metrics.SEQUENCE_GAPS.labels(*labels).inc(gaps)
-        metrics.SEQUENCE_MISSING.labels(*labels).inc(seen.missing)
-        metrics.SEQUENCE_RESETS.labels(*labels).inc(seen.resets)
-        metrics.OUT_OF_ORDER.labels(*labels).inc(seen.late)
-        if gaps:
-            log.warning(
-                "sink.sequence_gaps_found",
-                topic=self.topic,
-                table=self.table,
-                gaps=gaps,
-                missing=seen.missing,
-                some=[f"{each.exchange} {each.symbol}: {each.after + 1} to {each.before - 1}" for each in seen.named],
-            )
-
     def _at_end(self) -> bool:
         if self.ends is None or self.settled is None or self.writing.busy or self.holding.has_news:
             return False
@@ -383,9 +385,3 @@ class SinkLoop:
         self._checked = now
         recorded = self.settled()
         return all(recorded.get(partition, 0) >= end for partition, end in self.ends.items() if end > 0)
-
-
-def sequence_labels(topic: str) -> tuple[str, str]:
-    """Exchange and data type, as the metrics of sequences are labelled."""
-    name = TopicName.parse(topic)
-    return name.exchange.upper(), str(name.data_type)

@@ -6,10 +6,11 @@ import gc
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
-from k2.bus.admin import beginning_offsets, cluster_id, committed_with_metadata, end_offsets, topic_ids
+from k2.bus.admin import beginning_offsets, committed_with_metadata, end_offsets
 from k2.bus.consumer import TopicReader
 from k2.bus.dead_letters import DeadLetter, DeadLetterWriter
 from k2.bus.registry import Schemas
@@ -17,10 +18,10 @@ from k2.bus.single_messages import Original, read_single_messages
 from k2.lake.appends.commit import Committer, Origin
 from k2.lake.appends.verdicts import DeadRow
 from k2.lake.catalog import load_table, open_catalog
-from k2.lake.offsets import recorded_offsets
 from k2.lake.payloads import PayloadDecoder
-from k2.model.errors import K2Error, RefusedError
+from k2.model.errors import K2Error
 from k2.model.events import EVENT_TIME, Decimals, arrow_schema
+from k2.model.held_up import HeldUpBy
 from k2.model.settings import Settings
 from k2.model.tables import OFFSET, PARTITION
 from k2.model.topics import DataType, TopicName
@@ -34,32 +35,47 @@ from k2.sink.loop import POLL_MESSAGES, SinkLoop
 from k2.sink.notes import Notes
 from k2.sink.reading import Starts
 from k2.sink.sequences import SequenceTracker
+from k2.sink.telling import Telling, in_words
+from k2.sink.waiting import Waiting, catalog_errors, origin_now
 from k2.sink.writing import Writing
 
 log = get_logger(__name__)
-
-WAIT_SECONDS = 2.0
 
 
 def run_sink(env: Settings, config: SinkConfig) -> None:
     """Run until SIGTERM or SIGINT (what is held is committed first), or until the end with `until_end`.
 
     Raises:
-        RefusedError: a person has to decide; the error names the command.
-        WorldError: Kafka, the registry, the catalog or the store failed for longer than they are waited for.
+        K2Error: with `until_end`: a person has to decide, or Kafka, the registry, the catalog or the store failed for longer than
+            they are waited for. Without it the sink waits until it can go on, and says why it does not.
     """
     # Batches of 100 MB come and go: the system gives their pages back and hands them out warm (measured: 90 MiB less at
     # the peak, a third of the time to gather a batch).
     pa.set_memory_pool(pa.system_memory_pool())
-    status = _Status(config)
+    telling = Telling(config.topic)
+    status = _Status(telling)
     with (
         stop_on_signals(lambda number: log.info("sink.stop_requested", signal=number.name)) as stop,
         serve_health(env.metrics_port, status.ready, warns=status.warning) as server,
     ):
         log.info("sink.started", port=server.port, topic=config.topic, table=config.table)
-        origin = _wait_for_parts(env, config, stop, status)
-        if origin is not None:
-            _run(env, config, origin, stop, status)
+        status.waiting = waiting = Waiting(env, config, stop, telling)
+        while (origin := waiting.origin(status.refused)) is not None:
+            try:
+                _run(env, config, origin, stop, status)
+            except K2Error as error:
+                if config.until_end or stop.is_set():
+                    raise
+                # The group's partitions are free meanwhile, and nothing is read until a look finds that it can go on. Only the
+                # words are kept: with the error everything would stay that the run had read.
+                log.warning("sink.run_ended", topic=config.topic, table=config.table, reason=str(error))
+                status.refused = in_words(error)
+            else:
+                return
+            finally:
+                status.sink = None
+            gc.unfreeze()
+            gc.collect()
 
 
 def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Event, status: _Status) -> None:
@@ -79,15 +95,20 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
             stop=stop,
         )
 
-    def recorded() -> dict[int, int]:
-        return Committer(catalog, config.table, origin, config.data_type).start_offsets()
+    def recorded(of: Origin = origin) -> dict[int, int]:
+        with catalog_errors(config.table):
+            return Committer(catalog, config.table, of, config.data_type).start_offsets()
+
+    def table() -> Any:
+        with catalog_errors(config.table):
+            return load_table(catalog, config.table)
 
     read = PayloadDecoder(
         config.topic,
         config.table,
         config.data_type,
         schemas.schema,
-        lambda: load_table(catalog, config.table),
+        table,
         config.prices,
     )
 
@@ -114,8 +135,14 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     sink = SinkLoop(
         holding=Holding(read, _empty(config.data_type, read.decimals)),
         writing=Writing(committer, bury, config.max_snapshots, stop, _tracker(config) if follows else None),
-        starts=Starts(recorded, lambda: beginning_offsets(kafka, config.topic), config.topic, config.table),
+        starts=Starts(
+            lambda: origin_now(env, origin, recorded),
+            lambda: beginning_offsets(kafka, config.topic),
+            config.topic,
+            config.table,
+        ),
         notes=Notes(config.topic, lambda: committed_with_metadata(kafka, config.group_id, config.topic)),
+        telling=status.telling,
         topic=config.topic,
         table=config.table,
         interval=config.commit_interval_seconds,
@@ -125,6 +152,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         settled=recorded,
         stop_above=config.dead_letters_stop_above,
         numbered=follows,
+        refused=status.refused,
     )
     status.sink = sink
     reader = TopicReader(
@@ -145,6 +173,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     finally:
         letters.close()
         schemas.close()
+        catalog.close()
     log.info("sink.stopped", topic=config.topic, table=config.table)
 
 
@@ -187,40 +216,21 @@ def _empty(data_type: DataType, decimals: Decimals) -> pa.Table:
 class _Status:
     """What /ready says."""
 
-    def __init__(self, config: SinkConfig) -> None:
-        self.waiting = f"waiting for {config.topic} and {config.table}"
+    def __init__(self, telling: Telling) -> None:
+        self.telling = telling
+        self.waiting: Waiting | None = None
         self.sink: SinkLoop | None = None
+        self.refused: tuple[HeldUpBy, str] | None = None
 
     def ready(self) -> tuple[bool, str]:
         """Ready once the table was read, the group has answered, with partitions or without, and nothing holds the sink up."""
         if self.sink is None:
-            return False, self.waiting
+            return False, "" if self.waiting is None else self.waiting.reason
         return self.sink.ready
 
     def warning(self) -> str:
-        """What is wrong although it goes on."""
+        """What is wrong although it goes on; and what only people can mend."""
+        held = self.telling.held
+        if held is not None and not held.by.passes:
+            return held.said
         return "" if self.sink is None else self.sink.warning
-
-
-def _wait_for_parts(env: Settings, config: SinkConfig, stop: threading.Event, status: _Status) -> Origin | None:
-    """Wait until topic and table are there: everything is applied at once, in no order. None: stopped meanwhile."""
-    said = ""
-    while not stop.is_set():
-        try:
-            kafka = env.kafka_config()
-            ids = topic_ids(kafka, [config.topic])
-            # Closed at once: a sink that waits long would use up the connections that the catalog's database grants.
-            with open_catalog(env) as catalog:
-                recorded_offsets(load_table(catalog, config.table))
-            if config.topic in ids:
-                return Origin(config.topic, ids[config.topic], cluster_id(kafka))
-            reason = f"there is no topic {config.topic} yet"
-        except RefusedError:
-            raise
-        except K2Error as error:
-            reason = str(error)
-        if reason != said:
-            log.info("sink.parts_awaited", reason=reason)
-        said = status.waiting = reason
-        stop.wait(WAIT_SECONDS)
-    return None

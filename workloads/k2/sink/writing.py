@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -106,6 +106,11 @@ class Writing:
     def finished(self) -> bool:
         """Whether a result waits to be taken."""
         return self._running is not None and self._running.done()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the batch under way, for so long at most: `finished` tells."""
+        if self._running is not None:
+            wait([self._running], seconds)
 
     def start(self, held: HeldBatch) -> None:
         """Begin to write a batch. The result of the one before must have been taken."""
