@@ -48,7 +48,7 @@ def status(state: State, data_dir: Path) -> None:
     for pod in state.pods:
         if pod.message and not pod.ready:
             console.print(f"{pod.name}: {pod.message}", soft_wrap=True, markup=False)
-        if pod.warning:
+        if pod.warning and pod.warning != pod.message:
             console.print(f"{pod.name}: warning: {pod.warning}", soft_wrap=True, markup=False)
     supervisor, total = found["memory_bytes"]["supervisor"], found["memory_total_bytes"]
     console.print(f"memory: {_megabytes(total)}, the supervisor's {_megabytes(supervisor)} among them", soft_wrap=True)

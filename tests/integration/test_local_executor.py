@@ -121,11 +121,16 @@ def test_a_deployment_runs_until_it_is_ready_with_its_paths_and_ports_remapped(t
     assert "run 1 ['run', 'sink']" in (tmp_path / "data/logs/sink-0.log").read_text()
 
 
-def test_a_pod_that_is_not_ready_says_why_and_is_not_restarted(machine):
+def test_a_pod_that_is_not_ready_says_why_and_is_not_restarted(tmp_path, machine):
     executor = machine(*objects(replicas=1, config={"never_ready": True}))
     until(executor, lambda: executor.statuses()[0].message == "waiting for Kafka")
     assert not executor.settled
     assert executor.statuses()[0].restarts == 0
+    assert executor.statuses()[0].warning == ""
+    # What only people can mend it says as a warning, too, and `k2 up` tells that at once.
+    pod_file(tmp_path, "sink-0", "warned").touch()
+    until(executor, lambda: executor.statuses()[0].warning == "many dead letters")
+    assert executor.statuses()[0].message == "waiting for Kafka"
 
 
 def test_a_pod_that_warns_is_ready_all_the_same_until_it_warns_no_more(tmp_path, machine, capsys):

@@ -206,7 +206,7 @@ class Pod:
             if not told.problem:
                 self.ready, self.message, self.warning = True, "", told.warning
             elif readiness.failures >= readiness.threshold or not self.ready:
-                self.ready, self.message, self.warning = False, told.problem, ""
+                self.ready, self.message, self.warning = False, told.problem, told.warning
             # Quicker than in a cluster while it comes up: a person is waiting.
             readiness.due = now + (readiness.period if self.ready else min(readiness.period, 0.5))
         if liveness is not None and now >= liveness.due:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from k2_local.host import ports
 
-_MOST_BYTES = 4_096
+_MOST_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Heard:
 
     Args:
         problem: why the probe fails; empty when it succeeds.
-        warning: what is wrong although it succeeds, in a workload's own words.
+        warning: what is wrong although it succeeds, or what only people can mend, in a workload's own words.
     """
 
     problem: str = ""
@@ -63,8 +63,8 @@ class Probe:
         except urllib.error.HTTPError as error:
             with error:
                 body = error.read(_MOST_BYTES)
-            text = body.decode(errors="replace").strip()
-            return Heard(_told(body).get("reason") or text or f"HTTP {error.code}")
+            told, text = _told(body), body.decode(errors="replace").strip()
+            return Heard(told.get("reason") or text or f"HTTP {error.code}", told.get("warning", ""))
         except OSError as error:
             return Heard(f"no answer yet ({getattr(error, 'reason', error)})")
 
