@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from k2.bus.admin import delete_topics, end_offsets, ensure_topics
+from k2.lake.appends.unwritable import refuse_unwritable
 from k2.lake.catalog import load_table, open_named
 from k2.lake.layout import Layout, LookFor, layouts
 from k2.lake.offsets import recorded_offsets
@@ -69,13 +70,16 @@ class Backends:
         """The table of an IcebergTable; returns what was done.
 
         Raises:
-            UserError, WorldError: see `ensure_table`.
+            UserError, WorldError: see `ensure_table`; a `UserError` too where not even a plain row could be written to it.
         """
 
         def ensure() -> list[str]:
             catalog = open_named(self.settings.catalog_name, self.settings.catalog_config())
             try:
-                return ensure_table(catalog, plan.table)
+                done = ensure_table(catalog, plan.table)
+                if plan.table.data_type is not None:
+                    refuse_unwritable(catalog, plan.table.identifier, plan.table.data_type)
+                return done
             finally:
                 catalog.close()
 

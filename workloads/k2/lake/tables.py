@@ -26,12 +26,18 @@ from pyiceberg.transforms import IdentityTransform, parse_transform
 from pyiceberg.types import DecimalType, IcebergType, ListType, MapType, NestedField, StringType
 
 from k2.lake.columns import apply_changes, column_changes, is_declared
+from k2.lake.refusals import refused_as_asked
+from k2.lake.settling import is_faulty, settle
 from k2.model.errors import UserError, WorldError
 from k2.model.events import COLUMNS, Decimals, Kind
 from k2.model.tables import RESERVED_PROPERTIES, TableColumn, TableSpec
 from k2.model.topics import DataType
 
 _TRIES = 20
+# A sink may commit at any moment: then the table is looked at again as it is now. Waits are drawn at random and do not grow.
+_again = stamina.retry(
+    on=CommitFailedException, attempts=_TRIES, timeout=None, wait_initial=0.01, wait_exp_base=1, wait_jitter=0.4
+)
 
 _TYPE: TypeAdapter[IcebergType] = TypeAdapter(IcebergType)
 
@@ -56,10 +62,10 @@ def ensure_table(catalog: Catalog, spec: TableSpec) -> list[str]:
             remedy="Remove it: the sink keeps its offsets there",
         )
     try:
-        catalog.load_table(spec.identifier)
+        table = catalog.load_table(spec.identifier)
     except NoSuchTableError:
         return _create(catalog, spec)
-    return _evolve(catalog, spec)
+    return _evolve(catalog, spec, table)
 
 
 def _create(catalog: Catalog, spec: TableSpec) -> list[str]:
@@ -67,15 +73,16 @@ def _create(catalog: Catalog, spec: TableSpec) -> list[str]:
     with contextlib.suppress(NamespaceAlreadyExistsError):
         catalog.create_namespace(spec.identifier.rsplit(".", 1)[0])
     try:
-        catalog.create_table(
-            spec.identifier,
-            schema=schema,
-            partition_spec=_partition_spec(spec, schema),
-            sort_order=_sort_order(spec, schema),
-            properties=dict(spec.properties),
-        )
+        with refused_as_asked(spec.identifier):
+            catalog.create_table(
+                spec.identifier,
+                schema=schema,
+                partition_spec=_partition_spec(spec, schema),
+                sort_order=_sort_order(spec, schema),
+                properties=dict(spec.properties),
+            )
     except TableAlreadyExistsError:  # another executor was quicker: what it made must still fit
-        return _evolve(catalog, spec)
+        return _evolve(catalog, spec, catalog.load_table(spec.identifier))
     _evolve_columns(catalog, spec)  # notes which of them the resource has declared
     return [f"created table {spec.identifier}"]
 
@@ -148,21 +155,18 @@ def _field_id(schema: Schema, name: str, table: str) -> int:
         ) from error
 
 
-def _evolve(catalog: Catalog, spec: TableSpec) -> list[str]:
+def _evolve(catalog: Catalog, spec: TableSpec, table: Table) -> list[str]:
     """Bring an existing table to its spec. Everything is checked before anything is changed."""
+    _refuse_other_decimals(table, spec)
+    column_changes(table.metadata, spec, iceberg_schema(spec))
     try:
-        done = _evolve_columns(catalog, spec)
+        # PyIceberg looks at the whole table at each commit: it could not even add a column to one that is of no use.
+        done = _settle(catalog, spec) if is_faulty(table) else []
+        return [*done, *_evolve_columns(catalog, spec), *_settle(catalog, spec)]
     except CommitFailedException as error:
         raise WorldError(
-            f"Others committed to {spec.identifier} each of {_TRIES} times: its columns could not be changed"
+            f"Others committed to {spec.identifier} each of {_TRIES} times: it could not be changed"
         ) from error
-    table = catalog.load_table(spec.identifier)
-    settings = {k: v for k, v in spec.properties.items() if k != "format-version" and table.properties.get(k) != v}
-    if settings:
-        with table.transaction() as transaction:
-            transaction.set_properties(settings)
-        done.append(f"set {', '.join(sorted(settings))} of {spec.identifier}")
-    return [*done, *_evolve_layout(table, spec)]
 
 
 def _refuse_other_decimals(table: Table, spec: TableSpec) -> None:
@@ -179,39 +183,23 @@ def _refuse_other_decimals(table: Table, spec: TableSpec) -> None:
         )
 
 
-# A sink may commit at any moment: then it is looked at again as it is now. Waits are drawn at random and do not grow.
-@stamina.retry(
-    on=CommitFailedException, attempts=_TRIES, timeout=None, wait_initial=0.01, wait_exp_base=1, wait_jitter=0.4
-)
+@_again
 def _evolve_columns(catalog: Catalog, spec: TableSpec) -> list[str]:
     table = catalog.load_table(spec.identifier)
     _refuse_other_decimals(table, spec)
     changes = column_changes(table.metadata, spec, iceberg_schema(spec))
     if changes or not is_declared(table.metadata, changes):
-        apply_changes(table, changes)
+        with refused_as_asked(spec.identifier):
+            apply_changes(table, changes)
     return changes.sentences(spec.identifier)
 
 
-def _evolve_layout(table: Table, spec: TableSpec) -> list[str]:
-    done: list[str] = []
+@_again
+def _settle(catalog: Catalog, spec: TableSpec) -> list[str]:
+    table = catalog.load_table(spec.identifier)
     schema = table.schema()
-    current = {(schema.find_column_name(f.source_id), str(f.transform), f.name) for f in table.spec().fields}
-    wanted = {(by.source, by.transform, by.name) for by in spec.partition_by}
-    if current != wanted:
-        with table.update_spec() as update:
-            for _, _, name in sorted(current - wanted):
-                update.remove_field(name)
-            for source, transform, name in sorted(wanted - current):
-                update.add_field(source, parse_transform(transform), name)
-        done.append(f"changed the partition spec of {spec.identifier}; rows written before keep theirs")
-    order = _sort_order(spec, schema)
-    if table.sort_order().fields != order.fields:
-        with table.update_sort_order() as update:
-            for by in spec.sort_by:
-                nulls = NullOrder.NULLS_LAST if by.nulls_last else NullOrder.NULLS_FIRST
-                (update.desc if by.descending else update.asc)(by.source, IdentityTransform(), nulls)
-        done.append(f"changed the sort order of {spec.identifier}; rows written before keep theirs")
-    return done
+    with refused_as_asked(spec.identifier):
+        return settle(catalog, table, spec, _partition_spec(spec, schema).fields, _sort_order(spec, schema))
 
 
 def table_decimals(schema: Schema, data_type: DataType) -> Decimals:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import (
     BadRequestError,
     ForbiddenError,
@@ -21,6 +22,7 @@ from pyiceberg.table import Table
 
 from k2.lake.appends.batch import Ints
 from k2.lake.appends.writer import check_writable
+from k2.lake.catalog import load_table
 from k2.lake.payloads import PausedError
 from k2.lake.tables import table_decimals
 from k2.model.errors import UserError
@@ -32,6 +34,28 @@ from k2.model.topics import DataType
 OF_VALUES = (pa.ArrowException, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, UserError)
 REFUSALS = (BadRequestError, ForbiddenError, UnauthorizedError, ValidationError, NoSuchNamespaceError)
 """A catalog's last word on a request: sent again it is the same."""
+
+
+def table_fault(table: Table, data_type: DataType) -> str:
+    """Why not even a row with nothing odd about it can be written to a table; empty when it can. No file is made."""
+    try:
+        check_writable(table, plain_row(data_type, table_decimals(table.schema(), data_type)))
+    except OF_VALUES as error:
+        return _said(error)
+    return ""
+
+
+def refuse_unwritable(catalog: Catalog, identifier: str, data_type: DataType) -> None:
+    """Say that nothing can be written to a table as it is, whoever has made it so; nothing where a sink can write.
+
+    Raises:
+        UserError: with the reason.
+    """
+    if fault := table_fault(load_table(catalog, identifier), data_type):
+        raise UserError(
+            f"Nothing can be written to {identifier} as it is: {fault.rstrip('.')}",
+            remedy="Mend it by the IcebergTable: name the property, field or column in it with a value that writers can use",
+        )
 
 
 class TableFaultError(PausedError):

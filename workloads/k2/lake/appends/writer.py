@@ -33,7 +33,9 @@ from pyiceberg.typedef import Record
 from k2.lake.appends.batch import Ints, slices
 from k2.lake.columns import placed
 from k2.lake.digest import DIGEST_FIELD, DigestedStream
+from k2.lake.settling import order_faults, spec_faults
 from k2.model.errors import UserError
+from k2.model.table_properties import CODECS, LEVELLED
 from k2.obs.logging import get_logger
 
 log = get_logger(__name__)
@@ -44,8 +46,6 @@ BYTES_PER_ROW = 40
 """Of a compressed trade (measured: 36 to 42 on the ASX ticks): only decides where a large batch is cut into files."""
 
 _CODEC = "write.parquet.compression-codec"
-_LEVELLED = ("zstd", "gzip", "brotli")
-_CODECS = (*_LEVELLED, "snappy", "lz4", "uncompressed", "none")
 _PLAIN = ("message_id", "trade_id", "quote_id")
 _DELTA = (
     "timestamp",
@@ -137,13 +137,21 @@ class _Settings:
 
     @classmethod
     def of(cls, table: Table) -> _Settings:
-        """Those of a table; a `UserError` names the property that cannot be honoured."""
+        """Those of a table; a `UserError` names what of it cannot be honoured."""
+        schema = table.schema()
+        # Asked first: a bucket of nothing would take the process with it.
+        if faults := spec_faults(table.spec(), schema) + order_faults(table.sort_order(), schema):
+            raise UserError(
+                f"Files of {'.'.join(table.name())} cannot be laid out as it says",
+                found="; ".join(faults),
+                remedy="Change partitionSpec or sortOrder of the IcebergTable",
+            )
         codec = table.properties.get(_CODEC, "zstd")
-        if codec not in _CODECS:
+        if codec not in CODECS:
             raise UserError(
                 f"{_CODEC} of {'.'.join(table.name())} is none that files can be written with",
                 found=codec,
-                expected=f"one of {', '.join(_CODECS)}",
+                expected=f"one of {', '.join(CODECS)}",
                 remedy="Set it in the IcebergTable's properties",
             )
         group = _number(table, "write.parquet.row-group-limit", ROW_GROUP)
@@ -233,11 +241,17 @@ def _partitions(table: Table, rows: pa.Table, order: Ints) -> Iterator[tuple[Rec
 
 def _transformed(table: Table, field: PartitionField, rows: pa.Table) -> pa.Array:
     source = table.schema().find_field(field.source_id)
-    column = rows.column(source.name)
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    result = field.transform.pyarrow_transform(source.field_type)(column)
+    result = field.transform.pyarrow_transform(source.field_type)(_plain(rows.column(source.name)))
     return result.combine_chunks() if isinstance(result, pa.ChunkedArray) else result
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column's own values, which can be put in order and told apart: no numbers of a dictionary, and bytes for a UUID."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    if isinstance(column.type, pa.BaseExtensionType):
+        return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    return column
 
 
 def _cut(order: Ints, most: int) -> list[Ints]:
@@ -268,7 +282,7 @@ def _encode(stream: Any, table: Table, settings: _Settings, rows: pa.Table, orde
         stream,
         rows.schema,
         compression=settings.codec if settings.codec != "uncompressed" else "none",
-        compression_level=settings.level if settings.codec in _LEVELLED else None,
+        compression_level=settings.level if settings.codec in LEVELLED else None,
         # Ids are all different: a dictionary of them is built only to be thrown away.
         use_dictionary=[n for n in stored if n not in _PLAIN and n not in _DELTA],  # pyright: ignore[reportArgumentType]
         column_encoding={name: "DELTA_BINARY_PACKED" for name in _DELTA if name in stored},
@@ -323,8 +337,7 @@ def _table_order(table: Table, rows: pa.Table, order: Ints) -> npt.NDArray[np.in
     if not wanted or (names in natural and all(direction is SortDirection.ASC for _, direction in wanted)):
         return order
     keys = [(name, "descending" if direction is SortDirection.DESC else "ascending") for name, direction in wanted]
-    columns = {name: rows.column(name).take(pa.array(order)) for name in names}
-    plain = {n: c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for n, c in columns.items()}
+    plain = {name: _plain(rows.column(name).take(pa.array(order))) for name in names}
     # The row's place is the last key, so that what the order leaves equal stays as it arrived.
     return order[
         pa.table({**plain, "": np.arange(len(order))}).sort_by([*keys, ("", "ascending")]).column("").to_numpy()
