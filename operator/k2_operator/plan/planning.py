@@ -14,19 +14,11 @@ from k2.model.errors import UserError
 from k2.model.exchanges import exchange
 from k2.model.further import of_table
 from k2.model.platform import Platform
-from k2.model.tables import (
-    DEFAULT_PROPERTIES,
-    RESERVED_PROPERTIES,
-    PartitionBy,
-    SortBy,
-    TableSpec,
-    default_partition,
-    default_sort,
-    event_columns,
-)
+from k2.model.tables import TableSpec, event_columns
 from k2.model.topics import DataType, TopicName, sink_group_id
 from k2.model.workload import SinkConfig, StreamConfig
 from k2_operator.plan.columns import column_errors, further_columns
+from k2_operator.plan.layout import layout_errors, partition_by, properties_of, sort_by
 from k2_operator.plan.plans import AutoscalingPlan, FeedPlan, PlatformPlan, SinkPlan, TablePlan, TopicPlan
 from k2_operator.plan.source import producer_plan, source_errors
 from k2_operator.plan.upkeep import upkeep_errors, upkeep_plans
@@ -36,7 +28,6 @@ from k2_operator.spec.resources import (
     DeletionPolicy,
     DuplicatePolicy,
     IcebergTable,
-    IcebergTableSpec,
     MarketFeed,
     Metadata,
     SequencePolicy,
@@ -87,22 +78,7 @@ def plan_table(table: IcebergTable, tables: Sequence[IcebergTable]) -> tuple[Tab
     """Plan one table. `tables` are all that exist, itself included: two with one identifier have one owner."""
     who, spec = f"IcebergTable {_where(table.metadata)}", table.spec
     errors: list[ResourceError] = []
-    columns = [column.name for column in event_columns(spec.table_schema)]
-    partition, sort = _partition(spec), _sort(spec)
-    places = [(f"spec.partitionSpec[{i}].source", column) for i, column in enumerate(each.source for each in partition)]
-    places += [(f"spec.sortOrder[{i}].column", column) for i, column in enumerate(each.source for each in sort)]
-    errors += [
-        ResourceError(
-            who, path, "no such column", found=column, expected=f"a column of {spec.table_schema}: {', '.join(columns)}"
-        )
-        for path, column in places
-        if column not in columns
-    ]
-    errors += [
-        ResourceError(who, f"spec.properties.{name}", "reserved for K2's own bookkeeping", remedy="leave it out")
-        for name in spec.properties
-        if name.startswith(RESERVED_PROPERTIES)
-    ]
+    errors += layout_errors(who, spec)
     errors += column_errors(who, spec)
     errors += upkeep_errors(who, spec.upkeep)
     owner = _oldest([each for each in tables if each.spec.identifier == spec.identifier])
@@ -122,9 +98,9 @@ def plan_table(table: IcebergTable, tables: Sequence[IcebergTable]) -> tuple[Tab
         identifier=spec.identifier,
         data_type=spec.table_schema,
         columns=(*event_columns(spec.table_schema, spec.decimals), *further_columns(spec.columns)),
-        partition_by=partition,
-        sort_by=sort,
-        properties={**DEFAULT_PROPERTIES, **spec.properties},
+        partition_by=partition_by(spec),
+        sort_by=sort_by(spec),
+        properties=properties_of(spec),
         decimals=spec.decimals,
     )
     delete = spec.deletion_policy is DeletionPolicy.DELETE
@@ -188,26 +164,6 @@ def plan_feed(
 def topics_of(feed: MarketFeed) -> list[TopicName]:
     """The topics that a feed's streams name, whoever owns them; none for an exchange that nobody knows."""
     return [_topic(feed, stream) for stream in feed.spec.streams] if _known_exchange(feed) else []
-
-
-def _partition(spec: IcebergTableSpec) -> tuple[PartitionBy, ...]:
-    if spec.partition_spec is None:
-        return default_partition(spec.table_schema)
-    # Iceberg's own way to name them: `timestamp_day`, `symbol_bucket`; identity keeps the column's name.
-    return tuple(
-        PartitionBy(
-            each.source,
-            each.transform,
-            each.source if each.transform == "identity" else f"{each.source}_{each.transform.partition('[')[0]}",
-        )
-        for each in spec.partition_spec
-    )
-
-
-def _sort(spec: IcebergTableSpec) -> tuple[SortBy, ...]:
-    if spec.sort_order is None:
-        return default_sort(spec.table_schema)
-    return tuple(SortBy(each.column, descending=each.direction == "desc") for each in spec.sort_order)
 
 
 def _where(metadata: Metadata) -> str:

@@ -1,6 +1,6 @@
 """CEL rules of the CRDs, by the name of the model they stand at.
 
-Every rule also lives in `plan/planning.py`, except those about a change: there the old spec is known only to the API server.
+Every rule also lives in `plan`, except those about a change: there the old spec is known only to the API server.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from k2.model import further
 from k2.model.sources import FormatName
 from k2_operator.spec import schedules
+from k2_operator.spec.layout_rules import LAYOUT_RULES
 from k2_operator.spec.resources import MAX_FEED_NAME, NAME_PATTERN, PATTERN_HELP, Source
 
 Rule = Mapping[str, str]
@@ -162,6 +163,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
             ".properties",
         ),
         *_COLUMNS,
+        *LAYOUT_RULES,
     ),
     "FurtherColumn": _COLUMN,
 }

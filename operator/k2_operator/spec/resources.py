@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
-from k2.model import further
+from k2.model import further, table_layout
 from k2.model.events import Decimals
 from k2.model.feed_rules import Prices
 from k2.model.id_scopes import ID_SPACE_PATTERN, TIME_OF_DAY_PATTERN
@@ -49,6 +49,7 @@ PATTERN_HELP = {
     further.NAME_PATTERN: "a name of a-z, 0-9 and '_', beginning with a letter, at most 63 characters",
     further.FORMER_NAME_PATTERN: "a column's name of letters, digits and '_', at most 63 characters",
     further.TYPE_PATTERN: further.TYPES,
+    table_layout.TRANSFORM_PATTERN: table_layout.TRANSFORMS,
 }
 """What each pattern means, for error texts."""
 
@@ -273,9 +274,9 @@ class PartitionField(_Model):
     """One field of a table's partition spec."""
 
     source: str = Field(min_length=1, max_length=255, description="Column.")
-    transform: Annotated[
-        str, Field(pattern=r"^(identity|hour|day|month|year|bucket\[[0-9]+\]|truncate\[[0-9]+\])$")
-    ] = Field(description="identity, hour, day, month, year, bucket[N] or truncate[N].")
+    transform: Annotated[str, Field(pattern=table_layout.TRANSFORM_PATTERN)] = Field(
+        description="identity, hour, day, month, year, bucket[N] or truncate[N]; one that the column's type takes."
+    )
 
 
 class SortField(_Model):
@@ -349,7 +350,9 @@ class IcebergTableSpec(_Model):
         default=None, max_length=8, description="Left out: symbol, time, the source's order."
     )
     properties: dict[str, str] = Field(
-        default={}, max_length=100, description="Iceberg table properties. `k2.*` is reserved."
+        default={},
+        max_length=100,
+        description="Iceberg table properties. Those that a writer reads have to be what it reads; `k2.*` is reserved.",
     )
     upkeep: Upkeep | None = Field(default=None, description="Compaction, expiry and removal of orphans, by schedule.")
     deletion_policy: DeletionPolicy = Field(
