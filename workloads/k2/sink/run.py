@@ -36,7 +36,7 @@ from k2.sink.notes import Notes
 from k2.sink.reading import Starts
 from k2.sink.sequences import SequenceTracker
 from k2.sink.telling import Telling, in_words
-from k2.sink.waiting import Waiting, catalog_errors, origin_now
+from k2.sink.waiting import SinkWait, catalog_errors, origin_now
 from k2.sink.writing import Writing
 
 log = get_logger(__name__)
@@ -59,7 +59,7 @@ def run_sink(env: Settings, config: SinkConfig) -> None:
         serve_health(env.metrics_port, status.ready, warns=status.warning) as server,
     ):
         log.info("sink.started", port=server.port, topic=config.topic, table=config.table)
-        status.waiting = waiting = Waiting(env, config, stop, telling)
+        status.waiting = waiting = SinkWait(env, config, stop, telling)
         while (origin := waiting.origin(status.refused)) is not None:
             try:
                 _run(env, config, origin, stop, status)
@@ -218,7 +218,7 @@ class _Status:
 
     def __init__(self, telling: Telling) -> None:
         self.telling = telling
-        self.waiting: Waiting | None = None
+        self.waiting: SinkWait | None = None
         self.sink: SinkLoop | None = None
         self.refused: tuple[HeldUpBy, str] | None = None
 

@@ -41,7 +41,7 @@ REFUSED_SECONDS = 5.0
 
 
 @dataclass(slots=True)
-class Waiting:
+class SinkWait:
     """Waits for what one sink needs.
 
     Args:
