@@ -68,6 +68,7 @@ def test_the_query_pod_is_the_one_that_the_builder_makes(everything, tmp_path):
     chart = copy.deepcopy(charts.one(everything, "Deployment", "k2-query"))
     assert chart["spec"]["selector"] == built["spec"]["selector"]
     assert chart["spec"]["strategy"] == built["spec"]["strategy"]
+    assert chart["spec"]["progressDeadlineSeconds"] == built["spec"]["progressDeadlineSeconds"]
     theirs, ours = built["spec"]["template"]["spec"], chart["spec"]["template"]["spec"]
     # What a chart leaves to its values: where the pod runs and where its image comes from.
     for only_here in ("imagePullSecrets", "affinity", "enableServiceLinks", "topologySpreadConstraints"):

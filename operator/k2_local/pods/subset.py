@@ -27,7 +27,7 @@ _FIELDS: dict[str, frozenset[str]] = {
     "ConfigMap": frozenset({"apiVersion", "kind", "metadata", "data"}),
     "Deployment": frozenset({"apiVersion", "kind", "metadata", "spec"}),
     "Job": frozenset({"apiVersion", "kind", "metadata", "spec"}),
-    "Deployment.spec": frozenset({"replicas", "selector", "strategy", "template"}),
+    "Deployment.spec": frozenset({"replicas", "selector", "strategy", "template", "progressDeadlineSeconds"}),
     "Job.spec": frozenset({"backoffLimit", "suspend", "template"}),
     "CronJob": frozenset({"apiVersion", "kind", "metadata", "spec"}),
     "CronJob.spec": frozenset(
@@ -73,6 +73,7 @@ _FIELDS: dict[str, frozenset[str]] = {
             "imagePullPolicy",
             "resources",
             "securityContext",
+            "terminationMessagePolicy",
         }
     ),
     "port": frozenset({"name", "containerPort"}),

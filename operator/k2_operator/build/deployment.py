@@ -12,6 +12,7 @@ from k2_operator.build.types import (
     ConfigMap,
     Counted,
     Deployment,
+    DeploymentStrategy,
     HeadlessService,
     Manifest,
     Mount,
@@ -22,6 +23,8 @@ from k2_operator.plan.plans import FeedPlan, ProducerPlan, QueryPlan, SinkPlan
 from k2_operator.spec import labels
 
 API_KEYS_DIR = "/etc/k2/api-keys"
+PROGRESS_SECONDS = 300
+"""How long new pods may take before a rollout is said to be stuck: an image has come by then, and a partition has moved."""
 
 
 def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[Manifest]:
@@ -126,6 +129,10 @@ def _deployment(
     strategy: Rolling = "RollingUpdate",
 ) -> Deployment:
     counted: Counted = {} if replicas is None else {"replicas": replicas}
+    how: DeploymentStrategy = {"type": strategy}
+    if strategy == "RollingUpdate":
+        # A pod goes when another one is ready: an image that does not work stops nothing.
+        how["rollingUpdate"] = {"maxUnavailable": 0, "maxSurge": 1}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -133,7 +140,8 @@ def _deployment(
         "spec": {
             **counted,
             "selector": {"matchLabels": labels.selector(component, name)},
-            "strategy": {"type": strategy},
+            "strategy": how,
+            "progressDeadlineSeconds": PROGRESS_SECONDS,
             "template": template,
         },
     }

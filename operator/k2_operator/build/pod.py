@@ -112,6 +112,8 @@ def _container(images: ImagesPlatform, workload: Workload, name: str, mounts: li
         "ports": [{"name": port, "containerPort": number} for port, number in workload.ports.items()],
         "volumeMounts": mounts,
         "resources": workload.resources.model_dump(mode="json", exclude_defaults=True),
+        # What a pod said last stands in its status, and the operator tells it.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

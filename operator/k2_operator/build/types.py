@@ -167,6 +167,7 @@ class Container(TypedDict):
     securityContext: ContainerSecurity
     readinessProbe: NotRequired[HttpProbe]
     livenessProbe: NotRequired[HttpProbe]
+    terminationMessagePolicy: Literal["FallbackToLogsOnError"]
 
 
 class PodSpec(TypedDict):
@@ -196,10 +197,18 @@ class PodTemplate(TypedDict):
 Rolling = Literal["RollingUpdate", "Recreate"]
 
 
+class RollingUpdate(TypedDict):
+    """How many pods may be missing, and how many there may be beyond those that are wanted."""
+
+    maxUnavailable: int
+    maxSurge: int
+
+
 class DeploymentStrategy(TypedDict):
     """How old pods make room for new ones."""
 
     type: Rolling
+    rollingUpdate: NotRequired[RollingUpdate]
 
 
 class Counted(TypedDict):
@@ -213,6 +222,7 @@ class DeploymentSpec(Counted):
 
     selector: LabelSelector
     strategy: DeploymentStrategy
+    progressDeadlineSeconds: int
     template: PodTemplate
 
 
