@@ -157,3 +157,10 @@ def test_each_part_can_be_ones_own(helm, part):
     found = charts.render(helm, "dev", "--set", f"{part}.enabled=false")
     workloads = {each["metadata"]["name"] for each in found if each["kind"] in ("Deployment", "StatefulSet", "Service")}
     assert workloads == {"kafka", "registry", "minio", "postgresql"} - {part}
+
+
+def test_a_part_whose_first_image_was_wrong_is_replaced_by_the_right_one(helm):
+    """With the default a StatefulSet waits for the pod that cannot come up; tests/cluster/test_failing_pods.py has both."""
+    found = charts.kind(charts.render(helm, "dev"), "StatefulSet")
+    assert {each["metadata"]["name"] for each in found} == {"kafka", "minio", "postgresql"}
+    assert {each["spec"]["podManagementPolicy"] for each in found} == {"Parallel"}
