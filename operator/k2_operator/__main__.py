@@ -20,7 +20,7 @@ from k2.model.settings import Settings
 from k2.obs.logging import configure_logging, get_logger
 from k2_operator.kube import access, watch
 from k2_operator.kube.client import Kube
-from k2_operator.kube.kinds import owned_kinds
+from k2_operator.kube.kinds import watched_kinds
 from k2_operator.reconcile.backends import Backends
 from k2_operator.reconcile.controller import Controller, Intervals
 
@@ -55,8 +55,8 @@ async def run(settings: Settings, own: OperatorSettings) -> None:
     """Run until a signal."""
     platform = _platform(settings, own)
     registry, configuration = kopf.OperatorRegistry(), kopf.OperatorSettings()
-    owned = owned_kinds(platform)
-    watch.configure(configuration, owned)
+    watched = watched_kinds(platform)
+    watch.configure(configuration, watched)
     found = access.access(configuration)
     namespaces = None if own.cluster_wide else (own.namespaces or [found.namespace])
     async with Kube(lambda: access.access(configuration)) as kube:
@@ -65,7 +65,7 @@ async def run(settings: Settings, own: OperatorSettings) -> None:
         intervals = Intervals(own.resync_seconds, own.collect_seconds)
         controller = Controller(kube, platform, backends, namespaces, intervals)
         access.register(registry)
-        watch.register(registry, controller.seen, owned)
+        watch.register(registry, controller.seen, watched)
 
         async def on_startup(**_: Any) -> None:
             await controller.start()

@@ -238,11 +238,42 @@ def test_sinks_killed_in_the_middle_of_a_load_lose_and_double_nothing(kind, key,
     assert all(each["ok"] for each in found)
 
 
-def test_an_upgrade_keeps_the_key_and_the_credentials(kind, key, applied):
+def said_of(cluster, feed, which):
+    """(status, reason, message) of a feed's condition."""
+    conditions = cluster.get("marketfeed", feed)["status"]["conditions"]
+    return next((each["status"], each["reason"], each["message"]) for each in conditions if each["type"] == which)
+
+
+def test_a_wrong_image_leaves_the_old_pods_at_work_and_is_told(kind, key, applied, measured):
+    pods = partial(kind.pods, "app.kubernetes.io/component=sink")
+    before = set(pods())
+    wrong = "platform.images.workload=127.0.0.1:1/k2-workloads:wrong"  # where nothing listens
+    kind.helm("upgrade", *K2, "--set", wrong, "--wait", "--timeout=3m")
+    until(lambda: set(pods()) > before, "no new pods", 300, why=kind.what_is_wrong)
+    begun = time.monotonic()
+    for feed in ("sim", "asx-demo"):
+        until(lambda feed=feed: said_of(kind, feed, "UpToDate")[1] == "ImagePullFailed", "untold", 120)
+    measured("wrong_image_told_seconds", round(time.monotonic() - begun, 1))
+    assert "127.0.0.1:1/k2-workloads:wrong" in said_of(kind, "sim", "UpToDate")[2]
+    assert said_of(kind, "sim", "Degraded")[:2] == ("True", "ImagePullFailed")
+    assert ready(kind)["status"] == "True"
+    assert before <= set(pods())
+
+
+def test_an_upgrade_rolls_every_pod_and_keeps_the_key_the_credentials_and_every_row(kind, key, applied):
+    sinks = partial(kind.pods, "app.kubernetes.io/component=sink")
+    before, counted = set(sinks()), rows(kind, key)
     kind.helm("upgrade", *PARTS, "--wait", "--timeout=3m")
-    kind.helm("upgrade", *K2, "--wait", "--timeout=3m")
+    # Another setting of every pod. The sink of reference data has its topic's only partition, and gives it to a pod that is ready without.
+    kind.helm("upgrade", *K2, "--set", "images.pullPolicy=Never", "--wait", "--timeout=3m")
     assert kind.api_key() == key
+    kind.kubectl("wait", "--for=condition=UpToDate", "marketfeed", "--all", "--timeout=5m", timeout=330)
+    until(lambda: not before & set(sinks()), "old pods stay", 300, why=kind.what_is_wrong)
+    kind.kubectl("wait", "--for=condition=UpToDate", "marketfeed", "--all", "--timeout=5m", timeout=330)
+    kind.kubectl("wait", "--for=condition=Ready", "marketfeed", "--all", "--timeout=5m", timeout=330)
+    assert said_of(kind, "sim", "Degraded")[0] == "False"
     until(lambda: kind.ask("/v1/symbols", key)[0] == 200, "no answer after the upgrade", 300, why=kind.what_is_wrong)
+    assert rows(kind, key) == counted
 
 
 def test_a_deleted_feed_is_drained_and_leaves_its_rows(kind, key, applied):

@@ -2,6 +2,8 @@
 
 import pytest
 from k2_testing.cluster import Operator, grant, until
+from k2_testing.extent import sized
+from k2_testing.kubelet import pods, say_of_pods, waiting
 from k2_testing.resources import feed, make_ready, names_of, table
 
 from k2.model.topics import AssetClass
@@ -119,3 +121,38 @@ def test_a_restart_with_the_same_settings_rolls_nothing(cluster, upgraded, names
     again = upgraded("k2-workloads:1", 3)
     until(lambda: again.metrics().get('k2_operator_reconciles_total{kind="MarketFeed",outcome="ok"}'), "no reconcile")
     assert cluster.get("Deployment", deployment, namespace)["metadata"]["generation"] == before
+
+
+def test_an_image_that_does_not_come_leaves_the_old_pod_at_work_and_is_told_until_the_right_one_comes(
+    cluster, upgraded, namespace
+):
+    upgraded("k2-workloads:1", 1)
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, "f0"))
+    make_ready(cluster, namespace, "f0")
+    (deployment,) = names_of(cluster, namespace, "Deployment", "f0")
+    (old,) = pods(cluster, namespace, deployment)
+
+    def until_said(which, reason):
+        return cluster.until_condition("MarketFeed", namespace, "f0", reason, which, sized(240, 15))
+
+    upgraded("k2-workloads:nowhere", 1)
+    until(lambda: pods(cluster, namespace, deployment, "k2-workloads:nowhere"), "no new pod")
+    assert until_said("UpToDate", "RollingOut")[0] == "False"
+    away = waiting("ErrImagePull", "k2-workloads:nowhere: not found")
+    say_of_pods(cluster, namespace, deployment, image="k2-workloads:nowhere", phase="Pending", state=away)
+    status, _, message = until_said("UpToDate", "ImagePullFailed")
+    assert status == "False"
+    assert "k2-workloads:nowhere: not found" in message
+    assert until_said("Degraded", "ImagePullFailed")[0] == "True"
+    assert cluster.condition("MarketFeed", namespace, "f0")[:2] == ("True", "AsAsked")
+    assert cluster.condition("MarketFeed", namespace, "f0", "SinkAvailable")[0] == "True"
+    assert old["metadata"]["name"] in {each["metadata"]["name"] for each in pods(cluster, namespace, deployment)}
+
+    upgraded("k2-workloads:2", 1)
+    make_new_pods_ready(cluster, namespace, "f0")
+    until_said("UpToDate", "AsConfigured")
+    until_said("Degraded", "AsExpected")
+    assert [each["spec"]["containers"][0]["image"] for each in pods(cluster, namespace, deployment)] == [
+        "k2-workloads:2"
+    ]

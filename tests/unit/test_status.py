@@ -75,7 +75,6 @@ def test_ready_is_every_gate_and_names_the_first_that_is_shut():
     [
         ([deployment(2)], 2, False, ("True", "SinkAvailable")),
         ([deployment(1)], 2, False, ("False", "SinkNotAvailable")),
-        ([deployment(2, observed=1, generation=2)], 2, False, ("False", "SinkNotAvailable")),
         ([None], 1, False, ("False", "SinkNotAvailable")),
         ([], 0, False, ("True", "NoSink")),
         ([deployment(0)], 0, False, ("False", "ScaledToZero")),
@@ -133,3 +132,12 @@ def test_what_others_add_is_degraded_unless_something_else_is_wrong():
     # As it stood in the status before a restart, until it is measured again.
     assert status.degraded(found, []).reason is Reason.AS_EXPECTED
     assert status.degraded(found, kept) == found
+
+
+def test_pods_that_do_not_come_up_are_degraded_where_their_feed_goes_on():
+    stuck, wrong = yes(Reason.IMAGE_PULL_FAILED, "no image"), yes(Reason.COMMIT_CONTENTION, "Too often.")
+    assert status.degraded(no(Reason.AS_EXPECTED, "Nothing."), [], stuck) == stuck
+    assert status.degraded(None, ["Deployment d: spec.paused by somebody"], stuck) == stuck
+    assert status.degraded(wrong, [], stuck) == wrong
+    # As it stood in the status before a restart.
+    assert status.degraded(stuck, []).reason is Reason.AS_EXPECTED

@@ -26,6 +26,10 @@ tests/cluster/test_rights.py holds both to what the operator asks for, by the AP
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# Why pods do not come up: those with the labels of a feed, watched and never written.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
 # Events for what changed.
 - apiGroups: [""]
   resources: [events]

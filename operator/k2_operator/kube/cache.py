@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from k2_operator.spec import labels, objects, ownership
+from k2_operator.spec import labels, objects, ownership, pods
 from k2_operator.spec.objects import Object, Ref
+from k2_operator.spec.pods import POD
 from k2_operator.spec.resources import KINDS, IcebergTable, MarketFeed
 from k2_operator.spec.validate import ResourceError, parse
 
@@ -53,10 +54,11 @@ class Cache:
 
     def put(self, obj: Object) -> Change:
         """Take in an object as the API server has shown it."""
-        new, where = objects.trimmed(obj), objects.ref(obj)
+        where = objects.ref(obj)
+        new = pods.trimmed(obj) if where.kind == POD else objects.trimmed(obj)
         if objects.version(new) <= self._gone.get(str(new["metadata"].get("uid")), -2):
             return Change.NONE
-        if where.kind not in KINDS and (found := ownership.others(obj)):
+        if where.kind not in (*KINDS, POD) and (found := ownership.others(obj)):
             # Of all that `managedFields` say, what tells additions from what was asked for: hardly ever anything.
             new["metadata"]["managedFields"] = found
         old = self._objects.get(where)
@@ -67,6 +69,8 @@ class Cache:
         self._unindex(where)
         self._objects[where] = new
         self._index(where, new)
+        if where.kind == POD and old is not None and pods.same(old, new):
+            return Change.NONE  # of a pod most news is of what is not kept
         if old is None or objects.digest(old) != objects.digest(new):
             return Change.SPEC
         return Change.STATUS
@@ -104,8 +108,16 @@ class Cache:
         return self.owned_by(Ref(FEED, namespace, feed))
 
     def owned_by(self, resource: Ref) -> list[dict[str, Any]]:
-        """What carries the label of a feed or a table."""
-        return [self._objects[where] for where in sorted(self._owned.get(resource, ()))]
+        """What carries the label of a feed or a table, pods aside: those Kubernetes makes."""
+        return self._of(resource, are_pods=False)
+
+    def pods_of(self, resource: Ref) -> list[dict[str, Any]]:
+        """The pods of a feed, trimmed."""
+        return self._of(resource, are_pods=True)
+
+    def _of(self, resource: Ref, *, are_pods: bool) -> list[dict[str, Any]]:
+        found = sorted(self._owned.get(resource, ()))
+        return [self._objects[where] for where in found if (where.kind == POD) is are_pods]
 
     def parsed(self, where: Ref) -> ParsedResource | None:
         """A resource of ours, parsed."""

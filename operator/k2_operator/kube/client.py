@@ -41,6 +41,7 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "Service": ("v1", "services"),
     "Secret": ("v1", "secrets"),
     "Event": ("v1", "events"),
+    "Pod": ("v1", "pods"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "KafkaTopic": ("kafka.strimzi.io/v1", "kafkatopics"),
 }

@@ -12,7 +12,7 @@ from typing import Any
 import kopf
 
 from k2_operator.kube.client import resource_of
-from k2_operator.spec import labels
+from k2_operator.kube.kinds import selector
 from k2_operator.spec.resources import GROUP, VERSION
 
 SILENCE_SECONDS = 75
@@ -24,8 +24,8 @@ Seen = Callable[[dict[str, Any], bool], None]
 """Is told of an object, and whether it is gone."""
 
 
-def register(registry: kopf.OperatorRegistry, seen: Seen, owned: Sequence[str]) -> None:
-    """Register a handler for each kind: our own two, and those that the operator makes."""
+def register(registry: kopf.OperatorRegistry, seen: Seen, others: Sequence[str]) -> None:
+    """Register a handler for each kind: our own two, and the others that are watched."""
 
     def handler(kind: str, version: str) -> Callable[..., Awaitable[None]]:
         # A coroutine, although it waits for nothing: kopf runs plain functions in threads, side by side.
@@ -39,13 +39,13 @@ def register(registry: kopf.OperatorRegistry, seen: Seen, owned: Sequence[str]) 
     for kind, plural in OURS:
         identifier = f"k2-{plural}"
         kopf.on.event(GROUP, VERSION, plural, registry=registry, id=identifier)(handler(kind, f"{GROUP}/{VERSION}"))
-    for kind in owned:
+    for kind in others:
         group, version, plural = resource_of(kind)
         full = f"{group}/{version}" if group else version
         kopf.on.event(group, version, plural, registry=registry, id=f"k2-{plural}")(handler(kind, full))
 
 
-def configure(settings: kopf.OperatorSettings, owned: Sequence[str]) -> None:
+def configure(settings: kopf.OperatorSettings, others: Sequence[str]) -> None:
     """Set kopf up: alone, silent about its own doings, and never waiting for ever."""
     # Equal priorities of two peers freeze both; there is one of us (replicas: 1, Recreate).
     settings.peering.standalone = True
@@ -59,5 +59,5 @@ def configure(settings: kopf.OperatorSettings, owned: Sequence[str]) -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     # What is not in the configured namespaces is not ours to look for, and would need more rights.
     settings.scanning.disabled = True
-    for kind in owned:
-        settings.watching.label_selectors[resource_of(kind)] = f"{labels.MANAGED_BY}={labels.OPERATOR}"
+    for kind in others:
+        settings.watching.label_selectors[resource_of(kind)] = selector(kind)

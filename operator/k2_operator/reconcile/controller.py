@@ -19,7 +19,7 @@ from k2_operator.kube import metrics as kube_metrics
 from k2_operator.kube.cache import FEED, TABLE, Cache, Change, owner_of
 from k2_operator.kube.client import ApiError, Kube
 from k2_operator.kube.events import EventWriter
-from k2_operator.kube.kinds import KEDA, owned_kinds
+from k2_operator.kube.kinds import KEDA, selector, watched_kinds
 from k2_operator.reconcile import metrics, observe
 from k2_operator.reconcile.apply import Applier
 from k2_operator.reconcile.backends import Backends
@@ -28,7 +28,7 @@ from k2_operator.reconcile.context import Context
 from k2_operator.reconcile.reconciler import NotYetError, Reconciler
 from k2_operator.reconcile.rollout import Turns
 from k2_operator.reconcile.workqueue import WorkQueue
-from k2_operator.spec import labels, objects
+from k2_operator.spec import objects
 from k2_operator.spec.conditions import ConditionType
 from k2_operator.spec.objects import Ref
 from k2_operator.spec.resources import KINDS, MarketFeed
@@ -212,12 +212,12 @@ class Controller:
     async def _list_all(self) -> list[tuple[Ref, Mapping[str, Any], Any]]:
         """Read all kinds into the cache; returns what was in there and is no more."""
         gone: list[tuple[Ref, Mapping[str, Any], Any]] = []
-        for kind in (*KINDS, *owned_kinds(self.platform)):
+        for kind in (*KINDS, *watched_kinds(self.platform)):
             before = {where: self.cache.get(where) for where in self.cache.refs(kind)}
-            selector = "" if kind in KINDS else f"{labels.MANAGED_BY}={labels.OPERATOR}"
+            chosen = "" if kind in KINDS else selector(kind)
             found: set[Ref] = set()
             for namespace in self.namespaces or (None,):
-                for obj in await self._list(kind, namespace, selector):
+                for obj in await self._list(kind, namespace, chosen):
                     found.add(objects.ref(obj))
                     self.cache.put(obj)
             for where, old in before.items():
@@ -228,9 +228,9 @@ class Controller:
                     gone.append((where, old, parsed.resource if parsed else None))
         return gone
 
-    async def _list(self, kind: str, namespace: str | None, selector: str) -> list[dict[str, Any]]:
+    async def _list(self, kind: str, namespace: str | None, chosen: str) -> list[dict[str, Any]]:
         try:
-            return await self.kube.list(kind, namespace, selector)
+            return await self.kube.list(kind, namespace, chosen)
         except ApiError as error:
             if kind in KEDA and error.status == 404:
                 return []  # not installed: the feeds that ask for it say so

@@ -17,7 +17,8 @@ from k2_operator.kube.client import Kube
 from k2_operator.plan import planning
 from k2_operator.plan.planning import Key
 from k2_operator.plan.plans import FeedPlan, TablePlan
-from k2_operator.spec.objects import Object, Ref, owner_uids
+from k2_operator.spec import labels
+from k2_operator.spec.objects import Object, Ref, labels_of, owner_uids
 from k2_operator.spec.resources import IcebergTable, MarketFeed
 from k2_operator.spec.validate import ResourceError
 
@@ -26,13 +27,14 @@ SECRET_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class FeedFacts:
-    """A feed, its plan or what stands in its way, and the objects that are there because of it."""
+    """A feed, its plan or what stands in its way, the objects that are there because of it, and their pods."""
 
     obj: dict[str, Any]
     plan: FeedPlan | None
     errors: tuple[ResourceError, ...]
     tables: Mapping[str, Object]
     owned: tuple[dict[str, Any], ...]
+    pods: tuple[dict[str, Any], ...] = ()
 
     @property
     def deleting(self) -> bool:
@@ -47,6 +49,10 @@ class FeedFacts:
     def object(self, kind: str, name: str) -> dict[str, Any] | None:
         """One of the feed's objects."""
         return next((each for each in self.owned if (each["kind"], each["metadata"]["name"]) == (kind, name)), None)
+
+    def pods_of(self, workload: str) -> list[dict[str, Any]]:
+        """The pods of a Deployment or Job of the feed, trimmed."""
+        return [each for each in self.pods if labels_of(each).get(labels.INSTANCE) == workload]
 
     @property
     def deletable(self) -> list[dict[str, Any]]:
@@ -82,14 +88,14 @@ def feed(cache: Cache, platform: Platform, where: Ref) -> FeedFacts | None:
     obj, parsed = cache.get(where), cache.parsed(where)
     if obj is None or parsed is None:
         return None
-    owned = tuple(cache.owned(where.namespace, where.name))
+    owned, pods = tuple(cache.owned(where.namespace, where.name)), tuple(cache.pods_of(where))
     if not isinstance(parsed.resource, MarketFeed):
-        return FeedFacts(obj, None, parsed.errors, {}, owned)
+        return FeedFacts(obj, None, parsed.errors, {}, owned, pods)
     names = {stream.table_ref.name for stream in parsed.resource.spec.streams}
     tables = {name: found for name in names if (found := cache.get(Ref(TABLE, where.namespace, name))) is not None}
     rivals = cache.feeds_of_exchange(parsed.resource.spec.exchange)
     planned, errors = planning.plan_feed(parsed.resource, platform, _table_plans(cache, where.namespace, names), rivals)
-    return FeedFacts(obj, planned, tuple(errors), tables, owned)
+    return FeedFacts(obj, planned, tuple(errors), tables, owned, pods)
 
 
 def table(cache: Cache, where: Ref) -> TableFacts | None:

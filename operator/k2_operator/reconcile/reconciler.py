@@ -17,7 +17,7 @@ from k2_operator.build import cronjob, names
 from k2_operator.build import feed as build_feed
 from k2_operator.kube.cache import FEED
 from k2_operator.plan.plans import FeedPlan, TopicPlan
-from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi
+from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi, workloads
 from k2_operator.reconcile.context import WAITING, Context
 from k2_operator.report import figures, status, table_figures
 from k2_operator.report.status import Finding, no, yes
@@ -130,17 +130,17 @@ class Reconciler:
         measured = dict(self.context.told(where).findings or figures.carried(facts.obj))
         held_up = measured.pop(ConditionType.SINK_AVAILABLE, None)
         kept = self.context.applier.kept(ref(each) for each in facts.owned)
-        if (degraded := status.degraded(measured.get(ConditionType.DEGRADED), kept)) is not None:
+        found = workloads.running(facts, facts.plan, held_up, self.context.now())
+        if (degraded := status.degraded(measured.get(ConditionType.DEGRADED), kept, found.stuck)) is not None:
             measured[ConditionType.DEGRADED] = degraded
         findings = {
             ConditionType.TOPICS_READY: topics,
             ConditionType.SCHEMAS_READY: schemas,
             ConditionType.TABLES_READY: _tables_ready(facts),
-            **_workloads(facts, facts.plan, held_up),
-            ConditionType.UP_TO_DATE: rollout.waiting(self.context.turns.limit)
-            if applied.waits
-            else rollout.UP_TO_DATE,
+            **found.findings,
         }
+        if applied.waits:
+            findings[ConditionType.UP_TO_DATE] = rollout.waiting(self.context.turns.limit)
         overall = status.ready(findings)
         if applied.finding and all(each.good for each in (topics, schemas, findings[ConditionType.TABLES_READY])):
             overall = applied.finding
@@ -152,13 +152,11 @@ class Reconciler:
         for error in (*failures, applied.refused):
             if error is not None:
                 raise error
-        if applied.waits:
-            return rollout.COME_AGAIN_SECONDS
-        return TAKEN_SECONDS if applied.taken or topics.reason is Reason.NAME_TAKEN else None
+        return _again(applied, findings)
 
     async def _objects(self, facts: observe.FeedFacts, plan: FeedPlan) -> _Applied:
         """Bring what runs to its plan."""
-        finished = plan.producer is not None and plan.producer.source_hash == _completed(facts, plan)
+        finished = plan.producer is not None and plan.producer.source_hash == workloads.completed(facts, plan)
         load = names.load(plan.name, plan.producer.source_hash) if plan.producer and plan.producer.finite else ""
         built = [
             each for each in build_feed.objects(plan, self.context.platform) if not (finished and _is_of(each, load))
@@ -270,18 +268,18 @@ def _refused(errors: Sequence[ResourceError]) -> dict[ConditionType, Finding]:
     return findings
 
 
+def _again(applied: _Applied, findings: Mapping[ConditionType, Finding]) -> float | None:
+    """After how many seconds to look at a feed again; None where an event will tell."""
+    if applied.waits:
+        return rollout.COME_AGAIN_SECONDS
+    if applied.taken or findings[ConditionType.TOPICS_READY].reason is Reason.NAME_TAKEN:
+        return TAKEN_SECONDS
+    # No event tells that a load has run for long enough.
+    return status.CALM_SECONDS if findings[ConditionType.PRODUCER_AVAILABLE].reason is Reason.LOAD_FAILING else None
+
+
 def _is_of(manifest: Object, workload: str) -> bool:
     return manifest["metadata"]["name"] in (workload, names.config(workload))
-
-
-def _completed(facts: observe.FeedFacts, plan: FeedPlan) -> str | None:
-    """The source that is done: as recorded, or as its Job says just now."""
-    producer = plan.producer
-    if producer is not None and producer.finite:
-        job = facts.object("Job", names.load(plan.name, producer.source_hash))
-        if status.is_complete(job):
-            return producer.source_hash
-    return facts.completed_source
 
 
 def _feed_fields(facts: observe.FeedFacts, measured: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,7 +295,7 @@ def _feed_fields(facts: observe.FeedFacts, measured: Mapping[str, Any]) -> dict[
         kept |= {
             "streams": ",".join(each["dataType"] for each in streams),
             "topics": [str(each.name) for each in plan.topics] or None,
-            "completedSource": _completed(facts, plan),
+            "completedSource": workloads.completed(facts, plan),
             "sinkReplicas": max(pods, default=0),
         }
     return {**kept, **measured}
@@ -350,25 +348,3 @@ def _table_findings(
     }
     compacted = table_figures.whole(known[ConditionType.COMPACTED], runs.get(ConditionType.COMPACTED))
     return runs | known | {ConditionType.COMPACTED: compacted}
-
-
-def _workloads(facts: observe.FeedFacts, plan: FeedPlan, held_up: Finding | None) -> dict[ConditionType, Finding]:
-    sinks = [
-        (facts.object("Deployment", names.sink(each.config.topic, each.config.table)), each.least)
-        for each in plan.sinks
-    ]
-    return {
-        ConditionType.SINK_AVAILABLE: status.sinks(sinks, suspended=plan.suspended, held_up=held_up),
-        ConditionType.PRODUCER_AVAILABLE: _producer(facts, plan),
-    }
-
-
-def _producer(facts: observe.FeedFacts, plan: FeedPlan) -> Finding:
-    producer = plan.producer
-    if producer is None:
-        return yes(Reason.EXTERNAL_SOURCE, "Somebody else sends.")
-    if not producer.finite:
-        return status.live_producer(facts.object("Deployment", names.producer(plan.name)), suspended=plan.suspended)
-    completed = _completed(facts, plan) == producer.source_hash
-    job = facts.object("Job", names.load(plan.name, producer.source_hash))
-    return status.load(job, completed=completed, suspended=plan.suspended)

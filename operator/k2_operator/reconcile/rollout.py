@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from k2_operator.kube.cache import Cache, owner_of
-from k2_operator.report.status import Finding, no, yes
+from k2_operator.report.status import Finding, no
 from k2_operator.spec import labels, objects
 from k2_operator.spec.conditions import ConditionType, Reason
 from k2_operator.spec.objects import Object, Ref, condition
@@ -20,8 +20,6 @@ COME_AGAIN_SECONDS = 5.0
 FORGET_SECONDS = 60.0
 """A feed that has not asked for so long does not want a turn any more: it is gone, or its spec has a mistake in it."""
 _WORKLOADS = ("Deployment", "Job")
-
-UP_TO_DATE = yes(Reason.AS_CONFIGURED, "What runs was built from the platform's present settings.")
 
 
 def waiting(limit: int) -> Finding:

