@@ -6,7 +6,7 @@ import pytest
 
 from k2_operator.kube.cache import Cache, Change
 from k2_operator.report import pods, rollouts, status
-from k2_operator.report.pods import Trouble
+from k2_operator.report.pods import PodTrouble
 from k2_operator.spec import labels
 from k2_operator.spec import pods as kept
 from k2_operator.spec.conditions import Reason
@@ -135,7 +135,7 @@ NOT_FOUND = 'failed to pull and unpack image "k2-workloads:9": not found'
     ],
 )
 def test_why_a_container_does_not_come_up(status, reason, said):
-    assert pods.trouble(kept.trimmed(pod(status))) == Trouble(Reason(reason), said)
+    assert pods.trouble(kept.trimmed(pod(status))) == PodTrouble(Reason(reason), said)
 
 
 UNSCHEDULABLE = {
@@ -148,7 +148,7 @@ UNSCHEDULABLE = {
 
 def test_a_pod_that_no_node_takes():
     found = pods.trouble(kept.trimmed(pod(phase="Pending", conditions=[UNSCHEDULABLE])))
-    assert found == Trouble(
+    assert found == PodTrouble(
         Reason.UNSCHEDULABLE, "no node takes the pod: 0/3 nodes are available: 3 Insufficient memory"
     )
 
@@ -182,7 +182,7 @@ def test_of_several_the_first_to_mend_is_told_and_always_the_same():
 
 def test_a_quota_that_refuses_pods_is_told_by_the_deployment():
     refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: desk."}
-    assert pods.worst([], deployment(conditions=[refused])) == Trouble(
+    assert pods.worst([], deployment(conditions=[refused])) == PodTrouble(
         Reason.PODS_REFUSED, "its pods are refused: exceeded quota: desk"
     )
 
@@ -230,7 +230,7 @@ def deployment(name="k2-sink-x", *, wanted=1, replicas=1, updated=1, reason="New
 
 ROLLING = deployment(replicas=2, updated=1, reason="ReplicaSetUpdated")
 LATE = deployment(replicas=2, updated=1, reason="ProgressDeadlineExceeded")
-BAD_IMAGE = {"k2-sink-x": Trouble(Reason.IMAGE_PULL_FAILED, "the image does not come: not found")}
+BAD_IMAGE = {"k2-sink-x": PodTrouble(Reason.IMAGE_PULL_FAILED, "the image does not come: not found")}
 
 
 @pytest.mark.parametrize(

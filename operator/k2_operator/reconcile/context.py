@@ -66,7 +66,7 @@ class Context:
 
     async def _tell_of_ready(self, obj: Object, ready: Finding) -> None:
         before = condition(obj, ConditionType.READY)
-        if ready is WAITING or (before is not None and before["reason"] == ready.reason):
+        if ready.reason is Reason.RECONCILING or (before is not None and before["reason"] == ready.reason):
             return
         kind = "Normal" if ready.good or ready.reason in _ASKED_FOR else "Warning"
         await self.events.post(obj, ready.reason, ready.message, kind)

@@ -35,6 +35,8 @@ from k2_operator.spec.resources import KINDS, MarketFeed
 
 FIRST_RESYNC_SECONDS = 15.0
 """Soon after the start, what ended between our list and the watches' is pruned."""
+CLOSED_SECONDS = 60.0
+"""How soon it is seen that a namespace may be read again."""
 
 _log = get_logger(__name__)
 
@@ -45,6 +47,10 @@ class Intervals:
 
     resync: float = 600.0
     collect: float = 30.0
+
+
+class NamespaceReturnedError(Exception):
+    """A namespace that could not be read can be read again."""
 
 
 @dataclass(slots=True)
@@ -65,6 +71,7 @@ class Controller:
     _reconciler: Reconciler = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
     _synced: bool = False
+    _closed: set[str] = field(default_factory=set[str])
 
     def __post_init__(self) -> None:
         self._collector = Collector(self.cache, self.platform, self.backends, self.wake, self.intervals.collect)
@@ -132,9 +139,12 @@ class Controller:
             if self.cache.remove(where, obj["metadata"].get("uid"), objects.version(obj)):
                 self._after(where, obj, before.resource if before else None)
             return
-        former = None if where.kind in KINDS else self.cache.get(where)
+        former = self.cache.get(where)
         change = self.cache.put(obj)
-        if former is not None and (owner := owner_of(former)) and owner != owner_of(obj):
+        if former is not None and where.kind in KINDS:
+            if change is Change.STATUS and former.get("status") != obj.get("status"):
+                self.wake(where)  # somebody has written it by hand: what we write is here before its event
+        elif former is not None and (owner := owner_of(former)) and owner != owner_of(obj):
             self.wake(owner)  # its label was taken off, or changed: who has made it has to know
         if change is Change.SPEC or (change is Change.STATUS and where.kind not in KINDS):
             parsed = self.cache.parsed(where)
@@ -196,6 +206,8 @@ class Controller:
         while True:
             await asyncio.sleep(delay)
             delay = self.intervals.resync * random.uniform(0.9, 1.1)
+            if self._closed:
+                delay = min(delay, CLOSED_SECONDS)
             try:
                 for where, obj, resource in await self._list_all():
                     self._after(where, obj, resource)
@@ -212,28 +224,50 @@ class Controller:
     async def _list_all(self) -> list[tuple[Ref, Mapping[str, Any], Any]]:
         """Read all kinds into the cache; returns what was in there and is no more."""
         gone: list[tuple[Ref, Mapping[str, Any], Any]] = []
+        closed: set[str] = set()
         for kind in (*KINDS, *watched_kinds(self.platform)):
             before = {where: self.cache.get(where) for where in self.cache.refs(kind)}
             chosen = "" if kind in KINDS else selector(kind)
             found: set[Ref] = set()
             for namespace in self.namespaces or (None,):
-                for obj in await self._list(kind, namespace, chosen):
+                for obj in await self._list(kind, namespace, chosen, closed):
                     found.add(objects.ref(obj))
                     self.cache.put(obj)
             for where, old in before.items():
                 # Only if it is still what it was before the list was asked for.
+                if where.namespace in closed:
+                    continue
                 if where not in found and old is not None and self.cache.get(where) is old:
                     parsed = self.cache.parsed(where)
                     self.cache.remove(where)
                     gone.append((where, old, parsed.resource if parsed else None))
+        self._take_closed(closed)
         return gone
 
-    async def _list(self, kind: str, namespace: str | None, chosen: str) -> list[dict[str, Any]]:
+    def _take_closed(self, closed: set[str]) -> None:
+        """Take in which namespaces may not be read: they were deleted, and our Role with them. The others go on.
+
+        Raises:
+            NamespaceReturnedError: one may be read again, and only a new process watches it.
+        """
+        if new := closed - self._closed:
+            remedy = "make the namespace and install the chart again, or take it out of watchNamespaces"
+            _log.warning("namespace.closed", namespaces=sorted(new), remedy=remedy)
+        back, self._closed = self._closed - closed, closed
+        if back:
+            raise NamespaceReturnedError(
+                f"May be read again, and is watched by a new process alone: {', '.join(sorted(back))}"
+            )
+
+    async def _list(self, kind: str, namespace: str | None, chosen: str, closed: set[str]) -> list[dict[str, Any]]:
         try:
             return await self.kube.list(kind, namespace, chosen)
         except ApiError as error:
             if kind in KEDA and error.status == 404:
                 return []  # not installed: the feeds that ask for it say so
+            if error.status == 403 and namespace is not None and len(closed | {namespace}) < len(self.namespaces or ()):
+                closed.add(namespace)
+                return []
             raise
 
     def _count(self) -> None:

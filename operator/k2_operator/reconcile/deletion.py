@@ -14,7 +14,7 @@ from k2_operator.build import feed as build_feed
 from k2_operator.build import names
 from k2_operator.kube.cache import FEED, TABLE
 from k2_operator.kube.client import ApiError
-from k2_operator.plan.plans import FeedPlan, TopicPlan
+from k2_operator.plan.plans import FeedPlan, SinkPlan, TopicPlan
 from k2_operator.reconcile import apply, observe, strimzi
 from k2_operator.reconcile.context import Context
 from k2_operator.report.status import no
@@ -71,6 +71,13 @@ async def feed(context: Context, facts: observe.FeedFacts) -> float | None:
     except K2Error as error:
         await context.events.post(facts.obj, EventReason.DRAIN_SKIPPED, f"Not drained: {error}", "Warning")
         return await _release(context, facts)
+    if left and not any(_runs(facts, sink) for sink in plan.sinks):
+        # As in a namespace that is being deleted: Kubernetes ends them first, and lets nobody make others there.
+        message = (
+            f"Not drained: its sinks are gone already, and {left:,} messages are in no table; they stay in the topics."
+        )
+        await context.events.post(facts.obj, EventReason.DRAIN_SKIPPED, message, "Warning")
+        return await _release(context, facts)
     if left and (again := _left_of(facts.obj, plan.drain_seconds, POLL_SECONDS)):
         await context.say(facts.obj, no(Reason.DRAINING, f"{left:,} messages are not in the tables yet."))
         return again
@@ -109,6 +116,12 @@ def _why_not(facts: observe.FeedFacts) -> str:
     if facts.plan.suspended:
         return "it is suspended, so its sinks do not run"
     return ""
+
+
+def _runs(facts: observe.FeedFacts, sink: SinkPlan) -> bool:
+    """Whether a sink has a Deployment that stays."""
+    found = facts.object("Deployment", names.sink(sink.config.topic, sink.config.table))
+    return found is not None and not found["metadata"].get("deletionTimestamp")
 
 
 def _left_of(obj: Object, allowed: float, poll: float) -> float | None:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from k2.model.errors import StoreError, UserError, WorldError
@@ -33,6 +34,8 @@ WELL = {
 }
 
 
+QUIET_SECONDS = 10.0
+"""A feed without its tables is no reason for a warning for so long after it was made."""
 TAKEN_SECONDS = 30.0
 """No watch tells when a name becomes free that somebody else's object had."""
 
@@ -89,10 +92,10 @@ class Reconciler:
         if facts.deleting:
             return await deletion.feed(self.context, facts)
         if facts.plan is None:
-            await self.context.write(
-                facts.obj, _refused(facts.errors), _feed_fields(facts, self.context.told(where).fields)
-            )
-            return None
+            left = _still_awaited(facts)
+            findings = _awaiting(facts.errors) if left else _refused(facts.errors)
+            await self.context.write(facts.obj, findings, _feed_fields(facts, self.context.told(where).fields))
+            return left
         if missing := await self.context.secrets.missing(where.namespace):
             finding = no(
                 Reason.SECRET_NOT_FOUND,
@@ -282,6 +285,21 @@ def _is_of(manifest: Object, workload: str) -> bool:
     return manifest["metadata"]["name"] in (workload, names.config(workload))
 
 
+def _still_awaited(facts: observe.FeedFacts) -> float | None:
+    """Seconds for which a feed waits quietly for its tables: who applies a folder applies one after the other. None: no more."""
+    created = facts.obj["metadata"].get("creationTimestamp")
+    if created is None or any(error.reason is not Reason.TABLE_NOT_FOUND for error in facts.errors):
+        return None
+    left = QUIET_SECONDS - (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
+    return min(left, QUIET_SECONDS) if left > 0 else None
+
+
+def _awaiting(errors: Sequence[ResourceError]) -> dict[ConditionType, Finding]:
+    """What a feed says that was applied a moment before its tables."""
+    finding = no(Reason.RECONCILING, f"Waits for its tables. {'; '.join(error.text for error in errors)}")
+    return {ConditionType.READY: finding, ConditionType.TABLES_READY: finding}
+
+
 def _feed_fields(facts: observe.FeedFacts, measured: Mapping[str, Any]) -> dict[str, Any]:
     before, plan = facts.obj.get("status") or {}, facts.plan
     # What was measured before a restart holds until it is measured again.
@@ -321,7 +339,7 @@ def _tables_ready(facts: observe.FeedFacts) -> Finding:
     for name, obj in sorted(facts.tables.items()):
         found = condition(obj, ConditionType.READY)
         if found is None:
-            return no(Reason.TABLE_NOT_READY, f"IcebergTable {name} has not been looked at yet.")
+            return no(Reason.RECONCILING, f"IcebergTable {name} has not been looked at yet.")
         if found["status"] != "True":
             return no(Reason.TABLE_NOT_READY, f"IcebergTable {name}: {found['reason']}: {found['message']}")
     return yes(Reason.TABLES_EXIST, "The tables of all streams are there.")

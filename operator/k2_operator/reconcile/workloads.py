@@ -9,7 +9,7 @@ from k2_operator.build import names
 from k2_operator.plan.plans import FeedPlan
 from k2_operator.reconcile.observe import FeedFacts
 from k2_operator.report import rollouts, status
-from k2_operator.report.pods import Trouble, worst
+from k2_operator.report.pods import PodTrouble, worst
 from k2_operator.report.status import Finding, yes
 from k2_operator.spec.conditions import ConditionType, Reason
 from k2_operator.spec.objects import condition, owner_uids
@@ -58,7 +58,7 @@ def completed(facts: FeedFacts, plan: FeedPlan) -> str | None:
     return facts.completed_source
 
 
-def _producer(facts: FeedFacts, plan: FeedPlan, troubles: Mapping[str, Trouble], now: str) -> Finding:
+def _producer(facts: FeedFacts, plan: FeedPlan, troubles: Mapping[str, PodTrouble], now: str) -> Finding:
     producer = plan.producer
     if producer is None:
         return yes(Reason.EXTERNAL_SOURCE, "Somebody else sends.")

@@ -36,7 +36,7 @@ _PULL_AGAIN = re.compile(r'^Back-off pulling image "[^"]*": \w+: ')
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PodTrouble:
     """Why a pod does not come up, and the sentence that says so, without a full stop."""
 
     reason: Reason
@@ -54,7 +54,7 @@ REASONS = (
 )
 
 
-def worst(pods: Iterable[Object], workload: Object | None = None) -> Trouble | None:
+def worst(pods: Iterable[Object], workload: Object | None = None) -> PodTrouble | None:
     """The first trouble to mend of a workload's pods, and of what keeps it from making any; None when there is none."""
     found = [each for pod in pods if (each := trouble(pod)) is not None]
     if workload is not None and (refused := _refused(workload)) is not None:
@@ -62,7 +62,7 @@ def worst(pods: Iterable[Object], workload: Object | None = None) -> Trouble | N
     return min(found, key=lambda each: (REASONS.index(each.reason), each.said), default=None)
 
 
-def trouble(pod: Object) -> Trouble | None:
+def trouble(pod: Object) -> PodTrouble | None:
     """What keeps one pod from its work. One that is on its way out, or over, has none."""
     status = pod.get("status") or {}
     if pod["metadata"].get("deletionTimestamp") or status.get("phase") in ("Succeeded", "Failed"):
@@ -72,7 +72,7 @@ def trouble(pod: Object) -> Trouble | None:
             return found
     unscheduled = condition(pod, "PodScheduled")
     if status.get("phase") == "Pending" and unscheduled is not None and unscheduled.get("reason") == "Unschedulable":
-        return Trouble(Reason.UNSCHEDULABLE, f"no node takes the pod: {_stopped(unscheduled.get('message', ''))}")
+        return PodTrouble(Reason.UNSCHEDULABLE, f"no node takes the pod: {_stopped(unscheduled.get('message', ''))}")
     return None
 
 
@@ -107,21 +107,21 @@ def last_words(message: str) -> str:
     return _short(lines[-1]) if lines else ""
 
 
-def _of_container(container: Object) -> Trouble | None:
+def _of_container(container: Object) -> PodTrouble | None:
     waiting: Mapping[str, Any] = (container.get("state") or {}).get("waiting") or {}
     why, name = str(waiting.get("reason", "")), container.get("name")
     message = str(waiting.get("message", ""))
     if why in _IMAGE:
-        return Trouble(
+        return PodTrouble(
             Reason.IMAGE_PULL_FAILED, f"the image does not come: {_stopped(_PULL_AGAIN.sub('', message) or why)}"
         )
     if why in _CONFIG:
-        return Trouble(Reason.CONTAINER_CONFIG_ERROR, f"container {name} cannot be made: {_stopped(message or why)}")
+        return PodTrouble(Reason.CONTAINER_CONFIG_ERROR, f"container {name} cannot be made: {_stopped(message or why)}")
     ended = _ended(container)
     if ended is None or container.get("ready") or not (ended.get("exitCode") or why == _BACKING_OFF):
         return None
     reason = Reason.OUT_OF_MEMORY if ended.get("reason") == _OUT_OF_MEMORY else Reason.CRASH_LOOPING
-    return Trouble(reason, _how(container, ended))
+    return PodTrouble(reason, _how(container, ended))
 
 
 def _ended(container: Object) -> Mapping[str, Any] | None:
@@ -141,12 +141,12 @@ def _how(container: Object, ended: Mapping[str, Any]) -> str:
     return f"{said}: {_stopped(words)}" if words else said
 
 
-def _refused(workload: Object) -> Trouble | None:
+def _refused(workload: Object) -> PodTrouble | None:
     """Why a Deployment may make no pods: a quota, a limit, a policy."""
     found = condition(workload, "ReplicaFailure")
     if found is None or found.get("status") != "True":
         return None
-    return Trouble(Reason.PODS_REFUSED, f"its pods are refused: {_stopped(found.get('message', ''))}")
+    return PodTrouble(Reason.PODS_REFUSED, f"its pods are refused: {_stopped(found.get('message', ''))}")
 
 
 def _logged(line: str) -> str:

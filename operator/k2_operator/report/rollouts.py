@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from k2_operator.report.pods import Trouble
+from k2_operator.report.pods import PodTrouble
 from k2_operator.report.status import Finding, no, yes
 from k2_operator.spec.conditions import Reason
 from k2_operator.spec.objects import Object, condition
@@ -12,7 +12,7 @@ from k2_operator.spec.objects import Object, condition
 UP_TO_DATE = yes(Reason.AS_CONFIGURED, "What runs was built from the platform's present settings.")
 
 
-def up_to_date(deployments: Sequence[Object], troubles: Mapping[str, Trouble]) -> Finding:
+def up_to_date(deployments: Sequence[Object], troubles: Mapping[str, PodTrouble]) -> Finding:
     """What the Deployments say of themselves. Sentences without numbers of pods: those change with every pod.
 
     Args:
@@ -35,7 +35,7 @@ def up_to_date(deployments: Sequence[Object], troubles: Mapping[str, Trouble]) -
     return UP_TO_DATE
 
 
-def stuck(troubles: Mapping[str, Trouble]) -> Finding | None:
+def stuck(troubles: Mapping[str, PodTrouble]) -> Finding | None:
     """What is wrong with pods that their feed can do without, for as long as it can; None where there are none."""
     for name, found in sorted(troubles.items()):
         return yes(found.reason, f"Pods of Deployment {name} do not come up, and others do their work: {found.said}.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from k2_operator.report.pods import REASONS, Trouble, last_failure, running_since, worst
+from k2_operator.report.pods import REASONS, PodTrouble, last_failure, running_since, worst
 from k2_operator.spec.conditions import ConditionType, Reason
 from k2_operator.spec.objects import Object, condition
 
@@ -138,7 +138,7 @@ def sinks(
     *,
     suspended: bool,
     held_up: Finding | None = None,
-    troubles: Mapping[str, Trouble] | None = None,
+    troubles: Mapping[str, PodTrouble] | None = None,
 ) -> Finding:
     """`SinkAvailable`: every sink has the pods that it should have, and commits what there is.
 
@@ -165,7 +165,7 @@ def sinks(
 
 
 def live_producer(
-    deployment: Object | None, *, suspended: bool, troubles: Mapping[str, Trouble] | None = None
+    deployment: Object | None, *, suspended: bool, troubles: Mapping[str, PodTrouble] | None = None
 ) -> Finding:
     """`ProducerAvailable` of a source without an end."""
     if suspended:
@@ -246,7 +246,7 @@ def is_complete(job: Object | None) -> bool:
     return found is not None and found["status"] == "True"
 
 
-def _troubled(deployments: Sequence[tuple[Object | None, int]], troubles: Mapping[str, Trouble]) -> Finding | None:
+def _troubled(deployments: Sequence[tuple[Object | None, int]], troubles: Mapping[str, PodTrouble]) -> Finding | None:
     """Of Deployments that lack pods, the first whose pods tell why; None when none of them does."""
     for each, wanted in deployments:
         found = None if each is None else troubles.get(str(each["metadata"]["name"]))
