@@ -1,19 +1,26 @@
 """What people and clusters do by hand, on a real API server: statuses, namespaces, topics, tables that others have made or changed."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 from confluent_kafka import Producer
 from k2_testing.cluster import Operator, grant, until
+from k2_testing.committed import batch
 from k2_testing.extent import FULL
 from k2_testing.resources import LIVE, events_of, feed, make_ready, table
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.transforms import parse_transform
 from pyiceberg.types import StringType
 
+from k2.bus.admin import TopicSpec, cluster_id, delete_topics, ensure_topics, topic_ids
+from k2.lake.appends.commit import Committer, Origin
 from k2.lake.catalog import load_table, open_named
+from k2.lake.proof.decisions import Signature
+from k2.lake.proof.reset import forget_topic
 from k2.lake.tables import iceberg_schema
+from k2.model.errors import K2Error
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 
@@ -29,6 +36,15 @@ def catalog(platform):
 
 def identifier(namespace):
     return f"{namespace.replace('-', '_')}.trades"
+
+
+def is_made(config, topic):
+    """Whether a topic could be made; the broker may still be busy with the end of the one before."""
+    try:
+        ensure_topics(config, [TopicSpec(topic, 1, 1, {})])
+    except K2Error:
+        return False
+    return topic in topic_ids(config, [topic])
 
 
 def warnings(cluster, namespace, name="sim"):
@@ -120,6 +136,35 @@ def test_a_namespace_without_our_role_keeps_the_others_from_nothing_and_is_taken
         operator.start()
         cluster.delete("IcebergTable", other, "trades")
         cluster.delete("Namespace", None, other)
+
+
+# --- topics ---------------------------------------------------------------------------------------------------------------------
+def test_a_topic_that_was_deleted_and_made_again_is_told_with_the_command_that_decides(
+    cluster, operator, namespace, kafka, catalog
+):
+    topic, config = "market.fx.trades.sim", {"bootstrap.servers": kafka.bootstrap_servers}
+    cluster.apply(table(namespace))
+    cluster.apply(feed(namespace, assetClass="fx"))
+    make_ready(cluster, namespace)
+    origin = Origin(topic, topic_ids(config, [topic])[topic], cluster_id(config))
+    Committer(catalog, identifier(namespace), origin, DataType.TRADES).commit(batch(0, 3))
+    delete_topics(config, [topic])
+    until(lambda: topic not in topic_ids(config, [topic]), "the topic stays")
+    until(lambda: is_made(config, topic), "the topic is not made again")
+    status, _, message = cluster.until_condition("MarketFeed", namespace, "sim", "TopicReplaced", "TopicsReady")
+    assert status == "False"
+    assert message.startswith(
+        f"Topic {topic} was deleted and made again: it is {topic_ids(config, [topic])[topic]}, and "
+    )
+    assert f"k2 sink reset {identifier(namespace)} --topic {topic} --forget" in message
+    assert cluster.condition("MarketFeed", namespace, "sim")[:2] == ("False", "TopicReplaced")
+    forget_topic(
+        load_table(catalog, identifier(namespace)),
+        topic,
+        Signature("a test", datetime.now(UTC), "the topic was made anew"),
+    )
+    cluster.until_condition("MarketFeed", namespace, "sim", "TopicsExist", "TopicsReady")
+    cluster.until_condition("MarketFeed", namespace, "sim", "AsAsked")
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------------------

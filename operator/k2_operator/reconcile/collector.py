@@ -26,6 +26,7 @@ from k2_operator.kube.cache import FEED, TABLE, Cache
 from k2_operator.plan.plans import FeedPlan, SinkPlan, TablePlan
 from k2_operator.reconcile import metrics, observe
 from k2_operator.reconcile.backends import Backends
+from k2_operator.reconcile.topic_ids import TopicIds
 from k2_operator.report import figures, table_figures
 from k2_operator.report.figures import Commits, Reading, SinkProgress
 from k2_operator.report.status import Finding, unknown
@@ -86,6 +87,10 @@ class Collector:
     _progress: dict[str, SinkProgress] = field(default_factory=dict[str, SinkProgress])
     _commits: dict[str, Commits] = field(default_factory=dict[str, Commits])
     _looks: dict[Ref, _Look] = field(default_factory=dict[Ref, _Look])
+    _topic_ids: TopicIds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._topic_ids = TopicIds(self.backends)
 
     def told(self, where: Ref) -> Told:
         """What was last published about a feed or a table."""
@@ -122,6 +127,7 @@ class Collector:
         try:
             await self._read(sinks, lacking)
             self._count_commits(sinks)
+            await self._topic_ids.look(sinks.values())
             for where, plan in plans.items():
                 self._publish(where, plan)
         finally:
@@ -225,6 +231,8 @@ class Collector:
         now = time.monotonic()
         market = exchange(plan.exchange)
         found_now = figures.findings(plan, market, found, self._commits, datetime.now(UTC), now)
+        if (replaced := self._topic_ids.finding(plan)) is not None:
+            found_now = {**found_now, ConditionType.TOPICS_READY: replaced}
         self._tell(where, Told(figures.fields(plan, found), found_now), now)
 
     def _tell(self, where: Ref, new: Told, now: float) -> None:

@@ -132,6 +132,9 @@ class Reconciler:
             return 0.0
         measured = dict(self.context.told(where).findings or figures.carried(facts.obj))
         held_up = measured.pop(ConditionType.SINK_AVAILABLE, None)
+        replaced = measured.pop(ConditionType.TOPICS_READY, None)
+        if topics.good and replaced is not None:
+            topics = replaced
         kept = self.context.applier.kept(ref(each) for each in facts.owned)
         found = workloads.running(facts, facts.plan, held_up, self.context.now())
         if (degraded := status.degraded(measured.get(ConditionType.DEGRADED), kept, found.stuck)) is not None:

@@ -67,6 +67,7 @@ class Reason(StrEnum):
     # Topics, schemas and tables: made, refused, or not to be asked.
     TOPICS_EXIST = "TopicsExist"
     TOPIC_REFUSED = "TopicRefused"
+    TOPIC_REPLACED = "TopicReplaced"
     KAFKA_UNREACHABLE = "KafkaUnreachable"
     SUBJECTS_REGISTERED = "SubjectsRegistered"
     SCHEMA_REFUSED = "SchemaRefused"
