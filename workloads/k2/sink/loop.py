@@ -34,6 +34,8 @@ POLL_MESSAGES = 1_000
 POLL_SECONDS = 0.1
 PAUSE_SECONDS = 5.0
 GAUGE_SECONDS = 1.0
+STAND_BY_SECONDS = 30.0
+"""Who has got no partition by then stands by, and has nothing to show of going on."""
 
 
 class SinkPhase(StrEnum):
@@ -95,6 +97,7 @@ class SinkLoop:
     _behind: int = field(default=0, init=False)
     _dead: DeadShare = field(default=DeadShare(), init=False)
     _moved: float = field(default_factory=time.monotonic, init=False)
+    _stands_by: float = field(default_factory=lambda: time.monotonic() + STAND_BY_SECONDS, init=False)
 
     @property
     def ready(self) -> tuple[bool, str]:
@@ -248,7 +251,7 @@ class SinkLoop:
         self._behind = behind
         if not (behind or self.holding.has_news or self.writing.busy):
             self._moved = now  # there is nothing to do
-            if self._in_table:
+            if self._in_table or now > self._stands_by:
                 self.refused = None
         metrics.SINK_LAG.labels(self.topic).set(behind)
         metrics.SINK_BUFFERED.labels(self.table).set(self.holding.bytes)
