@@ -85,6 +85,11 @@ def _time_limits() -> list[str]:
             "follows `timeout_seconds`",
         ),
         ("Schema Registry: a request", f"{registry.REQUEST_SECONDS:g} s, three tries", ""),
+        (
+            "Schema Registry: whether ids mean what they meant, before a commit and in a tail",
+            f"{registry.LOOK_SECONDS:g} s",
+            "",
+        ),
         ("Kafka: questions about topics, groups and offsets, topics made", f"{admin.REQUEST_SECONDS:g} s", ""),
         ("Kafka: a message until it is confirmed", f"{producer.DELIVERY_SECONDS:g} s", ""),
         ("Kafka: reading", "no call waits for more than a second; librdkafka mends connections by itself", ""),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from k2_testing.committed import ORIGIN
 from k2_testing.extent import sized
-from k2_testing.foreign import foreign_trades, optional, writer_schema
+from k2_testing.foreign import KnownSchemas, foreign_trades, optional, writer_schema
 from k2_testing.lake import TRADES, list_columns, make_lake
 
 from k2.lake.appends.batch import Batch
@@ -39,7 +39,11 @@ class Topic:
         self.schemas: dict[int, str] = {}
         self.sent = 0
         self.decoder = PayloadDecoder(
-            "market.equities.trades.asx", TRADES, DataType.TRADES, self.schemas.get, lambda: catalog.load_table(TRADES)
+            "market.equities.trades.asx",
+            TRADES,
+            DataType.TRADES,
+            KnownSchemas(self.schemas),
+            lambda: catalog.load_table(TRADES),
         )
         self.committer = Committer(catalog, TRADES, ORIGIN, DataType.TRADES)
 

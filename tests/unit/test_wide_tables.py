@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from k2_testing.committed import ORIGIN
 from k2_testing.events import START_US, message_id, trades, with_lineage
+from k2_testing.foreign import KnownSchemas
 from k2_testing.lake import TRADES, make_lake
 from pyiceberg.conversions import from_bytes
 from pyiceberg.schema import Schema
@@ -122,7 +123,7 @@ def test_a_sink_decodes_to_the_decimals_of_its_table_whatever_was_sent(catalog, 
 
     def decoded(lake):
         text = json.dumps(avro_schema(DataType.TRADES, sent))
-        read = PayloadDecoder("t", TRADES, DataType.TRADES, lambda _: text, lambda: lake.load_table(TRADES))
+        read = PayloadDecoder("t", TRADES, DataType.TRADES, KnownSchemas({7: text}), lambda: lake.load_table(TRADES))
         return read.decimals, read(payloads)
 
     decimals, found = decoded(catalog)

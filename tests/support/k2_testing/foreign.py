@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import fastavro
@@ -13,6 +14,22 @@ from k2.model.codec import wire
 from k2.model.events import avro_schema
 from k2.model.topics import DataType
 from k2_testing.events import START_US, message_id, trades
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSchemas:
+    """Writers' schemas by id, for a decoder; an id that it lacks nobody knows."""
+
+    texts: Mapping[int, str]
+
+    def schema(self, schema_id: int) -> str | None:
+        """The schema of an id."""
+        return self.texts.get(schema_id)
+
+    def settle(self, unknown: Collection[int]) -> bool:
+        """Messages of these ids are bad."""
+        del unknown
+        return False
 
 
 def optional(name: str, kind: Any, **more: Any) -> dict[str, Any]:

@@ -59,3 +59,15 @@ def forget_subjects(service: LocalRegistry) -> None:
             for permanent in ("false", "true"):
                 client.delete(f"subjects/{subject}", params={"permanent": permanent})
         assert client.get("subjects").json() == []
+
+
+def begin_anew(service: LocalRegistry) -> None:
+    """Stop a registry, delete its state and start it at the same address: what one in memory is after a restart."""
+    port = service.port
+    service.stop()
+    state = [*(service.log.parents[1] / "registry").glob("registry.*db")]
+    assert state, "it kept its state elsewhere"
+    for file in state:
+        file.unlink()
+    service.start()
+    assert service.port == port

@@ -21,6 +21,10 @@ from k2.model.topics import DataType, subject_of
 
 COMPATIBILITY = "BACKWARD"
 REQUEST_SECONDS = 10.0
+REQUEST_RETRIES = 2
+LOOK_SECONDS = 2.0
+"""For who only looks whether an id is still what it was: it goes on without an answer."""
+
 _NO_DECIMALS: Mapping[str, Decimals] = MappingProxyType({})
 _NOT_FOUND, _CONFLICT, _UNPROCESSABLE = 404, 409, 422
 
@@ -108,13 +112,17 @@ class Schemas:
 
     Args:
         registry_config: `url`, and `basic.auth.user.info` where the registry asks for it.
+        seconds: how long a request may wait for an answer.
+        retries: how often one that had none is sent again.
     """
 
-    def __init__(self, registry_config: Mapping[str, str]) -> None:
+    def __init__(
+        self, registry_config: Mapping[str, str], *, seconds: float = REQUEST_SECONDS, retries: int = REQUEST_RETRIES
+    ) -> None:
         self._url = registry_config.get("url", "")
         config: dict[str, Any] = dict(registry_config)
         # The client's own defaults wait without end; callers retry with backoff, so these stay short.
-        self._client = SchemaRegistryClient(config | {"timeout": REQUEST_SECONDS, "max.retries": 2})
+        self._client = SchemaRegistryClient(config | {"timeout": seconds, "max.retries": retries})
         self._texts: dict[int, str] = {}
 
     def schema(self, schema_id: int) -> str | None:
@@ -142,6 +150,30 @@ class Schemas:
             return None
         self._texts[schema_id] = text
         return text
+
+    def now(self, schema_id: int) -> str | None:
+        """What `schema` says, asked anew: a registry that was restored, or kept in memory, may have forgotten the id or given it away.
+
+        Raises:
+            WorldError: the registry cannot be reached.
+        """
+        self._client.clear_caches()
+        self._texts.pop(schema_id, None)
+        return self.schema(schema_id)
+
+    def is_of(self, schema_id: int, subject: str) -> bool:
+        """Whether the schema of that id is one of a subject's versions now.
+
+        Raises:
+            WorldError: the registry cannot be reached.
+        """
+        with self._translated(f"schema id {schema_id}"):
+            try:
+                return any(each.subject == subject for each in self._client.get_schema_versions(schema_id))
+            except SchemaRegistryError as error:
+                if error.http_status_code == _NOT_FOUND:
+                    return False
+                raise
 
     def register(self, subject: str, schema: str) -> int:
         """Register an Avro schema (JSON) under a subject with BACKWARD compatibility; the same one gives the same id.

@@ -174,6 +174,14 @@ def summary_of(snapshot: Snapshot) -> dict[str, str]:
     return {} if snapshot.summary is None else dict(snapshot.summary.additional_properties)
 
 
+def find_commit(metadata: TableMetadata, commit_id: str) -> int | None:
+    """The snapshot that carries this commit id, if the commit landed."""
+    for snapshot in ancestors(metadata):
+        if summary_of(snapshot).get(COMMIT_ID) == commit_id:
+            return snapshot.snapshot_id
+    return None
+
+
 def snapshot_offsets(metadata: TableMetadata) -> OffsetMap | None:
     """The map of the nearest ancestor snapshot that carries one, or None when none does."""
     for snapshot in ancestors(metadata):

@@ -6,8 +6,8 @@ until there is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -25,7 +25,19 @@ _REPEATING = ("symbol", "exchange", "asset_class", "currency", "side")
 
 
 class PausedError(WorldError):
-    """Messages cannot be decoded now, through no fault of theirs: the registry is away, or the table lacks a column."""
+    """Messages cannot be decoded now, through no fault of theirs: the registry is away or forgot, or the table lacks a column."""
+
+
+class Writers(Protocol):
+    """Whoever knows the writers' schemas of a topic (`k2.lake.schema_ids.SchemaIds`)."""
+
+    def schema(self, schema_id: int) -> str | None:
+        """The Avro schema (JSON) of an id; None when nobody knows it. A `WorldError` when that cannot be told now."""
+        ...
+
+    def settle(self, unknown: Collection[int]) -> bool:
+        """Whether to ask for these ids once more; False: their messages are bad. A `WorldError` when they must wait."""
+        ...
 
 
 class PayloadDecoder:
@@ -36,7 +48,7 @@ class PayloadDecoder:
     Args:
         topic, table: their names, for messages.
         data_type: the events that are expected.
-        schema_of: the Avro schema of an id (`k2.bus.registry.Schemas.schema`).
+        writers: see `Writers`.
         load: the table as it is now.
         prices: which prices the topic's feed has.
     """
@@ -46,12 +58,12 @@ class PayloadDecoder:
         topic: str,
         table: str,
         data_type: DataType,
-        schema_of: Callable[[int], str | None],
+        writers: Writers,
         load: Callable[[], Any],
         prices: Prices = Prices.POSITIVE,
     ) -> None:
         self._topic, self._table, self._data_type, self._prices = topic, table, data_type, prices
-        self._schema_of, self._load = schema_of, load
+        self._writers, self._load = writers, load
         self._decimals, self._extra = self._of_table()
 
     @property
@@ -83,7 +95,11 @@ class PayloadDecoder:
 
     def _decode(self, payloads: Sequence[bytes | None]) -> Decoded:
         try:
-            decoded = decode(payloads, self._data_type, self._schema_of, self._extra, self._decimals)
+            decoded = decode(payloads, self._data_type, self._writers.schema, self._extra, self._decimals)
+            while decoded.unknown_ids and self._writers.settle(decoded.unknown_ids):
+                decoded = decode(payloads, self._data_type, self._writers.schema, self._extra, self._decimals)
+        except PausedError:
+            raise
         except WorldError as error:
             raise PausedError(str(error)) from error
         return decoded.without(broken_rows(decoded.events, self._data_type, self._prices))

@@ -29,7 +29,8 @@ class HeldUpBy(StrEnum):
         return member
 
     DECISION = "decision"
-    """A person decides (`k2 sink reset`): a rollback, a topic made anew, retention past what was not read."""
+    """A person decides (`k2 sink reset`, `k2 sink schemas`): a rollback, a topic made anew, retention past what was not read, an id of a
+    schema given away."""
     DEAD_LETTERS = "dead_letters"
     """More of the last messages are dead letters than the feed allows."""
     TABLE = "table"
@@ -37,7 +38,7 @@ class HeldUpBy(StrEnum):
     ACCESS = "access"
     """Credentials or rights that the catalog or the store refuses."""
     REGISTRY = "registry", True
-    """Messages cannot be decoded: the registry is away, or does not give a schema."""
+    """Messages cannot be decoded: the registry is away, or has forgotten a schema."""
     COMMIT = "commit", True
     """Commits fail and are tried again: the catalog or the store is away."""
     PARTS = "parts", True

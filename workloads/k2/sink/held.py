@@ -113,6 +113,7 @@ class Holding:
     _poison: list[Poison] = field(default_factory=list)
     _rows: int = 0
     _sought: dict[int, _Sought] = field(default_factory=dict)
+    _schemas: dict[int, str] = field(default_factory=dict[int, str])
 
     def begin(self, partition: int, offset: int) -> None:
         """A partition was given to this consumer, or sought: everything before `offset` is the table's already."""
@@ -134,6 +135,8 @@ class Holding:
             self._chunks = [chunk.filter(pa.array(rows)) for chunk, rows in zip(self._chunks, kept, strict=True)]
             self._poison = _still_held(self._poison, partitions, kept)
             self._rows = sum(map(len, self._chunks))
+            if not (self._payloads or self._rows or self._poison):
+                self._schemas = {}
         for partition in partitions:
             self._start.pop(partition, None)
             self._next.pop(partition, None)
@@ -207,9 +210,9 @@ class Holding:
         chunks, self._chunks, self._decoded = [*self._chunks, *self._decoded], [], []
         # One chunk a column, so that rows can be taken in any order.
         whole = in_one_piece(chunks) if chunks else self.empty
-        held = HeldBatch(Batch(whole, ranges, dead, repeated), self._poison, self.bytes)
+        held = HeldBatch(Batch(whole, ranges, dead, repeated, self._schemas), self._poison, self.bytes)
         self._start = dict(self._next)
-        self._poison, self._rows, self.bytes, self.messages = [], 0, 0, 0
+        self._poison, self._schemas, self._rows, self.bytes, self.messages = [], {}, 0, 0, 0
         return held
 
     def _pending(self) -> list[_Columns]:
@@ -222,6 +225,8 @@ class Holding:
         if not self._payloads:
             return
         decoded = self.decode(self._payloads)
+        # Of two meanings the first: so the commit sees that there were two.
+        self._schemas = {**decoded.schemas, **self._schemas}
         ((payloads, messages, partitions, offsets),) = self._pending()
         self._payloads, self._messages, self._partitions, self._offsets = [], [], [], []
         self._poison.extend(

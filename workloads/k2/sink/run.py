@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +13,14 @@ import pyarrow as pa
 from k2.bus.admin import beginning_offsets, committed_with_metadata, end_offsets
 from k2.bus.consumer import TopicReader
 from k2.bus.dead_letters import DeadLetter, DeadLetterWriter
-from k2.bus.registry import Schemas
+from k2.bus.registry import LOOK_SECONDS, Schemas
 from k2.bus.single_messages import Original, read_single_messages
 from k2.lake.appends.commit import Committer, Origin
 from k2.lake.appends.verdicts import DeadRow
 from k2.lake.catalog import load_table, open_catalog
+from k2.lake.kept_schemas import TopicSchemas, kept_schemas
 from k2.lake.payloads import PayloadDecoder
+from k2.lake.schema_ids import SchemaIds, confirm
 from k2.model.errors import K2Error
 from k2.model.events import EVENT_TIME, Decimals, arrow_schema
 from k2.model.held_up import HeldUpBy
@@ -81,6 +83,7 @@ def run_sink(env: Settings, config: SinkConfig) -> None:
 def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Event, status: _Status) -> None:
     kafka = env.kafka_config()
     schemas = Schemas(env.registry_config())
+    at_commit = Schemas(env.registry_config(), seconds=LOOK_SECONDS, retries=0)
     catalog = open_catalog(env)  # this thread's own; the writing thread opens another
     letters = DeadLetterWriter(kafka, TopicName.parse(config.topic).dead_letters)
 
@@ -92,6 +95,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
             config.data_type,
             rules=config.rules,
             bury=bury_rows,
+            confirm=confirmed,
             stop=stop,
         )
 
@@ -103,11 +107,23 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         with catalog_errors(config.table):
             return load_table(catalog, config.table)
 
+    def kept() -> TopicSchemas:
+        return kept_schemas(table().metadata).of(origin.topic_id)
+
+    def confirmed(held: TopicSchemas, some: Iterable[int]) -> None:
+        confirm(at_commit, config.topic, config.table, held, some)
+
+    ids = SchemaIds(config.topic, config.table, schemas, kept)
+
+    def starts() -> dict[int, int]:
+        ids.renew()  # what was met since the last commit may be kept otherwise by now
+        return origin_now(env, origin, recorded)
+
     read = PayloadDecoder(
         config.topic,
         config.table,
         config.data_type,
-        schemas.schema,
+        ids,
         table,
         config.prices,
     )
@@ -136,7 +152,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         holding=Holding(read, _empty(config.data_type, read.decimals)),
         writing=Writing(committer, bury, config.max_snapshots, stop, _tracker(config) if follows else None),
         starts=Starts(
-            lambda: origin_now(env, origin, recorded),
+            starts,
             lambda: beginning_offsets(kafka, config.topic),
             config.topic,
             config.table,
@@ -173,6 +189,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
     finally:
         letters.close()
         schemas.close()
+        at_commit.close()
         catalog.close()
     log.info("sink.stopped", topic=config.topic, table=config.table)
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from k2.lake.appends.trouble import Trouble
 from k2.lake.appends.unwritable import TableFaultError
 from k2.lake.payloads import PausedError
+from k2.lake.schema_ids import BoundAnewError
 from k2.model.errors import K2Error, RefusedError, WorldError
 from k2.model.held_up import HeldUp, HeldUpBy, in_short
 from k2.obs import metrics
@@ -82,6 +83,8 @@ class Telling:
 def in_words(error: K2Error) -> tuple[HeldUpBy, str]:
     """What kind of thing holds up a sink that has met this error, and what is said of it."""
     match error:
+        case BoundAnewError():
+            return HeldUpBy.DECISION, str(error)
         case TooManyDeadError():
             return HeldUpBy.DEAD_LETTERS, str(error)
         case RefusedError():

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
+from k2.lake.appends.attempt import Committed
 from k2.lake.appends.batch import Batch
-from k2.lake.appends.commit import Committed, Committer, FencedError
+from k2.lake.appends.commit import Committer, FencedError
 from k2.lake.payloads import PausedError
 from k2.lake.snapshots import trim_snapshots
 from k2.model.dead_share import DeadShare
@@ -86,6 +87,7 @@ class Writing:
         self._committer: Committer | None = None
         self._running: Future[Written] | None = None
         self._held: HeldBatch | None = None
+        self._buried: HeldBatch | None = None
 
     @property
     def unwritten(self) -> bool:
@@ -151,9 +153,11 @@ class Writing:
             self._committer = self._make_committer()
         committer = self._committer
         table = committer.identifier
-        if held.poison:
-            self._send(list(held.poison))
         try:
+            if held.poison and held is not self._buried:  # a batch that is tried again for hours has its letters once
+                committer.check(held.batch)
+                self._send(list(held.poison))
+                self._buried = held
             done = committer.commit(held.batch)
         except PausedError:
             metrics.COMMITS.labels(table, "paused").inc()

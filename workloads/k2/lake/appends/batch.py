@@ -33,12 +33,14 @@ class Batch:
         ranges: partition → (start, next): every offset in [start, next) is accounted for by this batch.
         dead_letters: partition → how many messages of the range went to the dead-letter topic instead.
         repeated: partition → how many of these a person had sent again.
+        schemas: the writers' schemas by which the messages were read, by id.
     """
 
     rows: pa.Table
     ranges: Mapping[int, tuple[int, int]]
     dead_letters: Mapping[int, int]
     repeated: Mapping[int, int] = field(default_factory=dict[int, int])
+    schemas: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,24 +11,23 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.io import FileIO
 from pyiceberg.table import Table
-from pyiceberg.table.metadata import TableMetadata
 
-from k2.lake.appends.batch import Batch, Ints, Mask, OrderedBatch
+from k2.lake.appends.attempt import Attempt, Committed, Counts
+from k2.lake.appends.batch import Batch, OrderedBatch
 from k2.lake.appends.dedup import KnownIds
 from k2.lake.appends.unwritable import OF_VALUES, REFUSALS, TableFaultError, unwritable_rows
 from k2.lake.appends.verdicts import Bury, Verdicts
 from k2.lake.appends.writer import WrittenFile, discard_files, write_files
 from k2.lake.catalog import load_table
+from k2.lake.kept_schemas import SCHEMAS, KeptSchemas, TopicSchemas, ids_named, kept_schemas
 from k2.lake.landed import guard
 from k2.lake.offsets import (
     BATCH,
@@ -38,9 +37,8 @@ from k2.lake.offsets import (
     OffsetMap,
     PartitionOffsets,
     TopicOffsets,
-    ancestors,
+    find_commit,
     recorded_offsets,
-    summary_of,
 )
 from k2.lake.payloads import PausedError
 from k2.model.errors import RefusedError, UserError, WorldError
@@ -51,8 +49,8 @@ from k2.obs.logging import get_logger
 
 log = get_logger(__name__)
 
-_Counts = tuple[dict[int, int], dict[int, int], dict[int, int], dict[int, int]]
-"""By partition: rows, duplicates, dead letters."""
+Confirm = Callable[[TopicSchemas, Iterable[int]], None]
+"""Raises a `PausedError` when ids of schemas, some of those that are kept, do not mean what they meant (`k2.lake.schema_ids.confirm`)."""
 
 
 class FencedError(WorldError):
@@ -72,31 +70,6 @@ class Origin:
     cluster_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a commit did. `metadata` is the table after it; `attempts` counts builds (more than 1: there was contention).
-
-    `dead` are the rows that became dead letters here (their id is another event's, or no file can hold them), by place among
-    the batch's rows, with what the reason is about; `left_out` are the places of those and of the duplicates.
-    """
-
-    snapshot_id: int
-    offsets: Mapping[int, int]
-    rows: int
-    duplicates: int
-    files: int
-    bytes: int
-    attempts: int
-    metadata: TableMetadata
-    dead: Mapping[int, str]
-    left_out: Ints
-
-    @property
-    def dead_rows(self) -> int:
-        """How many rows became dead letters here."""
-        return len(self.dead)
-
-
 @dataclass(slots=True)
 class Committer:
     """Commits the batches of one consumer of one (topic, table) pair. Not to be shared between threads.
@@ -109,6 +82,7 @@ class Committer:
         rules: the feed's: which rows tell one event, and what becomes of them. They are recorded with the offsets.
         bury: called with the rows that become dead letters, before the commit that moves past them. None: they are only
             counted.
+        confirm: see `Confirm`; asked before each try, for the schemas by which the batch was read. None: nobody asks.
         stop: when set, waiting for the world ends with a `WorldError`.
         retry_seconds: how long errors of the catalog or the store are waited out before giving up.
 
@@ -122,6 +96,7 @@ class Committer:
     data_type: DataType
     rules: FeedRules = field(default_factory=FeedRules)
     bury: Bury | None = None
+    confirm: Confirm | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     retry_seconds: float = 300.0
     known: KnownIds = field(init=False)
@@ -138,6 +113,19 @@ class Committer:
         """
         return self._recorded(self._load()).next_of(self.origin.topic)
 
+    def check(self, batch: Batch) -> None:
+        """Raise at once what `commit` would refuse the batch for: before its dead letters are sent.
+
+        A catalog that does not answer refuses nothing: `commit` waits for it.
+        """
+        try:
+            table = self._load()
+        except UserError:
+            raise
+        except Exception:  # noqa: BLE001 - of the network, of the store, or PyIceberg's own
+            return
+        self._owned(table, batch)
+
     def commit(self, batch: Batch) -> Committed:
         """Put a batch and its offsets into the table.
 
@@ -150,7 +138,7 @@ class Committer:
         """
         ordered = OrderedBatch(batch.rows, self.data_type)
         verdicts = Verdicts(ordered, self.data_type, self.rules.tolerance_us)
-        attempt = _Attempt(batch, ordered, uuid.uuid4().hex, verdicts)
+        attempt = Attempt(batch, ordered, uuid.uuid4().hex, verdicts)
         deadline = time.monotonic() + self.retry_seconds
         while True:
             attempt.number += 1
@@ -185,13 +173,12 @@ class Committer:
             self.trouble = ""
             return done
 
-    def _try(self, attempt: _Attempt) -> Committed:
+    def _try(self, attempt: Attempt) -> Committed:
         # 1. Load, and see whether this consumer is the owner: the table's offsets are where the batch starts.
         table = self._load()
-        if attempt.number > 1 and (landed := _find(table.metadata, attempt.commit_id)) is not None:
+        if attempt.number > 1 and (landed := find_commit(table.metadata, attempt.commit_id)) is not None:
             return attempt.committed(landed, table.metadata)
-        recorded = self._recorded(table)
-        self._fence(attempt.batch, recorded)
+        recorded, schemas = self._owned(table, attempt.batch)
         # Deduplicate against this very snapshot, the one that the commit asserts.
         self._prepare(table, attempt, recorded)
         # 2. One transaction: the rows, and the whole offset map in the properties and in the snapshot's summary.
@@ -205,7 +192,7 @@ class Committer:
             BATCH: attempt.describe(self.origin.topic, counts),
         }
         with table.transaction() as transaction:
-            transaction.set_properties({OFFSETS: offsets})
+            transaction.set_properties({OFFSETS: offsets, **schemas})
             update = transaction.update_snapshot(snapshot_properties=summary)
             merge = table.properties.get("commit.manifest-merge.enabled", "true") == "true"
             with update.merge_append() if merge else update.fast_append() as append:
@@ -234,7 +221,13 @@ class Committer:
             )
         return recorded
 
-    def _fence(self, batch: Batch, recorded: OffsetMap) -> None:
+    def _owned(self, table: Table, batch: Batch) -> tuple[OffsetMap, dict[str, str]]:
+        """What the table records, and the property of its schemas with the batch's; raises when the batch must not enter it."""
+        recorded, kept = self._recorded(table), kept_schemas(table.metadata)
+        self._fence(batch, recorded, kept.of(self.origin.topic_id))
+        return recorded, self._schemas(kept, batch, recorded)
+
+    def _fence(self, batch: Batch, recorded: OffsetMap, kept: TopicSchemas) -> None:
         table_says = recorded.next_of(self.origin.topic)
         for partition, (start, _) in batch.ranges.items():
             if partition in table_says and table_says[partition] != start:
@@ -242,8 +235,28 @@ class Committer:
                     f"{self.identifier} holds {self.origin.topic}/{partition} up to {table_says[partition]}, this batch starts at {start}",
                     table_says,
                 )
+        if kept.contradicts(batch.schemas):
+            raise FencedError(
+                f"{self.identifier} keeps another schema than this batch was read by, among {ids_named(batch.schemas)}",
+                table_says,
+            )
 
-    def _prepare(self, table: Table, attempt: _Attempt, recorded: OffsetMap) -> None:
+    def _schemas(self, kept: KeptSchemas, batch: Batch, recorded: OffsetMap) -> dict[str, str]:
+        """The property of the writers' schemas where the batch brings new ones, once they are confirmed; else nothing."""
+        topic_id = self.origin.topic_id
+        before = kept.of(topic_id)
+        after = before.joined(batch.schemas)
+        if self.confirm is not None:
+            self.confirm(before, batch.schemas.keys() & before.schemas.keys())
+            try:
+                self.confirm(after, batch.schemas.keys() - before.schemas.keys())
+            except (
+                PausedError
+            ) as anew:  # since it was asked for them, and nothing is kept yet: what was read is read again
+                raise FencedError(str(anew), recorded.next_of(self.origin.topic)) from anew
+        return {} if after is before else {SCHEMAS: kept.having(topic_id, after, recorded).to_json()}
+
+    def _prepare(self, table: Table, attempt: Attempt, recorded: OffsetMap) -> None:
         """Mark duplicates and conflicts and write data files, unless the files of an earlier attempt are still right."""
         if not self.rules.keeps_duplicates:
             attempt.verdicts.judge(self.known, table)
@@ -260,7 +273,7 @@ class Committer:
         for file in attempt.files:
             self.known.remember(file.path, attempt.ordered, attempt.written)
 
-    def _write(self, table: Table, rows: pa.Table, attempt: _Attempt, recorded: OffsetMap) -> list[WrittenFile]:
+    def _write(self, table: Table, rows: pa.Table, attempt: Attempt, recorded: OffsetMap) -> list[WrittenFile]:
         """Data files of the rows that stay. What no file can hold is no reason to try again: it becomes a dead letter."""
         verdicts = attempt.verdicts
         try:
@@ -275,7 +288,7 @@ class Committer:
         kept = rows.take(pa.array(attempt.ordered.order[verdicts.kept]))
         return write_files(table, kept, np.arange(len(kept)))
 
-    def _bury(self, attempt: _Attempt, recorded: OffsetMap) -> None:
+    def _bury(self, attempt: Attempt, recorded: OffsetMap) -> None:
         """Dead letters are in their topic before the commit that counts them as such."""
         new = attempt.verdicts.dead & ~attempt.buried
         if not new.any():
@@ -288,7 +301,7 @@ class Committer:
                 attempt.repeated[partition] = attempt.repeated.get(partition, 0) + count
         attempt.buried |= new
 
-    def _advance(self, recorded: OffsetMap, batch: Batch, counts: _Counts) -> OffsetMap:
+    def _advance(self, recorded: OffsetMap, batch: Batch, counts: Counts) -> OffsetMap:
         held = recorded.topics.get(self.origin.topic)
         partitions = dict(held.partitions) if held else {}
         rows, duplicates, dead_letters, repeated = counts
@@ -304,7 +317,7 @@ class Committer:
         topic = TopicOffsets(self.origin.topic_id, self.origin.cluster_id, partitions, self.rules)
         return recorded.with_topic(self.origin.topic, topic)
 
-    def _discard(self, attempt: _Attempt) -> None:
+    def _discard(self, attempt: Attempt) -> None:
         """Delete files that no snapshot can refer to. After an unknown outcome one still may: upkeep finds them later."""
         if attempt.files is not None and attempt.io is not None and not attempt.unknown:
             discard_files(attempt.io, attempt.files)
@@ -313,84 +326,5 @@ class Committer:
         self.stop.wait(seconds)
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """One batch on its way, across all tries to commit it. The commit id is the same in each."""
-
-    batch: Batch
-    ordered: OrderedBatch
-    commit_id: str
-    verdicts: Verdicts
-    number: int = 0
-    unknown: bool = False
-    buried: Mask = field(init=False)
-    repeated: dict[int, int] = field(default_factory=dict[int, int])
-    written: Mask = field(init=False)
-    files: list[WrittenFile] | None = None
-    io: FileIO | None = None
-    refusal: str = ""
-
-    def __post_init__(self) -> None:
-        self.buried = np.zeros(len(self.ordered.order), dtype=bool)
-        self.written = self.buried
-
-    def again(self, error: Exception) -> bool:
-        """Whether the last try failed by the same error, and one that trying does not mend."""
-        before, self.refusal = self.refusal, repr(error) if isinstance(error, (*OF_VALUES, *REFUSALS)) else ""
-        return bool(before) and before == self.refusal
-
-    def counts(self) -> _Counts:
-        """Rows kept, duplicates dropped, dead letters, and those of them that a person had sent again, by partition."""
-        partitions, verdicts = self.ordered.partitions, self.verdicts
-        dead_letters = _by_partition(partitions[verdicts.dead])
-        for partition, count in self.batch.dead_letters.items():
-            dead_letters[partition] = dead_letters.get(partition, 0) + count
-        # What was buried in an earlier try may be a duplicate in this one.
-        repeated = {
-            partition: min(count, self.batch.repeated.get(partition, 0) + self.repeated.get(partition, 0))
-            for partition, count in dead_letters.items()
-        }
-        kept, duplicate = _by_partition(partitions[verdicts.kept]), _by_partition(partitions[verdicts.duplicate])
-        return kept, duplicate, dead_letters, repeated
-
-    def describe(self, topic: str, counts: _Counts) -> str:
-        """The batch's own ranges and counts, for the audit: partition:start-next=rows/duplicates/dead letters."""
-        rows, duplicates, dead_letters, _ = counts
-        parts = [
-            f"{p}:{start}-{end}={rows.get(p, 0)}/{duplicates.get(p, 0)}/{dead_letters.get(p, 0)}"
-            for p, (start, end) in sorted(self.batch.ranges.items())
-        ]
-        return f"{topic} {' '.join(parts)}"
-
-    def committed(self, snapshot_id: int, metadata: TableMetadata) -> Committed:
-        """The result, once it is known that the batch is in the table."""
-        files = self.files or []
-        return Committed(
-            snapshot_id=snapshot_id,
-            offsets={partition: end for partition, (_, end) in self.batch.ranges.items()},
-            rows=int(self.verdicts.kept.sum()),
-            duplicates=int(self.verdicts.duplicate.sum()),
-            files=len(files),
-            bytes=sum(file.data_file.file_size_in_bytes for file in files),
-            attempts=self.number,
-            metadata=metadata,
-            dead=self.verdicts.reasons,
-            left_out=self.ordered.order[~self.verdicts.kept],
-        )
-
-
-def _by_partition(partitions: np.ndarray[Any, Any]) -> dict[int, int]:
-    values, counts = np.unique(partitions, return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
-
-
 def _constant(value: str, length: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, dtype=np.int32)), pa.array([value]))
-
-
-def _find(metadata: TableMetadata, commit_id: str) -> int | None:
-    """The snapshot that carries this commit id, if the commit landed."""
-    for snapshot in ancestors(metadata):
-        if summary_of(snapshot).get(COMMIT_ID) == commit_id:
-            return snapshot.snapshot_id
-    return None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,12 +50,16 @@ class Decoded:
         bad: those that are no event, by index.
         unknown_fields: fields that writers had and the reader has no column for. Their values are not in `events`:
             whoever may not lose them must stop here.
+        schemas: the writers' schemas by which messages were read, by id.
+        unknown_ids: ids that messages named and nobody knows; these messages are bad.
     """
 
     events: pa.RecordBatch
     rows: npt.NDArray[np.int64]
     bad: list[Bad]
     unknown_fields: frozenset[str] = field(default_factory=frozenset[str])
+    schemas: Mapping[int, str] = field(default_factory=dict[int, str])
+    unknown_ids: frozenset[int] = field(default_factory=frozenset[int])
 
     def without(self, broken: Mapping[int, str]) -> Decoded:
         """The same with some rows of `events` among the bad, each for the reason that is given."""
@@ -65,7 +69,7 @@ class Decoded:
         kept[list(broken)] = False
         bad = [*self.bad, *(Bad(int(self.rows[row]), reason) for row, reason in broken.items())]
         bad.sort(key=lambda each: each.index)
-        return Decoded(self.events.filter(pa.array(kept)), self.rows[kept], bad, self.unknown_fields)
+        return replace(self, events=self.events.filter(pa.array(kept)), rows=self.rows[kept], bad=bad)
 
 
 def decode(
@@ -92,10 +96,13 @@ def decode(
         return fast
     groups, bad = _grouped(payloads)
     unknown: set[str] = set()
+    schemas: dict[int, str] = {}
+    strangers: set[int] = set()
     parts: list[tuple[list[int], pa.RecordBatch]] = []
     for schema_id, indices in groups.items():
         text = schema_of(schema_id)
         if text is None:
+            strangers.add(schema_id)
             bad.extend(Bad(index, f"schema id {schema_id} is not known to the registry") for index in indices)
             continue
         plan = writer_plan(text, data_type)
@@ -104,12 +111,13 @@ def decode(
             bad.extend(Bad(index, f"schema id {schema_id}: {refusal}") for index in indices)
             continue
         unknown |= plan.unknown_fields
+        schemas[schema_id] = text
         found, worse = _group(plan, text, [(index, payloads[index] or b"") for index in indices], extra, decimals)
         parts.extend(found)
         bad.extend(worse)
     bad.sort(key=lambda each: each.index)
     events, rows = _in_order(parts, schema)
-    return Decoded(events, rows, bad, frozenset(unknown - known_names(extra)))
+    return Decoded(events, rows, bad, frozenset(unknown - known_names(extra)), schemas, frozenset(strangers))
 
 
 def _all_alike(
@@ -123,7 +131,8 @@ def _all_alike(
     first = payloads[0] if payloads else None
     if first is None or len(first) < wire.HEADER_BYTES or first[0] != wire.MAGIC_BYTE:
         return None
-    text = schema_of(int.from_bytes(first[1:5], "big"))
+    schema_id = int.from_bytes(first[1:5], "big")
+    text = schema_of(schema_id)
     if text is None:
         return None
     plan = writer_plan(text, data_type)
@@ -136,7 +145,7 @@ def _all_alike(
     if bad:
         return None
     unknown = plan.unknown_fields - known_names(extra) if extra else plan.unknown_fields
-    return Decoded(events, np.arange(len(payloads)), [], unknown)
+    return Decoded(events, np.arange(len(payloads)), [], unknown, {schema_id: text})
 
 
 def _read(plan: WriterPlan, payloads: Sequence[Payload]) -> pa.RecordBatch | None:

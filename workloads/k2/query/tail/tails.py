@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from k2.bus.admin import end_offsets_of, topic_ids
-from k2.bus.registry import Schemas
+from k2.bus.registry import LOOK_SECONDS, Schemas
 from k2.lake.appends.batch import Mask, OrderedBatch
 from k2.lake.appends.dedup import KnownIds
+from k2.lake.kept_schemas import kept_schemas
 from k2.lake.offsets import OffsetMap
 from k2.lake.payloads import PayloadDecoder
 from k2.lake.reader import SnapshotInfo, TableReader, TableState
 from k2.lake.scan import SnapshotFiles
+from k2.lake.schema_ids import SchemaIds
 from k2.model.errors import K2Error
 from k2.model.feed_rules import FeedRules
 from k2.model.topics import DataType
@@ -35,6 +37,7 @@ from k2.query.tail.table_tail import Budget, Known, TableTail
 _log = get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
+_RECHECK_SECONDS = 5.0
 _EMPTY = TailView((), Reach({}, {}))
 
 
@@ -206,18 +209,25 @@ class Tails:
         return _Followed(tail, data_type, time.monotonic())
 
     def _follower(self, identifier: str, followed: _Followed, origin: RecordedTopic) -> Follower:
+        topic_id = origin.held.topic_id
+
         def decoder() -> Decode:
-            schemas = Schemas(self._registry)
+            ids = SchemaIds(
+                origin.topic,
+                identifier,
+                Schemas(self._registry, seconds=LOOK_SECONDS, retries=0),
+                lambda: kept_schemas(self._load(identifier).metadata).of(topic_id),
+                _RECHECK_SECONDS,
+            )
             return PayloadDecoder(
                 origin.topic,
                 identifier,
                 followed.data_type,
-                schemas.schema,
+                ids,
                 lambda: self._load(identifier),
                 origin.held.rules.prices,
             )
 
-        topic_id = origin.held.topic_id
         return Follower(origin, self._kafka, decoder, followed.tail, lambda each: followed.place(topic_id, each))
 
     def _await(self, followed: _Followed) -> None:
