@@ -216,19 +216,40 @@ def _letter_at(env: Settings, dlq: str, partition: int, offset: int) -> BuriedLe
 def _decoded(env: Settings, letter: DeadLetter) -> tuple[dict[str, Any] | None, str]:
     """The payload by its schema, or why it is not there."""
     from k2.bus.registry import Schemas
-    from k2.model.codec.record import read_record
+    from k2.model.codec.record import read_record, schema_id_of
 
     if letter.truncated:
         return None, "the payload was cut"
+    payload, why_not = letter.payload or b"", "no schema of the registry reads it, and none that a table keeps"
+    found = None
     try:
         schemas = Schemas(env.registry_config())
         try:
-            found = read_record(letter.payload or b"", schemas.schema)
+            found = read_record(payload, schemas.schema)
         finally:
             schemas.close()
     except (UserError, WorldError) as error:
-        return None, str(error)
-    return found, "" if found is not None else "no schema of the registry reads it"
+        why_not = str(error)
+    # A registry that is away, or has forgotten: the table keeps by which schemas its sink has read the topic.
+    if found is None and schema_id_of(payload) is not None:
+        found = read_record(payload, _kept(env, letter.topic).get)
+    return found, "" if found is not None else why_not
+
+
+def _kept(env: Settings, topic: str | None) -> dict[int, str]:
+    """The schemas that tables keep of a topic, by id; none where there is no catalog to ask."""
+    from k2.lake.catalog import load_table, open_catalog
+    from k2.lake.kept_schemas import kept_of_topic
+    from k2.model.tables import NAMESPACE
+
+    if topic is None:
+        return {}
+    try:
+        with open_catalog(env) as catalog:
+            tables = [load_table(catalog, ".".join(name)).metadata for name in catalog.list_tables(NAMESPACE)]
+            return kept_of_topic(tables, topic)
+    except Exception:  # noqa: BLE001 - whatever a catalog raises: the payload is shown without it
+        return {}
 
 
 def _written(env: Settings, name: TopicName, letter: DeadLetter, out: Path) -> bool:

@@ -133,6 +133,8 @@ def _covers(decision: Body) -> str:
         return f"; {sum(each['rows'] for each in forgotten):,} rows stay"
     if again := decision.get("read_again"):
         return f"; reads {sum(each['offsets'] for each in again):,} offsets again"
+    if schema_ids := decision.get("schema_ids"):
+        return f"; schema ids {', '.join(map(str, schema_ids))}"
     if accepted := decision.get("accepted"):
         counts = [
             f"{number:,} {name.replace('_', ' ')}" for name, number in accepted.items() if name != "files" and number

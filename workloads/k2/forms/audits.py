@@ -96,6 +96,8 @@ def decision(made: Decision) -> dict[str, Any]:
             {**_range(number, part.first, part.next), "rows": part.rows}
             for number, part in sorted(made.forgotten.partitions.items())
         ]
+    if made.schema_ids:
+        told["schema_ids"] = list(made.schema_ids)
     if made.accepted is not None:
         rows = made.accepted.rows.values()
         told["accepted"] = {

@@ -43,6 +43,8 @@ class DecisionKind(StrEnum):
     FORGET = "forget"
     SKIP_TO_EARLIEST = "skip-to-earliest"
     ACCEPT = "accept"
+    KEEP_SCHEMAS = "keep-schemas"
+    TAKE_SCHEMA = "take-schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Decision:
         again: by topic and partition, the offsets that are read again.
         forgotten: what the table held of the topic that was forgotten.
         accepted: what an audit had found.
+        schema_ids: those of the registry that it is about.
     """
 
     kind: DecisionKind
@@ -122,6 +125,7 @@ class Decision:
     again: Mapping[str, Mapping[int, Range]] = field(default_factory=dict[str, Mapping[int, Range]])
     forgotten: TopicOffsets | None = None
     accepted: Accepted | None = None
+    schema_ids: tuple[int, ...] = ()
 
     @property
     def lost_offsets(self) -> int:
@@ -219,6 +223,7 @@ def _written(each: Decision) -> dict[str, Any]:
         "topic_id": each.topic_id,
         "lost": each.lost,
         "again": each.again,
+        "schemas": list(each.schema_ids) or None,
     }
     if each.forgotten is not None:
         text["forgotten"] = {
@@ -266,6 +271,7 @@ def _read(text: Mapping[str, Any]) -> Decision:
             accepted["files"],
             accepted["sequence"],
         ),
+        tuple(text.get("schemas", ())),
     )
 
 

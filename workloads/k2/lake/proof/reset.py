@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
@@ -20,6 +21,7 @@ from k2.lake.offsets import (
     OFFSETS,
     OPERATION,
     OffsetMap,
+    TopicOffsets,
     ancestors,
     recorded_offsets,
     snapshot_offsets,
@@ -28,6 +30,8 @@ from k2.lake.offsets import (
 from k2.lake.proof.audit import Audit, acceptance
 from k2.lake.proof.decisions import DECISIONS, Decision, DecisionKind, Range, Signature, with_decision
 from k2.model.errors import RefusedError, UserError, WorldError
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def reset_to_snapshot(table: Table, snapshot_id: int, signed: Signature) -> OffsetMap:
@@ -56,7 +60,7 @@ def reset_to_snapshot(table: Table, snapshot_id: int, signed: Signature) -> Offs
         )
     offsets = snapshot_offsets(table.metadata) or OffsetMap()
     decision = Decision(DecisionKind.TO_SNAPSHOT, signed, snapshot_id, again=_read_again(table, offsets))
-    return _record(table, offsets, decision)
+    return record(table, offsets, decision)
 
 
 def forget_topic(table: Table, topic: str, signed: Signature) -> OffsetMap:
@@ -68,13 +72,12 @@ def forget_topic(table: Table, topic: str, signed: Signature) -> OffsetMap:
         UserError: the table records nothing of the topic.
     """
     offsets = _current(table)
-    _known(table, offsets, topic)
-    held = offsets.topics[topic]
+    held = known_topic(table, offsets, topic)
     decision = Decision(
         DecisionKind.FORGET, signed, table.metadata.current_snapshot_id, topic, held.topic_id, forgotten=held
     )
     rest = OffsetMap({name: each for name, each in offsets.topics.items() if name != topic})
-    return _record(table, rest, decision)
+    return record(table, rest, decision)
 
 
 def skip_to_earliest(table: Table, topic: str, earliest: Mapping[int, int], signed: Signature) -> OffsetMap:
@@ -84,8 +87,7 @@ def skip_to_earliest(table: Table, topic: str, earliest: Mapping[int, int], sign
         UserError: the table records nothing of the topic, or nothing was lost.
     """
     offsets = _current(table)
-    _known(table, offsets, topic)
-    held = offsets.topics[topic]
+    held = known_topic(table, offsets, topic)
     behind = {n: part for n, part in held.partitions.items() if part.next < earliest.get(n, part.next)}
     if not behind:
         raise UserError(
@@ -104,7 +106,7 @@ def skip_to_earliest(table: Table, topic: str, earliest: Mapping[int, int], sign
         held.topic_id,
         lost={number: (part.next, earliest[number]) for number, part in behind.items()},
     )
-    return _record(table, offsets.with_topic(topic, replace(held, partitions={**held.partitions, **skipped})), decision)
+    return record(table, offsets.with_topic(topic, replace(held, partitions={**held.partitions, **skipped})), decision)
 
 
 def accept(table: Table, found: Audit, signed: Signature) -> Decision:
@@ -128,7 +130,7 @@ def accept(table: Table, found: Audit, signed: Signature) -> Decision:
     if table.metadata.current_snapshot_id != found.snapshot_id:
         raise WorldError(f"{found.table} was committed to since the audit: audit it again, and then accept it")
     decision = Decision(DecisionKind.ACCEPT, signed, found.snapshot_id, accepted=acceptance(found))
-    _record(table, recorded_offsets(table), decision)
+    record(table, recorded_offsets(table), decision)
     return decision
 
 
@@ -153,23 +155,30 @@ def _current(table: Table) -> OffsetMap:
     return OffsetMap.from_json(table.metadata.properties.get(OFFSETS))
 
 
-def _known(table: Table, offsets: OffsetMap, topic: str) -> None:
+def known_topic(table: Table, offsets: OffsetMap, topic: str) -> TopicOffsets:
+    """What a map holds of a topic; a `UserError` names those that the table knows when it is none of them."""
     if topic not in offsets.topics:
         raise UserError(
             f"{'.'.join(table.name())} records no offsets of that topic",
             found=topic,
             expected="one of " + (", ".join(sorted(offsets.topics)) or "(it records none at all)"),
         )
+    return offsets.topics[topic]
 
 
-def _record(table: Table, offsets: OffsetMap, decision: Decision) -> OffsetMap:
+def record(table: Table, offsets: OffsetMap, decision: Decision, properties: Mapping[str, str] = _NOTHING) -> OffsetMap:
+    """Record a decision, the map that holds from now on, and these properties, in one commit that is fenced like a sink's.
+
+    Raises:
+        WorldError: somebody has committed to the table since it was loaded.
+    """
     decisions = with_decision(table, decision)
     text = offsets.to_json()
     commit_id = uuid.uuid4().hex
     guard(table)
     try:
         with table.transaction() as transaction:
-            transaction.set_properties({OFFSETS: text, DECISIONS: decisions})
+            transaction.set_properties({OFFSETS: text, DECISIONS: decisions, **properties})
             operation = "accept" if decision.accepted is not None else "reset"
             summary = {OFFSETS: text, COMMIT_ID: commit_id, OPERATION: operation}
             with transaction.update_snapshot(snapshot_properties=summary).fast_append():
