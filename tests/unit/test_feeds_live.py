@@ -58,9 +58,49 @@ def test_a_live_producer_says_when_the_brokers_are_silent(monkeypatch):
     assert live.ready() == (False, "Kafka confirmed nothing for 0 s")
 
 
-def test_a_live_producer_ends_when_events_are_given_up():
+def test_a_live_producer_that_could_not_get_rid_of_its_last_events_says_so_at_its_end():
     with pytest.raises(WorldError, match="Kafka did not take events: timed out"):
         LiveProducer("ASX").run(_events(2), _Outlet(error="timed out"))
+
+
+def test_a_live_producer_goes_on_when_events_are_given_up_and_is_not_ready_until_kafka_takes_some_again():
+    live, outlet, said = LiveProducer("ASX"), _Outlet(error="timed out"), []
+
+    def events():
+        for number, batches in enumerate(_events(4)):
+            yield batches
+            said.append(live.ready())
+            if number == 1:
+                outlet.error = None
+
+    live.run(events(), outlet)
+    refused = (False, "Kafka did not take events: timed out")
+    assert said == [refused, refused, (True, "producing"), (True, "producing")]
+
+
+def test_what_was_told_of_an_outage_is_no_failure_of_a_later_stop_and_what_is_lost_at_the_stop_is():
+    class Reminds(_Outlet):
+        def flush(self, seconds):
+            self.poll(seconds)
+            raise WorldError("1 messages were given up")
+
+    live, outlet = LiveProducer("ASX"), Reminds(error="timed out")
+
+    def events():
+        for batches in _events(2):
+            yield batches
+            outlet.error = None
+
+    live.run(events(), outlet)
+    assert live.ready() == (True, "producing")
+
+    class LosesAtTheEnd(_Outlet):
+        def flush(self, seconds):
+            self.poll(seconds)
+            raise WorldError("1 messages were given up")
+
+    with pytest.raises(WorldError, match="given up"):
+        LiveProducer("ASX").run(_events(1), LosesAtTheEnd(error="timed out", silent=True))
 
 
 def test_file_uris_are_below_the_volume(tmp_path):

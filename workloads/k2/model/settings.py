@@ -86,6 +86,11 @@ class Settings(BaseSettings):
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="Port of /metrics, /health and /ready of a workload; 0: any free one."
     )
+    delivery_seconds: float = Field(
+        default=120.0,
+        ge=1,
+        description="An event that Kafka has not taken from a feed for so long is given up, counted and told.",
+    )
     source_dir: Path | None = Field(
         default=None,
         description="Directory that a csv source's `file:` URIs are relative to; default: the working directory.",

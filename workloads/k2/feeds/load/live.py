@@ -1,4 +1,8 @@
-"""A live producer: events as they come, delivery reports checked, and whether all is well."""
+"""A live producer: events as they come, delivery reports checked, and whether all is well.
+
+What Kafka does not take in time is given up, counted and told, and the source is followed on: what the market says next is
+lost for certain only if nobody listens, and a process that ends takes its counters with it before anybody has read them.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,17 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from k2.bus.producer import FatalProducerError
 from k2.feeds.load.load import DeliveryReport, Outlet
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.obs import metrics
+from k2.obs.logging import get_logger
 
 UNREADY_SECONDS = 60.0  # nothing confirmed for so long: /ready says so
 FLUSH_SECONDS = 30.0
+
+_log = get_logger(__name__)
 
 
 Batches = tuple[tuple[DataType, pa.RecordBatch], ...]
@@ -41,6 +49,8 @@ class LiveProducer:
         self.sent = 0
         self._exchange = exchange
         self._running = False
+        self._refusal = ""
+        self._given_up = 0
         self._waiting: deque[tuple[float, DeliveryReport]] = deque()
 
     def ready(self) -> tuple[bool, str]:
@@ -50,13 +60,15 @@ class LiveProducer:
         oldest = self._waiting[0][0] if self._waiting else None
         if oldest is not None and time.monotonic() - oldest > UNREADY_SECONDS:
             return False, f"Kafka confirmed nothing for {UNREADY_SECONDS:.0f} s"
+        if self._refusal:
+            return False, f"Kafka did not take events: {self._refusal}"
         return True, "producing"
 
     def run(self, events: Iterator[Batches], outlet: Outlet) -> None:
         """Send until the source stops; then wait for what is outstanding.
 
         Raises:
-            WorldError: events were given up by the client, or not confirmed before the end.
+            WorldError: the last events were given up, or not confirmed before the end; or nothing can be sent any more.
         """
         self._running = True
         for batches in events:
@@ -66,14 +78,34 @@ class LiveProducer:
                 metrics.FEED_EVENTS.labels(self._exchange, str(kind)).inc(batch.num_rows)
             outlet.poll(0)
             self._settle()
-        outlet.flush(FLUSH_SECONDS)
-        self._settle()
+        self._flush(outlet)
         if self._waiting:
             lost = sum(delivery.rows for _, delivery in self._waiting)
             raise WorldError(f"Kafka did not confirm the last {lost:,} events within {FLUSH_SECONDS:.0f} s")
+        if self._refusal:
+            raise WorldError(f"Kafka did not take events: {self._refusal}")
+
+    def _flush(self, outlet: Outlet) -> None:
+        told = self._given_up
+        try:
+            outlet.flush(FLUSH_SECONDS)
+        except FatalProducerError:
+            raise
+        except WorldError:
+            self._settle()
+            # The producer reminds of all that was lost since it began: what was told long ago is no failure of this end.
+            if self._waiting or self._given_up > told:
+                raise
+        self._settle()
 
     def _settle(self) -> None:
         while self._waiting and self._waiting[0][1].done:
             _, delivery = self._waiting.popleft()
             if delivery.error is not None:
-                raise WorldError(f"Kafka did not take events: {delivery.error}")
+                self._given_up += 1
+                if not self._refusal:
+                    _log.error("producer.events_given_up", exchange=self._exchange, error=str(delivery.error))
+                self._refusal = str(delivery.error)
+            elif self._refusal:
+                _log.info("producer.confirmed_again", exchange=self._exchange)
+                self._refusal = ""

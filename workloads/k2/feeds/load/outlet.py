@@ -77,6 +77,7 @@ class KafkaOutlet:
                 schema_id=schemas[topic],
                 decimals=decimals.get(kind, Decimals.STANDARD),
                 queue_messages=_QUEUE_MESSAGES,
+                delivery_seconds=settings.delivery_seconds,
             )
             for kind, topic in topics.items()
         }
