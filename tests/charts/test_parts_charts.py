@@ -73,7 +73,25 @@ def test_no_right_is_for_all_topics(kafka):
             assert acl["resource"]["type"] == "cluster" or acl["resource"]["patternType"] == "prefix"
 
 
+def test_a_monitor_reads_what_strimzis_reporter_shows(helm, kafka):
+    assert charts.kind(kafka, "PodMonitor") == []
+    found = charts.one(charts.render(helm, "kafka", "--set", "strimzi.monitor.enabled=true"), "PodMonitor")["spec"]
+    assert found["selector"]["matchLabels"] == {"strimzi.io/cluster": "k2", "strimzi.io/kind": "Kafka"}
+    assert [each["port"] for each in found["podMetricsEndpoints"]] == ["tcp-prometheus"]
+    assert charts.one(kafka, "Kafka")["spec"]["kafka"]["metricsConfig"]["type"] == "strimziMetricsReporter"
+
+
 # --- the registry -----------------------------------------------------------------------------------------------------------
+def test_a_monitor_reads_the_registrys_management_port(helm):
+    assert charts.kind(charts.render(helm, "registry"), "PodMonitor") == []
+    found = charts.render(helm, "registry", "--set", "monitor.enabled=true")
+    pod = charts.one(found, "Deployment")["spec"]["template"]
+    monitor = charts.one(found, "PodMonitor")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    ports = {each["name"] for each in pod["spec"]["containers"][0]["ports"]}
+    assert {each["port"] for each in monitor["podMetricsEndpoints"]} <= ports
+
+
 @pytest.mark.parametrize("storage", ["memory", "file"])
 def test_with_its_state_in_its_pod_there_is_one_registry_and_never_two(helm, storage):
     found = charts.render(helm, "registry", "--set", f"storage={storage},replicas=3")

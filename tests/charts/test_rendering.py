@@ -20,11 +20,11 @@ SETS = {
     "kafka by Strimzi": ("kafka",),
     "kafka by Strimzi, small": ("kafka", "--set", "strimzi.brokers.replicas=1,strimzi.controllers.replicas=1"),
     "kafka by Strimzi, in zones": (
-        *("kafka", "--set", "strimzi.rackTopologyKey=zone,strimzi.version=4.2.0,strimzi.metrics=false"),
+        *("kafka", "--set", "strimzi.rackTopologyKey=zone,strimzi.version=4.2.0,strimzi.monitor.enabled=true"),
         *("--set", "strimzi.brokers.storage.className=fast"),
     ),
     "kafka, single": ("kafka", "--set", "mode=single,single.storage.className=fast"),
-    "registry": ("registry",),
+    "registry": ("registry", "--set", "monitor.enabled=true"),
     "registry in memory": ("registry", "--set", "storage=memory"),
     "registry, in a claim of some class": ("registry", "--set", "storage=file,file.className=fast"),
     "registry in Kafka": (
