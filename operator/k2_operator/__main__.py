@@ -10,18 +10,22 @@ from typing import Any
 
 import kopf
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2.model.errors import K2Error, UserError
 from k2.model.platform import Platform
 from k2.model.settings import Settings
+from k2.obs.exposed import Exposed
 from k2.obs.logging import configure_logging, get_logger
 from k2_operator.kube import access, watch
+from k2_operator.kube import metrics as kube_metrics
 from k2_operator.kube.client import Kube
 from k2_operator.kube.kinds import watched_kinds
+from k2_operator.reconcile import metrics
 from k2_operator.reconcile.backends import Backends
+from k2_operator.reconcile.cache_figures import CacheFigures
 from k2_operator.reconcile.controller import Controller, Intervals
 
 _log = get_logger("k2_operator")
@@ -98,9 +102,10 @@ def _platform(settings: Settings, own: OperatorSettings) -> Platform:
 
 async def _serve(settings: Settings, controller: Controller) -> web.AppRunner:
     """/metrics, /health and /ready in the operator's own loop: when that hangs, they do not answer."""
+    exposed = Exposed((*kube_metrics.ALL, *metrics.ALL, CacheFigures(controller.cache)))
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def show(_: web.Request) -> web.Response:
+        return web.Response(body=exposed.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def health(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if controller.alive else web.Response(status=503, text="a task has ended\n")
@@ -109,7 +114,7 @@ async def _serve(settings: Settings, controller: Controller) -> web.AppRunner:
         return web.Response(text="ok\n") if controller.ready else web.Response(status=503, text="not started\n")
 
     application = web.Application()
-    application.add_routes([web.get("/metrics", metrics), web.get("/health", health), web.get("/ready", ready)])
+    application.add_routes([web.get("/metrics", show), web.get("/health", health), web.get("/ready", ready)])
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, settings.http_host, settings.metrics_port).start()

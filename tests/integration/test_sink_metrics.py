@@ -20,6 +20,39 @@ def metric(port, name):
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), None)
 
 
+def test_what_a_sink_reads_and_commits_is_counted_in_messages_bytes_and_seconds(pipeline):
+    port = ports.choose(None, None, what="a sink", option="")
+    pipeline.produce(0, 3_000)
+    pipeline.sink(interval=0.2, port=port)
+    topic, table = f'{{topic="{pipeline.topic}"}}', f'{{table="{pipeline.table}"}}'
+    eventually(lambda: metric(port, f"k2_iceberg_rows_written_total{table}") == 3_000, "all rows committed")
+    assert metric(port, f"k2_kafka_messages_consumed_total{topic}") == 3_000
+    assert metric(port, f"k2_kafka_consumed_bytes_total{topic}") > 3_000 * 50
+    commits = metric(port, f'k2_iceberg_commits_total{{outcome="committed",table="{pipeline.table}"}}')
+    assert metric(port, f"k2_iceberg_commit_duration_seconds_count{table}") == commits
+    assert metric(port, f"k2_sink_freshness_seconds_count{table}") == 3_000
+    assert metric(port, f"k2_iceberg_snapshots{table}") == commits
+
+
+def test_a_sink_that_waits_for_its_table_says_how_far_it_is_behind_and_when_the_last_commit_was(pipeline):
+    first, second = (ports.choose(None, None, what="a sink", option="") for _ in range(2))
+    lag = f'k2_sink_lag_messages{{topic="{pipeline.topic}"}}'
+    last = f'k2_sink_last_commit_timestamp_seconds{{table="{pipeline.table}"}}'
+    pipeline.produce(0, 1_000)
+    running = pipeline.sink(interval=0.2, port=first)
+    eventually(lambda: metric(first, lag) == 0 and sum(pipeline.recorded().values()) == 1_000, "all committed")
+    committed = metric(first, last)
+    running.terminate()
+    assert running.wait(60) == 0  # its offsets are told by now
+    pipeline.produce(1_000, 1_500)
+    pipeline.catalog.rename_table(pipeline.table, "market_data.elsewhere")
+    pipeline.sink(interval=0.2, port=second)
+    eventually(lambda: metric(second, lag) == 500, "the lag of a table that is not there")
+    assert metric(second, last) == pytest.approx(committed, abs=5)
+    pipeline.catalog.rename_table("market_data.elsewhere", pipeline.table)
+    eventually(lambda: metric(second, lag) == 0 and sum(pipeline.recorded().values()) == 1_500, "no lag")
+
+
 def test_a_sink_says_how_many_messages_the_table_lacks_and_how_much_of_them_it_holds(pipeline):
     port = ports.choose(None, None, what="a sink", option="")
     pipeline.produce(0, 3_000)

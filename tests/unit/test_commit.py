@@ -8,6 +8,7 @@ import pytest
 from k2_testing.committed import ORIGIN, batch
 from k2_testing.events import START_US, message_id, trades, with_lineage
 from k2_testing.lake import TRADES, held, make_lake
+from prometheus_client import REGISTRY
 from pyiceberg.exceptions import CommitFailedException
 
 from k2.lake.appends.batch import Batch
@@ -112,6 +113,31 @@ def test_a_batch_is_in_the_table_once_whatever_became_of_the_reply(catalog, faul
     committer.commit(batch(10, 20))
     assert held(catalog) == {(0, offset): 1 for offset in range(20)}
     assert recorded_offsets(catalog.load_table(TRADES)).next_of(ORIGIN.topic) == {0: 20}
+
+
+def somebody_was_quicker(_):
+    raise CommitFailedException("somebody else was quicker")
+
+
+@pytest.mark.parametrize(
+    ("fault", "landed", "counted"),
+    [
+        (lost_reply, True, {"unanswered": 1, "conflict": 0}),
+        (sent_again, True, {"unanswered": 0, "conflict": 0}),
+        (never_sent, False, {"unanswered": 1, "conflict": 0}),
+        (somebody_was_quicker, False, {"unanswered": 0, "conflict": 1}),
+    ],
+)
+def test_a_try_that_came_to_nothing_is_counted_as_what_it_was_and_a_commit_that_landed_says_so(
+    catalog, fault, landed, counted
+):
+    def tries(outcome):
+        return REGISTRY.get_sample_value("k2_iceberg_commits_total", {"table": TRADES, "outcome": outcome}) or 0
+
+    before = {outcome: tries(outcome) for outcome in counted}
+    done = Committer(Interposed(catalog, [fault]), TRADES, ORIGIN, DataType.TRADES).commit(batch(0, 10))
+    assert done.landed is landed
+    assert {outcome: tries(outcome) - before[outcome] for outcome in counted} == counted
 
 
 def test_without_the_guard_a_commit_sent_again_makes_the_table_unreadable(catalog):

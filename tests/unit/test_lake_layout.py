@@ -58,6 +58,16 @@ def test_totals_are_those_of_the_newest_snapshot(catalog):
     assert found.committed.timestamp() * 1000 == pytest.approx(snapshot.timestamp_ms)
 
 
+def test_rows_that_were_recorded_and_are_not_there_are_missing_until_a_person_accepts_it(catalog):
+    assert totals(catalog.load_table(TRADES)).missing == 0
+    catalog.load_table(TRADES).delete("kafka_offset < 13")
+    assert totals(catalog.load_table(TRADES)).missing == 13
+    accept(catalog.load_table(TRADES), audit_table(catalog.load_table(TRADES), {}), sign("taken out on purpose"))
+    assert totals(catalog.load_table(TRADES)).missing == 0
+    catalog.load_table(TRADES).delete("kafka_offset = 20")
+    assert totals(catalog.load_table(TRADES)).missing == 1
+
+
 def test_a_table_that_nobody_has_written_to_has_no_snapshot(tmp_path):
     table = make_lake(tmp_path).load_table(TRADES)
     assert totals(table) == Totals()

@@ -91,15 +91,17 @@ def test_an_unknown_format_or_level_is_a_user_error_that_lists_the_known_ones():
 
 def test_health_metrics_and_readiness_are_served():
     state = (False, "topic market.equities.trades.asx does not exist yet")
-    metrics.SINK_FENCED.labels("market_data.trades").inc()
-    with serve_health(0, lambda: state) as server:
+    metrics.COMMITS.labels("market_data.trades", "fenced").inc()
+    with serve_health(0, lambda: state, families=metrics.OF_SINKS) as server:
         assert fetch(server.port, "/health") == (200, '{"status": "ok"}')
         status, body = fetch(server.port, "/ready")
         assert status == 503
         assert json.loads(body)["reason"] == "topic market.equities.trades.asx does not exist yet"
         state = (True, "3 partitions owned")
         assert fetch(server.port, "/ready")[0] == 200
-        assert 'k2_sink_fenced_total{table="market_data.trades"}' in fetch(server.port, "/metrics")[1]
+        shown = fetch(server.port, "/metrics")[1]
+        assert 'k2_iceberg_commits_total{outcome="fenced",table="market_data.trades"}' in shown
+        assert "k2_query" not in shown
         assert fetch(server.port, "/other")[0] == 404
 
 
@@ -127,6 +129,12 @@ def test_a_port_in_use_is_said_so():
         serve_health(server.port, lambda: (True, ""))
 
 
+def test_every_metric_is_shown_by_some_process():
+    defined = {each for each in vars(metrics).values() if hasattr(each, "collect") and not isinstance(each, type)}
+    shown = {*metrics.OF_PRODUCERS, *metrics.OF_LOADS, *metrics.OF_SINKS, *metrics.OF_QUERIES}
+    assert defined == shown
+
+
 def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
     units = (
         "_total",
@@ -141,6 +149,7 @@ def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
         "_busy",
         "_held_up",
         "_in_progress",
+        "_held_up",
     )
     for family in REGISTRY.collect():
         if family.name.startswith(("python_", "process_", "stamina_")):  # the libraries' own

@@ -58,7 +58,7 @@ NOTHING = Told()
 class _Look:
     """What was last seen of a table: `at` its totals were read, `deep_at` its manifests, `files_at` its files were listed.
 
-    In seconds of a steady clock. `broken` are the files that were not as they should be.
+    In seconds of a steady clock. `broken` are the files that were not as they should be, `missing` the rows that are not there.
     """
 
     sequence: int
@@ -68,6 +68,7 @@ class _Look:
     compacted: Finding
     present: Finding
     broken: int = 0
+    missing: int = 0
 
     @property
     def findings(self) -> dict[ConditionType, Finding]:
@@ -189,6 +190,7 @@ class Collector:
         for where, asked in due.items():
             self._take(where, tables[where], found[tables[where].table.identifier], now, asked)
         metrics.BROKEN_FILES.set(sum(look.broken for look in self._looks.values()))
+        metrics.MISSING_ROWS.set(sum(look.missing for look in self._looks.values()))
 
     def _due(self, where: Ref, plan: TablePlan, now: float) -> LookFor | None:
         """What is to be looked at; None when nothing is."""
@@ -211,7 +213,7 @@ class Collector:
             self._tell(where, Told(self.told(where).fields, look.findings), now)
             return
         look = before or _Look(0, now, now, now, table_figures.NOT_MEASURED, table_figures.NOT_MEASURED)
-        look = replace(look, sequence=found.totals.sequence, at=now)
+        look = replace(look, sequence=found.totals.sequence, at=now, missing=found.totals.missing)
         if asked.newest:
             look = replace(look, deep_at=now, compacted=table_figures.compacted(plan, found.newest))
         if found.files is not None:

@@ -19,7 +19,7 @@ from k2_operator.kube import metrics as kube_metrics
 from k2_operator.kube.cache import FEED, TABLE, Cache, Change, owner_of
 from k2_operator.kube.client import ApiError, Kube
 from k2_operator.kube.events import EventWriter
-from k2_operator.kube.kinds import KEDA, selector, watched_kinds
+from k2_operator.kube.kinds import KEDA, owned_kinds, selector, watched_kinds
 from k2_operator.reconcile import metrics, observe
 from k2_operator.reconcile.apply import Applier
 from k2_operator.reconcile.backends import Backends
@@ -29,7 +29,6 @@ from k2_operator.reconcile.reconciler import NotYetError, Reconciler
 from k2_operator.reconcile.rollout import Turns
 from k2_operator.reconcile.workqueue import WorkQueue
 from k2_operator.spec import objects
-from k2_operator.spec.conditions import ConditionType
 from k2_operator.spec.objects import Ref
 from k2_operator.spec.resources import KINDS, MarketFeed
 
@@ -90,6 +89,9 @@ class Controller:
         self._reconciler = Reconciler(context)
         self._queue = WorkQueue(self._reconciler.reconcile, self._failed)
         metrics.QUEUE.set_function(self._queue.__len__)
+        for kind in owned_kinds(self.platform):
+            for counter in (metrics.APPLIED, metrics.DELETED):
+                counter.labels(kind)  # at zero, as all of them are
 
     async def start(self) -> None:
         """List everything, then begin to work: who owns a topic can only be told by who knows all feeds."""
@@ -216,7 +218,6 @@ class Controller:
                 delay = 30.0
                 continue
             metrics.LAST_RESYNC.set(time.time())
-            self._count()
             for where in self._our_refs():
                 # Spread, so that Kafka is not asked about everything at one moment.
                 self._queue.add(where, random.uniform(0.0, 30.0) if len(self._our_refs()) > 20 else 0.0)
@@ -269,15 +270,6 @@ class Controller:
                 closed.add(namespace)
                 return []
             raise
-
-    def _count(self) -> None:
-        for kind in (FEED, TABLE):
-            states = [
-                objects.condition(obj, ConditionType.READY) for obj in map(self.cache.get, self.cache.refs(kind)) if obj
-            ]
-            good = sum(1 for each in states if each is not None and each["status"] == "True")
-            metrics.RESOURCES.labels(kind, "true").set(good)
-            metrics.RESOURCES.labels(kind, "false").set(len(states) - good)
 
 
 def _end_with(task: asyncio.Task[None]) -> None:

@@ -18,7 +18,6 @@ RECONCILE_DURATION = Histogram(
 QUEUE = Gauge("k2_operator_queue_resources", "Resources that wait for a reconcile or are in one.")
 APPLIED = Counter("k2_operator_objects_applied_total", "Objects created or changed.", ("kind",))
 DELETED = Counter("k2_operator_objects_deleted_total", "Objects deleted that nothing asks for any more.", ("kind",))
-RESOURCES = Gauge("k2_operator_resources", "Resources by kind and whether they are ready.", ("kind", "ready"))
 LAST_RESYNC = Gauge("k2_operator_last_resync_timestamp_seconds", "When everything was last looked at, Unix time.")
 COLLECTIONS = Counter(
     "k2_operator_collections_total", "Rounds in which lag, freshness and tables were measured: ok, error.", ("outcome",)
@@ -26,3 +25,27 @@ COLLECTIONS = Counter(
 BROKEN_FILES = Gauge(
     "k2_operator_broken_files", "Files of all tables that are missing or have another size than their manifest says."
 )
+MISSING_ROWS = Gauge(
+    "k2_operator_missing_rows",
+    "Rows of all tables that their recorded offsets count and their newest snapshots do not hold, beyond what was accepted.",
+)
+
+ALL = (
+    RECONCILES,
+    RECONCILE_DURATION,
+    QUEUE,
+    APPLIED,
+    DELETED,
+    LAST_RESYNC,
+    COLLECTIONS,
+    BROKEN_FILES,
+    MISSING_ROWS,
+)
+"""What the operator shows of its work; of what it looks after `CacheFigures` tells."""
+
+# At zero from the start: Prometheus sees no increase in a counter that begins with its first event.
+for _outcome in ("ok", "waiting", "error"):
+    for _kind in ("MarketFeed", "IcebergTable"):
+        RECONCILES.labels(_kind, _outcome)
+for _outcome in ("ok", "error"):
+    COLLECTIONS.labels(_outcome)

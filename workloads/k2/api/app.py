@@ -16,11 +16,11 @@ from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette_compress import CompressMiddleware, add_compress_type
 
 from k2 import __version__
-from k2.api import reference
+from k2.api import first_figures, reference
 from k2.api.access.auth import KeyRing
 from k2.api.access.limits import Gate, GateLimits, Meter
 from k2.api.page.route import page_router, read_assets
@@ -37,6 +37,8 @@ from k2.model.errors import K2Error
 from k2.model.identity import IDENTITY_FILE, NONCE_PATTERN, proof, read_secret
 from k2.model.settings import Settings
 from k2.model.workload import QueryConfig
+from k2.obs import metrics
+from k2.obs.exposed import Exposed
 from k2.query.opening import open_questions
 from k2.query.questions import Questions
 
@@ -73,6 +75,7 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     reference.install(app)
     for kind in (events, posted_questions, aggregates, snapshots, replay, audit, dead_letters):
         app.include_router(kind.router)
+        first_figures.begin(kind.router.routes)
     app.include_router(stream_router(StreamLimits(config.max_streams, config.stall_seconds)))
     app.include_router(page_router(read_assets()))
     _add_operations(
@@ -122,6 +125,7 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
 def _add_operations(app: FastAPI, questions: Questions, identity: Path | None) -> None:
     """The paths that need no key. They have threads of their own, so that they answer however busy the service is."""
     probing, measuring = CapacityLimiter(2), CapacityLimiter(1)
+    exposed = Exposed(metrics.OF_QUERIES)
 
     @app.get("/health", tags=["operations"], summary="The process runs")
     async def health() -> JSONResponse:
@@ -149,4 +153,4 @@ def _add_operations(app: FastAPI, questions: Questions, identity: Path | None) -
 
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics")
     async def prometheus() -> Response:
-        return Response(await run_sync(generate_latest, REGISTRY, limiter=measuring), media_type=CONTENT_TYPE_LATEST)
+        return Response(await run_sync(exposed.text, limiter=measuring), media_type=CONTENT_TYPE_LATEST)

@@ -23,7 +23,7 @@ from k2.bus.admin import beginning_offsets, end_offsets
 from k2.bus.clients import asking_consumer
 from k2.bus.producer import Delivery, EventProducer, FatalProducerError
 from k2.model.errors import WorldError
-from k2.model.reasons import reason_class
+from k2.model.reasons import REASON_CLASSES, reason_class
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.logging import get_logger
@@ -202,6 +202,8 @@ class DeadLetterWriter:
             config, topic=topic, data_type=DataType.TRADES, schema_id=0, linger_ms=5, compression="zstd"
         )
         self._sent: list[tuple[DeadLetter, Delivery]] = []
+        for reason in REASON_CLASSES:  # at zero: see `EventProducer`
+            metrics.DEAD_LETTERS.labels(topic.removesuffix(".dlq"), reason)
 
     def send(self, letters: Sequence[DeadLetter]) -> None:
         """Hand letters over. They are safe when `flush` has returned, not before.

@@ -27,6 +27,16 @@ DELIVERY_SECONDS = 120.0
 # Encoded and handed over at once. Small enough to be sent while the next ones are encoded, and for the caches.
 BATCH_ROWS = 2_048
 _FULL_WAIT_SECONDS = 0.02
+_OTHER = "other"
+_ERROR_CLASSES = {
+    "_MSG_TIMED_OUT": "timed_out",
+    "TOPIC_AUTHORIZATION_FAILED": "not_authorized",
+    "CLUSTER_AUTHORIZATION_FAILED": "not_authorized",
+    "MSG_SIZE_TOO_LARGE": "too_large",
+    "NOT_ENOUGH_REPLICAS": "too_few_replicas",
+    "NOT_ENOUGH_REPLICAS_AFTER_APPEND": "too_few_replicas",
+}
+"""librdkafka's names of errors, and what a metric's label calls them."""
 
 
 class FatalProducerError(WorldError):
@@ -146,6 +156,11 @@ class EventProducer:
             self._producer = Producer(config, logger=LIBRDKAFKA)
         except KafkaException as error:
             raise WorldError(f"The producer of {topic} cannot be made: {error}") from error
+        # At zero from the start: Prometheus sees no increase in a counter that begins with its first event.
+        for counter in (metrics.PRODUCED, metrics.PRODUCED_BYTES, metrics.PRODUCE_QUEUE_FULL):
+            counter.labels(topic)
+        for name in (*_ERROR_CLASSES.values(), _OTHER):
+            metrics.PRODUCE_ERRORS.labels(topic, name)
 
     def send(self, events: pa.RecordBatch) -> Delivery:
         """Encode a batch and hand it over; returns when it is handed over, which waits while the queue is full.
@@ -296,11 +311,12 @@ class EventProducer:
             if not delivery.done:
                 still.append(delivery)
             elif delivery.failed:
-                metrics.PRODUCE_ERRORS.labels(self.topic, delivery.error_code).inc(delivery.failed)
+                name = _ERROR_CLASSES.get(delivery.error_code, _OTHER)
+                metrics.PRODUCE_ERRORS.labels(self.topic, name).inc(delivery.failed)
                 self._lost += delivery.failed
                 self._lost_error = delivery.error or ""
         self._open = still
-        metrics.PRODUCE_QUEUE.set(len(self._producer))
+        metrics.PRODUCE_QUEUE.labels(self.topic).set(len(self._producer))
 
 
 def _kafka_error(error: KafkaException) -> KafkaError:

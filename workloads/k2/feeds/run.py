@@ -19,6 +19,7 @@ from k2.feeds.load.rejects import RejectsFile
 from k2.feeds.sources import finite_source, live_source
 from k2.model.errors import UserError, WorldError
 from k2.model.events import Decimals
+from k2.model.reasons import REASON_CLASSES
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import ProducerConfig
@@ -90,9 +91,10 @@ def run_load(settings: Settings, config: ProducerConfig) -> None:
         WorldError: Kafka or the registry cannot be reached.
     """
     topics = {stream.data_type: stream.topic for stream in config.streams}
+    _begin(config)
     with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-load-") as folder:
         directory = _writable(settings.data_dir, Path(folder))
-        with serve_health(settings.metrics_port, lambda: (True, "loading")):
+        with serve_health(settings.metrics_port, lambda: (True, "loading"), families=metrics.OF_LOADS):
             _when_topics_exist(settings, topics, stop)
             if stop.is_set():
                 raise SystemExit(INTERRUPTED)
@@ -119,13 +121,14 @@ def run_producer(settings: Settings, config: ProducerConfig) -> None:
 
     Raises:
         UserError: the source has an end (that is for `run_load`), or the schemas cannot be registered.
-        WorldError: Kafka refused events for good: the process ends, and whoever runs it starts it again.
+        WorldError: the producer can send nothing more, or Kafka did not take the last events before the stop.
     """
     topics = {stream.data_type: stream.topic for stream in config.streams}
     live = LiveProducer(config.exchange)
+    _begin(config)
     with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-producer-") as folder:
         source = live_source(Opening(config, settings, stop, Path(folder)))
-        with serve_health(settings.metrics_port, live.ready):
+        with serve_health(settings.metrics_port, live.ready, families=metrics.OF_PRODUCERS):
             _when_topics_exist(settings, topics, stop)
             if stop.is_set():
                 return
@@ -133,6 +136,15 @@ def run_producer(settings: Settings, config: ProducerConfig) -> None:
                 _log.info("producer.started", feed=config.feed, topics=list(topics.values()))
                 live.run(source.events(), outlet)
     _log.info("producer.stopped", feed=config.feed, events=live.sent)
+
+
+def _begin(config: ProducerConfig) -> None:
+    """Start the counters at zero: Prometheus sees no increase in one that begins with its first event."""
+    for stream in config.streams:
+        for counter in (metrics.FEED_EVENTS, metrics.FEED_REJECTED):
+            counter.labels(config.exchange, str(stream.data_type))
+        for reason in REASON_CLASSES:
+            metrics.DEAD_LETTERS.labels(stream.topic, reason)
 
 
 def _when_topics_exist(settings: Settings, topics: Mapping[DataType, str], stop: threading.Event) -> None:

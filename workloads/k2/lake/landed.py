@@ -19,10 +19,12 @@ class LandedIsSuccess:
 
     A proxy or client that sends a request again after a lost reply gets a conflict from the catalog, because its first
     try landed. PyIceberg would take that for a failure and delete the manifests of what the table now refers to.
+    `landed` says afterwards whether it was so.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self.landed = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._catalog, name)
@@ -37,6 +39,7 @@ class LandedIsSuccess:
             now = self._catalog.load_table(table.name())
             wanted = [update.snapshot.snapshot_id for update in updates if isinstance(update, AddSnapshotUpdate)]
             if wanted and all(now.metadata.snapshot_by_id(snapshot) is not None for snapshot in wanted):
+                self.landed = True
                 log.warning("commit.landed_before_conflict", table=".".join(table.name()), snapshots=wanted)
                 return CommitTableResponse.model_validate(
                     {"metadata": now.metadata, "metadata-location": now.metadata_location}

@@ -19,14 +19,18 @@ from pyiceberg.transforms import TimeTransform
 from pyiceberg.typedef import Record
 
 from k2.lake.catalog import load_table
-from k2.lake.offsets import summary_of
+from k2.lake.offsets import recorded_offsets, summary_of
 from k2.lake.proof.decisions import Accepted, decisions_of, in_force
 from k2.lake.proof.files_audit import FileFinding, compare_sizes, live_sizes
+from k2.model.errors import RefusedError
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The newest snapshot: its id, sequence number and time, and what it holds. No snapshot: nobody has written yet."""
+    """The newest snapshot: its id, sequence number and time, and what it holds. No snapshot: nobody has written yet.
+
+    `missing`: rows that the recorded offsets count and the snapshot does not hold, beyond what a person accepted.
+    """
 
     snapshot: int | None = None
     sequence: int = 0
@@ -34,6 +38,7 @@ class Totals:
     rows: int = 0
     bytes: int = 0
     files: int = 0
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +116,27 @@ def totals(table: Table) -> Totals:
     if snapshot is None:
         return Totals()
     summary = summary_of(snapshot)
+    rows = int(summary.get("total-records", 0))
     return Totals(
         snapshot=snapshot.snapshot_id,
         sequence=snapshot.sequence_number or 0,
         committed=datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC),
-        rows=int(summary.get("total-records", 0)),
+        rows=rows,
         bytes=int(summary.get("total-files-size", 0)),
         files=int(summary.get("total-data-files", 0)),
+        missing=_missing(table, rows),
     )
+
+
+def _missing(table: Table, rows: int) -> int:
+    """What the audit would miss, by the sums alone: rows of others hide as many. A table that was rolled back waits for a person."""
+    try:
+        recorded = recorded_offsets(table)
+    except RefusedError:
+        return 0
+    counted = sum(part.rows for held in recorded.topics.values() for part in held.partitions.values())
+    accepted = in_force(decisions_of(table.metadata)) or Accepted()
+    return max(0, counted - rows - sum(each.missing for each in accepted.rows.values()))
 
 
 def newest_partitions(table: Table, most: int) -> list[PartitionFiles] | None:

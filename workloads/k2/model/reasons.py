@@ -32,6 +32,9 @@ _CLASSES = (
 )
 """A word of a reason, and the class of those that have it; the first one counts."""
 
+REASON_CLASSES = (*dict.fromkeys(name for _, name in _CLASSES), "other")
+"""All that `reason_class` can answer."""
+
 # The first that fits counts. Lazy where a value follows, greedy where what follows the value is to be kept.
 _KINDS = tuple(
     (re.compile(pattern, re.DOTALL), kind)

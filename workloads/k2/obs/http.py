@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from k2.model.errors import WorldError
 from k2.model.settings import Settings
+from k2.obs.exposed import Exposed
 from k2.obs.logging import get_logger
 
 Ready = Callable[[], tuple[bool, str]]
@@ -52,12 +54,20 @@ class HealthServer:
         self.close()
 
 
-def serve_health(port: int, ready: Ready, *, warns: Warns = lambda: "", host: str | None = None) -> HealthServer:
+def serve_health(
+    port: int,
+    ready: Ready,
+    *,
+    families: Iterable[Collector] = (),
+    warns: Warns = lambda: "",
+    host: str | None = None,
+) -> HealthServer:
     """Serve /metrics, /health (200 while the process runs) and /ready (200, or 503 with the reason) in a thread.
 
     Args:
         port: TCP port; 0 takes any free one.
         ready: asked at each /ready; an exception counts as not ready.
+        families: what /metrics shows beside the process itself.
         warns: asked then, too.
         host: address to listen on; default: `K2_HTTP_HOST`, else loopback.
 
@@ -69,6 +79,7 @@ def serve_health(port: int, ready: Ready, *, warns: Warns = lambda: "", host: st
     class Handler(_Handler):
         readiness = staticmethod(ready)
         warnings = staticmethod(warns)
+        exposed = Exposed(families)
 
     try:
         server = ThreadingHTTPServer(address, Handler)
@@ -81,6 +92,7 @@ def serve_health(port: int, ready: Ready, *, warns: Warns = lambda: "", host: st
 class _Handler(BaseHTTPRequestHandler):
     readiness: Ready
     warnings: Warns
+    exposed: Exposed
     timeout = 10  # a client that connects and says nothing must not hold a thread for ever
     server_version = "k2"
     sys_version = ""
@@ -88,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._send(200, CONTENT_TYPE_LATEST, generate_latest(REGISTRY))
+            self._send(200, CONTENT_TYPE_LATEST, self.exposed.text())
         elif path == "/health":
             self._send_json(200, {"status": "ok"})
         elif path == "/ready":

@@ -2,11 +2,14 @@
 
 Names start with `k2_` and end in a base unit. Labels take their values from configuration (topics, tables, exchanges)
 or from short fixed lists in this file; never from data (symbols, ids, error texts), which would grow without bound.
+Which process shows which is said at the end; whoever counts failures starts the counter at zero.
 """
 
 from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from k2.obs.column_histogram import ColumnHistogram
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -20,12 +23,14 @@ FEED_REJECTED = Counter("k2_feed_rejected_rows_total", "Rows of a source that ar
 PRODUCED = Counter("k2_kafka_messages_produced_total", "Messages that the brokers acknowledged.", ("topic",))
 PRODUCED_BYTES = Counter("k2_kafka_produced_bytes_total", "Payload bytes that the brokers acknowledged.", ("topic",))
 PRODUCE_ERRORS = Counter(
-    "k2_kafka_produce_errors_total", "Messages that were given up, by kind of error.", ("topic", "error")
+    "k2_kafka_produce_errors_total",
+    "Messages that were given up, by kind of error: timed_out, not_authorized, too_large, too_few_replicas, other.",
+    ("topic", "error"),
 )
 PRODUCE_QUEUE_FULL = Counter(
     "k2_kafka_produce_queue_full_total", "Times that the producer's queue was full.", ("topic",)
 )
-PRODUCE_QUEUE = Gauge("k2_kafka_produce_queue_messages", "Messages that wait for their acknowledgement.")
+PRODUCE_QUEUE = Gauge("k2_kafka_produce_queue_messages", "Messages that wait for their acknowledgement.", ("topic",))
 CONSUMED = Counter("k2_kafka_messages_consumed_total", "Messages taken from a topic.", ("topic",))
 CONSUMED_BYTES = Counter("k2_kafka_consumed_bytes_total", "Payload bytes taken from a topic.", ("topic",))
 REBALANCES = Counter("k2_kafka_rebalances_total", "Assignments of partitions given or taken.", ("topic", "change"))
@@ -41,17 +46,24 @@ FILES_WRITTEN = Counter("k2_iceberg_files_written_total", "Data files committed.
 WRITE_DURATION = Histogram(
     "k2_iceberg_write_duration_seconds", "From a batch to its snapshot: files and commit.", ("table",), buckets=_SLOW
 )
-COMMIT_DURATION = Histogram("k2_iceberg_commit_duration_seconds", "The commit alone.", ("table",), buckets=_SLOW)
+COMMIT_DURATION = Histogram(
+    "k2_iceberg_commit_duration_seconds",
+    "The transaction alone, of commits that went through.",
+    ("table",),
+    buckets=_SLOW,
+)
+COMMIT_OUTCOMES = ("committed", "landed", "conflict", "unanswered", "fenced", "paused", "failed")
 COMMITS = Counter(
     "k2_iceberg_commits_total",
-    "Commits by outcome: committed, landed (the reply was lost, the commit was not), conflict, fenced, paused (the table takes none as it is), failed.",
+    "Tries to commit by outcome: committed, landed (the reply was lost, the commit was not), conflict (another one came "
+    "first), unanswered (the catalog or the store failed; it is tried again), fenced (another sink has the partitions), "
+    "paused (the table takes none as it is), failed (given up).",
     ("table", "outcome"),
 )
 SNAPSHOTS = Gauge("k2_iceberg_snapshots", "Snapshots that the table holds.", ("table",))
 SNAPSHOTS_EXPIRED = Counter("k2_iceberg_snapshots_expired_total", "Snapshots dropped from the metadata.", ("table",))
 
 # --- sink: from bus to lake -----------------------------------------------------------------------------------------
-SINK_FENCED = Counter("k2_sink_fenced_total", "Batches dropped because another sink owns the partitions.", ("table",))
 SINK_BATCH_ROWS = Histogram("k2_sink_batch_rows", "Rows of a batch.", ("table",), buckets=_ROWS)
 SINK_BUFFERED = Gauge("k2_sink_buffered_bytes", "Payload bytes held and not yet committed.", ("table",))
 RECENT_DEAD = Gauge(
@@ -82,12 +94,22 @@ SINK_HELD_UP = Gauge(
     "table, access, registry, commit, parts.",
     ("topic", "reason"),
 )
-SINK_LAG = Gauge("k2_sink_lag_messages", "Messages between the table's offsets and the topic's ends.", ("topic",))
+SINK_LAG = Gauge(
+    "k2_sink_lag_messages",
+    "Messages between the table's offsets and the topic's ends, of the sink's partitions; of all while it waits for its table.",
+    ("topic",),
+)
 SINK_LAST_COMMIT = Gauge(
     "k2_sink_last_commit_timestamp_seconds", "When the last commit was made, Unix time.", ("table",)
 )
 SINK_NEWEST_EVENT = Gauge(
     "k2_sink_newest_event_timestamp_seconds", "Time of the newest event committed, Unix time.", ("table",)
+)
+SINK_FRESHNESS = ColumnHistogram(
+    "k2_sink_freshness_seconds",
+    "From the time that K2 received an event to the snapshot that holds it.",
+    ("table",),
+    buckets=(1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0),
 )
 
 # --- query ----------------------------------------------------------------------------------------------------------
@@ -133,7 +155,6 @@ HTTP_DURATION = Histogram(
 )
 HTTP_RESPONSE_BYTES = Counter("k2_http_response_bytes_total", "Bytes of answers' bodies.", ("route",))
 HTTP_IN_PROGRESS = Gauge("k2_http_requests_in_progress", "Requests being answered.")
-HTTP_ROWS = Counter("k2_http_response_rows_total", "Rows in answers.", ("route",))
 HTTP_RUNNING = Gauge(
     "k2_http_running_in_progress", "Requests that have their turn: from there to the answer's first byte."
 )
@@ -154,4 +175,67 @@ HTTP_CONNECTIONS_CLOSED = Counter(
 )
 KEY_FILE_READS = Counter(
     "k2_api_key_file_reads_total", "Times the changed file of API keys was read: read, failed.", ("outcome",)
+)
+
+# --- which process shows which: one that it never sets would only be in the way ---------------------------------------
+OF_PRODUCERS = (FEED_EVENTS, PRODUCED, PRODUCED_BYTES, PRODUCE_ERRORS, PRODUCE_QUEUE_FULL, PRODUCE_QUEUE)
+OF_LOADS = (*OF_PRODUCERS, FEED_REJECTED, DEAD_LETTERS)
+OF_SINKS = (
+    CONSUMED,
+    CONSUMED_BYTES,
+    REBALANCES,
+    DEAD_LETTERS,
+    DUPLICATES,
+    ROWS_WRITTEN,
+    BYTES_WRITTEN,
+    FILES_WRITTEN,
+    WRITE_DURATION,
+    COMMIT_DURATION,
+    COMMITS,
+    SNAPSHOTS,
+    SNAPSHOTS_EXPIRED,
+    SINK_BATCH_ROWS,
+    SINK_BUFFERED,
+    RECENT_DEAD,
+    DEAD_IN_A_ROW,
+    SEQUENCE_GAPS,
+    SEQUENCE_MISSING,
+    SEQUENCE_RESETS,
+    OUT_OF_ORDER,
+    SINK_HELD_UP,
+    SINK_LAG,
+    SINK_LAST_COMMIT,
+    SINK_NEWEST_EVENT,
+    SINK_FRESHNESS,
+)
+OF_QUERIES = (
+    QUERY_EXECUTIONS,
+    QUERY_DURATION,
+    QUERY_ROWS,
+    QUERY_FILES_SCANNED,
+    QUERY_FILES_SKIPPED,
+    QUERY_BYTES_PLANNED,
+    QUERY_TIMEOUTS,
+    QUERY_ABANDONED,
+    QUERY_CONNECTIONS,
+    QUERY_CONNECTIONS_BUSY,
+    QUERY_WAIT,
+    PLAN_DURATION,
+    QUERY_SCAN_DURATION,
+    PLAN_CACHE,
+    TAIL_BYTES,
+    TAIL_ROWS,
+    TAIL_STALE,
+    HTTP_REQUESTS,
+    HTTP_DURATION,
+    HTTP_RESPONSE_BYTES,
+    HTTP_IN_PROGRESS,
+    HTTP_RUNNING,
+    HTTP_WAITING,
+    HTTP_SENDING,
+    HTTP_STALLED,
+    HTTP_REFUSED,
+    HTTP_CONNECTIONS,
+    HTTP_CONNECTIONS_CLOSED,
+    KEY_FILE_READS,
 )

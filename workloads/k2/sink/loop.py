@@ -304,6 +304,7 @@ class SinkLoop:
         if polled is None:
             return
         metrics.CONSUMED.labels(self.topic).inc(len(polled.payloads))
+        metrics.CONSUMED_BYTES.labels(self.topic).inc(sum(map(len, filter(None, polled.payloads))))
         for partition, offset in self.holding.add(polled).items():
             reader.seek(partition, offset)
 

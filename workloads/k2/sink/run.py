@@ -29,9 +29,11 @@ from k2.model.tables import OFFSET, PARTITION
 from k2.model.topics import DataType, TopicName
 from k2.model.trading_days import known_exchange
 from k2.model.workload import SinkConfig
+from k2.obs import metrics
 from k2.obs.http import serve_health
 from k2.obs.logging import get_logger
 from k2.obs.stopping import stop_on_signals
+from k2.sink.first_figures import begin
 from k2.sink.held import Holding, Poison
 from k2.sink.loop import POLL_MESSAGES, SinkLoop
 from k2.sink.notes import Notes
@@ -56,9 +58,10 @@ def run_sink(env: Settings, config: SinkConfig) -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     telling = Telling(config.topic)
     status = _Status(telling)
+    begin(config)
     with (
         stop_on_signals(lambda number: log.info("sink.stop_requested", signal=number.name)) as stop,
-        serve_health(env.metrics_port, status.ready, warns=status.warning) as server,
+        serve_health(env.metrics_port, status.ready, families=metrics.OF_SINKS, warns=status.warning) as server,
     ):
         log.info("sink.started", port=server.port, topic=config.topic, table=config.table)
         status.waiting = waiting = SinkWait(env, config, stop, telling)

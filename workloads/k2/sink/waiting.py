@@ -30,6 +30,7 @@ from k2.model.held_up import HeldUpBy
 from k2.model.settings import Settings
 from k2.model.workload import SinkConfig
 from k2.obs.logging import get_logger
+from k2.sink.first_figures import tell
 from k2.sink.reading import Starts
 from k2.sink.telling import Telling, in_words
 
@@ -73,6 +74,7 @@ class SinkWait:
             RefusedError: a person has to decide, and the sink is to end by itself (`until_end`).
         """
         found, patience = ended, REFUSED_SECONDS
+        tell(self.env.kafka_config(), self.config)
         while not self.stop.is_set():
             if found is not None:
                 self._say(*found)
@@ -94,6 +96,7 @@ class SinkWait:
             log.info("sink.parts_awaited", reason=reason)
         self.reason = reason
         if self.telling.see(kind, reason, datetime.now(UTC)):
+            tell(self.env.kafka_config(), self.config)
             self._leave()
 
     def _leave(self) -> None:

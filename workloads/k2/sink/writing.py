@@ -23,6 +23,7 @@ from k2.lake.payloads import PausedError
 from k2.lake.snapshots import trim_snapshots
 from k2.model.dead_share import DeadShare
 from k2.model.events import EVENT_TIME
+from k2.model.times import SECOND_US
 from k2.obs import metrics
 from k2.obs.logging import get_logger
 from k2.sink.dead_tracker import DeadTracker, places_among
@@ -33,6 +34,9 @@ log = get_logger(__name__)
 
 SendDeadLetters = Callable[[list[Poison]], None]
 """Sends messages to the dead-letter topic and returns when every one is acknowledged."""
+
+RECEIVED = "ingestion_timestamp"
+"""Column of the time at which K2 took an event in, where its kind has one."""
 
 TRIM_EVERY = 10
 """Commits between two looks at the number of snapshots."""
@@ -163,7 +167,6 @@ class Writing:
             metrics.COMMITS.labels(table, "paused").inc()
             raise
         except FencedError:
-            metrics.SINK_FENCED.labels(table).inc()
             metrics.COMMITS.labels(table, "fenced").inc()
             raise
         except Exception:
@@ -171,6 +174,7 @@ class Writing:
             raise
         seconds = time.monotonic() - started
         _count(table, done, seconds)
+        _observe_freshness(table, held.batch.rows, done)
         self._trim(committer)
         times = held.batch.rows.column(EVENT_TIME[committer.data_type]).cast(pa.int64()).to_numpy()
         newest = int(times.max()) if len(times) else None
@@ -211,13 +215,23 @@ class Writing:
 
 
 def _count(table: str, done: Committed, seconds: float) -> None:
-    metrics.COMMITS.labels(table, "committed").inc()
-    if done.attempts > 1:
-        metrics.COMMITS.labels(table, "conflict").inc(done.attempts - 1)
+    metrics.COMMITS.labels(table, "landed" if done.landed else "committed").inc()
     metrics.ROWS_WRITTEN.labels(table).inc(done.rows)
     metrics.BYTES_WRITTEN.labels(table).inc(done.bytes)
     metrics.FILES_WRITTEN.labels(table).inc(done.files)
+    metrics.SNAPSHOTS.labels(table).set(len(done.metadata.snapshots))
     metrics.DUPLICATES.labels(table).inc(done.duplicates)
     metrics.SINK_BATCH_ROWS.labels(table).observe(done.rows)
     metrics.WRITE_DURATION.labels(table).observe(seconds)
     metrics.SINK_LAST_COMMIT.labels(table).set_to_current_time()
+
+
+def _observe_freshness(table: str, rows: pa.Table, done: Committed) -> None:
+    """How long ago K2 received what is in the table now; of data that says no such time, nothing."""
+    if RECEIVED not in rows.column_names:
+        return
+    received = rows.column(RECEIVED).cast(pa.int64())
+    kept = np.delete(received.to_numpy(), done.left_out) if len(done.left_out) else received.to_numpy()
+    if len(kept):
+        # A producer whose clock is ahead makes nothing fresher than new.
+        metrics.SINK_FRESHNESS.observe((table,), np.maximum(time.time() - kept / SECOND_US, 0.0))

@@ -100,8 +100,6 @@ class RequestContext:
         if exchange.scope["type"] == "http":
             metrics.HTTP_DURATION.labels(method, route).observe(seconds)
         metrics.HTTP_RESPONSE_BYTES.labels(route).inc(exchange.sent)
-        if exchange.visit.tally.rows:
-            metrics.HTTP_ROWS.labels(route).inc(exchange.visit.tally.rows)
         if route not in _QUIET:
             self._access_log.write(
                 exchange.scope,

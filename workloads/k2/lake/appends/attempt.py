@@ -23,7 +23,7 @@ Counts = tuple[dict[int, int], dict[int, int], dict[int, int], dict[int, int]]
 class Committed:
     """What a commit did. `metadata` is the table after it; `attempts` counts builds (more than 1: there was contention).
 
-    `dead` are the rows that became dead letters here (their id is another event's, or no file can hold them), by place among
+    `landed`: the reply was lost, and the commit was found in the table. `dead` are the rows that became dead letters here (their id is another event's, or no file can hold them), by place among
     the batch's rows, with what the reason is about; `left_out` are the places of those and of the duplicates.
     """
 
@@ -37,6 +37,7 @@ class Committed:
     metadata: TableMetadata
     dead: Mapping[int, str]
     left_out: Ints
+    landed: bool = False
 
     @property
     def dead_rows(self) -> int:
@@ -93,7 +94,7 @@ class Attempt:
         ]
         return f"{topic} {' '.join(parts)}"
 
-    def committed(self, snapshot_id: int, metadata: TableMetadata) -> Committed:
+    def committed(self, snapshot_id: int, metadata: TableMetadata, *, landed: bool) -> Committed:
         """The result, once it is known that the batch is in the table."""
         files = self.files or []
         return Committed(
@@ -107,6 +108,7 @@ class Attempt:
             metadata=metadata,
             dead=self.verdicts.reasons,
             left_out=self.ordered.order[~self.verdicts.kept],
+            landed=landed,
         )
 
 

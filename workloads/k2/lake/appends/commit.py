@@ -28,7 +28,7 @@ from k2.lake.appends.verdicts import Bury, Verdicts
 from k2.lake.appends.writer import WrittenFile, discard_files, write_files
 from k2.lake.catalog import load_table
 from k2.lake.kept_schemas import SCHEMAS, KeptSchemas, TopicSchemas, ids_named, kept_schemas
-from k2.lake.landed import guard
+from k2.lake.landed import LandedIsSuccess, guard
 from k2.lake.offsets import (
     BATCH,
     COMMIT_ID,
@@ -45,6 +45,7 @@ from k2.model.errors import RefusedError, UserError, WorldError
 from k2.model.feed_rules import FeedRules
 from k2.model.tables import TOPIC_ID
 from k2.model.topics import DataType
+from k2.obs import metrics
 from k2.obs.logging import get_logger
 
 log = get_logger(__name__)
@@ -147,6 +148,7 @@ class Committer:
                 done = self._try(attempt)
             except CommitFailedException as conflict:
                 self.trouble = str(conflict)
+                metrics.COMMITS.labels(self.identifier, "conflict").inc()
                 # 4. Not landed (LandedIsSuccess looked): load again, and if the offsets still match, build again.
                 log.info("commit.conflicted", table=self.identifier, attempt=attempt.number, reason=str(conflict))
                 if time.monotonic() > deadline:
@@ -165,6 +167,7 @@ class Committer:
                 # 5. The outcome is unknown: the next round looks for the commit id before it does anything.
                 attempt.unknown = attempt.unknown or not isinstance(error, (*OF_VALUES, *REFUSALS))
                 self.trouble = str(error) or repr(error)
+                metrics.COMMITS.labels(self.identifier, "unanswered").inc()
                 if time.monotonic() > deadline or self.stop.is_set():
                     raise WorldError(f"A commit to {self.identifier} could not be finished: {error}") from error
                 log.warning("commit.outcome_lost", table=self.identifier, attempt=attempt.number, error=repr(error))
@@ -177,7 +180,7 @@ class Committer:
         # 1. Load, and see whether this consumer is the owner: the table's offsets are where the batch starts.
         table = self._load()
         if attempt.number > 1 and (landed := find_commit(table.metadata, attempt.commit_id)) is not None:
-            return attempt.committed(landed, table.metadata)
+            return attempt.committed(landed, table.metadata, landed=True)
         recorded, schemas = self._owned(table, attempt.batch)
         # Deduplicate against this very snapshot, the one that the commit asserts.
         self._prepare(table, attempt, recorded)
@@ -191,6 +194,7 @@ class Committer:
             OPERATION: "append",
             BATCH: attempt.describe(self.origin.topic, counts),
         }
+        began = time.monotonic()
         with table.transaction() as transaction:
             transaction.set_properties({OFFSETS: offsets, **schemas})
             update = transaction.update_snapshot(snapshot_properties=summary)
@@ -200,7 +204,9 @@ class Committer:
                     append.append_data_file(file.data_file)
         snapshot = table.current_snapshot()
         assert snapshot is not None
-        return attempt.committed(snapshot.snapshot_id, table.metadata)
+        metrics.COMMIT_DURATION.labels(self.identifier).observe(time.monotonic() - began)
+        landed = isinstance(table.catalog, LandedIsSuccess) and table.catalog.landed
+        return attempt.committed(snapshot.snapshot_id, table.metadata, landed=landed)
 
     def _guard(self, table: Table) -> None:
         """3. and 4. The catalog's word on this commit is final: see `guard`."""

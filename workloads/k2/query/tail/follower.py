@@ -104,6 +104,11 @@ class Follower:
         """Seconds since the tail held all that the topic had; None: it never did."""
         return None if self._complete_at is None else max(0.0, time.monotonic() - self._complete_at)
 
+    def stale_or_age(self) -> float:
+        """The same; of one that never held all, seconds since it began."""
+        stale = self.stale_seconds()
+        return self.age() if stale is None else stale
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:

@@ -248,8 +248,9 @@ class Tails:
                     _log.info("tail.released", table=identifier, idle_seconds=self._idle)
                     self._release(identifier, followed)
                     continue
-                stale = [follower.stale_seconds() for follower in followed.followers.values()]
-                metrics.TAIL_STALE.labels(identifier).set(max((each for each in stale if each is not None), default=0))
+                metrics.TAIL_STALE.labels(identifier).set(
+                    max((each.stale_or_age() for each in followed.followers.values()), default=0)
+                )
                 try:
                     self._note_newest(identifier, followed)
                 except (K2Error, OSError) as error:  # the catalog is away: nothing is trimmed meanwhile
@@ -267,6 +268,7 @@ class Tails:
         with self._lock:
             if self._followed.get(identifier) is followed:
                 del self._followed[identifier]
+                metrics.TAIL_STALE.labels(identifier).set(0)  # nobody waits for it: an old figure would stay for ever
         followed.close()
 
 
