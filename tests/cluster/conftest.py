@@ -123,3 +123,13 @@ def namespace(cluster, unique):
     yield name
     remove_all(cluster, name, 600)
     cluster.delete("Namespace", None, name)
+
+
+@pytest.fixture(scope="module")
+def lasting_namespace(cluster, request):
+    """A namespace of this file's own. Whoever puts resources there removes them."""
+    name = make_namespace(cluster, request.module.__name__.rpartition(".")[2].replace("_", "-"))
+    make_secret(cluster, name)
+    keep_off_nodes(cluster, name)
+    yield name
+    cluster.delete("Namespace", None, name)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import subprocess
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,15 +11,14 @@ from playwright.sync_api import Browser, Playwright
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import TimeoutError as SlowError
 
-from k2_local.services.artifacts import cache_dir
+from k2_testing import debian
+from k2_testing.controlplane import UnavailableError
+
+__all__ = ["Chromium", "UnavailableError", "chromium"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _PACKAGES = ("chromium", "fonts-dejavu-core")
 _SANS = ("sans", "sans-serif", "system-ui")
-
-
-class UnavailableError(Exception):
-    """There is no Chromium to be had here; the text says why, for a skip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +57,8 @@ def chromium() -> Chromium:
     named = os.environ.get("K2_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
     if named:
         return Chromium(Path(named))
-    folder = cache_dir() / "chromium"
-    folder.mkdir(parents=True, exist_ok=True)
-    root = folder / "root"
-    with _alone(folder / "lock"):
-        if not root.exists():
-            _fetch(folder, root)
-    program = root / "usr/lib/chromium/chromium"
+    root = debian.unpacked("chromium", _PACKAGES, with_dependencies=True)
+    folder, program = root.parent, root / "usr/lib/chromium/chromium"
     libraries = sorted({str(file.parent) for file in root.rglob("lib*.so*") if file.parent != program.parent})
     fonts = folder / "fonts.conf"
     fonts.write_text(
@@ -80,41 +70,3 @@ def chromium() -> Chromium:
         + "</fontconfig>"
     )
     return Chromium(program, {"LD_LIBRARY_PATH": ":".join(libraries), "FONTCONFIG_FILE": str(fonts)})
-
-
-@contextmanager
-def _alone(path: Path) -> Generator[None]:
-    """One test process at a time fills the cache."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def _fetch(folder: Path, root: Path) -> None:
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise UnavailableError("no Chromium on PATH (or in K2_CHROMIUM), and this is no Debian to fetch it from")
-    lists, cache = folder / "lists", folder / "packages"
-    for made in (lists / "partial", cache / "archives/partial"):
-        made.mkdir(parents=True, exist_ok=True)
-    # apt's own lists, cache and locks are left alone, so that it needs no root.
-    apt = ["apt-get", "-q", "-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}"]
-    apt += ["-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="]
-    _run([*apt, "update"])
-    # What is installed already is not fetched: the rest finds it where it is.
-    _run([*apt, "install", "--yes", "--download-only", "--reinstall", "--no-install-recommends", *_PACKAGES])
-    draft = folder / "draft"
-    shutil.rmtree(draft, ignore_errors=True)
-    for package in sorted((cache / "archives").glob("*.deb")):
-        _run(["dpkg-deb", "--extract", str(package), str(draft)])
-    if not (draft / "usr/lib/chromium/chromium").exists():
-        raise UnavailableError("Debian's package of Chromium does not hold the program where it was expected")
-    draft.rename(root)
-    shutil.rmtree(cache)
-    shutil.rmtree(lists)
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UnavailableError(f"no Chromium on PATH, and Debian's cannot be fetched: {command[0]}: {reason}")
