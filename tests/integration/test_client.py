@@ -180,10 +180,10 @@ def test_a_pin_keeps_what_was_seen(db):
         (lambda db: db.summary("NONE", DAY), "no trades of NONE"),
         (lambda db: db.replay(cursor="x"), "Not a cursor of a replay"),
         (lambda db: db.replay(speed=-1.0), "speed cannot be used"),
-        (lambda db: db.trades("\udcff"), "cannot be used|is no text"),
+        (lambda db: db.trades("\udcff"), "Not a symbol|is no text"),
         (lambda db: db.bars("\udcff"), "Not a symbol"),
-        (lambda db: db.quotes(exchange="\udcff"), "cannot be used|is no text"),
-        (lambda db: db.replay("\udcff"), "cannot be used|is no text"),
+        (lambda db: db.quotes(exchange="\udcff"), "Not an exchange's code|is no text"),
+        (lambda db: db.replay("\udcff"), "Not a symbol|is no text"),
     ],
 )
 def test_what_the_asker_can_mend_is_their_error_at_once(db, ask, message):
