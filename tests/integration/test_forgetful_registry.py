@@ -11,7 +11,7 @@ from k2_testing.events import START_US, message_id, trades
 from k2_testing.foreign import foreign_trades
 from k2_testing.lake import TRADES, catalog_properties
 from k2_testing.parts import begin_anew
-from k2_testing.sinks import Pipeline, eventually, said
+from k2_testing.sinks import Pipeline, eventually, reason
 from typer.testing import CliRunner
 
 from k2.bus.dead_letters import DeadLetter, DeadLetterWriter, read_dead_letters
@@ -176,10 +176,10 @@ def test_an_id_that_a_forgetful_registry_does_not_know_waits_and_goes_on_by_itse
     pipeline.produce(100, 200)
     sink = pipeline.sink(port=port)
     eventually(
-        lambda: "the registry has lost what it knew" in said(port), lambda: f"why: {said(port)} {pipeline.log()}"
+        lambda: "the registry has lost what it knew" in reason(port), lambda: f"why: {reason(port)} {pipeline.log()}"
     )
-    assert f"name schema id {pipeline.schema_id + 1}, which neither" in said(port)
-    assert f"k2 sink schemas {TRADES} --topic {pipeline.topic} --keep" in said(port)
+    assert f"name schema id {pipeline.schema_id + 1}, which neither" in reason(port)
+    assert f"k2 sink schemas {TRADES} --topic {pipeline.topic} --keep" in reason(port)
     assert pipeline.recorded() == {0: 100}
     schemas = Schemas(pipeline.registry)
     assert schemas.register(subject_of(pipeline.topic), PLAIN) == pipeline.schema_id
@@ -197,7 +197,7 @@ def test_a_person_can_say_that_a_new_registry_is_to_stay_and_what_it_does_not_kn
     begin_anew(registry)
     pipeline.send(*foreign_trades(avro_schema(DataType.TRADES), 999_999, [{}] * 5))
     sink = pipeline.sink(port=port)
-    eventually(lambda: "k2 sink schemas" in said(port), lambda: f"a remedy: {said(port)} {pipeline.log()}")
+    eventually(lambda: "k2 sink schemas" in reason(port), lambda: f"a remedy: {reason(port)} {pipeline.log()}")
     told = k2("sink", "schemas", TRADES, "--topic", pipeline.topic)
     assert f"{pipeline.schema_id}: the registry does not know it any more" in told
     k2("sink", "schemas", TRADES, "--topic", pipeline.topic, "--keep", "--reason", "there was no backup")
@@ -226,7 +226,7 @@ def test_an_id_that_was_given_to_another_schema_of_the_topic_is_never_read_by_th
     assert Schemas(pipeline.registry).register(subject_of(pipeline.topic), json.dumps(other)) == pipeline.schema_id
     pipeline.send(*foreign_trades(other, pipeline.schema_id, [{}] * 5))
     sink = pipeline.sink(port=port)
-    eventually(lambda: "has another schema under" in said(port), lambda: f"why: {said(port)} {pipeline.log()}")
+    eventually(lambda: "has another schema under" in reason(port), lambda: f"why: {reason(port)} {pipeline.log()}")
     with hybrid_questions_of(pipeline) as questions:
         found = questions.events(EventsQuery(DataType.TRADES, limit=10_000, at=At()))
         assert found.rows.num_rows == 100
@@ -255,7 +255,7 @@ def test_messages_of_a_producer_that_runs_on_wait_for_a_word_when_its_id_was_giv
     Schemas(pipeline.registry).register(subject_of(pipeline.topic), json.dumps(swapped()))
     pipeline.produce(100, 200)
     sink = pipeline.sink(port=port)
-    eventually(lambda: "has another schema under" in said(port), lambda: f"why: {said(port)} {pipeline.log()}")
+    eventually(lambda: "has another schema under" in reason(port), lambda: f"why: {reason(port)} {pipeline.log()}")
     assert pipeline.recorded() == {0: 100}
     k2("sink", "schemas", TRADES, "--topic", pipeline.topic, "--keep", "--reason", "the other writer never ran")
     committed(pipeline, 200)

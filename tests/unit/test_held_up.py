@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from k2.lake.appends.trouble import Trouble
 from k2.lake.appends.unwritable import TableFaultError
 from k2.lake.payloads import PausedError
+from k2.lake.schema_ids import BoundAnewError, refuse_bound_anew
 from k2.model.commit_note import CommitNote, held_up_of, note
 from k2.model.dead_share import DeadShare
 from k2.model.errors import RefusedError, UserError, WorldError
@@ -129,6 +130,7 @@ DECIDE = RefusedError("Retention has passed", found="9", expected="5", remedy="k
     [
         (DECIDE, HeldUpBy.DECISION, "k2 sink reset t --skip-to-earliest. The sink reads nothing until that is decided"),
         (TooManyDeadError("too many"), HeldUpBy.DEAD_LETTERS, "too many"),
+        (BoundAnewError("id 7 is another's"), HeldUpBy.DECISION, "id 7 is another's"),
         (TableFaultError("t", "codec"), HeldUpBy.TABLE, "goes on by itself when the table is mended"),
         (PausedError("no column for flag"), HeldUpBy.TABLE, "no column for flag"),
         (caused(PausedError("no schema 7"), WorldError("x")), HeldUpBy.REGISTRY, "no schema 7"),
@@ -190,3 +192,13 @@ def test_a_sink_that_has_work_and_commits_nothing_is_held_up_the_sooner_the_more
     found = of_commits("t", 5.0, seconds, trouble)
     assert (found or (None, ""))[0] is by
     assert said in (found or (None, ""))[1]
+
+
+def test_of_what_a_forgetful_registry_holds_up_both_the_reason_and_the_commands_are_kept():
+    table, topic = "market_data.trades_of_everything", "market.equities.trades.an-exchange-with-a-name"
+    with pytest.raises(BoundAnewError) as held:
+        refuse_bound_anew(topic, table, {123_456: "a schema"})
+    said = in_short(str(held.value))
+    assert said.startswith("The Schema Registry has another schema under schema id 123456")
+    assert f"k2 sink schemas {table} --topic {topic}, with --keep" in said
+    assert "--take 123456" in said
