@@ -167,6 +167,12 @@ def test_a_key_is_made_and_the_service_gets_only_its_digest(default):
     assert "k2-api-key" not in _mounted(charts.one(default, "Deployment", "k2-query"))
 
 
+def test_the_key_stays_when_the_release_goes_and_its_digests_do_not(default):
+    kept = charts.one(default, "Secret", "k2-api-key")["metadata"]["annotations"]
+    assert kept["helm.sh/resource-policy"] == "keep"
+    assert "annotations" not in charts.one(default, "Secret", "k2-api-keys")["metadata"]
+
+
 def test_digests_are_enough(helm):
     manifests = charts.render(helm, "k2", "-f", str(VALUES / "bare.yaml"))
     assert [secret["metadata"]["name"] for secret in charts.kind(manifests, "Secret")] == ["k2-api-keys"]
