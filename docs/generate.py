@@ -10,9 +10,10 @@ from pydantic_core import PydanticUndefined
 
 from k2.api import connections
 from k2.api.app import READY_SECONDS
-from k2.bus import admin, producer, registry
+from k2.bus import admin, producer, reachable, registry
 from k2.client import remote, remote_replay
 from k2.feeds.load import uris
+from k2.lake import reachable as lake_reachable
 from k2.lake import time_limits
 from k2.model.platform import Platform
 from k2.model.settings import Settings
@@ -91,6 +92,11 @@ def _time_limits() -> list[str]:
             "",
         ),
         ("Kafka: questions about topics, groups and offsets, topics made", f"{admin.REQUEST_SECONDS:g} s", ""),
+        (
+            "Operator: whether Kafka or the registry, the catalog, the store is there",
+            f"{reachable.ANSWER_SECONDS:g} s, {lake_reachable.ANSWER_SECONDS:g} s, {lake_reachable.STORE_ANSWER_SECONDS:g} s three times",
+            "",
+        ),
         ("Kafka: a message until it is confirmed", f"{producer.DELIVERY_SECONDS:g} s", ""),
         ("Kafka: reading", "no call waits for more than a second; librdkafka mends connections by itself", ""),
         ("Kubernetes API: a request of the operator", f"{client.REQUEST_SECONDS:g} s", ""),

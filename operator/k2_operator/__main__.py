@@ -50,6 +50,11 @@ class OperatorSettings(BaseSettings):
         ge=0.5,
         description="Seconds between two rounds in which lag, freshness and tables are measured.",
     )
+    look_seconds: float = Field(
+        default=Intervals().look,
+        ge=0.5,
+        description="Seconds between two questions whether Kafka, registry, catalog and store are there.",
+    )
     workload_image: str | None = Field(
         default=None, description="Image of the workloads, over the one in platform.yaml (for development tools)."
     )
@@ -66,7 +71,7 @@ async def run(settings: Settings, own: OperatorSettings) -> None:
     async with Kube(lambda: access.access(configuration)) as kube:
         # What was found well is asked for again by the next resync, not before.
         backends = Backends(settings, check_seconds=0.9 * own.resync_seconds)
-        intervals = Intervals(own.resync_seconds, own.collect_seconds)
+        intervals = Intervals(own.resync_seconds, own.collect_seconds, own.look_seconds)
         controller = Controller(kube, platform, backends, namespaces, intervals)
         access.register(registry)
         watch.register(registry, controller.seen, watched)

@@ -10,6 +10,7 @@ from k2_testing.rest_catalog import Proxy, RestCatalog
 from k2.lake.appends.commit import Committer, FencedError
 from k2.lake.catalog import open_named
 from k2.lake.proof.audit import audit_table
+from k2.lake.reachable import ask_catalog, ask_store
 from k2.lake.tables import ensure_tables
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
@@ -71,3 +72,11 @@ def test_the_control_without_the_guard_breaks_the_table(catalog, proxy):
     Unguarded(catalog, TRADES, ORIGIN, DataType.TRADES).commit(batch(0, 10))
     with pytest.raises(FileNotFoundError):
         held(catalog)
+
+
+def test_a_rest_catalog_is_asked_for_its_namespaces_and_its_store_by_way_of_a_table(catalog, proxy):
+    properties = {"type": "rest", "uri": proxy.uri}
+    ask_catalog("rest", properties)
+    assert ask_store("rest", properties, TRADES)
+    assert not ask_store("rest", properties, None)
+    assert not ask_store("rest", properties, "market_data.not_there")

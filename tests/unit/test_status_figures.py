@@ -231,3 +231,14 @@ def test_a_sink_that_reads_no_more_is_not_called_stalled_although_it_is():
 def test_every_measured_condition_is_carried_over_a_restart():
     found = figures.findings(LIVE, exchange("SIM"), {"t": progress(None, reading(0, 1))}, {}, OPEN, 0)
     assert set(found) == set(figures.MEASURED)
+
+
+def test_every_figure_of_a_status_is_among_those_that_an_outage_takes():
+    assert set(figures.fields(LIVE, {TOPIC: progress(None, noted(0, 7))})) == set(figures.FIELDS)
+
+
+def test_a_sink_that_stood_still_before_an_outage_has_its_time_again_after_it():
+    limit = 2 * INTERVAL + 30
+    before = progress(progress(None, reading(0, 10, 5)), reading(limit, 10, 5))
+    assert stalled(before, limit).reason == "SinkStalled", "control"
+    assert stalled(progress(None, reading(limit + 1, 10, 5)), limit + 1) is None

@@ -1,7 +1,8 @@
 """One collector for all feeds and tables: reads offsets every half a minute, and tells a resource every other time at most.
 
 All ends come in two requests. A group is asked only where something may have moved, and a table is looked at when its sinks have
-told of a newer snapshot, or after ten minutes: at rest hardly anybody is asked twice.
+told of a newer snapshot, or after ten minutes: at rest hardly anybody is asked twice. Of what is away nothing is told that was
+measured before it went.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from k2_operator.plan.plans import FeedPlan, SinkPlan, TablePlan
 from k2_operator.reconcile import metrics, observe
 from k2_operator.reconcile.backends import Backends
 from k2_operator.reconcile.topic_ids import TopicIds
+from k2_operator.reconcile.world import AwayError, Part
 from k2_operator.report import figures, table_figures
 from k2_operator.report.figures import Commits, Reading, SinkProgress
 from k2_operator.report.status import Finding, unknown
@@ -39,6 +41,9 @@ LAYOUT_SECONDS = 600.0
 
 FILES_SECONDS = 3600.0
 """A table's files are listed this often at most, when they are looked at: a request to the store for a thousand of them."""
+
+PATIENCE = 2
+"""Rounds in a row in which Kafka was not heard to the end, after which what the last one told is not known any more."""
 
 _log = get_logger(__name__)
 
@@ -88,6 +93,7 @@ class Collector:
     _progress: dict[str, SinkProgress] = field(default_factory=dict[str, SinkProgress])
     _commits: dict[str, Commits] = field(default_factory=dict[str, Commits])
     _looks: dict[Ref, _Look] = field(default_factory=dict[Ref, _Look])
+    _failures: int = 0
     _topic_ids: TopicIds = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,7 +116,6 @@ class Collector:
                 await self.collect()
                 metrics.COLLECTIONS.labels("ok").inc()
             except K2Error as error:
-                # The feeds' own conditions tell that Kafka is away; old figures stay.
                 metrics.COLLECTIONS.labels("error").inc()
                 _log.warning("collection.failed", error=str(error))
 
@@ -120,26 +125,60 @@ class Collector:
         Raises:
             WorldError: Kafka cannot be reached; the tables have been looked at all the same.
         """
-        feeds = [(where, facts, facts.plan) for where, facts in self._feeds() if facts.plan is not None]
-        plans = {where: plan for where, _, plan in feeds}
-        lacking = {group for _, facts, plan in feeds for group in lacking_pods(facts, plan)}
-        sinks = {sink.config.group_id: sink for plan in plans.values() for sink in plan.sinks}
         tables = self._tables()
         try:
-            await self._read(sinks, lacking)
-            self._count_commits(sinks)
-            await self._topic_ids.look(sinks.values())
-            for where, plan in plans.items():
-                self._publish(where, plan)
+            await self._measure()
+            self._failures = 0
+        except WorldError as error:
+            self._failures += 1
+            if isinstance(error, AwayError) or self._failures >= PATIENCE:
+                self._lose_feeds(str(error))
+            raise
         finally:
             await self._look(tables)
-            kept = plans.keys() | tables.keys()
+            kept = {*self._feeds(), *tables}
             self._told = {where: told for where, told in self._told.items() if where in kept}
             self._looks = {where: look for where, look in self._looks.items() if where in kept}
 
-    def _feeds(self) -> list[tuple[Ref, observe.FeedFacts]]:
-        found = ((where, observe.feed(self.cache, self.platform, where)) for where in self.cache.refs(FEED))
-        return [(where, facts) for where, facts in found if facts is not None and not facts.deleting]
+    async def _measure(self) -> None:
+        """Lag, rate, freshness and commits of all feeds that can be planned."""
+        self.backends.world.require(Part.KAFKA)
+        found = ((where, observe.feed(self.cache, self.platform, where)) for where in self._feeds())
+        feeds = [(where, facts, facts.plan) for where, facts in found if facts is not None and facts.plan is not None]
+        plans = {where: plan for where, _, plan in feeds}
+        lacking = {group for _, facts, plan in feeds for group in lacking_pods(facts, plan)}
+        sinks = {sink.config.group_id: sink for plan in plans.values() for sink in plan.sinks}
+        await self._read(sinks, lacking)
+        self._count_commits(sinks)
+        await self._topic_ids.look(sinks.values())
+        for where, plan in plans.items():
+            self._publish(where, plan)
+
+    def lose(self, away: AwayError) -> None:
+        """Tell that nothing is known any more of what a part of the world would tell."""
+        if away.part is Part.KAFKA:
+            self._lose_feeds(str(away))
+        elif away.part is not Part.REGISTRY:
+            reason = Reason.STORE_UNREACHABLE if away.part is Part.STORE else Reason.CATALOG_UNREACHABLE
+            told = Told(dict.fromkeys(table_figures.FIELDS), table_figures.not_known(reason, str(away)))
+            self._looks.clear()  # what is there again is looked at in full
+            for where in self._tables():
+                self._tell(where, told, time.monotonic())
+
+    def _lose_feeds(self, error: str) -> None:
+        # A sink has its two commit intervals from when Kafka is back: it could not commit before.
+        self._progress.clear()
+        told = Told(dict.fromkeys(figures.FIELDS), figures.not_known(error))
+        for where in self._feeds():
+            # What was told of an outage stays while it lasts.
+            fresh = self.told(where).findings.get(ConditionType.FRESH)
+            if fresh is None or fresh.reason is not Reason.KAFKA_UNREACHABLE:
+                self._tell(where, told, time.monotonic())
+
+    def _feeds(self) -> list[Ref]:
+        """The feeds that nobody has deleted."""
+        found = ((where, self.cache.get(where)) for where in self.cache.refs(FEED))
+        return [where for where, obj in found if obj is not None and not obj["metadata"].get("deletionTimestamp")]
 
     async def _read(self, sinks: Mapping[str, SinkPlan], lacking: set[str]) -> None:
         config = self.backends.settings.kafka_config()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,7 +33,7 @@ def utc_now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One operator's way to everything outside; the same for all of its resources."""
+    """One operator's way to everything outside; the same for all of its resources. `let_go` has the uids of feeds that have ended."""
 
     kube: Kube
     cache: Cache
@@ -45,6 +45,7 @@ class Context:
     wake: Callable[[Ref], None]
     told: Callable[[Ref], Told]
     turns: Turns
+    let_go: set[str] = field(default_factory=set[str])
     now: Callable[[], str] = utc_now
 
     async def write(self, obj: Object, findings: Mapping[ConditionType, Finding], fields: Mapping[str, Any]) -> None:

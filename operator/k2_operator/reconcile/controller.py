@@ -13,6 +13,7 @@ import stamina
 
 from k2.model.errors import WorldError
 from k2.model.platform import Platform
+from k2.model.topics import subject_of
 from k2.obs.logging import get_logger
 from k2_operator.build import stamp
 from k2_operator.kube import metrics as kube_metrics
@@ -28,9 +29,17 @@ from k2_operator.reconcile.context import Context
 from k2_operator.reconcile.reconciler import NotYetError, Reconciler
 from k2_operator.reconcile.rollout import Turns
 from k2_operator.reconcile.workqueue import WorkQueue
+from k2_operator.reconcile.world import Lookout, Part
 from k2_operator.spec import objects
+from k2_operator.spec.conditions import UNREACHABLE, ConditionType
 from k2_operator.spec.objects import Ref
 from k2_operator.spec.resources import KINDS, MarketFeed
+
+SPREAD_SECONDS = 30.0
+"""Over so long those are spread who ask the world about everything, so that it is not asked at one moment."""
+
+FEW = 20
+"""So many may ask at once."""
 
 FIRST_RESYNC_SECONDS = 15.0
 """Soon after the start, what ended between our list and the watches' is pruned."""
@@ -42,10 +51,11 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """Seconds between two looks at everything (`resync`), and between two rounds in which figures are measured (`collect`)."""
+    """Seconds between two looks at everything (`resync`), rounds of measuring (`collect`), questions to a part of the world (`look`)."""
 
     resync: float = 600.0
     collect: float = 30.0
+    look: float = 15.0
 
 
 class NamespaceReturnedError(Exception):
@@ -66,6 +76,7 @@ class Controller:
     intervals: Intervals = field(default_factory=Intervals)
     cache: Cache = field(default_factory=Cache)
     _collector: Collector = field(init=False)
+    _lookout: Lookout = field(init=False)
     _queue: WorkQueue[Ref] = field(init=False)
     _reconciler: Reconciler = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
@@ -74,6 +85,14 @@ class Controller:
 
     def __post_init__(self) -> None:
         self._collector = Collector(self.cache, self.platform, self.backends, self.wake, self.intervals.collect)
+        self._lookout = Lookout(
+            world=self.backends.world,
+            settings=self.backends.settings,
+            turned=self._turned,
+            listed=self._listed,
+            a_table=self._a_table,
+            interval=self.intervals.look,
+        )
         context = Context(
             kube=self.kube,
             cache=self.cache,
@@ -104,6 +123,7 @@ class Controller:
             asyncio.create_task(self._queue.run(), name="k2-queue"),
             asyncio.create_task(self._resync(), name="k2-resync"),
             asyncio.create_task(self._collector.run(), name="k2-collector"),
+            asyncio.create_task(self._lookout.run(), name="k2-lookout"),
         ]
         for task in self._tasks:
             task.add_done_callback(_end_with)
@@ -202,6 +222,40 @@ class Controller:
         for where in self._our_refs():
             self._queue.add(where)
 
+    def _wake_spread(self, wanted: Sequence[Ref]) -> None:
+        for where in wanted:
+            self._queue.add(where, random.uniform(0.0, SPREAD_SECONDS) if len(wanted) > FEW else 0.0)
+
+    def _turned(self, part: Part) -> None:
+        """A part of the world has gone or come back: have whoever needs it say so. Feeds hear of the lake from their tables."""
+        concerned = self.cache.refs(FEED if part in (Part.KAFKA, Part.REGISTRY) else TABLE)
+        if (away := self.backends.world.away(part)) is None:
+            self.backends.doubt(part)
+            self._wake_spread(concerned)
+            return
+        self._collector.lose(away)
+        for where in concerned:
+            self.wake(where)  # at once, for nobody asks
+
+    def _listed(self, subjects: frozenset[str], since: float) -> None:
+        """Have the subjects registered again that the registry has no more."""
+        missing = self.backends.missing(subjects, since)
+        if not missing:
+            return
+        _log.warning("registry.subjects_missed", count=len(missing), first=min(missing))
+        for where in self.cache.refs(FEED):
+            if not missing.isdisjoint(subject_of(str(topic)) for topic in observe.topics_of(self.cache, where)):
+                self.wake(where)
+
+    def _a_table(self) -> str | None:
+        """A table that is there, or was when its catalog could be asked last."""
+        for where in self.cache.refs(TABLE):
+            found = self.cache.get(where) or {}
+            ready = objects.condition(found, ConditionType.READY)
+            if ready is not None and (ready["status"] == "True" or ready["reason"] in UNREACHABLE):
+                return str(found["spec"]["identifier"])
+        return None
+
     async def _resync(self) -> None:
         """Look at everything again, now and then: watches lose what ends while they are being connected anew."""
         delay = min(FIRST_RESYNC_SECONDS, self.intervals.resync)
@@ -218,9 +272,7 @@ class Controller:
                 delay = 30.0
                 continue
             metrics.LAST_RESYNC.set(time.time())
-            for where in self._our_refs():
-                # Spread, so that Kafka is not asked about everything at one moment.
-                self._queue.add(where, random.uniform(0.0, 30.0) if len(self._our_refs()) > 20 else 0.0)
+            self._wake_spread(self._our_refs())
 
     async def _list_all(self) -> list[tuple[Ref, Mapping[str, Any], Any]]:
         """Read all kinds into the cache; returns what was in there and is no more."""

@@ -57,7 +57,8 @@ async def mark(context: Context, obj: Object, *, wanted: bool) -> None:
 
 async def feed(context: Context, facts: observe.FeedFacts) -> float | None:
     """Drain a deleted feed and let it go. Returns when to look again."""
-    if FINALIZER not in facts.obj["metadata"].get("finalizers", ()):
+    metadata = facts.obj["metadata"]
+    if FINALIZER not in metadata.get("finalizers", ()) or metadata["uid"] in context.let_go:
         return None
     plan, reason = facts.plan, _why_not(facts)
     if plan is None or reason:
@@ -206,6 +207,8 @@ async def _release(context: Context, facts: observe.FeedFacts) -> float | None:
     if again := await _release_topics(context, facts):
         return again
     await mark(context, facts.obj, wanted=False)
+    # No watch has told of its end yet, and whatever wakes it until then must not end it a second time.
+    context.let_go.add(facts.obj["metadata"]["uid"])
     context.applier.forget(ref(each) for each in facts.deletable)
     for name in facts.tables:
         context.wake(Ref(TABLE, facts.obj["metadata"]["namespace"], name))

@@ -22,6 +22,9 @@ LAST_RESYNC = Gauge("k2_operator_last_resync_timestamp_seconds", "When everythin
 COLLECTIONS = Counter(
     "k2_operator_collections_total", "Rounds in which lag, freshness and tables were measured: ok, error.", ("outcome",)
 )
+REACHABLE = Gauge(
+    "k2_operator_world_reachable", "Whether a part of the world outside answers (1) or is away (0), by part.", ("part",)
+)
 BROKEN_FILES = Gauge(
     "k2_operator_broken_files", "Files of all tables that are missing or have another size than their manifest says."
 )
@@ -39,6 +42,7 @@ ALL = (
     LAST_RESYNC,
     COLLECTIONS,
     BROKEN_FILES,
+    REACHABLE,
     MISSING_ROWS,
 )
 """What the operator shows of its work; of what it looks after `CacheFigures` tells."""

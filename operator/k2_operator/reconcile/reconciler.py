@@ -1,7 +1,8 @@
 """Observe → plan → build → apply → status: one function for every cause, for a feed and for a table.
 
 It asks what should be and makes it so, whatever has happened; nothing is done only because an event said so. A mistake of the
-user's ends as a condition. The world's ends as a condition and as `NotYetError`, which the queue answers with backoff.
+user's ends as a condition. The world's ends as a condition and as an error, which the queue answers with backoff; where a part of the
+world is known to be away, it ends as a condition alone, and the part's return is the cause to come again.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from k2_operator.kube.cache import FEED
 from k2_operator.plan.plans import FeedPlan, TopicPlan
 from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi, workloads
 from k2_operator.reconcile.context import WAITING, Context
+from k2_operator.reconcile.world import AwayError, Part
 from k2_operator.report import figures, status, table_figures
 from k2_operator.report.status import Finding, no, yes
 from k2_operator.report.upkeep import CONDITIONS, upkeep_finding
-from k2_operator.spec.conditions import ConditionType, EventReason, Reason
+from k2_operator.spec.conditions import UNREACHABLE, ConditionType, EventReason, Reason
 from k2_operator.spec.objects import Object, Ref, condition, ref
 from k2_operator.spec.validate import ResourceError
 
@@ -38,6 +40,9 @@ QUIET_SECONDS = 10.0
 """A feed without its tables is no reason for a warning for so long after it was made."""
 TAKEN_SECONDS = 30.0
 """No watch tells when a name becomes free that somebody else's object had."""
+
+AWAY_SECONDS = 300.0
+"""The return of what is away wakes who needs it; this is for who has not heard of it."""
 
 
 class NotYetError(WorldError):
@@ -199,10 +204,12 @@ class Reconciler:
             await self.context.events.post(facts.obj, Reason.FIELDS_ADDED, status.added([each]), "Warning")
         return _Applied(taken=changes.taken, waits=waits)
 
-    def _topics(self, plan: FeedPlan) -> Awaitable[list[str]]:
+    async def _topics(self, plan: FeedPlan) -> list[str]:
         if self.context.platform.kafka.topics == "strimzi":
-            return strimzi.topics(self.context.kube, plan, self.context.platform)
-        return self.context.backends.topics(plan.topics)
+            # What Strimzi has said of a topic holds while there is a Kafka.
+            self.context.backends.world.require(Part.KAFKA)
+            return await strimzi.topics(self.context.kube, plan, self.context.platform)
+        return await self.context.backends.topics(plan.topics)
 
     async def _step(
         self,
@@ -220,6 +227,8 @@ class Reconciler:
             return no(Reason.NAME_TAKEN, str(error))
         except UserError as error:
             return no(refused, str(error))
+        except AwayError as error:
+            return no(Reason.STORE_UNREACHABLE if error.part is Part.STORE else unreachable, str(error))
         except WorldError as error:
             failures.append(error)
             return no(Reason.STORE_UNREACHABLE if isinstance(error, StoreError) else unreachable, str(error))
@@ -251,12 +260,15 @@ class Reconciler:
         findings = {ConditionType.READY: finding, **_table_findings(facts, told.findings)}
         await self.context.write(facts.obj, findings, _table_fields(facts, told.fields))
         seen = int(facts.obj["metadata"].get("generation", 0))
-        if before is None or (before["status"], before.get("observedGeneration")) != (finding.status, seen):
+        known = None if before is None else (before["status"], before["reason"], before.get("observedGeneration"))
+        if known != (finding.status, finding.reason, seen):
             self._wake_feeds(facts)  # with new columns there are new fields to tell the registry of
         for error in (*failures, applied.refused):
             if error is not None:
                 raise error
-        return TAKEN_SECONDS if applied.taken else None
+        if applied.taken:
+            return TAKEN_SECONDS
+        return AWAY_SECONDS if finding.reason in UNREACHABLE else None
 
     def _wake_feeds(self, facts: observe.TableFacts) -> None:
         for each in facts.feeds:
@@ -281,7 +293,9 @@ def _again(applied: _Applied, findings: Mapping[ConditionType, Finding]) -> floa
     if applied.taken or findings[ConditionType.TOPICS_READY].reason is Reason.NAME_TAKEN:
         return TAKEN_SECONDS
     # No event tells that a load has run for long enough.
-    return status.CALM_SECONDS if findings[ConditionType.PRODUCER_AVAILABLE].reason is Reason.LOAD_FAILING else None
+    if findings[ConditionType.PRODUCER_AVAILABLE].reason is Reason.LOAD_FAILING:
+        return status.CALM_SECONDS
+    return AWAY_SECONDS if any(each.reason in UNREACHABLE for each in findings.values()) else None
 
 
 def _is_of(manifest: Object, workload: str) -> bool:
@@ -306,7 +320,7 @@ def _awaiting(errors: Sequence[ResourceError]) -> dict[ConditionType, Finding]:
 def _feed_fields(facts: observe.FeedFacts, measured: Mapping[str, Any]) -> dict[str, Any]:
     before, plan = facts.obj.get("status") or {}, facts.plan
     # What was measured before a restart holds until it is measured again.
-    kept = {name: before.get(name) for name in ("lag", "rate", "lastEventTime", "gaps", "deadLetters", "sinks")}
+    kept = {name: before.get(name) for name in figures.FIELDS}
     if plan is None:
         kept |= {name: before.get(name) for name in ("streams", "topics", "completedSource", "sinkReplicas")}
     else:
@@ -343,6 +357,8 @@ def _tables_ready(facts: observe.FeedFacts) -> Finding:
         found = condition(obj, ConditionType.READY)
         if found is None:
             return no(Reason.RECONCILING, f"IcebergTable {name} has not been looked at yet.")
+        if found["status"] != "True" and found["reason"] in UNREACHABLE:
+            return no(Reason(found["reason"]), f"IcebergTable {name}: {found['message']}")
         if found["status"] != "True":
             return no(Reason.TABLE_NOT_READY, f"IcebergTable {name}: {found['reason']}: {found['message']}")
     return yes(Reason.TABLES_EXIST, "The tables of all streams are there.")

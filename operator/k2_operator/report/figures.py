@@ -40,6 +40,9 @@ HELD_UP = (Reason.DECISION_NEEDED, Reason.MANY_DEAD_LETTERS, Reason.SINK_STALLED
 """Why a sink commits nothing, as its offsets and notes tell it: of several sinks the first of these is the feed's."""
 _REASONS = {HeldUpBy.DECISION: Reason.DECISION_NEEDED, HeldUpBy.DEAD_LETTERS: Reason.MANY_DEAD_LETTERS}
 
+FIELDS = ("lag", "rate", "lastEventTime", "gaps", "deadLetters", "sinks")
+"""Of a feed's status: what `fields` gives."""
+
 Ends = Mapping[int, int]
 Committed = Mapping[int, tuple[int, str]]
 
@@ -229,6 +232,12 @@ def carried(obj: Object) -> dict[ConditionType, Finding]:
     if sinks is not None and sinks.reason not in HELD_UP:
         del found[ConditionType.SINK_AVAILABLE]
     return found
+
+
+def not_known(told: str) -> dict[ConditionType, Finding]:
+    """What is said while Kafka is away: nothing that was measured before it went. `told` says how it is away."""
+    finding = unknown(Reason.KAFKA_UNREACHABLE, f"Not measured: {told}")
+    return dict.fromkeys(MEASURED, finding)
 
 
 def rounded(value: float) -> int:

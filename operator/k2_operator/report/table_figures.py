@@ -28,6 +28,11 @@ MEASURED = (ConditionType.COMPACTED, ConditionType.FILES_PRESENT)
 NOT_MEASURED = unknown(Reason.NOT_MEASURED, "The table's files have not been looked at yet.")
 
 
+def not_known(reason: Reason, told: str) -> dict[ConditionType, Finding]:
+    """What is said of a table while its catalog or its store is away; `told` says how."""
+    return dict.fromkeys(MEASURED, unknown(reason, f"Not measured: {told}"))
+
+
 def fields(totals: Totals) -> dict[str, Any]:
     """The figures of a table's status."""
     committed = totals.committed

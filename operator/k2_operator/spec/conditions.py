@@ -133,6 +133,12 @@ class Reason(StrEnum):
     RUN_FAILED = "RunFailed"
 
 
+UNREACHABLE = frozenset(
+    (Reason.KAFKA_UNREACHABLE, Reason.REGISTRY_UNREACHABLE, Reason.CATALOG_UNREACHABLE, Reason.STORE_UNREACHABLE)
+)
+"""A part of the world outside is away: nobody's mistake, and over by itself when it is back."""
+
+
 class EventReason(StrEnum):
     """What an Event tells of; those about a change of `Ready` have its `Reason`."""
 

@@ -50,8 +50,8 @@ _PATHS = {
 }
 
 
-QUICK = {"K2_OPERATOR_COLLECT_SECONDS": "1"}
-"""An operator that measures every second what it otherwise does every half minute: nobody waits for the next round."""
+QUICK = {"K2_OPERATOR_COLLECT_SECONDS": "1", "K2_OPERATOR_LOOK_SECONDS": "1"}
+"""An operator that measures and looks every second, as it otherwise does two and four times a minute: nobody waits for that."""
 
 _OUT_OF_BREATH = {429, 502, 503, 504}
 

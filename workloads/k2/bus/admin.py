@@ -32,7 +32,7 @@ from confluent_kafka.admin import (
 )
 
 from k2.bus.clients import asking_consumer, quiet
-from k2.model.errors import K2Error, UserError, WorldError
+from k2.model.errors import CredentialsError, K2Error, UserError, WorldError
 
 REQUEST_SECONDS = 15.0
 Isolation = Literal["read_committed", "read_uncommitted"]
@@ -46,12 +46,16 @@ _REFUSED_BY_KAFKA = frozenset(
         KafkaError.INVALID_REQUEST,
         KafkaError.POLICY_VIOLATION,
         KafkaError.TOPIC_EXCEPTION,
+        KafkaError._INVALID_ARG,  # noqa: SLF001 - librdkafka's own codes are public under this name
+    }
+)
+_NO_ACCESS = frozenset(
+    {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's own codes are public under this name
-        KafkaError._INVALID_ARG,  # noqa: SLF001
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
     }
 )
 
@@ -233,6 +237,10 @@ def _admin(kafka_config: Mapping[str, str]) -> Generator[AdminClient]:
 def _translate(error: KafkaException, address: str) -> K2Error:
     kafka_error: Any = error.args[0] if error.args else None
     text = kafka_error.str() if isinstance(kafka_error, KafkaError) else str(error)
+    if _code(error) in _NO_ACCESS:
+        return CredentialsError(
+            f"Kafka at {address} refuses access", found=text, expected="credentials with the rights for it"
+        )
     if _code(error) in _REFUSED_BY_KAFKA:
         return UserError(f"Kafka at {address} refuses it", found=text, expected="settings that it takes")
     return WorldError(f"Kafka at {address} cannot be reached or did not do as asked: {text}")

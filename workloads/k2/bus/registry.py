@@ -15,7 +15,7 @@ import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from k2.model.errors import UserError, WorldError
+from k2.model.errors import CredentialsError, UserError, WorldError
 from k2.model.events import Decimals, avro_schema, schema_decimals
 from k2.model.topics import DataType, subject_of
 
@@ -298,7 +298,7 @@ class Schemas:
             raise WorldError(f"The Schema Registry at {self._url} cannot be reached ({what}): {error!r}") from error
         except SchemaRegistryError as error:
             if error.http_status_code in {401, 403}:
-                raise UserError(
+                raise CredentialsError(
                     f"The Schema Registry at {self._url} refuses access ({what})",
                     found=str(error.error_message),
                     expected="credentials that may read and register",

@@ -48,5 +48,9 @@ class DamagedError(StoreError):
     """A file of a table is gone or broken: waiting makes nothing better. A person has to bring it back (`k2 audit` names it)."""
 
 
+class CredentialsError(UserError):
+    """What K2 was given to get in with is not taken, or has not the rights. For who types a command a mistake; for what runs, an outage."""
+
+
 class RefusedError(UserError):
     """Going on would lose or double data, so K2 stops and says what a person has to decide."""
