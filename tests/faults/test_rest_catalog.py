@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from k2_testing.cluster import until
 from k2_testing.committed import ORIGIN, batch
+from k2_testing.guarded import MountedSecret
 from k2_testing.lake import TRADES, held
 from k2_testing.rest_catalog import Proxy, RestCatalog
 
 from k2.lake.appends.commit import Committer, FencedError
-from k2.lake.catalog import open_named
+from k2.lake.catalog import LastingCatalog, open_named
+from k2.lake.payloads import PausedError
 from k2.lake.proof.audit import audit_table
 from k2.lake.reachable import ask_catalog, ask_store
 from k2.lake.tables import ensure_tables
+from k2.model.settings import Settings
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 
@@ -80,3 +86,26 @@ def test_a_rest_catalog_is_asked_for_its_namespaces_and_its_store_by_way_of_a_ta
     assert ask_store("rest", properties, TRADES)
     assert not ask_store("rest", properties, None)
     assert not ask_store("rest", properties, "market_data.not_there")
+
+
+def test_a_committer_takes_the_token_that_its_secret_holds_by_now(catalog, proxy, tmp_path):
+    secret = MountedSecret(tmp_path / "secret", {"token": "first"})
+    proxy.authorization = "Bearer first"
+    settings = Settings(catalog_properties={"type": "rest", "uri": proxy.uri}, catalog_secret_dir=secret.folder)
+    committer = Committer(LastingCatalog(settings), TRADES, ORIGIN, DataType.TRADES)
+    committer.commit(batch(0, 10))
+    proxy.authorization = "Bearer second"
+    with pytest.raises(PausedError):  # a sink holds its batch and tries again
+        committer.commit(batch(10, 20))
+    secret.write({"token": "second"})
+
+    def committed():
+        with suppress(PausedError):
+            return committer.commit(batch(10, 20))
+
+    assert until(committed, "the new token is not taken").rows == 10
+    assert held(catalog_of(proxy, "second")) == {(0, offset): 1 for offset in range(20)}
+
+
+def catalog_of(proxy, token):
+    return open_named("rest", {"type": "rest", "uri": proxy.uri, "token": token})

@@ -198,7 +198,7 @@ def test_a_known_id_needs_no_registry(registry, registry_config, free_topic):
     topic = free_topic()
     schema_id = ensure_subjects(registry_config, {topic: DataType.TRADES})[topic]
     text = schemas.schema(schema_id)
-    schemas._client = None  # asking would fail
+    schemas._clients = None  # asking would fail
     assert schemas.schema(schema_id) == text
 
 

@@ -21,7 +21,7 @@ from k2.lake.catalog import load_table, open_named
 from k2.lake.layout import Layout, LookFor, layouts
 from k2.lake.offsets import recorded_offsets
 from k2.lake.tables import drop_table, ensure_table
-from k2.model.errors import CredentialsError, K2Error, WorldError
+from k2.model.errors import K2Error, WorldError
 from k2.model.settings import Settings
 from k2.model.topics import subject_of
 from k2_operator.plan.plans import SinkPlan, TablePlan, TopicPlan
@@ -218,9 +218,6 @@ class Backends:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-        except CredentialsError as error:
-            # The platform's, so no mistake in a resource: they may be right again a moment later.
-            raise WorldError(str(error)) from error
         except K2Error:
             raise
         except Exception as error:

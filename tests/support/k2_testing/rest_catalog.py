@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import subprocess
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -78,11 +80,16 @@ class RestCatalog:
 
 
 class Proxy:
-    """Forwards to the catalog. `faults` is what becomes of the next commits, one each: lost, again, or None."""
+    """Forwards to the catalog, or to any server. `faults` is what becomes of the next commits, one each: lost, again, or None.
+
+    Only requests with this `authorization` are let through; None: all are. `asked` counts those that were, and those that were not.
+    """
 
     def __init__(self, port: int) -> None:
         self.faults: list[str | None] = []
         self.met: list[str] = []
+        self.authorization: str | None = None
+        self.asked: Counter[str] = Counter()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -90,6 +97,12 @@ class Proxy:
 
             def forward(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if proxy.authorization not in {None, self.headers.get("Authorization")}:
+                    proxy.asked["refused"] += 1
+                    said = b"" if self.command == "HEAD" else b'{"error_code": 40101, "message": "Unauthorized"}'
+                    self.answer(401, said, [("Content-Type", "application/json")])
+                    return
+                proxy.asked["let through"] += 1
                 commit = self.command == "POST" and "/tables/" in self.path
                 fault = proxy.faults.pop(0) if commit and proxy.faults else None
                 status, headers, answer = self.send_on(body)
@@ -100,6 +113,9 @@ class Proxy:
                     return
                 if fault == "again":
                     status, headers, answer = self.send_on(body)
+                self.answer(status, answer, headers)
+
+            def answer(self, status: int, answer: bytes, headers: Sequence[tuple[str, str]]) -> None:
                 self.send_response(status)
                 for key, value in headers:
                     if key.lower() == "content-type":
@@ -117,7 +133,7 @@ class Proxy:
                 connection.close()
                 return response.status, response.getheaders(), answer
 
-            do_GET = do_POST = do_HEAD = do_DELETE = forward  # noqa: N815 - http.server names them so
+            do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = forward  # noqa: N815 - http.server names them so
 
             def log_message(self, *_):
                 pass

@@ -58,7 +58,6 @@ _NO_ACCESS = frozenset(
         KafkaError._AUTHENTICATION,  # noqa: SLF001
     }
 )
-
 T = TypeVar("T")
 _NOT_READY_YET = frozenset(
     {
@@ -239,7 +238,8 @@ def _translate(error: KafkaException, address: str) -> K2Error:
     text = kafka_error.str() if isinstance(kafka_error, KafkaError) else str(error)
     if _code(error) in _NO_ACCESS:
         return CredentialsError(
-            f"Kafka at {address} refuses access", found=text, expected="credentials with the rights for it"
+            f"Kafka at {address} refuses access: {text}. Look at the user and password (K2_KAFKA_SECRET_DIR, or K2_KAFKA_USERNAME and "
+            "K2_KAFKA_PASSWORD), and at what that user may do"
         )
     if _code(error) in _REFUSED_BY_KAFKA:
         return UserError(f"Kafka at {address} refuses it", found=text, expected="settings that it takes")

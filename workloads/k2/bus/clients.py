@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from k2.model.errors import WorldError
 from k2.obs.logging import get_logger
+from k2.obs.renewed import ClientSettings, Watched, as_now
 
 log = get_logger(__name__)
 
@@ -56,12 +58,13 @@ class Complaints:
     Args:
         client: what it is: a consumer, a reader, a producer.
         topic: of the client.
-        kafka_config: connection settings of librdkafka.
+        settings: connection settings of librdkafka.
         level: of the lines about errors that it goes on from.
     """
 
-    def __init__(self, client: str, topic: str, kafka_config: Mapping[str, str], level: int = logging.WARNING) -> None:
-        self.client, self.topic, self.address = client, topic, kafka_config.get("bootstrap.servers", "")
+    def __init__(self, client: str, topic: str, settings: ClientSettings, level: int = logging.WARNING) -> None:
+        self.client, self.topic = client, topic
+        self.address = as_now(settings).get("bootstrap.servers", "")
         self.fatal: KafkaError | None = None
         self._level = level
 
@@ -84,13 +87,68 @@ class Complaints:
         )
 
 
+class Login:
+    """Gives a living client the credentials of now: connections that stand go on, the next one is made with them.
+
+    That is all that a rotated password needs: no connection is cut, no group rebalances, nothing is lost. A certificate
+    authority is read when a client is made, and never again: `outdated` says that another client is needed.
+
+    Args:
+        settings: connection settings of librdkafka.
+        client: what it is, for the log.
+        topic: of the client.
+
+    Attributes:
+        outdated: whether the authorities that a server may be vouched for by have changed since the client was made.
+    """
+
+    def __init__(self, settings: ClientSettings, client: str, topic: str) -> None:
+        self._watched = Watched(settings)
+        self._told = self.settings
+        self._trusted = _content(self.settings)
+        self._client, self._topic = client, topic
+        self.outdated = False
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The settings as of the last look."""
+        return self._watched.now
+
+    def refresh(self, client: Consumer | Producer) -> None:
+        """Look whether there are others, where it is time."""
+        if not self._watched.look():
+            return
+        now = self._watched.now
+        if now != self._told:
+            client.set_sasl_credentials(now.get("sasl.username", ""), now.get("sasl.password", ""))
+            self._told = now
+            log.info("kafka.credentials_renewed", client=self._client, topic=self._topic)
+        if not self.outdated and _content(now) != self._trusted:
+            self.outdated = True
+            log.info("kafka.authorities_changed", client=self._client, topic=self._topic)
+
+    def renewed(self) -> Mapping[str, str]:
+        """The settings for another client, which is not outdated."""
+        self._trusted, self.outdated = _content(self.settings), False
+        self._told = self.settings
+        return self.settings
+
+
+def _content(settings: Mapping[str, str]) -> bytes:
+    """What the file of certificate authorities says; empty where there is none (now)."""
+    try:
+        return Path(settings["ssl.ca.location"]).read_bytes()
+    except (KeyError, OSError):
+        return b""
+
+
 class TopicConsumer:
     """librdkafka's consumer of one topic.
 
     Args:
-        kafka_config: connection settings of librdkafka.
+        settings: connection settings of librdkafka.
         group_id: the group that it joins, or the name that librdkafka asks for.
-        settings: of librdkafka, beyond those that all consumers have.
+        options: of librdkafka, beyond those that all consumers have.
         complaints: takes its errors, and says of which topic it is.
         begin: subscribes or assigns.
 
@@ -100,31 +158,39 @@ class TopicConsumer:
 
     def __init__(
         self,
-        kafka_config: Mapping[str, str],
+        settings: ClientSettings,
         group_id: str,
-        settings: Mapping[str, Any],
+        options: Mapping[str, Any],
         complaints: Complaints,
         begin: Callable[[Consumer], None],
     ) -> None:
         self._complaints = complaints
-        config: dict[str, Any] = {
-            **kafka_config,
+        self._login = Login(settings, complaints.client, complaints.topic)
+        self._options: dict[str, Any] = {
             **_SETTINGS,
             # Measured: 561 → 720 K messages a second by the backoff alone, whose default is a second.
             "fetch.queue.backoff.ms": 10,
             "fetch.wait.max.ms": 50,
-            **settings,
+            **options,
             "group.id": group_id,
             "error_cb": complaints,
         }
-        try:
-            self.raw = Consumer(config, logger=LIBRDKAFKA)
-            begin(self.raw)
-        except KafkaException as error:
-            raise WorldError(f"The {complaints.client} of {complaints.topic} cannot be made: {error}") from error
+        self._begin = begin
+        self.raw = self._made(self._login.settings)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether only another client could connect: see `Login`."""
+        return self._login.outdated
+
+    def make_anew(self) -> None:
+        """Another client in the place of this one, which leaves its group first; what was assigned or sought is forgotten."""
+        self.raw.close()
+        self.raw = self._made(self._login.renewed())
 
     def consume(self, max_messages: int, timeout: float) -> list[Message[Any, Any]]:
         """What came, errors of partitions among it. Raises a `WorldError` when nothing can be read."""
+        self._login.refresh(self.raw)
         try:
             return self.raw.consume(max_messages, timeout)
         except KafkaException as error:
@@ -149,3 +215,13 @@ class TopicConsumer:
     def close(self) -> None:
         """Leave the group and let go of the connections."""
         self.raw.close()
+
+    def _made(self, settings: Mapping[str, str]) -> Consumer:
+        try:
+            made = Consumer({**settings, **self._options}, logger=LIBRDKAFKA)
+            self._begin(made)
+        except KafkaException as error:
+            raise WorldError(
+                f"The {self._complaints.client} of {self._complaints.topic} cannot be made: {error}"
+            ) from error
+        return made

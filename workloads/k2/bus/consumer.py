@@ -21,6 +21,7 @@ from k2.bus.clients import Complaints, TopicConsumer
 from k2.bus.groups import member_ids
 from k2.model.errors import K2Error, RefusedError, UserError, WorldError
 from k2.obs.logging import get_logger
+from k2.obs.renewed import ClientSettings, as_now
 
 log = get_logger(__name__)
 
@@ -30,7 +31,6 @@ _REFUSED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
     }
 )
 _value: Callable[[Message[Any, Any]], bytes | None] = Message.value
@@ -78,7 +78,8 @@ class TopicReader:
     """A consumer of one topic.
 
     Args:
-        kafka_config: connection settings of librdkafka.
+        settings: connection settings of librdkafka. When the certificate authorities change, what is ours is given back and
+            the group joined anew.
         topic: what is read.
         group_id: the group that shares its partitions.
         on_assigned: partitions were given to us; returns the offset to begin with for each. What it raises comes out
@@ -93,7 +94,7 @@ class TopicReader:
 
     def __init__(
         self,
-        kafka_config: Mapping[str, str],
+        settings: ClientSettings,
         topic: str,
         group_id: str,
         on_assigned: Callable[[set[int]], dict[int, int]],
@@ -103,33 +104,36 @@ class TopicReader:
         queue_kbytes: int = 16_384,
     ) -> None:
         self.topic = topic
-        self._kafka = dict(kafka_config)
+        self._settings = settings
         self._on_assigned, self._on_revoked, self._on_lost = on_assigned, on_revoked, on_lost
         self._starts: dict[int, int] = {}  # the partitions that are ours, and where each began or was sought to
         self._moved = False
         self._in_callback = False
         self._joined, self._ask_at = False, time.monotonic() + ASK_SECONDS
         self._group = group_id
-        self._complaints = Complaints("consumer", topic, kafka_config)
-        settings = {
+        self._complaints = Complaints("consumer", topic, settings)
+        options = {
             "group.protocol": "consumer",
             "queued.min.messages": 500_000,
             "queued.max.messages.kbytes": queue_kbytes,
             "on_commit": self._on_commit,
         }
-        self._client = TopicConsumer(kafka_config, group_id, settings, self._complaints, self._subscribe)
-        self._consumer = self._client.raw
+        self._client = TopicConsumer(settings, group_id, options, self._complaints, self._subscribe)
 
     def poll_block(self, max_messages: int = 1_000, timeout: float = 0.1) -> Polled | None:
         """Up to `max_messages` (500 to 1,000 are fastest), or None when none came within `timeout` seconds.
 
         Raises:
             RefusedError: the offset to read is not in the topic (any more).
-            UserError: Kafka refuses access.
+            CredentialsError: Kafka refuses access.
             WorldError: the consumer cannot go on.
             Exception: whatever a callback raised.
         """
         self._moved = False
+        if self._client.outdated:
+            self._client.make_anew()
+            self._starts.clear()
+            self._joined, self._ask_at = False, time.monotonic() + ASK_SECONDS
         messages = self._client.consume(max_messages, timeout)
         if self._complaints.fatal is not None:
             raise WorldError(f"The consumer of {self.topic} cannot go on: {self._complaints.fatal.str()}")
@@ -154,7 +158,7 @@ class TopicReader:
         now = time.monotonic()
         if now >= self._ask_at:
             try:
-                self._joined = self._consumer.memberid() in member_ids(self._kafka, self._group)
+                self._joined = self._consumer.memberid() in member_ids(as_now(self._settings), self._group)
             except WorldError as error:
                 self._joined = False
                 log.info("consumer.group_not_asked", topic=self.topic, error=str(error))
@@ -218,7 +222,7 @@ class TopicReader:
 
     def ends(self) -> dict[int, int]:
         """The topic's last stable offsets, of all partitions."""
-        return end_offsets(self._kafka, self.topic)
+        return end_offsets(as_now(self._settings), self.topic)
 
     def close(self) -> None:
         """Leave the group; `on_revoked` is called for what is ours."""
@@ -230,6 +234,10 @@ class TopicReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def _consumer(self) -> Consumer:
+        return self._client.raw
 
     def _those(self, partitions: Iterable[int] | None) -> list[TopicPartition]:
         asked = self._starts if partitions is None else partitions
@@ -296,7 +304,7 @@ class TopicReader:
 
     def _out_of_range(self, partition: int) -> K2Error:
         start = self.position().get(partition, self._starts.get(partition, 0))
-        earliest = beginning_offsets(self._kafka, self.topic).get(partition, 0)
+        earliest = beginning_offsets(as_now(self._settings), self.topic).get(partition, 0)
         if start < earliest:
             return RefusedError(
                 f"Retention has passed the offset to read of {self.topic}/{partition}: the messages between are lost in Kafka",

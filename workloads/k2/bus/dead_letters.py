@@ -27,6 +27,7 @@ from k2.model.reasons import REASON_CLASSES, reason_class
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.logging import get_logger
+from k2.obs.renewed import ClientSettings, as_now
 
 log = get_logger(__name__)
 
@@ -189,21 +190,30 @@ class DeadLetterWriter:
     """Writes to one dead-letter topic, which exists. Use from one thread.
 
     Args:
-        kafka_config: connection settings of librdkafka.
+        settings: connection settings of librdkafka.
         topic: the dead-letter topic (`<topic>.dlq`).
     """
 
-    def __init__(self, kafka_config: Mapping[str, str], topic: str) -> None:
+    def __init__(self, settings: ClientSettings, topic: str) -> None:
         self.topic = topic
         # Compressed as well as can be: what its topic took compressed then fits here, too, and is kept whole.
-        config = {**kafka_config, "message.max.bytes": str(MOST_BYTES)}
+        larger = {"message.max.bytes": str(MOST_BYTES)}
         # The data type is not used: letters are handed over as they are.
         self._producer = EventProducer(
-            config, topic=topic, data_type=DataType.TRADES, schema_id=0, linger_ms=5, compression="zstd"
+            lambda: {**as_now(settings), **larger},
+            topic=topic,
+            data_type=DataType.TRADES,
+            schema_id=0,
+            linger_ms=5,
+            compression="zstd",
         )
         self._sent: list[tuple[DeadLetter, Delivery]] = []
         for reason in REASON_CLASSES:  # at zero: see `EventProducer`
             metrics.DEAD_LETTERS.labels(topic.removesuffix(".dlq"), reason)
+
+    def refresh(self) -> None:
+        """To be called now and then, from any thread: who has nothing to write for days would try an old password for as long."""
+        self._producer.refresh()
 
     def send(self, letters: Sequence[DeadLetter]) -> None:
         """Hand letters over. They are safe when `flush` has returned, not before.

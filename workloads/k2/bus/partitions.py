@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from k2.bus.clients import Complaints, TopicConsumer
 from k2.bus.consumer import Polled, columns_of
 from k2.model.errors import WorldError
+from k2.obs.renewed import ClientSettings
 
 STATISTICS_MS = 500
 
@@ -25,7 +26,7 @@ class PartitionsReader:
     """A consumer of some partitions of a topic, read_committed. Use from one thread.
 
     Args:
-        kafka_config: connection settings of librdkafka.
+        settings: connection settings of librdkafka.
         topic: what is read.
         starts: partition → offset to begin with.
         queue_kbytes: most payload KiB that are fetched ahead.
@@ -35,7 +36,7 @@ class PartitionsReader:
     """
 
     def __init__(
-        self, kafka_config: Mapping[str, str], topic: str, starts: Mapping[int, int], *, queue_kbytes: int = 16_384
+        self, settings: ClientSettings, topic: str, starts: Mapping[int, int], *, queue_kbytes: int = 16_384
     ) -> None:
         self.topic = topic
         self._starts = dict(starts)
@@ -43,8 +44,8 @@ class PartitionsReader:
         self._looked = 0.0
         self._partitions = frozenset(starts)
         self._ends: dict[int, int] = {}
-        self._complaints = Complaints("reader", topic, kafka_config, logging.INFO)
-        settings = {
+        self._complaints = Complaints("reader", topic, settings, logging.INFO)
+        options = {
             "queued.min.messages": 100_000,
             "queued.max.messages.kbytes": queue_kbytes,
             "reconnect.backoff.max.ms": 1_000,
@@ -55,7 +56,7 @@ class PartitionsReader:
         where = [TopicPartition(topic, number, offset) for number, offset in starts.items()]
         # The client asks for a group's name; it joins nothing.
         self._consumer = TopicConsumer(
-            kafka_config, "k2-tail", settings, self._complaints, lambda consumer: consumer.assign(where)
+            settings, "k2-tail", options, self._complaints, lambda consumer: consumer.assign(where)
         )
 
     def poll_block(self, max_messages: int, timeout: float) -> Polled | None:
@@ -87,6 +88,11 @@ class PartitionsReader:
     def silence(self) -> float | None:
         """Seconds for which a broker that holds partitions has not answered, as of the last statistics; None: it never did."""
         return None if self._heard is None else self._looked - self._heard
+
+    @property
+    def outdated(self) -> bool:
+        """Whether only another reader could connect: the certificate authorities have changed."""
+        return self._consumer.outdated
 
     def close(self) -> None:
         """Let go of the connections."""

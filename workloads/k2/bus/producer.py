@@ -15,18 +15,20 @@ from typing import Any, Self
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from k2.bus.clients import LIBRDKAFKA, Complaints
+from k2.bus.clients import LIBRDKAFKA, Complaints, Login
 from k2.model.codec import encode
 from k2.model.compute import pc
 from k2.model.errors import WorldError
 from k2.model.events import Decimals
 from k2.model.topics import DataType
 from k2.obs import metrics
+from k2.obs.renewed import ClientSettings
 
 DELIVERY_SECONDS = 120.0
 # Encoded and handed over at once. Small enough to be sent while the next ones are encoded, and for the caches.
 BATCH_ROWS = 2_048
 _FULL_WAIT_SECONDS = 0.02
+_RENEW_SECONDS = 5.0
 _OTHER = "other"
 _ERROR_CLASSES = {
     "_MSG_TIMED_OUT": "timed_out",
@@ -96,7 +98,7 @@ class EventProducer:
     """A producer of one topic's events.
 
     Args:
-        kafka_config: connection settings of librdkafka.
+        settings: connection settings of librdkafka.
         topic: where to; it exists.
         data_type: what `send` takes.
         schema_id: the registry's id of that type's schema.
@@ -113,7 +115,7 @@ class EventProducer:
 
     def __init__(
         self,
-        kafka_config: Mapping[str, str],
+        settings: ClientSettings,
         *,
         topic: str,
         data_type: DataType,
@@ -131,14 +133,14 @@ class EventProducer:
         self._decimals = decimals
         self._queue_messages = queue_messages
         self._queue_bytes = queue_bytes
-        self._complaints = Complaints("producer", topic, kafka_config)
+        self._complaints = Complaints("producer", topic, settings)
+        self._login = Login(settings, "producer", topic)
         self._open: list[Delivery] = []
         self._waiting: deque[tuple[int, int]] = deque()  # (messages, bytes) handed over, oldest first
         self._waiting_messages = self._waiting_bytes = 0
         self._lost = 0
         self._lost_error = ""
-        config: dict[str, Any] = {
-            **kafka_config,
+        self._options: dict[str, Any] = {
             "enable.idempotence": True,
             "acks": "all",
             "partitioner": "murmur2_random",  # Java's: the same symbol goes where any other client puts it
@@ -152,10 +154,7 @@ class EventProducer:
             "queue.buffering.max.kbytes": 2_097_151,
             "error_cb": self._complaints,
         }
-        try:
-            self._producer = Producer(config, logger=LIBRDKAFKA)
-        except KafkaException as error:
-            raise WorldError(f"The producer of {topic} cannot be made: {error}") from error
+        self._producer = self._made(self._login.settings)
         # At zero from the start: Prometheus sees no increase in a counter that begins with its first event.
         for counter in (metrics.PRODUCED, metrics.PRODUCED_BYTES, metrics.PRODUCE_QUEUE_FULL):
             counter.labels(topic)
@@ -169,6 +168,7 @@ class EventProducer:
             UserError: a value cannot be encoded; nothing of the batch was handed over.
             FatalProducerError: see there.
         """
+        self._renew()
         encoded = encode(events, self._data_type, self._schema_id, self._decimals)
         keys = _keys(events)
         delivery = Delivery(len(events), size=encoded.size)
@@ -189,6 +189,7 @@ class EventProducer:
         headers: Sequence[tuple[str, str | bytes | None]] | None = None,
     ) -> Delivery:
         """Hand over one message as it is (a payload that is encoded already, or a dead letter)."""
+        self._renew()
         size = len(payload or b"")
         delivery = Delivery(1, size=size)
         self._open.append(delivery)
@@ -215,10 +216,15 @@ class EventProducer:
         Raises:
             FatalProducerError: see there.
         """
+        self.refresh()
         self._producer.poll(timeout)
         self._settle()
         if self._complaints.fatal is not None:
             raise FatalProducerError(f"The producer of {self.topic} cannot go on: {self._complaints.fatal.str()}")
+
+    def refresh(self) -> None:
+        """Take on credentials that were rotated; `poll` does it too. From any thread."""
+        self._login.refresh(self._producer)
 
     def flush(self, timeout: float = 30.0) -> None:
         """Wait until every message is acknowledged.
@@ -260,6 +266,23 @@ class EventProducer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _made(self, settings: Mapping[str, str]) -> Producer:
+        try:
+            return Producer({**settings, **self._options}, logger=LIBRDKAFKA)
+        except KafkaException as error:
+            raise WorldError(f"The producer of {self.topic} cannot be made: {error}") from error
+
+    def _renew(self) -> None:
+        """Go on with another client where only that could connect, once everything that this one was given is acknowledged."""
+        if not self._login.outdated:
+            return
+        self._producer.flush(_RENEW_SECONDS)
+        self.poll(0)
+        if len(self._producer):
+            return  # it has a connection, or will give these up: the next one may not overtake them
+        before, self._producer = self._producer, self._made(self._login.renewed())
+        before.close()
 
     def _hand_over(self, payloads: list[bytes], keys: list[str | None], delivery: Delivery) -> None:
         size = sum(map(len, payloads))

@@ -18,6 +18,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from k2.model.errors import CredentialsError, UserError, WorldError
 from k2.model.events import Decimals, avro_schema, schema_decimals
 from k2.model.topics import DataType, subject_of
+from k2.obs.renewed import ClientSettings, Renewed, as_now
 
 COMPATIBILITY = "BACKWARD"
 REQUEST_SECONDS = 10.0
@@ -111,18 +112,23 @@ class Schemas:
     """Schemas by id and by subject. What was found is kept for ever: an id never changes its meaning.
 
     Args:
-        registry_config: `url`, and `basic.auth.user.info` where the registry asks for it.
+        settings: `url`, and `basic.auth.user.info` where the registry asks for it.
         seconds: how long a request may wait for an answer.
         retries: how often one that had none is sent again.
     """
 
     def __init__(
-        self, registry_config: Mapping[str, str], *, seconds: float = REQUEST_SECONDS, retries: int = REQUEST_RETRIES
+        self, settings: ClientSettings, *, seconds: float = REQUEST_SECONDS, retries: int = REQUEST_RETRIES
     ) -> None:
-        self._url = registry_config.get("url", "")
-        config: dict[str, Any] = dict(registry_config)
         # The client's own defaults wait without end; callers retry with backoff, so these stay short.
-        self._client = SchemaRegistryClient(config | {"timeout": seconds, "max.retries": retries})
+        limits: dict[str, Any] = {"timeout": seconds, "max.retries": retries}
+        self._clients = Renewed(
+            settings,
+            lambda now: SchemaRegistryClient({**now, **limits}),
+            "registry",
+            close=SchemaRegistryClient.close,
+        )
+        self._url = as_now(settings).get("url", "")
         self._texts: dict[int, str] = {}
 
     def schema(self, schema_id: int) -> str | None:
@@ -226,7 +232,11 @@ class Schemas:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._clients.end()
+
+    @property
+    def _client(self) -> SchemaRegistryClient:
+        return self._clients.now()
 
     def _whole(self, schema: Schema) -> str | None:
         """A schema's text with the definitions that its references lead to."""
@@ -299,10 +309,8 @@ class Schemas:
         except SchemaRegistryError as error:
             if error.http_status_code in {401, 403}:
                 raise CredentialsError(
-                    f"The Schema Registry at {self._url} refuses access ({what})",
-                    found=str(error.error_message),
-                    expected="credentials that may read and register",
-                    remedy="Set K2_REGISTRY_USERNAME and K2_REGISTRY_PASSWORD",
+                    f"The Schema Registry at {self._url} refuses access ({what}): {error.error_message}. Look at its credentials "
+                    "(K2_REGISTRY_SECRET_DIR, or K2_REGISTRY_USERNAME and K2_REGISTRY_PASSWORD): may they read and register?"
                 ) from error
             raise WorldError(f"The Schema Registry at {self._url} failed ({what}): {error}") from error
 

@@ -132,7 +132,10 @@ def run_producer(settings: Settings, config: ProducerConfig) -> None:
             _when_topics_exist(settings, topics, stop)
             if stop.is_set():
                 return
-            with KafkaOutlet(settings, topics, config.decimals) as outlet:
+            outlet = _when_it_opens(lambda: KafkaOutlet(settings, topics, config.decimals), stop)
+            if outlet is None:
+                return
+            with outlet:
                 _log.info("producer.started", feed=config.feed, topics=list(topics.values()))
                 live.run(source.events(), outlet)
     _log.info("producer.stopped", feed=config.feed, events=live.sent)
@@ -161,6 +164,19 @@ def _when_topics_exist(settings: Settings, topics: Mapping[DataType, str], stop:
             pause = min(_LONGEST_RETRY_SECONDS, pause * 2)
         else:
             return
+
+
+def _when_it_opens(opened: Callable[[], KafkaOutlet], stop: threading.Event) -> KafkaOutlet | None:
+    """Open the way into Kafka, with backoff: a registry that is away, or whose password is being rotated, comes back. None: stopped."""
+    pause = _FIRST_RETRY_SECONDS
+    while not stop.is_set():
+        try:
+            return opened()
+        except WorldError as error:
+            _log.warning("registry.awaited", reason=str(error), seconds=pause)
+            stop.wait(pause)
+            pause = min(_LONGEST_RETRY_SECONDS, pause * 2)
+    return None
 
 
 def _metered(config: ProducerConfig) -> Callable[[LoadTally], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from typing import Protocol
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NoSuchTableError
@@ -13,6 +14,7 @@ from k2.lake.metadata import copy_metadata_cheaply
 from k2.lake.time_limits import ANSWER_SECONDS, with_limits
 from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings
+from k2.obs.renewed import Renewed
 
 
 def open_catalog(settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> Catalog:
@@ -48,7 +50,47 @@ def open_named(name: str, properties: Mapping[str, str], answer_seconds: float =
     return catalog
 
 
-def load_table(catalog: Catalog, identifier: str) -> Table:
+class TableSource(Protocol):
+    """Where tables are loaded from: a catalog, or one that lasts."""
+
+    def load_table(self, identifier: str) -> Table:
+        """The table as it is now."""
+        ...
+
+
+class LastingCatalog:
+    """A catalog that one thread holds for long: opened at the first use, and anew when its credentials or the store's change.
+
+    Tables that were loaded before keep what they have; between two commits there are none.
+
+    Args:
+        settings: of this process.
+        answer_seconds: how long each of its calls may wait for an answer.
+    """
+
+    def __init__(self, settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._opened = Renewed(
+            settings.catalog_config,
+            lambda properties: open_named(settings.catalog_name, properties, answer_seconds),
+            "catalog",
+            close=lambda catalog: catalog.close(),
+        )
+
+    def load_table(self, identifier: str) -> Table:
+        """The table as it is now.
+
+        Raises:
+            WorldError: the catalog cannot be opened.
+            Exception: whatever PyIceberg raises.
+        """
+        return self._opened.now().load_table(identifier)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._opened.end()
+
+
+def load_table(catalog: TableSource, identifier: str) -> Table:
     """Load a table anew from the catalog, or a `UserError` that says how tables come to be."""
     try:
         return catalog.load_table(identifier)

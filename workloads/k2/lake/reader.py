@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
@@ -32,6 +33,7 @@ from k2.model.errors import DamagedError, K2Error, WorldError
 from k2.model.sequences import SequenceScope
 from k2.obs import metrics
 from k2.obs.logging import get_logger
+from k2.obs.renewed import ClientSettings, Renewed
 
 _ASK_AGAIN_SECONDS = 1.0
 _log = get_logger(__name__)
@@ -129,6 +131,7 @@ class TableReader:
 
     Args:
         open_catalog: opens the catalog.
+        settings: what it opens it with. When they change (credentials are rotated) it is opened anew, for the next question.
         max_age_seconds: for how long what a REST catalog said holds.
         answer_seconds: how long a caller waits while another one waits for the catalog's answer. Once it has not answered,
             one caller a second asks it, and the others have their answer at once.
@@ -138,15 +141,16 @@ class TableReader:
         self,
         open_catalog: Callable[[], Catalog],
         *,
+        settings: ClientSettings = MappingProxyType({}),
         max_age_seconds: float = 1.0,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._open = open_catalog
+        self._opened = Renewed(settings, lambda _: open_catalog(), "catalog")
         self._max_age = max_age_seconds
         self._answer_seconds = answer_seconds
         self._lock = threading.Lock()
         self._reading = threading.Lock()
-        self._catalog: Catalog | None = None
         self._loaded: dict[str, _Loaded] = {}
         self._silence: str | None = None
         self._ask_again = 0.0
@@ -255,8 +259,7 @@ class TableReader:
         """The table loaded for the caller's thread alone: what it does with it takes long."""
         with self._asking():
             self._load(identifier)
-            assert self._catalog is not None
-            table = load_whole(self._catalog, identifier)
+            table = load_whole(self._opened.now(), identifier)
         current = table.metadata.current_snapshot_id
         if current is not None:
             files_of(table, identifier, current)  # so that what is wrong with its manifests is told as such
@@ -265,11 +268,10 @@ class TableReader:
     def _load(self, identifier: str) -> _Loaded:
         loaded = self._loaded.get(identifier)
         try:
-            if self._catalog is None:
-                self._catalog = self._open()
-            if loaded is not None and self._is_fresh(loaded):
+            catalog = self._opened.now()
+            if loaded is not None and loaded.catalog is catalog and self._is_fresh(loaded):
                 return loaded
-            loaded = _Loaded(self._catalog, load_whole(self._catalog, identifier))
+            loaded = _Loaded(catalog, load_whole(catalog, identifier))
         except (NoSuchTableError, NoSuchNamespaceError) as error:
             self._loaded.pop(identifier, None)
             raise TableMissingError(
@@ -292,7 +294,7 @@ class _Loaded:
     """A loaded table, its state, when it was loaded, and what tells whether it has changed (an SQL catalog's)."""
 
     def __init__(self, catalog: Catalog, table: Table) -> None:
-        self.table = table
+        self.catalog, self.table = catalog, table
         self.at = time.monotonic()
         self.pointer = _Pointer(catalog, table) if isinstance(catalog, SqlCatalog) else None
         self.state = _state(table)

@@ -48,8 +48,8 @@ class DamagedError(StoreError):
     """A file of a table is gone or broken: waiting makes nothing better. A person has to bring it back (`k2 audit` names it)."""
 
 
-class CredentialsError(UserError):
-    """What K2 was given to get in with is not taken, or has not the rights. For who types a command a mistake; for what runs, an outage."""
+class CredentialsError(WorldError):
+    """What K2 was given to get in with is not taken, or lacks the rights. Not a user's mistake: a password that is rotated is refused a while."""
 
 
 class RefusedError(UserError):

@@ -22,9 +22,11 @@ def open_questions(config: QueryConfig, settings: Settings, *, live: bool = Fals
     `live`: hybrid answers where Kafka and the registry are configured.
     """
     limits = Limits(config.connections, config.threads, config.memory_limit, config.timeout_seconds)
-    engine = Engine(limits, store=settings.catalog_config())
+    engine = Engine(limits, store=settings.catalog_config)
     patience = config.catalog_seconds
-    reader = TableReader(lambda: open_catalog(settings, patience), answer_seconds=patience)
+    reader = TableReader(
+        lambda: open_catalog(settings, patience), settings=settings.catalog_config, answer_seconds=patience
+    )
     tails = open_tails(config, settings, reader) if live else None
     return Questions(
         Planner(reader, config.tables, tails=tails, letters=open_letters(settings) if live else None), engine
@@ -37,7 +39,7 @@ def open_letters(settings: Settings) -> LetterSource | None:
         return None
     from k2.query.tail.letters import TopicLetters  # as below
 
-    return TopicLetters(settings.kafka_config())
+    return TopicLetters(settings.kafka_config)
 
 
 def open_tails(config: QueryConfig, settings: Settings, reader: TableReader) -> TailSource | None:
@@ -53,8 +55,8 @@ def open_tails(config: QueryConfig, settings: Settings, reader: TableReader) -> 
     return Tails(
         reader,
         load,
-        settings.kafka_config(),
-        settings.registry_config(),
+        settings.kafka_config,
+        settings.registry_config,
         budget_bytes=config.tail_bytes,
         idle_seconds=config.tail_idle_seconds,
         wait_seconds=config.tail_wait_seconds,

@@ -67,6 +67,7 @@ class SinkLoop:
         stop_above: more dead letters than this among the last 10,000 messages, and nothing more is read. None: on it goes.
         numbered: whether the source's numbers are looked at.
         refused: what ended the sink's last run: it is said until this one has brought something into the table, or has nothing to do.
+        look_after: called each second: for clients that nothing else uses for long.
     """
 
     holding: Holding
@@ -84,6 +85,7 @@ class SinkLoop:
     stop_above: int | None = None
     numbered: bool = False
     refused: tuple[HeldUpBy, str] | None = None
+    look_after: Callable[[], None] = lambda: None
     reader: Reader | None = None
     phase: SinkPhase = SinkPhase.WAITING
     paused_by: str = ""
@@ -246,6 +248,7 @@ class SinkLoop:
             return
         self._gauged = now
         self._joined = reader.joined()
+        self.look_after()
         ends = reader.seen_ends()
         behind = sum(max(0, ends.get(partition, 0) - offset) for partition, offset in self._in_table.items())
         self._behind = behind

@@ -17,7 +17,7 @@ from k2.bus.registry import LOOK_SECONDS, Schemas
 from k2.bus.single_messages import Original, read_single_messages
 from k2.lake.appends.commit import Committer, Origin
 from k2.lake.appends.verdicts import DeadRow
-from k2.lake.catalog import load_table, open_catalog
+from k2.lake.catalog import LastingCatalog, load_table
 from k2.lake.kept_schemas import TopicSchemas, kept_schemas
 from k2.lake.payloads import PayloadDecoder
 from k2.lake.schema_ids import SchemaIds, confirm
@@ -84,15 +84,15 @@ def run_sink(env: Settings, config: SinkConfig) -> None:
 
 
 def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Event, status: _Status) -> None:
-    kafka = env.kafka_config()
-    schemas = Schemas(env.registry_config())
-    at_commit = Schemas(env.registry_config(), seconds=LOOK_SECONDS, retries=0)
-    catalog = open_catalog(env)  # this thread's own; the writing thread opens another
+    kafka = env.kafka_config  # asked at each use: credentials are rotated
+    schemas = Schemas(env.registry_config)
+    at_commit = Schemas(env.registry_config, seconds=LOOK_SECONDS, retries=0)
+    catalog = LastingCatalog(env)  # this thread's own; the writing thread opens another
     letters = DeadLetterWriter(kafka, TopicName.parse(config.topic).dead_letters)
 
     def committer() -> Committer:
         return Committer(
-            open_catalog(env),
+            LastingCatalog(env),
             config.table,
             origin,
             config.data_type,
@@ -140,7 +140,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         offsets: dict[int, list[int]] = {}
         for each in rows:
             offsets.setdefault(each.partition, []).append(each.offset)
-        came = read_single_messages(kafka, config.topic, offsets)
+        came = read_single_messages(kafka(), config.topic, offsets)
         dead = [_row_letter(each, came, config) for each in rows]
         letters.send(dead)
         letters.flush()
@@ -148,19 +148,19 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
 
     ends: dict[int, int] | None = None
     if config.until_end:
-        earliest = beginning_offsets(kafka, config.topic)
-        ends = {p: end for p, end in end_offsets(kafka, config.topic).items() if end > earliest[p]}
+        earliest = beginning_offsets(kafka(), config.topic)
+        ends = {p: end for p, end in end_offsets(kafka(), config.topic).items() if end > earliest[p]}
     follows = config.sequences == "per_symbol"
     sink = SinkLoop(
         holding=Holding(read, _empty(config.data_type, read.decimals)),
         writing=Writing(committer, bury, config.max_snapshots, stop, _tracker(config) if follows else None),
         starts=Starts(
             starts,
-            lambda: beginning_offsets(kafka, config.topic),
+            lambda: beginning_offsets(kafka(), config.topic),
             config.topic,
             config.table,
         ),
-        notes=Notes(config.topic, lambda: committed_with_metadata(kafka, config.group_id, config.topic)),
+        notes=Notes(config.topic, lambda: committed_with_metadata(kafka(), config.group_id, config.topic)),
         telling=status.telling,
         topic=config.topic,
         table=config.table,
@@ -172,6 +172,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         stop_above=config.dead_letters_stop_above,
         numbered=follows,
         refused=status.refused,
+        look_after=letters.refresh,
     )
     status.sink = sink
     reader = TopicReader(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Self
@@ -60,7 +60,6 @@ class KafkaOutlet:
         topics: Mapping[DataType, str],
         decimals: Mapping[DataType, Decimals] = ALL_STANDARD,
     ) -> None:
-        kafka = settings.kafka_config()
         schemas = ensure_subjects(
             settings.registry_config(),
             {topic: kind for kind, topic in topics.items()},
@@ -68,10 +67,10 @@ class KafkaOutlet:
         )
         self._topics = dict(topics)
         self._dead_letters: dict[str, DeadLetterWriter] = {}
-        self._make_letters: Callable[[str], DeadLetterWriter] = lambda topic: DeadLetterWriter(kafka, topic)
+        self._kafka = settings.kafka_config  # asked again by those who live long: credentials are rotated
         self._producers = {
             kind: EventProducer(
-                kafka,
+                self._kafka,
                 topic=topic,
                 data_type=kind,
                 schema_id=schemas[topic],
@@ -95,7 +94,7 @@ class KafkaOutlet:
         data_type, topic = next(iter(self._topics.items()))
         letters = self._dead_letters.get(topic)
         if letters is None:
-            letters = self._dead_letters[topic] = self._make_letters(TopicName.parse(topic).dead_letters)
+            letters = self._dead_letters[topic] = DeadLetterWriter(self._kafka, TopicName.parse(topic).dead_letters)
         letters.send([_letter(file, header, bad, data_type) for bad in rejected])
         letters.flush()
 
@@ -103,6 +102,8 @@ class KafkaOutlet:
         """Take in delivery reports, for at most that long in sum."""
         for producer in self._producers.values():
             producer.poll(seconds / len(self._producers))
+        for letters in self._dead_letters.values():
+            letters.refresh()
 
     def flush(self, seconds: float) -> None:
         """Wait for outstanding reports."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from k2.bus.groups import active_members
-from k2.lake.catalog import load_table, open_named
+from k2.lake.catalog import LastingCatalog, load_table
 from k2.lake.offsets import PartitionOffsets, recorded_offsets
 from k2.model.errors import WorldError
 from k2.model.settings import Settings
@@ -74,7 +74,7 @@ class Recorded:
     """What a table records of a topic's partitions, with counts. The catalog is opened once, the table read each time."""
 
     def __init__(self, settings: Settings, table: str, topic: str) -> None:
-        self._catalog = open_named(settings.catalog_name, settings.catalog_config())
+        self._catalog = LastingCatalog(settings)
         self._table = table
         self._topic = topic
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
@@ -26,7 +25,7 @@ from k2.lake.appends.dedup import KnownIds
 from k2.lake.appends.unwritable import OF_VALUES, REFUSALS, TableFaultError, unwritable_rows
 from k2.lake.appends.verdicts import Bury, Verdicts
 from k2.lake.appends.writer import WrittenFile, discard_files, write_files
-from k2.lake.catalog import load_table
+from k2.lake.catalog import TableSource, load_table
 from k2.lake.kept_schemas import SCHEMAS, KeptSchemas, TopicSchemas, ids_named, kept_schemas
 from k2.lake.landed import LandedIsSuccess, guard
 from k2.lake.offsets import (
@@ -76,7 +75,7 @@ class Committer:
     """Commits the batches of one consumer of one (topic, table) pair. Not to be shared between threads.
 
     Args:
-        catalog: opened for this thread.
+        catalog: opened for this thread. A `LastingCatalog` lets a commit be tried again with rotated credentials.
         identifier: the table.
         origin: the topic.
         data_type: what the rows are.
@@ -91,7 +90,7 @@ class Committer:
         trouble: why the batch under way was not committed at the last try; empty when there was none.
     """
 
-    catalog: Catalog
+    catalog: TableSource
     identifier: str
     origin: Origin
     data_type: DataType

@@ -39,7 +39,7 @@ class Database:
     """One DuckDB instance, locked down to its roots, and its idle connections. It may take half of the memory: there are two."""
 
     def __init__(self, limits: Limits, roots: frozenset[str], spill: Path, store: Mapping[str, str]) -> None:
-        self.roots = roots
+        self.roots, self.access = roots, store
         self.idle: queue.LifoQueue[duckdb.DuckDBPyConnection] = queue.LifoQueue()
         root = duckdb.connect(
             ":memory:",

@@ -9,10 +9,11 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import duckdb
 import pyarrow as pa
@@ -21,10 +22,12 @@ from k2.model.errors import K2Error
 from k2.model.locations import local_path
 from k2.obs import metrics
 from k2.obs.logging import get_logger
+from k2.obs.renewed import ClientSettings, Watched
 from k2.obs.tally import count_files, tally
 from k2.query.engine.background import Background
 from k2.query.engine.caller import CALLER
 from k2.query.engine.database import Database, Limits, half
+from k2.query.engine.store import store_access
 from k2.query.engine.unreadable import unreadable
 from k2.query.rows.errors import AbandonedError, EngineBusyError, QueryTimeoutError, TooLargeError
 from k2.query.rows.statement import TAIL, Statement
@@ -107,10 +110,11 @@ class Engine:
     What is long (a stream, a statement over `LARGE_BYTES`) has a database of its own, whose threads give way to the others.
     """
 
-    def __init__(self, limits: Limits, *, store: Mapping[str, str] | None = None) -> None:
+    def __init__(self, limits: Limits, *, store: ClientSettings = MappingProxyType({})) -> None:
         self.limits = limits
         self.background = Background(limits.connections)
-        self._store = dict(store or {})
+        self._store = Watched(store)
+        self._access = store_access(self._store.now)
         self._lock = threading.Lock()
         self._short: Database | None = None
         self._long: Database | None = None
@@ -270,19 +274,24 @@ class Engine:
                 return self._long
 
         with self._lock:
-            known = self._long
-        if known is not None and known.reads(roots):
-            return known
+            if self._long is not None and self._fits(self._long, roots):
+                return self._long
         # DuckDB's threads have the priority of the one that opened it.
         return self.background.run(open_here)
 
     def _with(self, database: Database | None, roots: tuple[str, ...], connections: int) -> Database:
-        if database is not None and database.reads(roots):
+        if database is not None and self._fits(database, roots):
             return database
         # Queries under way keep the old database until they end; its connections die with it.
         known = frozenset[str]() if database is None else database.roots
         limits = replace(self.limits, connections=connections)
-        return Database(limits, known.union(map(local_path, roots)), Path(self._spill.name), self._store)
+        return Database(limits, known.union(map(local_path, roots)), Path(self._spill.name), self._access)
+
+    def _fits(self, database: Database, roots: tuple[str, ...]) -> bool:
+        """Whether it may read these directories, with the credentials of now. Callers hold the lock."""
+        if self._store.look():
+            self._access = store_access(self._store.now)
+        return database.access == self._access and database.reads(roots)
 
 
 def _count(statement: Statement) -> None:

@@ -54,6 +54,11 @@ def attach_object_store(
     connection.execute(f"CREATE OR REPLACE SECRET k2_store ({', '.join(clauses)})")
 
 
+def store_access(properties: Mapping[str, str]) -> Mapping[str, str]:
+    """What of the catalog's properties opens the object store: where it is, and by which credentials."""
+    return {key: properties[key] for key in ("s3.endpoint", *_SECRET) if key in properties}
+
+
 def request_seconds(timeout_seconds: float) -> int:
     """How long one try of a request to the store may take, in queries with this deadline."""
     return max(1, min(30, int(timeout_seconds / (_RETRIES + 2))))

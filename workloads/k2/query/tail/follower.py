@@ -23,6 +23,7 @@ from k2.model.codec.decode import Decoded
 from k2.model.errors import K2Error, WorldError
 from k2.obs import metrics
 from k2.obs.logging import get_logger
+from k2.obs.renewed import ClientSettings, as_now
 from k2.query.tail.table_tail import TableTail, with_lineage
 
 _log = get_logger(__name__)
@@ -65,7 +66,7 @@ class Follower:
     def __init__(
         self,
         origin: RecordedTopic,
-        kafka: Mapping[str, str],
+        kafka: ClientSettings,
         decoder: Callable[[], Decode],
         tail: TableTail,
         place_of: Callable[[int], int],
@@ -149,21 +150,21 @@ class Follower:
         self.ready.set()
         if time.monotonic() - self._asked > _ENDS_SECONDS:
             self._asked = time.monotonic()
-            self.stable_ends = end_offsets(self._kafka, self.origin.topic)
+            self.stable_ends = end_offsets(as_now(self._kafka), self.origin.topic)
         self._stop.wait(_FULL_SECONDS)
 
     def _starts(self) -> dict[int, int]:
         """Where to begin: where the tail ends, else where the snapshot does, else at the topic's beginning."""
-        topic, held = self.origin.topic, self.origin.held
-        found = topic_ids(self._kafka, [topic]).get(topic)
-        if found != held.topic_id or cluster_id(self._kafka) != held.cluster_id:
+        topic, held, kafka = self.origin.topic, self.origin.held, as_now(self._kafka)
+        found = topic_ids(kafka, [topic]).get(topic)
+        if found != held.topic_id or cluster_id(kafka) != held.cluster_id:
             raise WorldError(
                 f"Topic {topic} is not the one whose offsets the table holds"
                 if found
                 else f"There is no topic {topic} any more"
             )
-        earliest = beginning_offsets(self._kafka, topic)
-        self._targets = end_offsets(self._kafka, topic)
+        earliest = beginning_offsets(kafka, topic)
+        self._targets = end_offsets(kafka, topic)
         recorded = {partition: part.next for partition, part in held.partitions.items()}
         places = {partition: self._place_of(partition) for partition in earliest}
         starts = {
@@ -174,8 +175,8 @@ class Follower:
         return starts
 
     def _must_begin_anew(self, reader: PartitionsReader) -> bool:
-        """Whether there are new partitions, or the table's snapshots have gone far ahead of what was read."""
-        if reader.partitions() - set(self.places):
+        """Whether there are new partitions, the snapshots have gone far ahead of what was read, or Kafka has another authority."""
+        if reader.outdated or reader.partitions() - set(self.places):
             return True
         positions = reader.positions()
         return any(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 
 from k2.bus.admin import beginning_offsets, end_offsets, topic_ids
 from k2.bus.redrive import LetterFilter, known_letters
 from k2.model.letters import counted
 from k2.model.topics import TopicName
+from k2.obs.renewed import ClientSettings, as_now
 from k2.query.rows.errors import NotFoundError
 from k2.query.rows.letters import LetterCounts
 
@@ -20,17 +20,18 @@ class TopicLetters:
         kafka: connection settings of librdkafka.
     """
 
-    def __init__(self, kafka: Mapping[str, str]) -> None:
-        self._kafka = dict(kafka)
+    def __init__(self, kafka: ClientSettings) -> None:
+        self._kafka = kafka
         self._turn = threading.Lock()
 
     def newest(self, topic: TopicName, most: int, reason: str | None) -> LetterCounts:
         """The newest of a topic's letters: see `LetterSource`."""
         dlq = topic.dead_letters
         with self._turn:
-            if not topic_ids(self._kafka, [dlq]):
+            kafka = as_now(self._kafka)
+            if not topic_ids(kafka, [dlq]):
                 raise NotFoundError(f"There is no topic {dlq}", remedy="See /v1/stats for the topics that tables know")
-            first, ends = beginning_offsets(self._kafka, dlq), end_offsets(self._kafka, dlq)
+            first, ends = beginning_offsets(kafka, dlq), end_offsets(kafka, dlq)
             starts = {partition: max(at, ends[partition] - most) for partition, at in first.items()}
-            found = known_letters(self._kafka, dlq, LetterFilter(reason), starts=starts)
+            found = known_letters(kafka, dlq, LetterFilter(reason), starts=starts)
         return LetterCounts(dlq, counted(found), starts == first)

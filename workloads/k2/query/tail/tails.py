@@ -29,6 +29,7 @@ from k2.model.feed_rules import FeedRules
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.logging import get_logger
+from k2.obs.renewed import ClientSettings, as_now
 from k2.query.rows.tail_blocks import Reach
 from k2.query.rows.tail_view import Tail, TailView, TopicTail
 from k2.query.tail.follower import Decode, Follower, RecordedTopic
@@ -86,15 +87,15 @@ class Tails:
         self,
         reader: TableReader,
         load: Callable[[str], Any],
-        kafka: Mapping[str, str],
-        registry: Mapping[str, str],
+        kafka: ClientSettings,
+        registry: ClientSettings,
         *,
         budget_bytes: int = 512 * 2**20,
         idle_seconds: float = 300.0,
         wait_seconds: float = 2.0,
     ) -> None:
         self._reader, self._load = reader, load
-        self._kafka, self._registry = dict(kafka), dict(registry)
+        self._kafka, self._registry = kafka, registry
         self._budget = Budget(budget_bytes)
         self._idle, self._wait = idle_seconds, wait_seconds
         self._lock = threading.Lock()
@@ -146,9 +147,10 @@ class Tails:
     def ends(self, recorded: OffsetMap) -> tuple[Mapping[str, Mapping[int, int]], str | None]:
         """Topic → partition → end offset now, of the topics that are still those recorded; and why some are not known."""
         try:
-            there = topic_ids(self._kafka, recorded.topics)
+            kafka = as_now(self._kafka)
+            there = topic_ids(kafka, recorded.topics)
             same = [topic for topic, held in recorded.topics.items() if there.get(topic) == held.topic_id]
-            return end_offsets_of(self._kafka, same), None
+            return end_offsets_of(kafka, same), None
         except K2Error as error:
             return {}, str(error)
 
@@ -199,10 +201,16 @@ class Tails:
         known: dict[int, KnownIds] = {}
 
         def in_files(some: SnapshotFiles, batch: OrderedBatch, candidates: Mask, tolerance_us: int) -> Mask:
+            nonlocal io
             known_ids = known.get(tolerance_us) or known.setdefault(tolerance_us, KnownIds(data_type, tolerance_us))
             first, last = known_ids.reach(batch)
             near = some.select(start_us=first, end_us=last + 1)
-            return known_ids.in_files(io, [file.path for file in near], batch, candidates)
+            try:
+                return known_ids.in_files(io, [file.path for file in near], batch, candidates)
+            except OSError:
+                # The next try has what the catalog says then: credentials of the store are rotated.
+                io = self._load(identifier).io
+                raise
 
         _log.info("tail.started", table=identifier)
         tail = TableTail(data_type, self._budget, in_files, Known({}, files))
