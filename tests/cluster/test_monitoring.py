@@ -275,7 +275,7 @@ def test_a_sink_that_is_started_anew_while_the_catalog_is_away_is_told_of_as_sta
     holder = sqlite3.connect(catalog_file, timeout=60, isolation_level=None)
     try:
         holder.execute("BEGIN EXCLUSIVE")
-        workloads["sink"].kill()  # it ends by itself after five minutes and a half
+        workloads["sink"].kill()
         workloads["sink"].start()
         monitoring.until_firing("K2SinkStalled")
         said = monitoring.query(

@@ -149,7 +149,7 @@ def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
         "_busy",
         "_held_up",
         "_in_progress",
-        "_held_up",
+        "_reachable",
     )
     for family in REGISTRY.collect():
         if family.name.startswith(("python_", "process_", "stamina_")):  # the libraries' own

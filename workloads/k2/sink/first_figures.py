@@ -49,12 +49,12 @@ def tell(kafka: Mapping[str, str], config: SinkConfig) -> None:
     try:
         left = committed_with_metadata(kafka, config.group_id, config.topic)
         ends = end_offsets(kafka, config.topic)
-        unread = ends.keys() - left.keys()
-        earliest = beginning_offsets(kafka, config.topic) if unread else {}
+        earliest = beginning_offsets(kafka, config.topic)
     except K2Error as error:  # whoever waits for Kafka says so
         log.debug("sink.progress_not_told", topic=config.topic, reason=str(error))
         return
-    behind = sum(max(0, end - (earliest[p] if p in unread else left[p][0])) for p, end in ends.items())
+    # Of a partition that nothing was read of there may stand a 0, long before what retention has left.
+    behind = sum(max(0, end - max(earliest.get(p, 0), left.get(p, (0, ""))[0])) for p, end in ends.items())
     metrics.SINK_LAG.labels(config.topic).set(behind)
     notes = [note for _, text in left.values() if (note := CommitNote.from_json(text)) is not None]
     for gauge, times in (
