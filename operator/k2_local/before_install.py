@@ -350,7 +350,7 @@ def _job(namespace: str, platform: Platform) -> dict[str, Any]:
         ports={},
         probed=None,
         resources=Resources(),
-        mounts=environment.volumes(platform),
+        mounts=environment.volumes(platform, "operator"),
         restart_policy="Never",
         configured=False,
     )

@@ -21,7 +21,7 @@ from k2.model.tables import builtin_table
 from k2.model.topics import AssetClass, DataType, TopicName
 from k2_operator.plan.plans import TopicPlan
 from k2_operator.reconcile.backends import Backends
-from k2_operator.reconcile.world import AwayError, Part
+from k2_operator.reconcile.world import AwayError, WorldPart
 
 pytestmark = pytest.mark.real
 
@@ -142,10 +142,10 @@ def test_what_was_well_before_an_outage_is_asked_for_again_after_it(registry, fr
     backends, topic = Backends(Settings(registry_url=registry.url)), free_topic()
     subjects(backends, topic)
     forget(registry, topic)
-    backends.doubt(Part.KAFKA)
+    backends.doubt(WorldPart.KAFKA)
     subjects(backends, topic)
     assert Schemas({"url": registry.url}).latest(f"{topic}-value") is None, "control: it was not asked for"
-    backends.doubt(Part.REGISTRY)
+    backends.doubt(WorldPart.REGISTRY)
     subjects(backends, topic)
     assert Schemas({"url": registry.url}).latest(f"{topic}-value") is not None
     backends.close()
@@ -154,11 +154,11 @@ def test_what_was_well_before_an_outage_is_asked_for_again_after_it(registry, fr
 def test_while_a_part_is_known_to_be_away_nobody_asks_it(registry, free_topic):
     backends, topic = Backends(Settings(registry_url=registry.url)), free_topic()
     for _ in range(2):
-        backends.world.failed(Part.REGISTRY, WorldError("It was not there."))
+        backends.world.failed(WorldPart.REGISTRY, WorldError("It was not there."))
     with pytest.raises(AwayError, match=r"It was not there\."):
         subjects(backends, topic)
     assert Schemas({"url": registry.url}).latest(f"{topic}-value") is None
-    backends.world.answered(Part.REGISTRY)
+    backends.world.answered(WorldPart.REGISTRY)
     subjects(backends, topic)
     assert Schemas({"url": registry.url}).latest(f"{topic}-value") is not None
     backends.close()

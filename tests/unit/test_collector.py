@@ -10,7 +10,7 @@ from k2.model.settings import Settings
 from k2_operator.kube.cache import FEED, TABLE, Cache
 from k2_operator.reconcile.backends import Backends
 from k2_operator.reconcile.collector import Collector
-from k2_operator.reconcile.world import AwayError, Part
+from k2_operator.reconcile.world import AwayError, WorldPart
 from k2_operator.report import figures, table_figures
 from k2_operator.spec.objects import Ref
 
@@ -52,20 +52,20 @@ def collector(woken):
 
 
 def test_without_kafka_nothing_is_left_of_what_was_measured_and_it_is_told_once(collector, woken):
-    collector.lose(AwayError(Part.KAFKA, "Kafka is gone"))
+    collector.lose(AwayError(WorldPart.KAFKA, "Kafka is gone"))
     told = collector.told(SIM)
     assert told.fields == dict.fromkeys(figures.FIELDS)
     assert {(each.status, each.reason) for each in told.findings.values()} == {("Unknown", "KafkaUnreachable")}
     assert set(told.findings) == set(figures.MEASURED)
     assert all("Kafka is gone" in each.message for each in told.findings.values())
     assert woken == [SIM]
-    collector.lose(AwayError(Part.KAFKA, "Kafka is still gone"))
+    collector.lose(AwayError(WorldPart.KAFKA, "Kafka is still gone"))
     assert collector.told(SIM) == told
     assert woken == [SIM]
 
 
 def test_each_round_in_an_outage_tells_it_to_who_has_not_heard_of_it(collector, woken):
-    for part in (Part.KAFKA, Part.CATALOG) * 2:
+    for part in (WorldPart.KAFKA, WorldPart.CATALOG) * 2:
         collector.backends.world.failed(part, WorldError(f"The {part} is gone"))
     for _ in range(2):
         with pytest.raises(AwayError):
@@ -74,7 +74,9 @@ def test_each_round_in_an_outage_tells_it_to_who_has_not_heard_of_it(collector, 
     assert woken.count(SIM) == 1
 
 
-@pytest.mark.parametrize(("part", "reason"), [(Part.CATALOG, "CatalogUnreachable"), (Part.STORE, "StoreUnreachable")])
+@pytest.mark.parametrize(
+    ("part", "reason"), [(WorldPart.CATALOG, "CatalogUnreachable"), (WorldPart.STORE, "StoreUnreachable")]
+)
 def test_without_a_part_of_the_lake_nothing_is_left_of_what_was_seen_of_a_table(collector, woken, part, reason):
     collector.lose(AwayError(part, "It is gone"))
     told = collector.told(TRADES)
@@ -86,5 +88,5 @@ def test_without_a_part_of_the_lake_nothing_is_left_of_what_was_seen_of_a_table(
 
 
 def test_the_registry_measures_nothing(collector, woken):
-    collector.lose(AwayError(Part.REGISTRY, "It is gone"))
+    collector.lose(AwayError(WorldPart.REGISTRY, "It is gone"))
     assert woken == []

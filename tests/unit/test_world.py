@@ -4,19 +4,19 @@ import pytest
 
 from k2.lake.reachable import AbsentError
 from k2.model.errors import StoreError, WorldError
-from k2_operator.reconcile.world import AwayError, Part, World, of_the_world
+from k2_operator.reconcile.world import AwayError, World, WorldPart, of_the_world
 
 
 @pytest.fixture
 def world():
     """Each part has answered once."""
     known = World()
-    for part in Part:
+    for part in WorldPart:
         assert not known.answered(part)
     return known
 
 
-@pytest.mark.parametrize("part", Part)
+@pytest.mark.parametrize("part", WorldPart)
 def test_two_questions_in_a_row_that_are_not_answered_are_an_outage_and_one_is_not(world, part):
     assert not world.failed(part, WorldError("one"))
     assert world.away(part) is None
@@ -28,34 +28,34 @@ def test_two_questions_in_a_row_that_are_not_answered_are_an_outage_and_one_is_n
 
 def test_an_answer_between_two_failures_makes_them_two_single_ones(world):
     for _ in range(3):
-        assert not world.failed(Part.KAFKA, WorldError("no"))
-        assert not world.answered(Part.KAFKA)
+        assert not world.failed(WorldPart.KAFKA, WorldError("no"))
+        assert not world.answered(WorldPart.KAFKA)
 
 
 def test_an_outage_begins_and_ends_once_and_its_words_stay(world):
-    turns = [world.failed(Part.REGISTRY, WorldError(f"failure {number}")) for number in range(5)]
+    turns = [world.failed(WorldPart.REGISTRY, WorldError(f"failure {number}")) for number in range(5)]
     assert turns == [False, True, False, False, False]
-    assert str(world.away(Part.REGISTRY)) == "failure 1"
-    assert [world.answered(Part.REGISTRY), world.answered(Part.REGISTRY)] == [True, False]
-    assert world.away(*Part) is None
+    assert str(world.away(WorldPart.REGISTRY)) == "failure 1"
+    assert [world.answered(WorldPart.REGISTRY), world.answered(WorldPart.REGISTRY)] == [True, False]
+    assert world.away(*WorldPart) is None
 
 
 def test_who_needs_several_parts_is_told_of_the_first_that_is_away(world):
-    for part in (Part.STORE, Part.KAFKA):
+    for part in (WorldPart.STORE, WorldPart.KAFKA):
         world.failed(part, WorldError(f"no {part}"))
         world.failed(part, WorldError(f"no {part}"))
-    world.require(Part.REGISTRY, Part.CATALOG)
+    world.require(WorldPart.REGISTRY, WorldPart.CATALOG)
     with pytest.raises(AwayError, match="no store") as away:
-        world.require(Part.CATALOG, Part.STORE, Part.KAFKA)
-    assert away.value.part is Part.STORE
+        world.require(WorldPart.CATALOG, WorldPart.STORE, WorldPart.KAFKA)
+    assert away.value.part is WorldPart.STORE
 
 
 @pytest.mark.parametrize(
     ("part", "error"),
     [
-        (Part.STORE, WorldError("no leave to look")),
-        (Part.CATALOG, AbsentError("no file")),
-        (Part.STORE, AbsentError("")),
+        (WorldPart.STORE, WorldError("no leave to look")),
+        (WorldPart.CATALOG, AbsentError("no file")),
+        (WorldPart.STORE, AbsentError("")),
     ],
 )
 def test_what_has_never_been_seen_there_is_not_away(part, error):
@@ -66,7 +66,7 @@ def test_what_has_never_been_seen_there_is_not_away(part, error):
     assert [world.failed(part, error) for _ in range(2)] == [False, True]
 
 
-@pytest.mark.parametrize("part", [Part.KAFKA, Part.REGISTRY, Part.CATALOG])
+@pytest.mark.parametrize("part", [WorldPart.KAFKA, WorldPart.REGISTRY, WorldPart.CATALOG])
 def test_what_has_not_answered_since_the_start_is_away(part):
     world = World()
     assert [world.failed(part, WorldError("refused")) for _ in range(2)] == [False, True]
@@ -81,17 +81,17 @@ def test_what_drivers_raise_is_the_stores_or_the_catalogs_and_never_a_mistake_in
 
 
 def test_a_store_is_not_blamed_for_its_catalog(world):
-    world.failed(Part.CATALOG, WorldError("no catalog"))
-    assert not any(world.failed(Part.STORE, WorldError("no catalog")) for _ in range(5))
-    world.failed(Part.CATALOG, WorldError("no catalog"))
-    assert not any(world.failed(Part.STORE, WorldError("no catalog")) for _ in range(5))
-    world.answered(Part.CATALOG)
-    assert [world.failed(Part.STORE, WorldError("no store")) for _ in range(2)] == [False, True]
+    world.failed(WorldPart.CATALOG, WorldError("no catalog"))
+    assert not any(world.failed(WorldPart.STORE, WorldError("no catalog")) for _ in range(5))
+    world.failed(WorldPart.CATALOG, WorldError("no catalog"))
+    assert not any(world.failed(WorldPart.STORE, WorldError("no catalog")) for _ in range(5))
+    world.answered(WorldPart.CATALOG)
+    assert [world.failed(WorldPart.STORE, WorldError("no store")) for _ in range(2)] == [False, True]
 
 
 def test_where_nothing_is_left_to_ask_for_nothing_is_away(world):
-    world.failed(Part.STORE, WorldError("no"))
-    world.failed(Part.STORE, WorldError("no"))
-    assert world.untold(Part.STORE)
-    assert world.away(Part.STORE) is None
-    assert not world.untold(Part.STORE)
+    world.failed(WorldPart.STORE, WorldError("no"))
+    world.failed(WorldPart.STORE, WorldError("no"))
+    assert world.untold(WorldPart.STORE)
+    assert world.away(WorldPart.STORE) is None
+    assert not world.untold(WorldPart.STORE)

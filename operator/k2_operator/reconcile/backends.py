@@ -26,12 +26,12 @@ from k2.model.settings import Settings
 from k2.model.topics import subject_of
 from k2_operator.plan.plans import SinkPlan, TablePlan, TopicPlan
 from k2_operator.reconcile.topics import ensure_planned_subjects, topic_specs
-from k2_operator.reconcile.world import Part, World, of_the_world
+from k2_operator.reconcile.world import World, WorldPart, of_the_world
 
 THREADS = 8
 REMEMBERED = 5000
 
-_LAKE = (Part.CATALOG, Part.STORE)
+_LAKE = (WorldPart.CATALOG, WorldPart.STORE)
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class _Well:
 
     since: float
     until: float
-    parts: tuple[Part, ...]
+    parts: tuple[WorldPart, ...]
     subjects: frozenset[str] = frozenset()
 
 
@@ -71,7 +71,7 @@ class Backends:
         specs = [spec for plan in plans for spec in topic_specs(plan)]
         config = self.settings.kafka_config
         return await self._unless_well(
-            f"topics {specs}", (Part.KAFKA,), lambda: ensure_topics(config(), specs) if specs else []
+            f"topics {specs}", (WorldPart.KAFKA,), lambda: ensure_topics(config(), specs) if specs else []
         )
 
     async def subjects(self, plans: Sequence[TopicPlan]) -> list[str]:
@@ -88,7 +88,7 @@ class Backends:
 
         wanted = {str(plan.name): (str(plan.decimals), plan.further) for plan in plans}
         subjects = frozenset(subject_of(name) for name in wanted)
-        await self._unless_well(f"subjects {wanted}", (Part.REGISTRY,), register, subjects)
+        await self._unless_well(f"subjects {wanted}", (WorldPart.REGISTRY,), register, subjects)
         again = sorted(subjects & self._again)
         self._again -= subjects
         return [f"registered {name} again, which the registry had no more" for name in again]
@@ -132,13 +132,13 @@ class Backends:
 
     async def undrained(self, sinks: Sequence[SinkPlan]) -> int:
         """Messages in the sinks' topics that their tables have not recorded."""
-        self.world.require(Part.KAFKA)
+        self.world.require(WorldPart.KAFKA)
         return await self._in_thread(lambda: sum(self._left(sink) for sink in sinks))
 
     async def delete_topics(self, plans: Sequence[TopicPlan]) -> list[str]:
         """Delete topics and dead-letter topics with all that is in them; returns those that existed."""
         names = [spec.name for plan in plans for spec in topic_specs(plan)]
-        self.world.require(Part.KAFKA)
+        self.world.require(WorldPart.KAFKA)
         self._well.clear()
         return await self._in_thread(lambda: delete_topics(self.settings.kafka_config(), names))
 
@@ -160,7 +160,7 @@ class Backends:
         """Another blocking call, with its errors made K2's."""
         return await self._in_thread(call)
 
-    def doubt(self, part: Part) -> None:
+    def doubt(self, part: WorldPart) -> None:
         """Ask again for what was found well of a part: what was true before an outage need not be after it."""
         self._well = {key: well for key, well in self._well.items() if part not in well.parts}
 
@@ -200,7 +200,7 @@ class Backends:
     async def _unless_well(
         self,
         key: str,
-        parts: tuple[Part, ...],
+        parts: tuple[WorldPart, ...],
         call: Callable[[], list[str]],
         subjects: frozenset[str] = frozenset(),
     ) -> list[str]:

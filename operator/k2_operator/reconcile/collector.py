@@ -28,7 +28,7 @@ from k2_operator.plan.plans import FeedPlan, SinkPlan, TablePlan
 from k2_operator.reconcile import metrics, observe
 from k2_operator.reconcile.backends import Backends
 from k2_operator.reconcile.topic_ids import TopicIds
-from k2_operator.reconcile.world import AwayError, Part
+from k2_operator.reconcile.world import AwayError, WorldPart
 from k2_operator.report import figures, table_figures
 from k2_operator.report.figures import Commits, Reading, SinkProgress
 from k2_operator.report.status import Finding, unknown
@@ -142,7 +142,7 @@ class Collector:
 
     async def _measure(self) -> None:
         """Lag, rate, freshness and commits of all feeds that can be planned."""
-        self.backends.world.require(Part.KAFKA)
+        self.backends.world.require(WorldPart.KAFKA)
         found = ((where, observe.feed(self.cache, self.platform, where)) for where in self._feeds())
         feeds = [(where, facts, facts.plan) for where, facts in found if facts is not None and facts.plan is not None]
         plans = {where: plan for where, _, plan in feeds}
@@ -156,10 +156,10 @@ class Collector:
 
     def lose(self, away: AwayError) -> None:
         """Tell that nothing is known any more of what a part of the world would tell."""
-        if away.part is Part.KAFKA:
+        if away.part is WorldPart.KAFKA:
             self._lose_feeds(str(away))
-        elif away.part is not Part.REGISTRY:
-            reason = Reason.STORE_UNREACHABLE if away.part is Part.STORE else Reason.CATALOG_UNREACHABLE
+        elif away.part is not WorldPart.REGISTRY:
+            reason = Reason.STORE_UNREACHABLE if away.part is WorldPart.STORE else Reason.CATALOG_UNREACHABLE
             told = Told(dict.fromkeys(table_figures.FIELDS), table_figures.not_known(reason, str(away)))
             self._looks.clear()  # what is there again is looked at in full
             for where in self._tables():

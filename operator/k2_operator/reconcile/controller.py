@@ -29,7 +29,7 @@ from k2_operator.reconcile.context import Context
 from k2_operator.reconcile.reconciler import NotYetError, Reconciler
 from k2_operator.reconcile.rollout import Turns
 from k2_operator.reconcile.workqueue import WorkQueue
-from k2_operator.reconcile.world import Lookout, Part
+from k2_operator.reconcile.world import Lookout, WorldPart
 from k2_operator.spec import objects
 from k2_operator.spec.conditions import UNREACHABLE, ConditionType
 from k2_operator.spec.objects import Ref
@@ -226,9 +226,9 @@ class Controller:
         for where in wanted:
             self._queue.add(where, random.uniform(0.0, SPREAD_SECONDS) if len(wanted) > FEW else 0.0)
 
-    def _turned(self, part: Part) -> None:
+    def _turned(self, part: WorldPart) -> None:
         """A part of the world has gone or come back: have whoever needs it say so. Feeds hear of the lake from their tables."""
-        concerned = self.cache.refs(FEED if part in (Part.KAFKA, Part.REGISTRY) else TABLE)
+        concerned = self.cache.refs(FEED if part in (WorldPart.KAFKA, WorldPart.REGISTRY) else TABLE)
         if (away := self.backends.world.away(part)) is None:
             self.backends.doubt(part)
             self._wake_spread(concerned)

@@ -21,7 +21,7 @@ from k2_operator.kube.cache import FEED
 from k2_operator.plan.plans import FeedPlan, TopicPlan
 from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi, workloads
 from k2_operator.reconcile.context import WAITING, Context
-from k2_operator.reconcile.world import AwayError, Part
+from k2_operator.reconcile.world import AwayError, WorldPart
 from k2_operator.report import figures, status, table_figures
 from k2_operator.report.status import Finding, no, yes
 from k2_operator.report.upkeep import CONDITIONS, upkeep_finding
@@ -207,7 +207,7 @@ class Reconciler:
     async def _topics(self, plan: FeedPlan) -> list[str]:
         if self.context.platform.kafka.topics == "strimzi":
             # What Strimzi has said of a topic holds while there is a Kafka.
-            self.context.backends.world.require(Part.KAFKA)
+            self.context.backends.world.require(WorldPart.KAFKA)
             return await strimzi.topics(self.context.kube, plan, self.context.platform)
         return await self.context.backends.topics(plan.topics)
 
@@ -228,7 +228,7 @@ class Reconciler:
         except UserError as error:
             return no(refused, str(error))
         except AwayError as error:
-            return no(Reason.STORE_UNREACHABLE if error.part is Part.STORE else unreachable, str(error))
+            return no(Reason.STORE_UNREACHABLE if error.part is WorldPart.STORE else unreachable, str(error))
         except WorldError as error:
             failures.append(error)
             return no(Reason.STORE_UNREACHABLE if isinstance(error, StoreError) else unreachable, str(error))

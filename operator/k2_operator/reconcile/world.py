@@ -29,7 +29,7 @@ MOST_FAILURES = 2
 _log = get_logger(__name__)
 
 
-class Part(StrEnum):
+class WorldPart(StrEnum):
     """A part of the world outside that resources need."""
 
     KAFKA = "kafka"
@@ -41,7 +41,7 @@ class Part(StrEnum):
 class AwayError(WorldError):
     """A part of the world is known to be away. Nobody has to try again: its return wakes whoever needs it."""
 
-    def __init__(self, part: Part, told: str) -> None:
+    def __init__(self, part: WorldPart, told: str) -> None:
         super().__init__(told)
         self.part = part
 
@@ -50,44 +50,44 @@ class AwayError(WorldError):
 class World:
     """What is known of each part. One that nobody has asked yet is taken to be there."""
 
-    _away: dict[Part, str] = field(default_factory=dict[Part, str])
-    _failures: dict[Part, int] = field(default_factory=dict[Part, int])
-    _has_answered: set[Part] = field(default_factory=set[Part])
+    _away: dict[WorldPart, str] = field(default_factory=dict[WorldPart, str])
+    _failures: dict[WorldPart, int] = field(default_factory=dict[WorldPart, int])
+    _has_answered: set[WorldPart] = field(default_factory=set[WorldPart])
 
-    def away(self, *parts: Part) -> AwayError | None:
+    def away(self, *parts: WorldPart) -> AwayError | None:
         """The first of these parts that is away, with the words of who has found it so."""
         return next((AwayError(part, self._away[part]) for part in parts if part in self._away), None)
 
-    def require(self, *parts: Part) -> None:
+    def require(self, *parts: WorldPart) -> None:
         """Raise an `AwayError` when one of these parts is away."""
         if (away := self.away(*parts)) is not None:
             raise away
 
-    def doubtful(self, part: Part) -> bool:
+    def doubtful(self, part: WorldPart) -> bool:
         """Whether it has not answered lately, and is not taken to be away yet."""
         return part not in self._away and self._failures.get(part, 0) > 0
 
-    def answered(self, part: Part) -> bool:
+    def answered(self, part: WorldPart) -> bool:
         """Take in an answer; returns whether the part was away until now."""
         self._failures.pop(part, None)
         self._has_answered.add(part)
         return self._away.pop(part, None) is not None
 
-    def untold(self, part: Part) -> bool:
+    def untold(self, part: WorldPart) -> bool:
         """Take in that there was nothing to ask; returns whether the part was away until now. Who needs it finds out by itself."""
         self._failures.pop(part, None)
         return self._away.pop(part, None) is not None
 
-    def failed(self, part: Part, error: WorldError) -> bool:
+    def failed(self, part: WorldPart, error: WorldError) -> bool:
         """Take in that a part has not answered; returns whether it is away from now on. What is told stays until it is back.
 
         What is not there is away only where it was there before. So is a store, whose warehouse we may have no leave to look at.
         """
         if part in self._away:
             return False
-        if part is Part.STORE and (Part.CATALOG in self._away or self._failures.get(Part.CATALOG)):
+        if part is WorldPart.STORE and (WorldPart.CATALOG in self._away or self._failures.get(WorldPart.CATALOG)):
             return False  # where its catalog lends the credentials, one cannot be asked without the other
-        if part not in self._has_answered and (part is Part.STORE or isinstance(error, AbsentError)):
+        if part not in self._has_answered and (part is WorldPart.STORE or isinstance(error, AbsentError)):
             return False
         self._failures[part] = self._failures.get(part, 0) + 1
         if self._failures[part] < MOST_FAILURES:
@@ -125,30 +125,30 @@ class Lookout:
 
     world: World
     settings: Settings
-    turned: Callable[[Part], None]
+    turned: Callable[[WorldPart], None]
     listed: Callable[[frozenset[str], float], None]
     a_table: Callable[[], str | None]
     interval: float = 15.0
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(len(Part), "k2-lookout"))
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(len(WorldPart), "k2-lookout"))
 
     async def run(self) -> None:
         """Ask until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                for part in Part:
+                for part in WorldPart:
                     group.create_task(self._watch(part), name=f"k2-lookout-{part}")
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _watch(self, part: Part) -> None:
+    async def _watch(self, part: WorldPart) -> None:
         while True:
             await self._look(part)
             soon = AGAIN_SECONDS if self.world.doubtful(part) else self.interval
             await asyncio.sleep(min(soon, self.interval) * random.uniform(0.9, 1.0))
 
-    async def _look(self, part: Part) -> None:
+    async def _look(self, part: WorldPart) -> None:
         began = time.monotonic()
-        table = self.a_table() if part is Part.STORE else None
+        table = self.a_table() if part is WorldPart.STORE else None
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, part, table)
         except UserError:
@@ -169,16 +169,16 @@ class Lookout:
         if turned:
             self.turned(part)
 
-    def _ask(self, part: Part, table: str | None) -> frozenset[str] | bool | None:
+    def _ask(self, part: WorldPart, table: str | None) -> frozenset[str] | bool | None:
         """One question to a part; the registry's answer is its subjects, False that there was nothing to ask for."""
         settings = self.settings
         match part:
-            case Part.KAFKA:
+            case WorldPart.KAFKA:
                 ask_kafka(settings.kafka_config())
-            case Part.REGISTRY:
+            case WorldPart.REGISTRY:
                 return subjects_of(settings.registry_config())
-            case Part.CATALOG:
+            case WorldPart.CATALOG:
                 ask_catalog(settings.catalog_name, settings.catalog_config())
-            case Part.STORE:
+            case WorldPart.STORE:
                 return ask_store(settings.catalog_name, settings.catalog_config(), table)
         return None
