@@ -146,6 +146,20 @@ def test_a_map_of_very_many_keys_holds_nobody_up():
     assert set(broken_rows(trades({}, {"vendor_data": [*keys, keys[7]]}), TRADES)) == {1}
 
 
+@given(st.lists(st.none() | st.lists(st.none() | st.sampled_from("ab"), max_size=3), max_size=8), st.integers(0, 3))
+def test_a_list_has_no_item_that_is_null_and_a_map_no_value(rows, skipped):
+    holes = {row for row, items in enumerate(rows[skipped:]) if items is not None and None in items}
+    lists = trades(*({"trade_conditions": each} for each in rows))[skipped:]
+    assert broken_rows(lists, TRADES) == dict.fromkeys(
+        holes, "trade_conditions has an item that is null, expected texts"
+    )
+    maps = [None if items is None else [(str(key), value) for key, value in enumerate(items)] for items in rows]
+    broken = broken_rows(trades(*({"vendor_data": each} for each in maps))[skipped:], TRADES)
+    assert broken == {
+        row: f"vendor_data has null under '{rows[skipped:][row].index(None)}', expected a text" for row in holes
+    }
+
+
 def test_a_side_of_a_quote_is_whole_or_absent():
     assert broken_rows(quote(), QUOTES) == {}
     assert broken_rows(quote(bid_price=1, bid_quantity=2), QUOTES) == {}

@@ -63,6 +63,13 @@ def broken_rows(events: pa.RecordBatch, data_type: DataType, prices: Prices = Pr
             mark(broken, _no_calendar(array), _wrong_date(field.name, array))
         elif pa.types.is_map(field.type):
             mark(broken, _twice_named(array), _wrong_key(field.name, array))
+            mark(broken, _holed(array, array.items), _without_value(field.name, array))
+        elif pa.types.is_list(field.type):
+            mark(
+                broken,
+                _holed(array, array.values),
+                lambda _, f=field: f"{f.name} has an item that is null, expected texts",
+            )
         elif field.name in _NAMES:
             mark(broken, nameless(array), lambda row, f=field, a=array: wrong_name(f.name, a[row].as_py()))
     columns = dict(zip(events.schema.names, events.columns, strict=True))
@@ -176,6 +183,27 @@ def _wrong_key(column: str, array: pa.Array) -> Callable[[int], str]:
     def reason(row: int) -> str:
         counts = Counter(key for key, _ in array[row].as_py())
         return f"{column} has the key {counts.most_common(1)[0][0]!r} twice, expected each key once"
+
+    return reason
+
+
+def _holed(nested: pa.Array, items: pa.Array) -> Mask | None:
+    """Which lists or maps have an item that is null, for which a table's column has no room; None: none has."""
+    if not items.null_count or nested.null_count == len(nested):
+        return None
+    offsets = np.frombuffer(nested.buffers()[1], np.int32)[nested.offset : nested.offset + len(nested) + 1]
+    wrong = np.zeros(len(nested), dtype=bool)
+    of_row = np.repeat(np.arange(len(nested)), np.diff(offsets))
+    wrong[of_row[_nulls(items)[offsets[0] : offsets[-1]]]] = True
+    if nested.null_count:
+        wrong &= ~_nulls(nested)
+    return wrong if wrong.any() else None
+
+
+def _without_value(column: str, array: pa.Array) -> Callable[[int], str]:
+    def reason(row: int) -> str:
+        key = next(key for key, value in array[row].as_py() if value is None)
+        return f"{column} has null under {key!r}, expected a text"
 
     return reason
 
