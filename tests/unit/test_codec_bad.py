@@ -276,6 +276,18 @@ def test_a_decimal_on_a_fixed_and_types_called_by_their_names_are_read():
         assert found.events.column(name).equals(EVENTS.column(name).slice(0, 3))
 
 
+def test_a_uuid_is_read_where_a_text_is_and_whatever_text_a_writer_puts_there():
+    logical = {"type": "string", "logicalType": "uuid"}
+    schema = edited(trade_id=["null", logical], platform_sequence=None)
+    plain = edited(trade_id=["null", "string"], platform_sequence=None)
+    ids = [str(uuid.UUID(int=number)) for number in range(3)]
+    payloads = [written(plain, row | {"trade_id": each}, 8) for row, each in zip(varied_rows(3), ids, strict=True)]
+    assert check(payloads, two(schema)).events.column("trade_id").to_pylist() == ids
+    odd = written(plain, varied_rows(1)[0] | {"trade_id": "no uuid"}, 8)
+    found = check([GOOD[0], odd, b"\0\0\0\0\x08"], two(schema))
+    assert found.events.column("trade_id").to_pylist() == ["T0", "no uuid"]
+
+
 @pytest.mark.parametrize("nanos", [0, 1, 999, 1_394_445_600_123_456_789, -1, -1_001])
 def test_nanoseconds_are_cut_towards_the_past_and_milliseconds_are_exact(nanos):
     fine = edited(timestamp={"type": "long", "logicalType": "timestamp-nanos"})

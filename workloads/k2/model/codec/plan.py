@@ -102,6 +102,7 @@ def writer_plan(schema_text: str, data_type: DataType) -> WriterPlan:
     """The plan for a writer's schema as the registry gives it."""
     schema, refusal = _parse(schema_text)
     if refusal is None:
+        schema = _with_plain_texts(schema, data_type)
         refusal = _refusal(schema, data_type)
     if refusal is not None:
         return WriterPlan(data_type, schema, refusal, frozenset(), b"", ())
@@ -128,6 +129,21 @@ def _parse(schema_text: str) -> tuple[dict[str, Any], str | None]:
     if not isinstance(schema, dict) or cast("dict[str, Any]", schema).get("type") != "record":
         return {}, "its schema is no Avro record"
     return cast("dict[str, Any]", schema), None
+
+
+def _with_plain_texts(schema: dict[str, Any], data_type: DataType) -> dict[str, Any]:
+    """The schema, with texts where a writer has UUIDs for what is a text here: they lie in the message as texts."""
+    texts = {column.name for column in COLUMNS[data_type] if column.kind is Kind.STRING}
+
+    def plain_text(avro: Any) -> Any:
+        if isinstance(avro, list):
+            return [plain_text(branch) for branch in cast("list[Any]", avro)]
+        if isinstance(avro, dict) and avro.get("type") == "string" and avro.get("logicalType") == "uuid":
+            return "string"
+        return avro
+
+    fields = [each | {"type": plain_text(each["type"])} if each["name"] in texts else each for each in schema["fields"]]
+    return schema | {"fields": fields}
 
 
 def _refusal(schema: dict[str, Any], data_type: DataType) -> str | None:
