@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -324,8 +325,10 @@ def _run_job(namespace: str, platform: Platform) -> list[dict[str, str]]:
 
 
 def _findings(log: str) -> list[dict[str, str]]:
+    # A container's log has what it says on stderr, too.
+    told = re.search(r"^\[$.*^\]$", log, re.DOTALL | re.MULTILINE)
     try:
-        return list(json.loads(log))
+        return list(json.loads(told[0] if told else ""))
     except ValueError as error:
         raise WrongError(f"the pod did not say what it found: {log[-500:].strip() or 'nothing'}") from error
 

