@@ -2,14 +2,12 @@
 
 import json
 import threading
-import urllib.error
-import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from k2_testing.lake import catalog_properties, locked_catalog
-from k2_testing.sinks import Pipeline, eventually
+from k2_testing.sinks import Pipeline, asked, eventually, readiness
 
 from k2.bus.admin import TopicSpec, delete_before, delete_topics, ensure_topics
 from k2.lake.proof.decisions import sign
@@ -32,22 +30,6 @@ def port():
     return ports.choose(None, None, what="a sink", option="")
 
 
-def asked(port, path):
-    """Status and text of what a sink answers; None while it does not."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return None, ""
-
-
-def ready(port):
-    status, text = asked(port, "ready")
-    return {"status": status} | (json.loads(text) if text else {})
-
-
 def gauge(port):
     """The kinds that the metric says hold the sink up, of all that it has series of."""
     _, text = asked(port, "metrics")
@@ -64,8 +46,10 @@ def until_held(pipeline, port, by, *said):
         held = pipeline.told().held
         return held is not None and held.by is by and all(each in held.said for each in said)
 
-    eventually(is_told, lambda: f"beside the offsets: {pipeline.told().held}; {ready(port)}; {pipeline.log()[-3000:]}")
-    answer = ready(port)
+    eventually(
+        is_told, lambda: f"beside the offsets: {pipeline.told().held}; {readiness(port)}; {pipeline.log()[-3000:]}"
+    )
+    answer = readiness(port)
     assert answer["status"] == 503
     assert all(each in answer["reason"] for each in said)
     assert gauge(port) == {by.value}
@@ -75,7 +59,7 @@ def until_on(pipeline, port):
     """Wait until the table has all, and nothing is told any more."""
     eventually(lambda: pipeline.recorded() == pipeline.ends(), lambda: f"it goes on {pipeline.log()[-3000:]}")
     eventually(lambda: pipeline.told().held is None, lambda: f"it is taken off: {pipeline.told()}")
-    eventually(lambda: ready(port)["status"] == 200, lambda: f"ready: {ready(port)}")
+    eventually(lambda: readiness(port)["status"] == 200, lambda: f"ready: {readiness(port)}")
     eventually(lambda: gauge(port) == set(), lambda: f"the metric says so: {gauge(port)}")
     eventually(lambda: pipeline.told().lag == 0, lambda: f"the offsets say so: {pipeline.told()}")
 
@@ -214,8 +198,8 @@ def test_credentials_that_are_refused_are_told_and_such_a_sink_takes_nothing_fro
         revoked = pipeline.log(1).count("sink.revoked")
         pipeline.produce(100, 200)
         until_on(pipeline, other)
-        assert ready(port)["status"] == 503, "it waits on, and says so itself"
-        assert "wrong password" in ready(port)["reason"]
+        assert readiness(port)["status"] == 503, "it waits on, and says so itself"
+        assert "wrong password" in readiness(port)["reason"]
         assert pipeline.log(1).count("sink.revoked") == revoked == 0
         assert ended(lost) == 0
         assert ended(well) == 0

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pyiceberg.catalog import Catalog
 
@@ -35,6 +36,23 @@ def eventually(check: Callable[[], bool], what: str | Callable[[], str], seconds
     while not check():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what if isinstance(what, str) else what()}"
         time.sleep(0.05)
+
+
+def asked(port: int, path: str) -> tuple[int | None, str]:
+    """Status and text of what a sink answers; None while it does not."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return None, ""
+
+
+def readiness(port: int) -> dict[str, Any]:
+    """What a sink's /ready says, with its status."""
+    status, text = asked(port, "ready")
+    return {"status": status} | (json.loads(text) if text else {})
 
 
 class Pipeline:
