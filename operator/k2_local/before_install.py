@@ -19,7 +19,6 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
-from pydantic import ValidationError
 
 from k2 import __version__
 from k2.doctor.checks import Check, Diagnosis, DoubtfulError, Group, SkippedError, Standing, WrongError
@@ -87,16 +86,8 @@ class Values:
         image = self.document.get("images", {}).get("workload", {})
         name = f"{image.get('repository', 'k2-workloads')}:{image.get('tag') or __version__}"
         policy = self.document.get("images", {}).get("pullPolicy", "IfNotPresent")
-        try:
-            return Platform.model_validate(
-                {**self.document["platform"], "images": {"workload": name, "pullPolicy": policy}}
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UserError(
-                f"The values are wrong at platform.{where}", found=first.get("input"), expected=first["msg"]
-            ) from error
+        images = {"workload": name, "pullPolicy": policy}
+        return Platform.checked({**self.document["platform"], "images": images}, "The values of platform are wrong at")
 
 
 @dataclass(frozen=True, slots=True)

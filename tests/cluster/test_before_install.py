@@ -117,7 +117,7 @@ def limited(cluster, namespace, tmp_path):
 
 
 def test_values_that_are_wrong_are_said_with_their_field(given, tmp_path):
-    with pytest.raises(UserError, match=r"platform\.kafka"):
+    with pytest.raises(UserError, match="of platform are wrong at kafka"):
         _ = given(platform={"kafka": {}}).platform
     with pytest.raises(UserError, match="cannot be read"):
         Values.read(tmp_path / "nothing.yaml")

@@ -135,16 +135,23 @@ class Platform(_Part):
     def read(cls, path: Path) -> Platform:
         """Read the file; what is wrong in it is a `UserError` that names the field."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
+            found: object = yaml.safe_load(path.read_text())
         except OSError as error:
             raise UserError(f"{path} cannot be read", found=str(error), expected="the platform's settings") from error
         except yaml.YAMLError as error:
             raise UserError(f"{path} is not YAML", found=str(error), expected="the platform's settings") from error
+        return cls.checked(found, f"{path} is wrong at")
+
+    @classmethod
+    def checked(cls, found: object, wrong_at: str) -> Platform:
+        """A document as the settings; what is wrong in it is a `UserError` that begins so and names the field."""
+        try:
+            return cls.model_validate(found)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise UserError(
-                f"{path} is wrong at {where or 'its top'}", found=first.get("input"), expected=first["msg"]
+                f"{wrong_at} {where or 'its top'}", found=first.get("input"), expected=first["msg"]
             ) from error
 
     def write(self, path: Path) -> None:
