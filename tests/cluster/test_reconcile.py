@@ -235,6 +235,30 @@ def test_new_columns_reach_the_table_and_then_the_subject_while_the_feed_stays_a
     assert {key: each["metadata"]["resourceVersion"] for key, each in owned(cluster, namespace).items()} == made
 
 
+def test_edits_that_come_while_a_status_is_written_are_all_taken(cluster, operator, namespace, platform):
+    """An edit can reach the operator with the answer to its own write, and then its event brings nothing new."""
+    identifier = f"{namespace.replace('-', '_')}.trades"
+    cluster.apply(table(namespace))
+    names = [f"further_{number}" for number in range(12)]
+
+    def taken():
+        obj = cluster.get("IcebergTable", "trades", namespace)
+        ready = next(iter(obj.get("status", {}).get("conditions", ())), {})
+        observed = obj["metadata"]["generation"] == obj.get("status", {}).get("observedGeneration")
+        return observed and ready.get("status") == "True"
+
+    for last in range(len(names)):
+        # From the middle of a reconcile of the edit before to well after it.
+        time.sleep(0.03 * last)
+        cluster.apply(table(namespace, columns=[{"name": name, "type": "string"} for name in names[: last + 1]]))
+    until(taken, "the last edit is not taken", 120)
+    catalog = open_named("k2", platform["catalog"]["properties"])
+    try:
+        assert {each.name for each in load_table(catalog, identifier).schema().fields} >= set(names)
+    finally:
+        catalog.close()
+
+
 def test_a_column_that_only_the_table_knows_of_is_not_lost_by_a_list_without_it(cluster, operator, namespace):
     cluster.apply(table(namespace, columns=[{"name": "desk", "type": "string"}]))
     cluster.until_condition("IcebergTable", namespace, "trades", "TableExists")

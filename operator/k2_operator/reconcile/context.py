@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from k2.model.platform import Platform
-from k2_operator.kube.cache import Cache
+from k2_operator.kube.cache import Cache, Change
 from k2_operator.kube.client import Kube
 from k2_operator.kube.events import EventWriter
 from k2_operator.reconcile.apply import Applier
@@ -19,7 +19,7 @@ from k2_operator.reconcile.rollout import Turns
 from k2_operator.report import status
 from k2_operator.report.status import Finding, no
 from k2_operator.spec.conditions import ConditionType, Reason
-from k2_operator.spec.objects import Object, Ref, condition
+from k2_operator.spec.objects import Object, Ref, condition, generation_of
 
 WAITING = no(Reason.RECONCILING, "The operator has just begun with this resource.")
 _ASKED_FOR = (Reason.SUSPENDED, Reason.SCALED_TO_ZERO, Reason.LOAD_STARTING)
@@ -33,7 +33,12 @@ def utc_now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One operator's way to everything outside; the same for all of its resources. `let_go` has the uids of feeds that have ended."""
+    """One operator's way to everything outside; the same for all of its resources.
+
+    Attributes:
+        edited: is told of a resource whose spec the cache has by another way than a watch.
+        let_go: the uids of feeds that have ended.
+    """
 
     kube: Kube
     cache: Cache
@@ -43,15 +48,30 @@ class Context:
     secrets: Secrets
     events: EventWriter
     wake: Callable[[Ref], None]
+    edited: Callable[[Object], None]
     told: Callable[[Ref], Told]
     turns: Turns
     let_go: set[str] = field(default_factory=set[str])
     now: Callable[[], str] = utc_now
 
-    async def write(self, obj: Object, findings: Mapping[ConditionType, Finding], fields: Mapping[str, Any]) -> None:
-        """Write the status, if it says anything else than before."""
+    async def write(
+        self,
+        obj: Object,
+        findings: Mapping[ConditionType, Finding],
+        fields: Mapping[str, Any],
+        generation: int | None = None,
+    ) -> None:
+        """Write the status, if it says anything else than before.
+
+        Args:
+            obj: the resource.
+            findings: its conditions.
+            fields: what stands beside them.
+            generation: of the spec that all of this is of; None: that of `obj`. The resource may have been edited meanwhile.
+        """
+        observed = generation_of(obj) if generation is None else generation
         before = self.cache.get(Ref(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])) or obj
-        new = status.status(before, findings, self.now(), fields)
+        new = status.status(before, findings, self.now(), fields, observed)
         if new == (before.get("status") or {}):
             return
         manifest = {
@@ -60,7 +80,9 @@ class Context:
             "metadata": {"name": obj["metadata"]["name"], "namespace": obj["metadata"]["namespace"]},
             "status": new,
         }
-        self.cache.put(await self.kube.apply(manifest, "status"))
+        answer = await self.kube.apply(manifest, "status")
+        if self.cache.put(answer) is Change.SPEC:
+            self.edited(answer)  # the edit's own event comes later, and brings nothing new
         await self._tell_of_ready(before, findings[ConditionType.READY])
         if (degraded := findings.get(ConditionType.DEGRADED)) is not None:
             await self._tell_of_degraded(before, degraded)

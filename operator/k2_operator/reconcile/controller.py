@@ -102,6 +102,7 @@ class Controller:
             secrets=observe.Secrets(self.kube, self.platform),
             events=EventWriter(self.kube),
             wake=self.wake,
+            edited=self._edited,
             told=self._collector.told,
             turns=Turns(self.cache, stamp.platform_hash(self.platform), self.platform.operator.max_concurrent_rollouts),
         )
@@ -169,13 +170,17 @@ class Controller:
         elif former is not None and (owner := owner_of(former)) and owner != owner_of(obj):
             self.wake(owner)  # its label was taken off, or changed: who has made it has to know
         if change is Change.SPEC or (change is Change.STATUS and where.kind not in KINDS):
-            parsed = self.cache.parsed(where)
-            self._after(where, obj, parsed.resource if parsed else None)
+            self._edited(obj)
 
     def wake(self, where: Ref) -> None:
         """Have a resource looked at."""
         if self._synced:
             self._queue.add(where)
+
+    def _edited(self, obj: Mapping[str, Any]) -> None:
+        where = objects.ref(obj)
+        parsed = self.cache.parsed(where)
+        self._after(where, obj, parsed.resource if parsed else None)
 
     def _after(self, where: Ref, obj: Mapping[str, Any], resource: Any) -> None:
         """Wake whoever an event may concern."""

@@ -19,7 +19,7 @@ from k2_operator.reconcile import apply, observe, strimzi
 from k2_operator.reconcile.context import Context
 from k2_operator.report.status import no
 from k2_operator.spec.conditions import EventReason, Reason
-from k2_operator.spec.objects import Object, Ref, ref
+from k2_operator.spec.objects import Object, Ref, generation_of, ref
 
 FINALIZER = "k2.dev/drain"
 SKIP_DRAIN = "k2.dev/skip-drain"
@@ -53,6 +53,8 @@ async def mark(context: Context, obj: Object, *, wanted: bool) -> None:
         return  # it is gone
     if wanted:
         context.cache.put(answer)
+        if generation_of(answer) != generation_of(obj):
+            context.edited(answer)
 
 
 async def feed(context: Context, facts: observe.FeedFacts) -> float | None:

@@ -26,7 +26,7 @@ from k2_operator.report import figures, status, table_figures
 from k2_operator.report.status import Finding, no, yes
 from k2_operator.report.upkeep import CONDITIONS, upkeep_finding
 from k2_operator.spec.conditions import UNREACHABLE, ConditionType, EventReason, Reason
-from k2_operator.spec.objects import Object, Ref, condition, ref
+from k2_operator.spec.objects import Object, Ref, condition, generation_of, ref
 from k2_operator.spec.validate import ResourceError
 
 WELL = {
@@ -131,6 +131,7 @@ class Reconciler:
                 failures,
             ),
         )
+        seen = generation_of(facts.obj)
         # What was applied is in the cache now, and so is what it has become meanwhile.
         facts = observe.feed(self.context.cache, self.context.platform, where) or facts
         if facts.plan is None or facts.deleting:
@@ -159,6 +160,7 @@ class Reconciler:
             facts.obj,
             {ConditionType.READY: overall, **findings, **measured},
             _feed_fields(facts, self.context.told(where).fields),
+            seen,
         )
         for error in (*failures, applied.refused):
             if error is not None:
@@ -252,14 +254,13 @@ class Reconciler:
         failures: list[WorldError] = []
         reasons = (Reason.TABLE_EXISTS, Reason.TABLE_REFUSED, Reason.CATALOG_UNREACHABLE)
         finding = await self._step(self.context.backends.table(facts.plan), reasons, facts, failures)
-        before = condition(facts.obj, ConditionType.READY)
+        before, seen = condition(facts.obj, ConditionType.READY), generation_of(facts.obj)
         facts = observe.table(self.context.cache, where) or facts
         if finding.good and applied.finding is not None:
             finding = applied.finding
         told = self.context.told(where)
         findings = {ConditionType.READY: finding, **_table_findings(facts, told.findings)}
-        await self.context.write(facts.obj, findings, _table_fields(facts, told.fields))
-        seen = int(facts.obj["metadata"].get("generation", 0))
+        await self.context.write(facts.obj, findings, _table_fields(facts, told.fields), seen)
         known = None if before is None else (before["status"], before["reason"], before.get("observedGeneration"))
         if known != (finding.status, finding.reason, seen):
             self._wake_feeds(facts)  # with new columns there are new fields to tell the registry of

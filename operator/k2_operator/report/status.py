@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from k2_operator.report.pods import REASONS, PodTrouble, last_failure, running_since, worst
 from k2_operator.spec.conditions import ConditionType, Reason
-from k2_operator.spec.objects import Object, condition
+from k2_operator.spec.objects import Object, condition, generation_of
 
 Truth = Literal["True", "False", "Unknown"]
 MESSAGE_LIMIT = 1024
@@ -74,10 +74,17 @@ def conditions(
 
 
 def status(
-    obj: Object, findings: Mapping[ConditionType, Finding], now: str, fields: Mapping[str, Any] | None = None
+    obj: Object,
+    findings: Mapping[ConditionType, Finding],
+    now: str,
+    fields: Mapping[str, Any] | None = None,
+    generation: int | None = None,
 ) -> dict[str, Any]:
-    """The whole status of a resource. `fields` go beside the conditions; a None among them is left out."""
-    generation = int(obj["metadata"].get("generation", 0))
+    """The whole status of a resource. `fields` go beside the conditions; a None among them is left out.
+
+    `generation` is of the spec that was looked at; None: that of `obj`.
+    """
+    generation = generation_of(obj) if generation is None else generation
     previous = (obj.get("status") or {}).get("conditions") or ()
     return {
         "observedGeneration": generation,

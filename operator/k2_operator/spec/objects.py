@@ -93,6 +93,11 @@ def labels_of(obj: Object) -> Mapping[str, str]:
     return obj["metadata"].get("labels") or {}
 
 
+def generation_of(obj: Object) -> int:
+    """How often an object's spec was changed, by the API server's count."""
+    return int(obj["metadata"].get("generation", 0))
+
+
 def condition(obj: Object, kind: str) -> Object | None:
     """The condition of that type in an object's status."""
     conditions = (obj.get("status") or {}).get("conditions") or ()
