@@ -95,7 +95,7 @@ def examined(groups: Sequence[Group]) -> Iterator[Diagnosis]:
         with _ended(group):
             for check in group.checks:
                 if lacking := [code for code in check.needs if code in unwell]:
-                    text = f"not looked at: {', '.join(lacking)} comes first"
+                    text = f"not looked at: {lacking[0]} comes first"
                     found = Diagnosis(check.code, group.name, Standing.SKIPPED, text)
                     unwell.add(check.code)
                 else:
