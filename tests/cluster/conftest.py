@@ -10,7 +10,7 @@ import fcntl
 from pathlib import Path
 
 import pytest
-from k2_testing.cluster import QUICK, Cluster, Operator, grant, with_definitions
+from k2_testing.cluster import QUICK, Cluster, cluster_wide_operator, with_definitions
 from k2_testing.controlplane import ControlPlane, UnavailableError
 from k2_testing.kind import GIVEN, Kind
 from k2_testing.resources import remove_all
@@ -85,15 +85,8 @@ def platform(kafka, registry, tmp_path_factory) -> dict:
 @pytest.fixture(scope="module")
 def operator(cluster, platform, tmp_path_factory):
     """The operator at work in the whole cluster, under the chart's rules. Who stops it starts it again."""
-    make_namespace(cluster, "k2-system")
-    grant(cluster, "k2-system", ["k2-registry"])
-    own = {"K2_OPERATOR_CLUSTER_WIDE": "true", **QUICK}
-    running = Operator(cluster, tmp_path_factory.mktemp("operator"), "k2-system", platform, **own)
-    running.start()
-    yield running
-    assert running.stop() == 0
-    for kind in ("ClusterRoleBinding", "ClusterRole"):
-        cluster.delete(kind, None, "k2-operator-k2-system")
+    with cluster_wide_operator(cluster, tmp_path_factory.mktemp("operator"), platform, **QUICK) as running:
+        yield running
 
 
 def make_namespace(cluster, name):

@@ -2,7 +2,7 @@
 
 import pytest
 from confluent_kafka import Producer
-from k2_testing.cluster import QUICK, Operator, grant, until
+from k2_testing.cluster import QUICK, cluster_wide_operator, until
 from k2_testing.gateway import USER, Gateway
 from k2_testing.parts import forget_subjects
 from k2_testing.resources import LIVE, events_of, feed, make_ready, table
@@ -55,20 +55,9 @@ def platform(kafka, gateway, lake):
 @pytest.fixture(scope="module")
 def operator(cluster, platform, tmp_path_factory):
     """The operator at work, with the password that the registry takes at first."""
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "k2-system"}})
-    grant(cluster, "k2-system", ["k2-registry"])
-    own = {
-        "K2_OPERATOR_CLUSTER_WIDE": "true",
-        "K2_REGISTRY_USERNAME": USER,
-        "K2_REGISTRY_PASSWORD": "first",
-        **QUICK,
-    }
-    running = Operator(cluster, tmp_path_factory.mktemp("operator"), "k2-system", platform, **own)
-    running.start()
-    yield running
-    assert running.stop() == 0
-    for kind in ("ClusterRoleBinding", "ClusterRole"):
-        cluster.delete(kind, None, "k2-operator-k2-system")
+    own = {"K2_REGISTRY_USERNAME": USER, "K2_REGISTRY_PASSWORD": "first", **QUICK}
+    with cluster_wide_operator(cluster, tmp_path_factory.mktemp("operator"), platform, **own) as running:
+        yield running
 
 
 @pytest.fixture

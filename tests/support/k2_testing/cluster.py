@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -407,3 +408,24 @@ class Operator:
         path = self._folder / "kubeconfig"
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(config))
+
+
+@contextmanager
+def cluster_wide_operator(cluster: Cluster, folder: Path, platform: dict, **env: str) -> Generator[Operator]:
+    """The operator at work in the whole cluster, under the chart's rules, in a namespace of its own.
+
+    Args:
+        cluster: where it works.
+        folder: for its settings and its log.
+        platform: its platform.yaml.
+        env: further variables.
+    """
+    namespace = "k2-system"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    grant(cluster, namespace, ["k2-registry"])
+    running = Operator(cluster, folder, namespace, platform, K2_OPERATOR_CLUSTER_WIDE="true", **env)
+    running.start()
+    yield running
+    assert running.stop() == 0
+    for kind in ("ClusterRoleBinding", "ClusterRole"):
+        cluster.delete(kind, None, f"k2-operator-{namespace}")
