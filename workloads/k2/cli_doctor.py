@@ -60,8 +60,8 @@ def doctor(
 ) -> None:
     """Check what K2 needs and what flows: this machine, Kafka, registry, catalog, store, tables, pipelines.
 
-    Reads only, unless --write is given. No check takes longer than five seconds. Exit code 1 when something is wrong;
-    warnings leave it 0. Each code has a section in docs/doctor.md.
+    Reads only, unless --write is given. A check takes five seconds at most, those of a cluster or of all pipelines half a minute.
+    Exit code 1 when something is wrong; warnings leave it 0. Each code has a section in docs/doctor.md.
     """
     found = _before_install(namespace, values) if pre else examined(list(_groups(settings(), write=write)))
     if output == "json":
