@@ -31,7 +31,7 @@ from k2_operator.spec.resources import Resources
 OLDEST = (1, 29)
 """The first Kubernetes whose API server checks MarketFeeds by itself (CEL, stable)."""
 
-JOB_SECONDS = 120.0
+JOB_SECONDS = 300.0
 NAME = "k2-doctor"
 _REQUEST_SECONDS = 4.0
 _CHECK_SECONDS = 20.0

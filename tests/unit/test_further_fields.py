@@ -228,7 +228,7 @@ CHAINS = (
         ("double", "double", st.floats(allow_nan=False)),
     ),
     tuple(
-        (f"decimal({digits}, 2)", decimal(digits, 2), st.integers(1 - 10**digits, 10**digits - 1).map(lambda n: Decimal(n).scaleb(-2)))
+        (f"decimal({digits}, 2)", decimal(digits, 2), st.integers(1 - 10**digits, 10**digits - 1).map(lambda n: Decimal(f"{n}e-2")))
         for digits in (9, 18, 30)
     ),
 )  # fmt: skip

@@ -8,25 +8,26 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 SLOWEST = 25
-FILES = 15
+FILES = 30
 # Fields of the first line of /proc/stat that are no work: idle, iowait, and guest times, which are in user and nice already.
 _NO_WORK = {3, 4, 8, 9}
 
 
 @dataclass(slots=True)
 class Entry:
-    """One test's seconds on the clock: making what it needs, itself, and clearing away."""
+    """One test's seconds on the clock: making what it needs, itself, and clearing away; and the processor's (see `worked`)."""
 
     setup: float = 0.0
     call: float = 0.0
     teardown: float = 0.0
+    worked: float = 0.0
     figures: list[tuple[str, object]] = field(default_factory=list)
 
     @property
@@ -42,7 +43,16 @@ class Spent:
         self._config = config
         self._began = time.monotonic()
         self._worked = machine_seconds()
+        self._own = own_seconds()
         self.entries: dict[str, Entry] = defaultdict(Entry)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        now = own_seconds()
+        # xdist carries whatever fields a report has to the process that started the workers.
+        vars(report)["worked"], self._own = now - self._own, now
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -51,6 +61,7 @@ class Spent:
             return  # of a worker that crashed
         entry = self.entries[report.nodeid]
         setattr(entry, report.when, getattr(entry, report.when) + report.duration)
+        entry.worked += getattr(report, "worked", 0.0)
         if report.when == "teardown":
             entry.figures += report.user_properties
 
@@ -68,6 +79,11 @@ class Spent:
         terminalreporter.section("where the time went")
         for line in lines(self.entries, wall, machine_seconds() - self._worked):
             terminalreporter.write_line(line)
+
+
+def own_seconds() -> float:
+    """Processor seconds of this process and of the processes it started that have ended; a broker that goes on is not in it."""
+    return sum(os.times()[:4])
 
 
 def machine_seconds() -> float:
@@ -88,17 +104,20 @@ def lines(entries: dict[str, Entry], wall: float, worked: float) -> Iterable[str
     for name, entry in entries.items():
         folders[name.partition("::")[0].rpartition("/")[0]].append(entry)
     yield ""
-    yield f"{'folder':<24}{'tests':>7}{'setup':>10}{'tests':>10}{'teardown':>10}"
+    yield f"{'folder':<24}{'tests':>7}{'setup':>10}{'tests':>10}{'teardown':>10}{'processor':>11}"
     for folder, of_it in sorted(folders.items(), key=lambda item: -sum(each.total for each in item[1])):
-        sums = (sum(getattr(each, part) for each in of_it) for part in ("setup", "call", "teardown"))
+        sums = (sum(getattr(each, part) for each in of_it) for part in ("setup", "call", "teardown", "worked"))
         yield f"{folder:<24}{len(of_it):>7}" + "".join(f"{_clock(part):>10}" for part in sums)
     yield ""
-    files: dict[str, float] = defaultdict(float)
+    files: dict[str, list[Entry]] = defaultdict(list)
     for name, entry in entries.items():
-        files[name.partition("::")[0]] += entry.total
-    yield f"the {FILES} longest files, in seconds; a worker takes whole files"
-    for name, seconds in sorted(files.items(), key=lambda item: -item[1])[:FILES]:
-        yield f"{seconds:7.1f}  {name}"
+        files[name.partition("::")[0]].append(entry)
+    taken = {
+        name: (sum(each.total for each in of_it), sum(each.worked for each in of_it)) for name, of_it in files.items()
+    }
+    yield f"the {FILES} longest files: seconds on the clock, seconds of a processor; a worker takes whole files"
+    for name, (clock, worked_of_it) in sorted(taken.items(), key=lambda item: -item[1][0])[:FILES]:
+        yield f"{clock:7.1f} {worked_of_it:7.1f}  {name}"
     yield ""
     yield f"the {SLOWEST} slowest, in seconds (setup, test, teardown)"
     for name, entry in sorted(entries.items(), key=lambda item: -item[1].total)[:SLOWEST]:
