@@ -55,7 +55,7 @@ def status(state: State, data_dir: Path) -> None:
     disk = ", ".join(f"{name} {_megabytes(size)}" for name, size in found["disk_bytes"].items())
     console.print(f"disk: {disk}; {_megabytes(found['disk_free_bytes'])} free", soft_wrap=True)
     console.print(f"logs: {_short(data_dir / 'logs')}/NAME.log", soft_wrap=True)
-    console.print(f"query API: {state.api_url}", soft_wrap=True)
+    console.print(f"query API: {state.serving_at or 'does not serve'}", soft_wrap=True)
 
 
 def usage(state: State, data_dir: Path) -> dict[str, Any]:

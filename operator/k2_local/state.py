@@ -35,6 +35,11 @@ class State:
         """Whether the supervisor that wrote this still runs."""
         return self.supervisor.process() is not None
 
+    @property
+    def serving_at(self) -> str:
+        """The query service's address; empty while it does not serve, for then another platform may answer there."""
+        return self.api_url if any(pod.component == "query" and pod.ready for pod in self.pods) else ""
+
     def write(self, data_dir: Path) -> None:
         """Replace the file: a reader sees the old or the new one."""
         draft = data_dir / f".{FILE}"

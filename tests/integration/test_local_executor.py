@@ -11,6 +11,7 @@ import pytest
 
 from k2_local import show
 from k2_local.host import processes
+from k2_local.host.ports import PortTakenError
 from k2_local.pods.executor import Executor
 from k2_local.pods.subset import UnsupportedError
 from k2_local.state import State
@@ -268,6 +269,28 @@ def test_a_published_port_is_the_one_that_was_asked_for(machine):
     executor = machine(*objects("k2-query", replicas=1), published={("k2-query", "metrics"): port})
     until(executor, lambda: executor.settled)
     assert executor.statuses()[0].ports == {"metrics": port}
+
+
+def test_a_published_port_that_another_took_ends_the_start_but_not_what_has_run(machine, tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        executor = machine(
+            *objects("k2-query", component="query", replicas=1), published={("k2-query", "metrics"): port}
+        )
+        with pytest.raises(PortTakenError, match=f"127.0.0.1:{port} in use by process"):
+            executor.step()
+    until(executor, lambda: executor.settled)
+    (served,) = executor.statuses()
+    executor.pods[0].process.kill()
+    # Before it is started again somebody else has the port.
+    with socket.create_server(("127.0.0.1", port)):
+        until(executor, lambda: "is taken" in executor.statuses()[0].message)
+        (waits,) = executor.statuses()
+        for pod, told in ((served, f"query API: http://127.0.0.1:{port}"), (waits, "query API: does not serve")):
+            own = processes.own_record("supervisor", tmp_path / "up.log")
+            show.status(State(own, "", True, f"http://127.0.0.1:{port}", (), (pod,)), tmp_path / "data")
+            assert told in capsys.readouterr().out
+    until(executor, lambda: executor.settled)
 
 
 def test_a_published_port_is_kept_for_who_it_was_asked_for(machine, monkeypatch):

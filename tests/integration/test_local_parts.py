@@ -138,11 +138,13 @@ def test_the_parts_listen_on_loopback_only(kafka, registry):
 def test_a_port_that_is_taken_is_named_with_the_way_out(tmp_path, part, name, option):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
+        me = ports.holder(port)
+        assert me.pid == os.getpid()
         with pytest.raises(UserError) as failure:
             part(tmp_path / "home", logs=tmp_path / "logs", run_dir=tmp_path / "run", port=port).start()
     assert str(failure.value) == (
-        f"The port for {name} is taken: found '127.0.0.1:{port} in use', expected a free port. End what listens there "
-        f"(`ss -ltnp 'sport = :{port}'` names it) or choose another port with {option}."
+        f"The port for {name} is taken: found {f'127.0.0.1:{port} in use by {me}'!r}, expected a free port. "
+        f"End it, or choose another port with {option}."
     )
 
 
@@ -300,3 +302,30 @@ def test_a_free_port_is_never_one_that_was_promised_to_another():
     first = ports.choose(None, None, what="a", option="--a")
     assert ports.choose(None, first, what="b", option="--b") == first
     assert ports.choose(None, first, what="b", option="--b", taken=[first]) != first
+
+
+def test_a_port_is_told_by_the_platform_that_holds_it_and_may_be_held_by_its_own(tmp_path):
+    platform = tmp_path / "platform"
+    work = platform / "pods" / "k2-query-0"
+    work.mkdir(parents=True)
+    (platform / "platform.yaml").touch()
+    script = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", script], cwd=work, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            port = int(other.stdout.readline())
+            with pytest.raises(ports.PortTakenError) as failure:
+                ports.refuse_taken(port, what="the query service", option="--port")
+            assert f"in use by process {other.pid} (" in str(failure.value)
+            assert f", of the platform in {platform}" in str(failure.value)
+            assert f"End that platform (`K2_DATA_DIR={platform} k2 down`), or choose another" in str(failure.value)
+            ports.refuse_taken(port, what="the query service", option="--port", but_by=[other.pid])
+        finally:
+            other.kill()
+
+
+def test_a_port_whose_holder_the_machine_does_not_tell_is_refused_with_the_way_to_find_out():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # it does not listen: nobody lists it
+        port = bound.getsockname()[1]
+        with pytest.raises(ports.PortTakenError, match=rf"`ss -ltnp 'sport = :{port}'` names it"):
+            ports.refuse_taken(port, what="Kafka", option="--kafka-port")

@@ -261,10 +261,22 @@ def test_a_second_platform_in_the_same_data_directory_is_refused(tmp_path, up):
 def test_a_taken_port_of_the_query_service_is_named_before_anything_starts(tmp_path, up):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
+        for detach in ([], ["--detach"]):
+            command = [sys.executable, "-m", "k2", "up", "--port", str(port), *detach]
+            env = os.environ | {"K2_DATA_DIR": str(tmp_path / "data")}
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 2
+            assert (
+                f"error: The port for the query service is taken: found '127.0.0.1:{port} in use by process"
+                in done.stderr
+            )
+            assert str(os.getpid()) in done.stderr
+            assert "with --port" in done.stderr
+            assert "Traceback" not in done.stderr
+            assert done.stderr.count("error:") == 1
         run = up(port=port)
         assert run.ended() == 1
-    assert f"UserError: The port for the query service is taken: found '127.0.0.1:{port} in use'" in run.text()
-    assert "with --port" in run.text()
+    assert "PortTakenError: The port for the query service is taken" in run.text()
     assert not (tmp_path / "data" / "logs").exists()
 
 

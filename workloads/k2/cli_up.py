@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,6 +23,8 @@ Files = Annotated[
     ),
 ]
 Port = Annotated[int, typer.Option(help="Port of the query service on 127.0.0.1.", min=1, max=65535)]
+
+_LISTENERS = {"--port": "the query service", "--kafka-port": "Kafka", "--registry-port": "the schema registry"}
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +56,7 @@ def up(
     ] = "512m",
 ) -> None:
     """Start the platform on this machine: Kafka, registry, catalog, and what the resources ask for. Ctrl-C stops it."""
+    _refuse_taken({"--port": port, "--kafka-port": kafka_port, "--registry-port": registry_port})
     from k2_local import background, manifests, show
     from k2_local.services.parts import Wishes
     from k2_local.up import Up
@@ -86,7 +90,8 @@ def status(
         _tell(f"Nothing runs in {_data_dir()}. Start it with `k2 up`.")
         raise typer.Exit(1)
     if output == "json":
-        print(json.dumps(asdict(found) | {"usage": show.usage(found, _data_dir())}, indent=2))
+        told = asdict(found) | {"api_url": found.serving_at, "usage": show.usage(found, _data_dir())}
+        print(json.dumps(told, indent=2))
     else:
         show.status(found, _data_dir())
     raise typer.Exit(0 if found.ready else 1)
@@ -131,6 +136,17 @@ def demo_reset(
     if not yes and not typer.confirm("Delete these?"):
         raise typer.Exit(1)
     demonstration.delete([path for path, _ in found])
+
+
+def _refuse_taken(asked: Mapping[str, int | None]) -> None:
+    """Before the rest is imported: whoever is to choose another port should not wait for it."""
+    from k2_local.host import ports, processes
+
+    # What an earlier run of this directory has left is ended, and one that still runs is told of, where both are looked for.
+    own = [record.pid for record in processes.read_records(_data_dir() / "run") if record.process()]
+    for option, port in asked.items():
+        if port:
+            ports.refuse_taken(port, what=_LISTENERS[option], option=option, but_by=own)
 
 
 def _data_dir() -> Path:

@@ -151,8 +151,10 @@ class Pod:
         try:
             self._start(now)
         except UserError as error:
-            # A Secret or a volume that is not there yet: say so and look again, as a cluster does.
             self._release_ports()
+            if isinstance(error, ports.PortTakenError) and not self._started_at:
+                raise  # somebody was quicker; whoever asked for the port is there to choose another
+            # A Secret or a volume that is not there yet: say so and look again, as a cluster does.
             self.message, self._start_due = str(error), now + RETRY_START
 
     def _start(self, now: float) -> None:
