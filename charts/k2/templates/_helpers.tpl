@@ -136,7 +136,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- define "k2.containerSecurity" -}}
 allowPrivilegeEscalation: false
-readOnlyRootFilesystem: {{ not .Values.dev.writableRootFilesystem }}
+readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
