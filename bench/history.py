@@ -23,7 +23,7 @@ from bench.queries import timed
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.lake.tables import ensure_tables
-from k2.model.exchanges import EXCHANGES
+from k2.model.exchanges import exchange as exchange_of
 from k2.model.tables import builtin_table
 from k2.model.times import micros
 from k2.model.topics import DataType
@@ -67,7 +67,7 @@ def measure(*, rows, days, rounds):
             reader = TableReader(lambda properties=properties: open_named("k2", properties))
             asked[label] = Questions(Planner(reader, {DataType.TRADES: "market_data.trades"}), engines[-1])
         chance = random.Random(7)
-        start, _ = EXCHANGES["SIM"].trading_day(FIRST_DAY)
+        start, _ = exchange_of("SIM").trading_day(FIRST_DAY)
         window = Window(micros(start + timedelta(hours=11)), micros(start + timedelta(hours=13)))
         for number in range(rounds + 10):
             symbol = chance.choice(SYMBOLS)

@@ -21,7 +21,7 @@ from k2.lake.appends.writer import write_files
 from k2.lake.catalog import open_named
 from k2.lake.scan import plan_files
 from k2.lake.tables import ensure_tables
-from k2.model.exchanges import EXCHANGES
+from k2.model.exchanges import exchange as exchange_of
 from k2.model.tables import builtin_table
 from k2.model.topics import DataType
 
@@ -86,7 +86,7 @@ def real_week(table, data_type=DataType.TRADES):
     path = REAL_WEEK / data_type.value / REAL.name
     if not path.exists():
         return False
-    venue = EXCHANGES["ASX"]
+    venue = exchange_of("ASX")
     assembler = Assembler(data_type, venue, venue.currency, str(venue.asset_class))
     source = CsvFiles([path], file_format("asx", Files(data_type, venue, symbol="BHP")), assembler)
     rows = pa.Table.from_batches([batch for chunk in source.chunks() for _, batch in chunk.events])

@@ -35,7 +35,7 @@ from bench import parts
 from bench.market import FIRST_DAY, SYMBOLS, build, compacted
 from k2.lake.catalog import open_named
 from k2.lake.scan import plan_files
-from k2.model.exchanges import EXCHANGES
+from k2.model.exchanges import exchange as exchange_of
 
 KEY = "bench"
 QUESTIONS = ("summary", "trades", "bars")
@@ -179,7 +179,7 @@ def on_cpu(function):
 
 def afternoon(venue, day):
     """The two hours that trades are asked for."""
-    start = EXCHANGES[venue].trading_day(day)[0] + timedelta(hours=11)
+    start = exchange_of(venue).trading_day(day)[0] + timedelta(hours=11)
     return start, start + timedelta(hours=2)
 
 
@@ -195,7 +195,7 @@ def path_of(question, symbol, venue, day):
 
 
 def by_hand(question, hand, symbol, venue, day):
-    whole, window = EXCHANGES[venue].trading_day(day), afternoon(venue, day)
+    whole, window = exchange_of(venue).trading_day(day), afternoon(venue, day)
     return {
         "summary": lambda: hand.run(BY_HAND_SUMMARY, symbol, *whole),
         "trades": lambda: hand.run(BY_HAND_TRADES, symbol, *window),
@@ -249,7 +249,7 @@ def measure(port, process, hand, days, questions, rounds):
                     rows, ways["by hand"], ways["cpu by hand"] = on_cpu(by_hand(kind, hand, *what))
             compare(kind, body, rows)
             if kind == "summary":
-                start, end = EXCHANGES[what[1]].trading_day(what[2])
+                start, end = exchange_of(what[1]).trading_day(what[2])
                 _, ways["by hand, first/last"] = timed(
                     lambda what=what, start=start, end=end: hand.run(BY_HAND_ORDERED, what[0], start, end)
                 )

@@ -33,7 +33,7 @@ from bench import parts
 from bench.market import FIRST_DAY, SYMBOLS, build, compacted, paths_of
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
-from k2.model.exchanges import EXCHANGES
+from k2.model.exchanges import exchange as exchange_of
 from k2.model.times import micros
 from k2.model.topics import DataType
 from k2.query.asked.bar_requests import BarsQuery, Interval
@@ -83,7 +83,7 @@ class K2:
         return self._questions.events(EventsQuery(DataType.TRADES, (symbol,), None, window, 1000)).rows.num_rows
 
     def bars(self, symbol, day):
-        start, end = EXCHANGES["SIM"].trading_day(day)
+        start, end = exchange_of("SIM").trading_day(day)
         return self._questions.bars(
             BarsQuery((symbol,), Interval("1m"), period=Window(micros(start), micros(end)))
         ).rows.num_rows
@@ -126,7 +126,7 @@ class ClickHouse:
         row = self._table(
             "SELECT argMin(price, (timestamp, source_sequence)) AS o, max(price) AS h, min(price) AS l, argMax(price, "
             "(timestamp, source_sequence)) AS c, sum(quantity) AS v, sum(price::Decimal(38, 8) * quantity) AS n, "
-            f"count() AS k FROM trades WHERE {_where(symbol, *EXCHANGES['SIM'].trading_day(day), clickhouse=True)}"
+            f"count() AS k FROM trades WHERE {_where(symbol, *exchange_of('SIM').trading_day(day), clickhouse=True)}"
         ).to_pylist()[0]
         return row["o"], row["h"], row["l"], row["c"], row["v"], row["k"]
 
@@ -137,7 +137,7 @@ class ClickHouse:
         ).num_rows
 
     def bars(self, symbol, day):
-        where = _where(symbol, *EXCHANGES["SIM"].trading_day(day), clickhouse=True)
+        where = _where(symbol, *exchange_of("SIM").trading_day(day), clickhouse=True)
         return self._table(
             "SELECT toStartOfMinute(timestamp) AS t, argMin(price, (timestamp, source_sequence)), max(price), min(price), "
             "argMax(price, (timestamp, source_sequence)), sum(quantity), sum(price::Decimal(38, 8) * quantity), count() "
@@ -210,7 +210,7 @@ class QuestDb:
     def summary(self, symbol, day):
         ((*prices, volume, _, count),) = self._ask(
             "SELECT first(price), max(price), min(price), last(price), sum(quantity), sum(price * quantity), count() "
-            f"FROM trades WHERE {_where(symbol, *EXCHANGES['SIM'].trading_day(day))}"
+            f"FROM trades WHERE {_where(symbol, *exchange_of('SIM').trading_day(day))}"
         )
         return (*(Decimal(str(value)) for value in (*prices, volume)), count)
 
@@ -221,7 +221,7 @@ class QuestDb:
         return len(
             self._ask(
                 "SELECT timestamp, first(price), max(price), min(price), last(price), sum(quantity), sum(price * quantity), "
-                f"count() FROM trades WHERE {_where(symbol, *EXCHANGES['SIM'].trading_day(day))} SAMPLE BY 1m"
+                f"count() FROM trades WHERE {_where(symbol, *exchange_of('SIM').trading_day(day))} SAMPLE BY 1m"
             )
         )
 
@@ -270,7 +270,7 @@ def measure(stores, days, rounds):
     chance = random.Random(7)
     for number in range(rounds + 10):
         symbol, day = chance.choice(SYMBOLS), FIRST_DAY + timedelta(days=chance.randrange(days))
-        start = EXCHANGES["SIM"].trading_day(day)[0] + timedelta(hours=11)
+        start = exchange_of("SIM").trading_day(day)[0] + timedelta(hours=11)
         for question, ask in (
             ("summary", lambda store: store.summary(symbol, day)),  # noqa: B023 - asked at once
             ("1,000 trades", lambda store: store.trades(symbol, start, start + timedelta(hours=2))),  # noqa: B023

@@ -24,7 +24,7 @@ from k2.lake.catalog import open_named
 from k2.lake.reader import TableReader
 from k2.lake.tables import ensure_tables
 from k2.model.events import Decimals, arrow_schema
-from k2.model.exchanges import EXCHANGES
+from k2.model.exchanges import exchange as exchange_of
 from k2.model.tables import builtin_table
 from k2.model.times import micros
 from k2.model.topics import DataType
@@ -37,7 +37,7 @@ from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
 
 DAY, SYMBOL, EXCHANGE = date(2024, 1, 2), "BTC-USD", "SIM"
-OPENS, CLOSES = (micros(bound) for bound in EXCHANGES[EXCHANGE].trading_day(DAY))
+OPENS, CLOSES = (micros(bound) for bound in exchange_of(EXCHANGE).trading_day(DAY))
 TABLES = {kind: f"market_data.{kind.value}" for kind in (DataType.TRADES, DataType.QUOTES)}
 KINDS = ("standard", "wide", "24 digits")
 CONSTANT = {"symbol": SYMBOL, "exchange": EXCHANGE, "asset_class": "crypto", "currency": "USD", "kafka_topic_id": "t"}

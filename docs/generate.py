@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -133,6 +133,8 @@ def _rows(model: type[BaseModel], prefix: str) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for name, field in model.model_fields.items():
         inner, wire = _model_of(field.annotation), prefix + (field.alias or name)
+        if get_origin(field.annotation) is dict and inner is not None:
+            wire += ".CODE"
         rows += [(wire, field)] if inner is None else _rows(inner, f"{wire}.")
     return rows
 

@@ -7,7 +7,7 @@ sinks (which commit what they hold), the query service, the registry, Kafka.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from k2.bus.admin import ensure_topics
 from k2.lake.catalog import open_named
 from k2.lake.tables import ensure_tables
 from k2.model.errors import UserError
+from k2.model.exchange_entries import ExchangesDocument
+from k2.model.exchanges import use
 from k2.model.feed_rules import FeedRules, write_rules
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2.model.settings import Settings
@@ -77,6 +79,7 @@ class Up:
     tell: Callable[[str], None]
     on_ready: Callable[[state.State], None]
     program: tuple[str, ...] = THIS_K2
+    _exchanges: ExchangesDocument = field(default_factory=ExchangesDocument, init=False)
 
     def run(self) -> None:
         """Run until SIGINT, SIGTERM or SIGHUP; call in the main thread.
@@ -99,6 +102,9 @@ class Up:
         Raises:
             InvalidResourcesError: with every mistake.
         """
+        # platform.yaml is what the last run wrote: this one writes it anew.
+        self._exchanges = Settings(data_dir=self.data_dir).exchanges_said()
+        use(self._exchanges)
         planned = plan(self.documents, NOWHERE)
         if planned.problems:
             raise InvalidResourcesError(planned.problems)
@@ -122,6 +128,7 @@ class Up:
     def _start(self, parts: Parts, executor: Executor) -> Platform:
         parts.start()
         platform = parts.platform(f"http://{ports.LOOPBACK}:{self.api_port}")
+        platform = platform.model_copy(update={"exchanges": self._exchanges.exchanges})
         planned = plan(self.documents, platform)
         write_rules(self.data_dir, rules_of(planned))
         # Commands that ask no service answer from the same tables as the service does.

@@ -15,6 +15,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2.model.errors import K2Error, UserError
+from k2.model.exchanges import known, use
 from k2.model.platform import Platform
 from k2.model.settings import Settings
 from k2.obs.exposed import Exposed
@@ -99,6 +100,8 @@ def _platform(settings: Settings, own: OperatorSettings) -> Platform:
     if not Path(path).exists():
         raise UserError("The platform's settings are not there", found=str(path), expected="K2_PLATFORM_FILE")
     platform = Platform.read(Path(path))
+    use(platform.exchanges_said)
+    known()  # what is wrong with them is told now, not of every feed
     if own.workload_image is None:
         return platform
     images = platform.images.model_copy(update={"workload": own.workload_image})

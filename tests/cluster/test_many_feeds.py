@@ -2,16 +2,15 @@
 
 import itertools
 import time
-from pathlib import Path
 
 import psutil
 import pytest
-from k2_testing import more_exchanges
 from k2_testing.cluster import Operator, grant, until, with_definitions
 from k2_testing.extent import FULL, sized
 from k2_testing.resources import LIVE, feed, table
 
 from k2.bus.admin import partition_counts
+from k2.model.exchanges import known
 from k2.model.topics import AssetClass, DataType, TopicName
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(1800, func_only=True)]
@@ -26,12 +25,10 @@ def cluster(control_plane):
 
 @pytest.fixture(scope="module")
 def operator(cluster, platform, tmp_path_factory):
-    """The operator in a world with more exchanges: those that K2 knows make 150 topics and no more."""
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "k2-system"}})
     grant(cluster, "k2-system", ["k2-registry"])
     folder = tmp_path_factory.mktemp("operator")
-    own = {"PYTHONPATH": str(Path(more_exchanges.__file__).parents[1]), "K2_OPERATOR_CLUSTER_WIDE": "true"}
-    running = Operator(cluster, folder, "k2-system", platform, program=more_exchanges.PROGRAM, **own)
+    running = Operator(cluster, folder, "k2-system", platform, K2_OPERATOR_CLUSTER_WIDE="true")
     running.start()
     yield running
     assert running.stop() == 0
@@ -39,7 +36,7 @@ def operator(cluster, platform, tmp_path_factory):
         cluster.delete(kind, None, "k2-operator-k2-system")
 
 
-STREAMS = list(itertools.product(more_exchanges.CODES, AssetClass, DataType))[:FEEDS]
+STREAMS = list(itertools.product(known(), AssetClass, DataType))[:FEEDS]
 
 
 def table_of(exchange, data_type):

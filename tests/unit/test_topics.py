@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.model.errors import UserError
-from k2.model.exchanges import EXCHANGES, exchange
 from k2.model.topics import AssetClass, DataType, TopicName, sink_group_id, sink_key, subject_of
 
 exchanges = st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True)
@@ -69,33 +68,3 @@ def test_a_sink_belongs_to_topic_and_table_and_to_nothing_else():
     assert one == "equities-trades-asx-" + one[-8:]
     assert one != sink_key("market.equities.trades.asx", "market_data.trades_v1")
     assert one != sink_key("market.crypto.trades.asx", "market_data.trades")
-
-
-# --- exchanges ------------------------------------------------------------------------------------------------------
-
-
-def test_an_exchange_is_found_in_any_case():
-    assert exchange(" asx ").code == "ASX"
-
-
-def test_an_unknown_exchange_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match=r"Unknown exchange: found 'XYZ', expected one of ASX, .*SIM"):
-        exchange("XYZ")
-
-
-@pytest.mark.parametrize("known", EXCHANGES.values(), ids=lambda each: each.code)
-def test_every_exchange_can_be_part_of_a_topic_name_and_its_zone_is_known(known):
-    assert TopicName.of(known.asset_class, "trades", known.code).exchange == known.code.lower()
-    assert known.zone.key == known.time_zone
-
-
-def test_a_trading_day_of_sydney_is_parts_of_two_utc_days_and_follows_the_clocks():
-    from datetime import UTC, date, datetime, timedelta
-
-    asx = exchange("ASX")
-    start, end = asx.trading_day(date(2014, 3, 10))
-    assert start == datetime(2014, 3, 9, 13, tzinfo=UTC)
-    assert end == datetime(2014, 3, 10, 13, tzinfo=UTC)
-    days = (date(2014, 4, 6), date(2014, 10, 5), date(2014, 6, 2))
-    lengths = [end - start for start, end in map(asx.trading_day, days)]
-    assert lengths == [timedelta(hours=25), timedelta(hours=23), timedelta(hours=24)]

@@ -17,13 +17,13 @@ from rich.console import Console
 
 from k2.model.errors import UserError, WorldError
 from k2.model.events import Decimals
-from k2.model.exchanges import Exchange, exchange
+from k2.model.exchanges import Exchange, known_exchange, with_options
 from k2.model.feed_rules import Prices, read_rules
 from k2.model.id_scopes import IdRule, IdScope
 from k2.model.settings import Settings, settings
 from k2.model.sources import FormatName
 from k2.model.tables import NAMESPACE
-from k2.model.topics import DataType, TopicName
+from k2.model.topics import AssetClass, DataType, TopicName
 
 if TYPE_CHECKING:
     from k2.feeds.load.csv_source import CsvFiles
@@ -77,6 +77,12 @@ def load(
         str, typer.Option("--format", "-f", help=f"{' or '.join(FormatName)} (see docs/feeds.md).")
     ] = "generic",
     currency: Annotated[str | None, typer.Option(help="Currency of the prices; default: the exchange's.")] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="Time zone of the exchange, such as Europe/Berlin; default: as K2 knows it.")
+    ] = None,
+    asset_class: Annotated[
+        str | None, typer.Option(help=f"{', '.join(AssetClass)}: a part of the topic's name; default: the exchange's.")
+    ] = None,
     kind: Annotated[
         str | None, typer.Option(help="split or merger, for ASX reference files whose name does not say it.")
     ] = None,
@@ -137,7 +143,15 @@ def load(
         raise UserError("Unknown --output", found=output, expected="table or json")
     env = settings()
     kind_of_data = DataType.parse(data_type)
-    venue = exchange(exchange_code)
+    venue = with_options(
+        exchange_code, time_zone, None if known_exchange(exchange_code.strip()) else currency, asset_class
+    )
+    if known_exchange(venue.code) is None:
+        Console(stderr=True).print(
+            f"K2 does not know {venue.code}: questions by its trading dates need it under `exchanges` in the platform's settings "
+            "(docs/exchanges.md).",
+            highlight=False,
+        )
     ids = IdRule.of(id_scope, day_starts, id_space)
     topic = str(TopicName.of(venue.asset_class, kind_of_data, venue.code))
     wish = _Wish(

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from k2.model.settings import settings
+from k2.model.exchanges import known
+from k2.model.settings import Settings, settings
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig, read_config
 from k2.obs.logging import configure_logging
 from k2.obs.without_pandas import without_pandas
@@ -29,8 +30,7 @@ def producer() -> None:
     """Bring a live source into its topics, until stopped."""
     from k2.feeds.run import run_producer
 
-    env = settings()
-    configure_logging(env)
+    env = _started()
     run_producer(env, read_config(env.config_file, ProducerConfig))
 
 
@@ -38,8 +38,7 @@ def load() -> None:
     """Bring a finite source into its topics, once."""
     from k2.feeds.run import run_load
 
-    env = settings()
-    configure_logging(env)
+    env = _started()
     run_load(env, read_config(env.config_file, ProducerConfig))
 
 
@@ -51,8 +50,7 @@ def sink(
     """Move one topic into one table, exactly once, until stopped."""
     from k2.sink.run import run_sink
 
-    env = settings()
-    configure_logging(env)
+    env = _started()
     config = read_config(env.config_file, SinkConfig)
     if until_end:
         config = config.model_copy(update={"until_end": True})
@@ -63,6 +61,13 @@ def query() -> None:
     """Serve the REST API, until stopped."""
     from k2.api.serve import run_query
 
+    env = _started()
+    run_query(env, read_config(env.config_file, QueryConfig))
+
+
+def _started() -> Settings:
+    """The settings; a file of exchanges that cannot be used ends the process now and not at some event."""
     env = settings()
     configure_logging(env)
-    run_query(env, read_config(env.config_file, QueryConfig))
+    known()
+    return env

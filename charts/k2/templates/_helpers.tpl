@@ -81,6 +81,10 @@ Takes the context and a role, whose Secret opens Kafka where it has one of its o
 - name: K2_CATALOG_SECRET_DIR
   value: /etc/k2/catalog
 {{- end }}
+{{- with .Values.platform.exchanges }}
+- name: K2_EXCHANGES
+  value: {{ dict "exchanges" . | toJson | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 

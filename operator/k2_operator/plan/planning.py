@@ -122,7 +122,14 @@ def plan_feed(
         market = exchange(spec.exchange)
     except UserError as error:
         return None, [
-            ResourceError(who, "spec.exchange", "unknown exchange", found=spec.exchange, expected=error.expected)
+            ResourceError(
+                who,
+                "spec.exchange",
+                "unknown exchange",
+                found=spec.exchange,
+                expected=error.expected,
+                remedy=error.remedy,
+            )
         ]
     errors = source_errors(who, feed)
     streams: list[tuple[TopicName, TablePlan, Stream]] = []

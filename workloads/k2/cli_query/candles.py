@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from k2.cli_query.axes import Tick, price_axis, time_labels
-from k2.model.exchanges import EXCHANGES
+from k2.model.exchanges import known_exchange
 from k2.query.asked.bar_requests import Interval
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def charts(rows: pa.Table, interval: Interval, *, colour: bool) -> Iterator[str]
     for row in rows.to_pylist():
         of.setdefault((row["exchange"], row["symbol"]), []).append(row)
     for (exchange, symbol), found in of.items():
-        known = EXCHANGES.get(exchange)
+        known = known_exchange(exchange)
         zone = ZoneInfo("UTC") if known is None else known.zone
         candles = [_candle(row, zone) for row in found if row["open"] is not None]
         if candles:

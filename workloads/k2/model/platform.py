@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from k2.model.errors import UserError
+from k2.model.exchange_entries import Code, ExchangeEntry, ExchangesDocument
 from k2.model.tables import TableNames
 from k2.model.topics import DataType
 
@@ -130,6 +131,14 @@ class Platform(_Part):
         description="Tables of each data type (`namespace.name`, or a list of several, the main one first), for commands that ask "
         "no service; default: `market_data.<data type>`.",
     )
+    exchanges: dict[Code, ExchangeEntry] = Field(
+        default={}, description="Exchanges by code, beside those that ship with K2, and what is different of these."
+    )
+
+    @property
+    def exchanges_said(self) -> ExchangesDocument:
+        """What is said of exchanges beside those that ship."""
+        return ExchangesDocument(exchanges=self.exchanges)
 
     @classmethod
     def read(cls, path: Path) -> Platform:
@@ -158,5 +167,7 @@ class Platform(_Part):
         """Write the file (atomically: readers see the old or the new one)."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".tmp")
-        part.write_text(yaml.safe_dump(self.model_dump(mode="json", by_alias=True, exclude_none=True), sort_keys=False))
+        said = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"exchanges"})
+        said |= self.exchanges_said.as_json()
+        part.write_text(yaml.safe_dump(said, sort_keys=False))
         part.replace(path)

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from k2.model.errors import UserError
+from k2.model.exchange_entries import ExchangesDocument
 from k2.model.identity import DirectoryKey
 from k2.model.mounted import mounted_login, mounted_secret
 from k2.model.platform import Platform
@@ -68,6 +69,16 @@ class Settings(BaseSettings):
         "of several, the main one first. Default: `market_data.<data type>`.",
     )
 
+    exchanges: ExchangesDocument = Field(
+        default_factory=ExchangesDocument,
+        description='Exchanges beside those that ship, as JSON: `{"exchanges": {CODE: {…}}}` (docs/exchanges.md). Default: those of '
+        "`platform.yaml`.",
+    )
+    exchanges_file: Path | None = Field(
+        default=None,
+        description="YAML file of exchanges, which comes before both; default: `exchanges.yaml` in the data directory, where it is.",
+    )
+
     api_url: str | None = Field(default=None, description="The query service, for k2-query and the Python client.")
     api_key: SecretStr | None = Field(default=None, description="API key for the query service.")
 
@@ -117,11 +128,20 @@ class Settings(BaseSettings):
             found["catalog_properties"] = dict(platform.catalog.properties)
         if not self.tables:
             found["tables"] = dict(platform.tables)
+        if not self.exchanges.exchanges:
+            found["exchanges"] = ExchangesDocument(exchanges=platform.exchanges)
         if self.api_url is None and platform.api is not None:
             found["api_url"] = platform.api.url
         if self.api_key is None and (self.data_dir / "api-key").exists():
             found["api_key"] = DirectoryKey((self.data_dir / "api-key").read_text().strip(), self.data_dir)
         return self.model_copy(update=found)
+
+    def exchanges_said(self) -> ExchangesDocument:
+        """What is said of exchanges beside those that ship; a file that is wrong is a `UserError`."""
+        path = self.exchanges_file or self.data_dir / "exchanges.yaml"
+        if self.exchanges_file is None and not path.exists():
+            return self.exchanges
+        return ExchangesDocument.read(path).over(self.exchanges)
 
     def kafka_config(self) -> dict[str, str]:
         """Connection settings of librdkafka, with the credentials of now: whoever holds a client for long asks again.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from k2.model.exchanges import EXCHANGES, Exchange
+from k2.model.exchanges import Exchange
 from k2.model.times import DAY_US, EPOCH_DATE, day_number, micros
 
 Ints = npt.NDArray[np.int64]
@@ -60,11 +60,6 @@ def day_of(start: int, exchange: Exchange | None) -> date:
         (EPOCH_DATE + timedelta(days=day) for day in (at, at + 1) if _start(exchange, day) == start),
         EPOCH_DATE + timedelta(days=at),
     )
-
-
-def known_exchange(code: str) -> Exchange | None:
-    """The exchange of that code in any case; None for one that K2 does not know: its days are UTC's."""
-    return EXCHANGES.get(code.upper())
 
 
 def _start(exchange: Exchange, day: int) -> int:

@@ -23,11 +23,11 @@ from k2.lake.payloads import PayloadDecoder
 from k2.lake.schema_ids import SchemaIds, confirm
 from k2.model.errors import K2Error
 from k2.model.events import EVENT_TIME, Decimals, arrow_schema
+from k2.model.exchanges import known_exchange
 from k2.model.held_up import HeldUpBy
 from k2.model.settings import Settings
 from k2.model.tables import OFFSET, PARTITION
 from k2.model.topics import DataType, TopicName
-from k2.model.trading_days import known_exchange
 from k2.model.workload import SinkConfig
 from k2.obs import metrics
 from k2.obs.http import serve_health

@@ -16,7 +16,7 @@ from k2.feeds.load.opening import Opening
 from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError
 from k2.model.events import Decimals
-from k2.model.exchanges import exchange
+from k2.model.exchanges import Exchange, exchange, shipped
 from k2.model.id_scopes import IdRule
 from k2.model.sources import CsvSource
 
@@ -84,6 +84,7 @@ class CsvFiles:
             "symbol": symbol or "",
             **assembler.ids.options,
             **form.options,
+            **_zone_option(assembler.exchange),
             # What all loads had before there were others is not said: their ledgers stay theirs.
             **({} if assembler.decimals is Decimals.STANDARD else {"decimals": str(assembler.decimals)}),
         }
@@ -133,6 +134,12 @@ class CsvFiles:
             expected="the columns described in docs/feeds.md",
             remedy="Check data type and --format; nothing was loaded",
         )
+
+
+def _zone_option(market: Exchange) -> dict[str, str]:
+    """Rows read by another time zone are other events; that of an exchange that ships is the one all loads had."""
+    known = shipped().get(market.code)
+    return {} if known is not None and known.time_zone == market.time_zone else {"time_zone": market.time_zone}
 
 
 def opened(opening: Opening) -> CsvFiles:

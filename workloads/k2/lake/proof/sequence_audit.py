@@ -21,8 +21,9 @@ from k2.lake.proof.lineage import Progress, check_readable
 from k2.lake.proof.runs import Ints, running_max, shifted, starts_of
 from k2.lake.scan import plan_files
 from k2.model.errors import DamagedError
+from k2.model.exchanges import known_exchange
 from k2.model.sequences import SequenceScope
-from k2.model.trading_days import day_of, day_starts, known_exchange
+from k2.model.trading_days import day_of, day_starts
 
 MOST_LISTED = 1_000
 """Days of symbols that are listed one by one; beyond it those with the most missing, and the rest as a number."""

@@ -13,7 +13,7 @@ from k2.lake.offsets import OffsetMap
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
 from k2.lake.scan import SnapshotFiles
 from k2.model.codec.further import field_id
-from k2.model.exchanges import EXCHANGES
+from k2.model.exchanges import known_exchange
 from k2.model.topics import DataType
 from k2.query.rows.tail_blocks import Reach, TailBlock, Wanted, select
 from k2.query.rows.visibility import Sight
@@ -35,7 +35,7 @@ class TailView:
 def may_hold(topic: str, exchanges: Collection[str]) -> bool:
     """Whether events of one of the exchanges may be in a topic: not when its name ends with another exchange that K2 knows."""
     exchange = topic.rpartition(".")[2].upper()
-    return exchange in exchanges or exchange not in EXCHANGES
+    return exchange in exchanges or known_exchange(exchange) is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,120 @@
+"""What is written of exchanges: the entries that ship with K2, and those of a person, which add others and change these.
+
+A person's are a section of `platform.yaml` and a file of their own; both have the form of `exchanges.yaml` beside this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from k2.model.errors import UserError
+from k2.model.times import parse_zone
+from k2.model.topics import AssetClass
+
+SHIPPED = Path(__file__).with_name("exchanges.yaml")
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: a command's start waits for it
+_TIME = "([01][0-9]|2[0-3]):[0-5][0-9]"
+CODE_PATTERN = r"^[A-Z0-9][A-Z0-9-]{0,31}$"
+CURRENCY_PATTERN = r"^[A-Z0-9]{2,10}$"
+
+
+def _zone(name: str) -> str:
+    try:
+        parse_zone(name)
+    except UserError:
+        raise ValueError("a time zone's name of the IANA's, such as Australia/Sydney or UTC") from None
+    return name
+
+
+class ExchangeEntry(BaseModel):
+    """What is said of one exchange. Of one that ships, what is left out stays as it ships."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    name: str | None = Field(default=None, min_length=1, description="Its name; default: the code.")
+    time_zone: Annotated[str, AfterValidator(_zone)] | None = Field(
+        default=None, description="Its time zone, such as Australia/Sydney."
+    )
+    currency: str | None = Field(
+        default=None, pattern=CURRENCY_PATTERN, description="Currency of its prices, such as AUD."
+    )
+    asset_class: AssetClass | None = Field(
+        default=None, description="equities, crypto, futures, options or fx: a part of its topics' names."
+    )
+    hours: str | None = Field(
+        default=None,
+        pattern=f"^{_TIME}-{_TIME}$",
+        description="Usual hours of its main session, by its clocks, such as 09:30-16:00; default: round the clock.",
+    )
+
+    def over(self, other: ExchangeEntry | None) -> ExchangeEntry:
+        """The other with what is said here in its place."""
+        return self if other is None else other.model_copy(update={name: getattr(self, name) for name in self.said})
+
+    @property
+    def said(self) -> set[str]:
+        """The fields that were given."""
+        return self.model_fields_set
+
+    @property
+    def usual(self) -> tuple[time, time] | None:
+        """The usual hours, start inclusive and end exclusive; None: round the clock."""
+        if self.hours is None:
+            return None
+        start, end = self.hours.split("-")
+        return time.fromisoformat(start), time.fromisoformat(end)
+
+
+Code = Annotated[str, Field(pattern=CODE_PATTERN, description="Code of an exchange, in upper case.")]
+
+
+class ExchangesDocument(BaseModel):
+    """Exchanges by code: what ships, or what a person says beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exchanges: dict[Code, ExchangeEntry] = Field(default={}, description="Exchanges by code.")
+
+    @classmethod
+    def read(cls, path: Path) -> ExchangesDocument:
+        """Read a file; what is wrong in it is a `UserError` that names the field."""
+        try:
+            found: object = yaml.load(path.read_bytes(), _LOADER)  # noqa: S506 - a safe loader
+        except OSError as error:
+            raise UserError(f"{path} cannot be read", found=str(error), expected="a file of exchanges") from error
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is not YAML", found=str(error), expected="a file of exchanges") from error
+        return cls.checked({} if found is None else found, f"{path} is wrong at")
+
+    @classmethod
+    def checked(cls, found: object, wrong_at: str) -> ExchangesDocument:
+        """Plain values as the document; what is wrong is a `UserError` that begins so and names the field."""
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(
+                f"{wrong_at} {'.'.join(map(str, first['loc'])) or 'its top'}",
+                found=first.get("input"),
+                expected=re.sub("^Value error, ", "", first["msg"]),
+                remedy="docs/exchanges.md has an example",
+            ) from error
+
+    def over(self, other: ExchangesDocument) -> ExchangesDocument:
+        """The other with what is said here in its place, field by field."""
+        found = dict(other.exchanges)
+        for code, entry in self.exchanges.items():
+            found[code] = entry.over(found.get(code))
+        return ExchangesDocument(exchanges=found)
+
+    def as_json(self) -> Mapping[str, Any]:
+        """What was said and no more, as plain values: the inverse of reading. Empty where nothing was."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True) if self.exchanges else {}
