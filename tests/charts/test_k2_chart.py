@@ -216,6 +216,12 @@ def test_it_looks_for_the_secrets_of_producers_and_sinks_and_no_others(everythin
         assert set(secrets) == {"k2-kafka", "k2-kafka-sink", "kafka-cluster-ca", "k2-registry", "k2-catalog"}
 
 
+def test_keda_without_an_address_of_prometheus_is_not_installed(helm):
+    done = charts.run_template(helm, "k2", "--set", "platform.autoscaling.kind=keda")
+    assert done.returncode, "an operator that would refuse its own settings"
+    assert "platform.autoscaling.prometheus.url: KEDA (kind: keda) asks Prometheus" in done.stderr
+
+
 def test_it_may_scale_by_keda_only_where_that_is_chosen(everything, default):
     def groups(manifests):
         return {

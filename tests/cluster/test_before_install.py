@@ -15,6 +15,7 @@ PLATFORM = {
     "registry": {"url": "http://registry:8080/apis/ccompat/v7"},
     "catalog": {"properties": {"type": "sql", "uri": "sqlite:////tmp/catalog.db", "warehouse": "file:///tmp/lake"}},
 }
+SCALED_BY_LAG = {"kind": "keda", "prometheus": {"url": "http://prometheus:9090"}}
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_a_cluster_that_has_everything(namespace, default_class):
 
 def test_what_the_values_ask_for_and_the_cluster_lacks(cluster, namespace, default_class, given):
     values = given(
-        platform=PLATFORM | {"kafka": PLATFORM["kafka"] | {"topics": "strimzi"}, "autoscaling": {"kind": "keda"}},
+        platform=PLATFORM | {"kafka": PLATFORM["kafka"] | {"topics": "strimzi"}, "autoscaling": SCALED_BY_LAG},
         monitoring={"rules": {"enabled": True}, "serviceMonitors": {"enabled": True}},
     )
     found = wrong(namespace, values)

@@ -142,7 +142,7 @@ def with_keda(cluster, operator, namespace, platform, tmp_path):
     """An operator of this namespace alone whose platform scales by KEDA."""
     operator.kill()
     grant(cluster, namespace, ["k2-registry"], watched=[namespace], templates=("rules", "kedaRules"))
-    settings = platform | {"autoscaling": {"kind": "keda"}}
+    settings = platform | {"autoscaling": {"kind": "keda", "prometheus": {"url": "http://prometheus:9090"}}}
     running = Operator(cluster, tmp_path, namespace, settings, K2_OPERATOR_NAMESPACES=f'["{namespace}"]')
     yield running
     assert running.stop() == 0
@@ -150,34 +150,32 @@ def with_keda(cluster, operator, namespace, platform, tmp_path):
 
 
 def define_keda(cluster):
-    """Definitions of KEDA's kinds; its operator is not here."""
+    """A definition of KEDA's kind; its operator is not here."""
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    for kind, plural in (("ScaledObject", "scaledobjects"), ("TriggerAuthentication", "triggerauthentications")):
-        schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}}
-        version = {
-            "name": "v1alpha1",
-            "served": True,
-            "storage": True,
-            "subresources": {"status": {}},
-            "schema": schema,
+    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}}
+    version = {"name": "v1alpha1", "served": True, "storage": True, "subresources": {"status": {}}, "schema": schema}
+    names = {
+        "kind": "ScaledObject",
+        "plural": "scaledobjects",
+        "singular": "scaledobject",
+        "listKind": "ScaledObjectList",
+    }
+    cluster.apply(
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": "scaledobjects.keda.sh"},
+            "spec": {"group": "keda.sh", "scope": "Namespaced", "names": names, "versions": [version]},
         }
-        described = {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"}
-        cluster.apply(
-            {
-                "apiVersion": "apiextensions.k8s.io/v1",
-                "kind": "CustomResourceDefinition",
-                "metadata": {"name": f"{plural}.keda.sh"},
-                "spec": {"group": "keda.sh", "scope": "Namespaced", "names": described, "versions": [version]},
-            }
-        )
+    )
 
     def served():
         try:
-            return [cluster.list(kind, "default") for kind in ("ScaledObject", "TriggerAuthentication")]
+            return [cluster.list("ScaledObject", "default")]
         except RefusedError:
             return None
 
-    until(served, "KEDA's kinds are not served")
+    until(served, "KEDA's kind is not served")
 
 
 def test_keda_scales_where_it_is_chosen_and_is_missed_where_it_is_not_there(cluster, with_keda, namespace):
@@ -197,7 +195,9 @@ def test_keda_scales_where_it_is_chosen_and_is_missed_where_it_is_not_there(clus
     until(lambda: names(cluster, namespace, "ScaledObject") == {name}, "no ScaledObject")
     scaled = cluster.get("ScaledObject", name, namespace)["spec"]
     assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (2, 4)
-    assert scaled["triggers"][0]["metadata"]["lagThreshold"] == "50000"
+    asked = scaled["triggers"][0]["metadata"]
+    assert (asked["serverAddress"], asked["threshold"]) == ("http://prometheus:9090", "50000")
+    assert f'namespace="{namespace}",pod=~"{name}-.+"' in asked["query"]
     assert not names(cluster, namespace, "HorizontalPodAutoscaler")
     with_keda.watches("ScaledObject")
     cluster.delete("ScaledObject", namespace, name)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from k2.model.errors import UserError
 from k2.model.exchange_entries import ExchangeEntry
 from k2.model.platform import (
     ApiPlatform,
@@ -14,6 +15,7 @@ from k2.model.platform import (
     KafkaPlatform,
     KafkaSecrets,
     Platform,
+    PrometheusPlatform,
     RegistryPlatform,
 )
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
@@ -52,7 +54,10 @@ BY_ROLE = SECURED.model_copy(
         "kafka": SECURED.kafka.model_copy(
             update={"secret_names": KafkaSecrets(producer="k2-kafka-producer", sink="k2-kafka-sink")}
         ),
-        "autoscaling": AutoscalingPlatform(kind="keda"),
+        "autoscaling": AutoscalingPlatform(
+            kind="keda",
+            prometheus=PrometheusPlatform(url="http://prometheus.monitoring:9090", authentication="prometheus"),
+        ),
         "exchanges": {"ASX": ExchangeEntry(currency="USD")},
     }
 )
@@ -342,14 +347,29 @@ def test_reference_data_is_one_partition_and_not_scaled():
     assert "HorizontalPodAutoscaler" not in kinds(made)
 
 
-def test_keda_asks_kafka_as_the_sink_does():
+def test_keda_asks_prometheus_for_the_lag_of_the_sinks_own_pods():
     made = {each["kind"]: each for each in built("feed-autoscaled-keda")}
     (trigger,) = made["ScaledObject"]["spec"]["triggers"]
-    assert trigger["metadata"]["sasl"] == "scram_sha512"
-    assert trigger["metadata"]["tls"] == "enable"
-    assert trigger["authenticationRef"]["name"] == made["TriggerAuthentication"]["metadata"]["name"]
-    secrets = {each["parameter"]: each["name"] for each in made["TriggerAuthentication"]["spec"]["secretTargetRef"]}
-    assert secrets == {"username": "k2-kafka-sink", "password": "k2-kafka-sink", "ca": "kafka-cluster-ca"}
+    asked, name = trigger["metadata"], made["ScaledObject"]["metadata"]["name"]
+    assert trigger["type"] == "prometheus"
+    assert asked["serverAddress"] == "http://prometheus.monitoring:9090"
+    assert f'k2_sink_lag_messages{{namespace="markets",pod=~"{name}-.+"}}' in asked["query"]
+    assert asked["ignoreNullValues"] == "false", "a lag that nobody knows would be none"
+    assert trigger["authenticationRef"] == {"kind": "ClusterTriggerAuthentication", "name": "prometheus"}
+
+
+def test_keda_needs_the_address_of_prometheus():
+    scaled = {"kind": "keda"}
+    with pytest.raises(UserError) as failure:
+        Platform.checked(PLAIN.model_dump(by_alias=True) | {"autoscaling": scaled}, "platform.yaml is wrong at")
+    assert str(failure.value) == (
+        "platform.yaml is wrong at autoscaling.prometheus, expected the address of Prometheus (url), which KEDA asks for the lag (kind: keda)."
+    )
+    with pytest.raises(UserError, match=r"autoscaling\.prometheus\.url"):
+        Platform.checked(
+            PLAIN.model_dump(by_alias=True) | {"autoscaling": scaled | {"prometheus": {"url": "prometheus:9090"}}},
+            "It is wrong at",
+        )
 
 
 @pytest.mark.parametrize(("number", "text"), [(1, "1"), (1500, "1500"), (100_000, "100k"), (2_000_000, "2M")])

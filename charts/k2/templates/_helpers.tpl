@@ -34,6 +34,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* platform.yaml: the values' `platform`, with the images of the chart and the Service's address filled in. */}}
 {{- define "k2.platformFile" -}}
+{{- $scaling := .Values.platform.autoscaling | default dict -}}
+{{- if and (eq ($scaling.kind | default "hpa") "keda") (not ($scaling.prometheus | default dict).url) -}}
+{{- fail "platform.autoscaling.prometheus.url: KEDA (kind: keda) asks Prometheus for the sinks' lag; say where it is, or choose kind: hpa" -}}
+{{- end -}}
 {{- $images := dict "workload" (include "k2.workloadImage" .) "pullPolicy" .Values.images.pullPolicy -}}
 {{- $api := dict "url" (printf "http://%s.%s" (include "k2.query" .) .Release.Namespace) -}}
 {{- $operator := dict "maxConcurrentRollouts" .Values.operator.maxConcurrentRollouts -}}

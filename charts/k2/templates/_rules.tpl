@@ -39,7 +39,7 @@ tests/cluster/test_rights.py holds both to what the operator asks for, by the AP
 {{/* With platform.autoscaling.kind: keda. */}}
 {{- define "k2.kedaRules" -}}
 - apiGroups: [keda.sh]
-  resources: [scaledobjects, triggerauthentications]
+  resources: [scaledobjects]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
 

@@ -86,7 +86,7 @@ _FIELDS: dict[str, frozenset[str]] = {
 }
 ONLY_IN_A_CLUSTER = frozenset(
     # Ignored: addresses, evictions and scaling by lag. A sink that something else would scale runs as one pod here.
-    {"Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "ScaledObject", "TriggerAuthentication"}
+    {"Service", "PodDisruptionBudget", "HorizontalPodAutoscaler", "ScaledObject"}
 )
 FIELD_PATHS = frozenset({"metadata.name", "metadata.namespace"})
 

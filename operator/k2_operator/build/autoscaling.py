@@ -1,26 +1,28 @@
-"""What scales a sink by lag: a HorizontalPodAutoscaler on a metric of its pods, or KEDA's ScaledObject, which asks Kafka itself."""
+"""What scales a sink by lag: a HorizontalPodAutoscaler on a metric of its pods, or KEDA's ScaledObject, which asks Prometheus.
+
+The lag is K2's own, from the table's offsets. A consumer group's offsets are no measure of a sink: it commits them for the eye alone, and
+behind a transaction's marker they never reach the topic's end.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from k2.model.platform import Platform
+from k2.model.platform import Platform, PrometheusPlatform
 from k2_operator.build.types import (
     Autoscaler,
     HorizontalPodAutoscaler,
-    KafkaLag,
-    KafkaTrigger,
     MetricTarget,
     ObjectMeta,
+    PrometheusTrigger,
     ScaledObject,
     ScaleTarget,
-    SecretTarget,
 )
 from k2_operator.plan.plans import AutoscalingPlan, SinkPlan
 
 CALM_SECONDS = 300
 """Lag has to be low for this long before a pod goes: each change of pods moves partitions, and that costs a commit."""
-_KEDA_SASL = {"PLAIN": "plaintext", "SCRAM-SHA-256": "scram_sha256", "SCRAM-SHA-512": "scram_sha512"}
+SETTLED = "1m"
 
 
 def of_sink(
@@ -30,9 +32,10 @@ def of_sink(
     if plan.autoscaling is None:
         return []
     metadata: ObjectMeta = {"name": name, "namespace": namespace, "labels": dict(marks)}
-    if platform.autoscaling.kind == "hpa":
-        return [_hpa(metadata, plan.autoscaling, platform.autoscaling.metric)]
-    return _keda(metadata, plan, plan.autoscaling, platform)
+    # Settings that say keda and no Prometheus are refused when they are read.
+    if platform.autoscaling.kind == "keda" and platform.autoscaling.prometheus is not None:
+        return [_keda(metadata, plan.autoscaling, platform.autoscaling.prometheus)]
+    return [_hpa(metadata, plan.autoscaling, platform.autoscaling.metric)]
 
 
 def _target(name: str) -> ScaleTarget:
@@ -55,20 +58,20 @@ def _hpa(metadata: ObjectMeta, bounds: AutoscalingPlan, metric: str) -> Horizont
     }
 
 
-def _keda(metadata: ObjectMeta, plan: SinkPlan, bounds: AutoscalingPlan, platform: Platform) -> list[Autoscaler]:
-    trigger: KafkaTrigger = {"type": "kafka", "metadata": _kafka_trigger(plan, bounds, platform)}
-    built: list[Autoscaler] = []
-    if secrets := _secrets(platform):
-        trigger["authenticationRef"] = {"name": metadata["name"]}
-        built.append(
-            {
-                "apiVersion": "keda.sh/v1alpha1",
-                "kind": "TriggerAuthentication",
-                "metadata": metadata,
-                "spec": {"secretTargetRef": secrets},
-            }
-        )
-    scaled: ScaledObject = {
+def _keda(metadata: ObjectMeta, bounds: AutoscalingPlan, prometheus: PrometheusPlatform) -> ScaledObject:
+    trigger: PrometheusTrigger = {
+        "type": "prometheus",
+        "metadata": {
+            "serverAddress": prometheus.url.rstrip("/"),
+            "query": lag_query(metadata["namespace"], metadata["name"]),
+            "threshold": str(bounds.target_lag),
+            # A lag that nobody knows is not a lag of 0: the number of pods stands.
+            "ignoreNullValues": "false",
+        },
+    }
+    if prometheus.authentication is not None:
+        trigger["authenticationRef"] = {"kind": "ClusterTriggerAuthentication", "name": prometheus.authentication}
+    return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
         "metadata": metadata,
@@ -84,34 +87,16 @@ def _keda(metadata: ObjectMeta, plan: SinkPlan, bounds: AutoscalingPlan, platfor
             "triggers": [trigger],
         },
     }
-    return [*built, scaled]
 
 
-def _kafka_trigger(plan: SinkPlan, bounds: AutoscalingPlan, platform: Platform) -> KafkaLag:
-    kafka = platform.kafka
-    found: KafkaLag = {
-        "bootstrapServers": kafka.bootstrap_servers,
-        "consumerGroup": plan.config.group_id,
-        "topic": plan.config.topic,
-        "lagThreshold": str(bounds.target_lag),
-        # A sink that has committed nothing yet is behind by all that there is.
-        "offsetResetPolicy": "earliest",
-    }
-    if kafka.sasl_mechanism is not None and kafka.security_protocol.startswith("SASL_"):
-        found["sasl"] = _KEDA_SASL.get(kafka.sasl_mechanism, kafka.sasl_mechanism.lower())
-    if kafka.security_protocol.endswith("SSL"):
-        found["tls"] = "enable"
-    return found
+def lag_query(namespace: str, name: str) -> str:
+    """PromQL for the messages that a sink's pods are behind together: one number, or nothing while nobody knows it.
 
-
-def _secrets(platform: Platform) -> list[SecretTarget]:
-    """Credentials as KEDA takes them: from the very Secrets that the sink has."""
-    kafka, found = platform.kafka, list[SecretTarget]()
-    if (secret := kafka.secret_of("sink")) is not None:
-        found.extend({"parameter": key, "name": secret, "key": key} for key in ("username", "password"))
-    if kafka.ca_secret_name is not None:
-        found.append({"parameter": "ca", "name": kafka.ca_secret_name, "key": "ca.crt"})
-    return found
+    A pod counts when it has told its lag for a minute. One that has just started tells the whole topic's until it has its
+    partitions, and would call for pods that nobody needs.
+    """
+    lag = f'k2_sink_lag_messages{{namespace="{namespace}",pod=~"{name}-.+"}}'
+    return f"sum({lag} and {lag} offset {SETTLED})"
 
 
 def quantity(number: int) -> str:

@@ -408,47 +408,28 @@ class HorizontalPodAutoscaler(TypedDict):
     spec: AutoscalerSpec
 
 
-class SecretTarget(TypedDict):
-    """A key of a Secret as a parameter of a trigger."""
+class LagQuestion(TypedDict):
+    """What KEDA asks Prometheus."""
 
-    parameter: str
+    serverAddress: str
+    query: str
+    threshold: str
+    ignoreNullValues: Literal["false"]
+
+
+class AuthenticationRef(TypedDict):
+    """What KEDA gets in with."""
+
+    kind: Literal["ClusterTriggerAuthentication"]
     name: str
-    key: str
 
 
-class TriggerAuthenticationSpec(TypedDict):
-    """Where a trigger's credentials are."""
+class PrometheusTrigger(TypedDict):
+    """A figure of Prometheus."""
 
-    secretTargetRef: list[SecretTarget]
-
-
-class TriggerAuthentication(TypedDict):
-    """KEDA's credentials."""
-
-    apiVersion: Literal["keda.sh/v1alpha1"]
-    kind: Literal["TriggerAuthentication"]
-    metadata: ObjectMeta
-    spec: TriggerAuthenticationSpec
-
-
-class KafkaLag(TypedDict):
-    """What KEDA asks Kafka about."""
-
-    bootstrapServers: str
-    consumerGroup: str
-    topic: str
-    lagThreshold: str
-    offsetResetPolicy: Literal["earliest"]
-    sasl: NotRequired[str]
-    tls: NotRequired[Literal["enable"]]
-
-
-class KafkaTrigger(TypedDict):
-    """Lag of a consumer group."""
-
-    type: Literal["kafka"]
-    metadata: KafkaLag
-    authenticationRef: NotRequired[NamedRef]
+    type: Literal["prometheus"]
+    metadata: LagQuestion
+    authenticationRef: NotRequired[AuthenticationRef]
 
 
 class AutoscalerConfig(TypedDict):
@@ -470,7 +451,7 @@ class ScaledObjectSpec(TypedDict):
     minReplicaCount: int
     maxReplicaCount: int
     advanced: ScaledObjectAdvanced
-    triggers: list[KafkaTrigger]
+    triggers: list[PrometheusTrigger]
 
 
 class ScaledObject(TypedDict):
@@ -506,6 +487,6 @@ class KafkaTopic(TypedDict):
     spec: KafkaTopicSpec
 
 
-Autoscaler = HorizontalPodAutoscaler | TriggerAuthentication | ScaledObject
+Autoscaler = HorizontalPodAutoscaler | ScaledObject
 Manifest = ConfigMap | CronJob | Deployment | Job | PodDisruptionBudget | HeadlessService | Autoscaler
 """What is built for a feed or a table; a KafkaTopic is apart, for it lives in Kafka's namespace."""

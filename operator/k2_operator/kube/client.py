@@ -36,7 +36,6 @@ _KINDS: Mapping[str, tuple[str, str]] = {
     "CronJob": ("batch/v1", "cronjobs"),
     "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
     "ScaledObject": ("keda.sh/v1alpha1", "scaledobjects"),
-    "TriggerAuthentication": ("keda.sh/v1alpha1", "triggerauthentications"),
     "ConfigMap": ("v1", "configmaps"),
     "Service": ("v1", "services"),
     "Secret": ("v1", "secrets"),

@@ -16,7 +16,7 @@ _ALWAYS = (
     # Also with KEDA: those of before are removed.
     "HorizontalPodAutoscaler",
 )
-KEDA = ("ScaledObject", "TriggerAuthentication")
+KEDA = ("ScaledObject",)
 
 
 def owned_kinds(platform: Platform) -> tuple[str, ...]:

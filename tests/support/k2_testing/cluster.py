@@ -32,7 +32,6 @@ _PATHS = {
     "HorizontalPodAutoscaler": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
     "ScaledObject": ("apis/keda.sh/v1alpha1", "scaledobjects"),
-    "TriggerAuthentication": ("apis/keda.sh/v1alpha1", "triggerauthentications"),
     "ConfigMap": ("api/v1", "configmaps"),
     "Service": ("api/v1", "services"),
     "LimitRange": ("api/v1", "limitranges"),

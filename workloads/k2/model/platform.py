@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from k2.model.errors import UserError
 from k2.model.exchange_entries import Code, ExchangeEntry, ExchangesDocument
@@ -89,17 +90,42 @@ class ImagesPlatform(_Part):
     pull_policy: str = Field(default="IfNotPresent", description="Always, IfNotPresent or Never.")
 
 
+class PrometheusPlatform(_Part):
+    """The Prometheus that scrapes the sinks, as KEDA asks it."""
+
+    url: str = Field(
+        pattern=r"^https?://[^/]",
+        description="Address of Prometheus' API without `/api/v1`, as KEDA's operator reaches it.",
+    )
+    authentication: str | None = Field(
+        default=None,
+        description="Name of a ClusterTriggerAuthentication of yours, where Prometheus asks for more than its address.",
+    )
+
+
 class AutoscalingPlatform(_Part):
     """How sinks are scaled where a feed asks for it."""
 
     kind: Literal["hpa", "keda"] = Field(
         default="hpa",
-        description="`hpa`: HorizontalPodAutoscaler on an external metric; `keda`: ScaledObject, which asks Kafka itself.",
+        description="`hpa`: HorizontalPodAutoscaler on a metric of the sinks' pods; `keda`: ScaledObject, which asks Prometheus.",
     )
     metric: str = Field(
         default="k2_sink_lag_messages",
-        description="With `hpa`: the external metric; its label `topic` names the topic.",
+        description="With `hpa`: the pods' metric, as `custom.metrics.k8s.io` serves it.",
     )
+    prometheus: PrometheusPlatform | None = Field(
+        default=None, validate_default=True, description="With `keda`: the Prometheus that knows the sinks' lag."
+    )
+
+    @field_validator("prometheus")
+    @classmethod
+    def _is_told(cls, given: PrometheusPlatform | None, info: ValidationInfo) -> PrometheusPlatform | None:
+        if given is None and info.data.get("kind") == "keda":
+            raise PydanticCustomError(
+                "prometheus_missing", "the address of Prometheus (url), which KEDA asks for the lag (kind: keda)"
+            )
+        return given
 
 
 class OperatorPlatform(_Part):
