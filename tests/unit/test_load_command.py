@@ -63,7 +63,10 @@ def test_rejected_rows_make_the_exit_code_4_and_are_shown(run, tmp_path):
     ("arguments", "words"),
     [
         (("--exchange", "XXX"), "Unknown exchange: found 'XXX', expected "),
-        (("--exchange", "ASX", "--format", "xml"), "Unknown format: found 'xml', expected asx or generic"),
+        (
+            ("--exchange", "ASX", "--format", "xml"),
+            "Unknown format: found 'xml', expected one of asx, binance-aggtrades, ",
+        ),
         (("--exchange", "ASX", "--output", "yaml"), "Unknown --output: found 'yaml', expected table or json"),
         (("--exchange", "ASX", "--prices", "some"), "Unknown --prices: found 'some', expected positive or any"),
         (("--exchange", "ASX", "--format", "asx"), "do not name their symbol, expected --symbol"),

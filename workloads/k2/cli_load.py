@@ -19,9 +19,9 @@ from k2.model.errors import UserError, WorldError
 from k2.model.events import Decimals
 from k2.model.exchanges import Exchange, known_exchange, with_options
 from k2.model.feed_rules import Prices, read_rules
-from k2.model.id_scopes import IdRule, IdScope
+from k2.model.id_scopes import IdScope
+from k2.model.mapping.named import FORMATS, GENERIC
 from k2.model.settings import Settings, settings
-from k2.model.sources import FormatName
 from k2.model.tables import NAMESPACE
 from k2.model.topics import AssetClass, DataType, TopicName
 
@@ -53,6 +53,19 @@ class _Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class _Description:
+    """What the person said of the files: their form, and what they do not say of their rows."""
+
+    form: str | None
+    mapping: Path | None
+    symbol: str | None
+    currency: str | None
+    kind: str | None
+    ids: tuple[str | None, str | None, str | None]
+    """Scope, start of a day, and space of their own ids."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Outcome:
     """What became of it."""
 
@@ -74,8 +87,13 @@ def load(
         str | None, typer.Option("--symbol", "-s", help="The symbol of all rows, where the files do not name it.")
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", "-f", help=f"{' or '.join(FormatName)} (see docs/feeds.md).")
-    ] = "generic",
+        str | None,
+        typer.Option("--format", "-f", help=f"{', '.join(FORMATS)} (see docs/feeds.md); default: {GENERIC}."),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option("--mapping", "-m", help="A mapping file that says how the files are written (docs/mappings.md)."),
+    ] = None,
     currency: Annotated[str | None, typer.Option(help="Currency of the prices; default: the exchange's.")] = None,
     time_zone: Annotated[
         str | None, typer.Option(help="Time zone of the exchange, such as Europe/Berlin; default: as K2 knows it.")
@@ -95,9 +113,12 @@ def load(
         bool, typer.Option("--dry-run", help="Parse everything, send nothing. Needs no running platform.")
     ] = False,
     id_scope: Annotated[
-        str,
-        typer.Option("--id-scope", help=f"What the files' own ids are unique within: {', '.join(IdScope)}."),
-    ] = IdScope.SYMBOL,
+        str | None,
+        typer.Option(
+            "--id-scope",
+            help=f"What the files' own ids are unique within: {', '.join(IdScope)}. Default: as the format says.",
+        ),
+    ] = None,
     day_starts: Annotated[
         str | None,
         typer.Option(
@@ -152,7 +173,6 @@ def load(
             "(docs/exchanges.md).",
             highlight=False,
         )
-    ids = IdRule.of(id_scope, day_starts, id_space)
     topic = str(TopicName.of(venue.asset_class, kind_of_data, venue.code))
     wish = _Wish(
         kind_of_data,
@@ -168,7 +188,8 @@ def load(
         *_decimals(env, topic, kind_of_data, decimals, dry_run=dry_run),
     )
     with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-mended-") as folder:
-        source = _source(wish, Path(folder), venue, symbol, form, currency, kind, allow_empty, ids)
+        files_of = _Description(form, mapping, symbol, currency, kind, (id_scope, day_starts, id_space))
+        source = _source(wish, Path(folder), venue, files_of, allow_empty=allow_empty)
         outcome = _run(env, wish, source, stop)
     print(json.dumps(_document(wish, outcome)) if output == "json" else _summary(wish, outcome))
     code = _exit_code(outcome)
@@ -195,20 +216,10 @@ def _decimals(
         return Decimals.STANDARD, True
 
 
-def _source(
-    wish: _Wish,
-    folder: Path,
-    venue: Exchange,
-    symbol: str | None,
-    form: str,
-    currency: str | None,
-    kind: str | None,
-    allow_empty: bool,
-    ids: IdRule,
-) -> CsvFiles:
+def _source(wish: _Wish, folder: Path, venue: Exchange, said: _Description, *, allow_empty: bool) -> CsvFiles:
     from k2.feeds.formats.layouts import Assembler, Files
-    from k2.feeds.formats.registry import file_format
-    from k2.feeds.load.csv_source import CsvFiles
+    from k2.feeds.formats.registry import file_format, own_format
+    from k2.feeds.load.csv_source import CsvFiles, ids_of
     from k2.feeds.load.rejects import is_rejects_file, unwrap
 
     paths: list[Path] = []
@@ -217,10 +228,14 @@ def _source(
         pieces = unwrap(path, folder) if is_rejects_file(path) else [path]
         paths += pieces
         names += [str(path)] * len(pieces)
-    money = currency or venue.currency
-    chosen = file_format(form, Files(wish.data_type, venue, symbol, money, paths, kind, wish.prices))
+    if said.form is not None and said.mapping is not None:
+        raise UserError("Both --format and --mapping are given", expected="one of them")
+    money = said.currency or venue.currency
+    files = Files(wish.data_type, venue, said.symbol, money, paths, said.kind, wish.prices)
+    chosen = file_format(said.form or GENERIC, files) if said.mapping is None else own_format(said.mapping, files)
+    ids = ids_of(chosen, *said.ids)
     assembler = Assembler(wish.data_type, venue, money, str(venue.asset_class), ids, wish.decimals)
-    return CsvFiles(paths, chosen, assembler, names=names, symbol=symbol, allow_empty=allow_empty)
+    return CsvFiles(paths, chosen, assembler, names=names, symbol=said.symbol, allow_empty=allow_empty)
 
 
 def _prices(wanted: str | None, data_dir: Path, topic: str) -> Prices:
@@ -366,6 +381,8 @@ def _summary(wish: _Wish, outcome: _Outcome) -> str:
         )
     if tally.blank:
         lines.append(f"  blank lines   {tally.blank:>14,}")
+    if tally.passed_over:
+        lines.append(f"  passed over   {tally.passed_over:>14,}  (no such events, by the mapping's `only`)")
     if tally.seconds:
         lines.append(f"  {tally.seconds:.1f} s, {tally.rows_per_second:,.0f} rows/s")
     if tally.rejected:

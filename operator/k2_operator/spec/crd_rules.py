@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from k2.model import further
-from k2.model.sources import FormatName
+from k2.model.mapping.named import FORMATS, names_symbols
 from k2_operator.spec import schedules
 from k2_operator.spec.layout_rules import LAYOUT_RULES
 from k2_operator.spec.resources import MAX_FEED_NAME, NAME_PATTERN, PATTERN_HELP, Source
@@ -101,13 +101,21 @@ RULES: Mapping[str, Sequence[Rule]] = {
         ),
     ),
     "CsvSource": (
+        _rule(
+            "has(self.format) != has(self.mapping)",
+            "not one description of the files; expected exactly one of format, mapping",
+        ),
         *(
-            _rule(f"self.format != '{each}' || has(self.symbol)", f"symbol is missing: {each} files do not name it")
-            for each in FormatName
-            if not each.names_symbols
+            _rule(
+                f"!has(self.format) || self.format != '{each}' || has(self.symbol)",
+                f"symbol is missing: {each} files do not name it",
+            )
+            for each in FORMATS
+            if not names_symbols(each)
         ),
         _rule(
-            "has(self.volume) || self.uris.all(uri, !uri.startsWith('file:'))",
+            "has(self.volume) || (self.uris.all(uri, !uri.startsWith('file:')) "
+            "&& (!has(self.mapping) || !self.mapping.startsWith('file:')))",
             "volume is missing: file: URIs are relative to one",
         ),
         _rule(

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 
 from k2.model.id_scopes import ID_SPACE_PATTERN, MIDNIGHT, TIME_OF_DAY_PATTERN, IdScope
+from k2.model.mapping.named import FormatName, names_symbols, shipped
 from k2.model.topics import DataType
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -100,18 +100,6 @@ class SyntheticSource(SourceConfig):
         return self.days == 0
 
 
-class FormatName(StrEnum):
-    """How files are written; `k2.feeds.formats.registry` names what reads each, docs/feeds.md describes it."""
-
-    ASX = "asx"
-    GENERIC = "generic"
-
-    @property
-    def names_symbols(self) -> bool:
-        """Whether its rows say of which symbol they are; else who loads them says it for all."""
-        return self is not FormatName.ASX
-
-
 class Volume(BaseModel):
     """Where files come from. Exactly one; on one machine a claim is the folder `volumes/<name>` of the data directory."""
 
@@ -127,7 +115,15 @@ class CsvSource(SourceConfig):
     kind: ClassVar[str] = "csv"
     says: ClassVar[str] = "Files."
 
-    format: FormatName = Field(description="How the files are written; docs/feeds.md describes each.")
+    format: FormatName | None = Field(
+        default=None, description="How the files are written; docs/feeds.md describes each. Or a mapping says it."
+    )
+    # As below: a load whose files have a named format is told nothing of mappings.
+    mapping: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(
+        default=None,
+        exclude_if=lambda uri: uri is None,
+        description="URI of a mapping file that says how the files are written (docs/mappings.md), in place of format.",
+    )
     uris: tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...] = Field(
         min_length=1, max_length=1000, description="`s3://…`, `https://…`, or `file:…` relative to the volume."
     )
@@ -135,9 +131,10 @@ class CsvSource(SourceConfig):
         default=None, description="What the files hold. May be left out when the feed has one stream."
     )
     symbol: Symbol | None = Field(default=None, description="Of all rows, for formats that do not name it (asx).")
-    id_scope: IdScope = Field(
-        default=IdScope.SYMBOL,
-        description="What the source's own ids are unique within: each symbol for good, a day, the whole venue, or both.",
+    id_scope: IdScope | None = Field(
+        default=None,
+        description="What the source's own ids are unique within: each symbol for good, a day, the whole venue, or both. "
+        "Default: as the format says, symbol for most.",
     )
     day_starts: Annotated[str, Field(pattern=TIME_OF_DAY_PATTERN)] = Field(
         default=MIDNIGHT, description="When a day of idScope begins, by the exchange's clocks."
@@ -165,8 +162,14 @@ class CsvSource(SourceConfig):
         return self.volume
 
     def resolved(self, data_types: Sequence[DataType]) -> Self:
-        """See `SourceConfig`."""
-        return self.model_copy(update={"data_type": self.data_type or data_types[0]})
+        """See `SourceConfig`. What the format says of its ids is said, where the feed does not."""
+        told: dict[str, Any] = {"data_type": self.data_type or data_types[0]}
+        if self.format is not None:
+            rule = next((each.id for each in shipped(self.format) if each.data_type == told["data_type"]), None)
+            of_format = IdScope.SYMBOL if rule is None else rule.scope
+            told |= {"id_scope": self.id_scope or of_format}
+            told |= {"id_space": self.id_space or (None if rule is None else rule.space)}
+        return self.model_copy(update=told)
 
     def problems(self, data_types: Sequence[DataType]) -> Iterator[Problem]:
         """See `SourceConfig`."""
@@ -175,13 +178,12 @@ class CsvSource(SourceConfig):
             yield Problem("dataType", "missing", streams)
         if self.data_type is not None and self.data_type not in data_types:
             yield Problem("dataType", "not a stream", streams, self.data_type)
-        if self.day_starts != MIDNIGHT and not self.id_scope.is_by_day:
+        yield from self._format_problems()
+        if self.day_starts != MIDNIGHT and not (self.id_scope or IdScope.SYMBOL).is_by_day:
             expected = f"idScope {IdScope.CIVIL_DAY} or {IdScope.VENUE_CIVIL_DAY} beside it"
             yield Problem("dayStarts", "without a scope by day", expected, self.day_starts)
-        if not self.format.names_symbols and self.symbol is None:
-            yield Problem("symbol", "missing", f"the symbol of all rows: {self.format} files do not name it")
-        for index, uri in enumerate(self.uris):
-            path = f"uris[{index}]"
+        of_files = [(f"uris[{index}]", uri) for index, uri in enumerate(self.uris)]
+        for path, uri in [*of_files, *([("mapping", self.mapping)] if self.mapping else [])]:
             if not uri.startswith(("s3://", "https://", "file:")):
                 yield Problem(path, "unknown kind of URI", "s3://, https:// or file:", uri)
             elif uri.startswith("file:") and (uri.startswith("file:/") or ".." in uri.removeprefix("file:").split("/")):
@@ -190,6 +192,17 @@ class CsvSource(SourceConfig):
                 yield Problem("volume", "missing", "the volume that file: URIs are relative to")
         if self.volume is not None and (self.volume.claim_name is None) == (self.volume.config_map_name is None):
             yield Problem("volume", "not one volume", "exactly one of claimName, configMapName")
+
+    def _format_problems(self) -> Iterator[Problem]:
+        if (self.format is None) == (self.mapping is None):
+            yield Problem("format", "not one description of the files", "exactly one of format, mapping")
+        if self.format is None:
+            return
+        if not names_symbols(self.format) and self.symbol is None:
+            yield Problem("symbol", "missing", f"the symbol of all rows: {self.format} files do not name it")
+        kinds = [mapping.data_type for mapping in shipped(self.format)]
+        if kinds and self.data_type is not None and self.data_type not in kinds:
+            yield Problem("dataType", f"not what {self.format} files hold", " or ".join(kinds), self.data_type)
 
 
 SOURCES: dict[str, type[SourceConfig]] = {each.kind: each for each in (CsvSource, SyntheticSource)}

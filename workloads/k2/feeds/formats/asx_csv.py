@@ -36,6 +36,7 @@ from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.feed_rules import TAKES_ANY, Prices
+from k2.model.id_scopes import IdRule
 from k2.model.times import DAY_US
 from k2.model.topics import DataType
 
@@ -80,6 +81,7 @@ class AsxTicks:
         self._zone = exchange.time_zone
         self._prices = prices
         self.options = prices.options
+        self.ids = IdRule()
         self._names = _TRADE_COLUMNS if data_type is DataType.TRADES else _QUOTE_COLUMNS
 
     def layout(self, path: Path, first_line: bytes) -> FileLayout:
@@ -147,6 +149,7 @@ class AsxReference:
         self._currency = exchange.currency
         self._symbols = _symbols_of(paths)
         self.options: dict[str, str] = {}
+        self.ids = IdRule()
 
     def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """The layout by the file's header; splits and mergers have the same one and are told by the file's name."""

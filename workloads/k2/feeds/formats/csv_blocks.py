@@ -49,6 +49,7 @@ class Rows:
     _lines_of: _Lines
     decimals: Decimals = Decimals.STANDARD
     ok: Mask = field(init=False)
+    passed_over: int = 0
 
     def __post_init__(self) -> None:
         self.ok = np.ones(len(self.lines), dtype=bool)
@@ -68,6 +69,11 @@ class Rows:
             line = int(self.lines[row])
             self.rejected.append(Rejected(line, reason(row), self._lines_of.raw(line)))
         self.ok &= ~bad
+
+    def pass_over(self, others: Mask) -> None:
+        """Take out rows that are no events of this kind: they are counted, and neither read nor rejected."""
+        self.passed_over += int((others & self.ok).sum())
+        self.ok &= ~others
 
     def value(self, column: str, row: int) -> str:
         """One value as text, for a reason."""
@@ -113,6 +119,7 @@ def parse_rows(
     plain: frozenset[str] = frozenset(),
     skip_first: bool = False,
     separator: str = ",",
+    taken: Sequence[str] | None = None,
 ) -> Rows:
     """Parse a block into columns of text.
 
@@ -122,12 +129,14 @@ def parse_rows(
         plain: columns that come as plain strings, because nearly every value is another one; the rest are encoded.
         skip_first: the block's first line is a header.
         separator: the character between values.
+        taken: the columns that are wanted of them; None: all.
     """
     lines = _Lines(block)
+    wanted = names if taken is None else taken
     keep, rejected, blank = _screened(block, lines, skip_first, separator)
     data = block.data if keep.all() else _kept(block.data, lines, keep)
     numbers = np.flatnonzero(keep) + block.first_line
-    table, bad = _parsed(data, names, plain, separator)
+    table, bad = _parsed(data, names, plain, separator, wanted)
     cut_short = block.at_end and not block.data.endswith(b"\n")
     for row, found in bad:
         line = int(numbers[row])
@@ -138,7 +147,7 @@ def parse_rows(
     numbers = np.delete(numbers, [row for row, _ in bad])
     if table is not None and table.num_rows != len(numbers):
         raise AssertionError(f"{table.num_rows} rows came of {len(numbers)} lines at byte {block.start}")
-    columns = {name: _empty(name in plain) if table is None else _whole(table[name]) for name in names}
+    columns = {name: _empty(name in plain) if table is None else _whole(table[name]) for name in wanted}
     return Rows(columns, numbers, rejected, blank, lines)
 
 
@@ -208,7 +217,7 @@ def _kept(data: bytes, lines: _Lines, keep: Mask) -> bytes:
 
 
 def _parsed(
-    data: bytes, names: Sequence[str], plain: frozenset[str], separator: str
+    data: bytes, names: Sequence[str], plain: frozenset[str], separator: str, wanted: Sequence[str]
 ) -> tuple[pa.Table | None, list[tuple[int, int]]]:
     """The table, and (row, number of columns found) of each line with the wrong number of them."""
     if not data:
@@ -226,7 +235,8 @@ def _parsed(
             delimiter=separator, invalid_row_handler=wrong_width, ignore_empty_lines=False
         ),
         convert_options=pa_csv.ConvertOptions(
-            column_types={name: pa.string() if name in plain else _ENCODED for name in names},
+            column_types={name: pa.string() if name in plain else _ENCODED for name in wanted},
+            include_columns=list(wanted),
             strings_can_be_null=False,
             null_values=[],
             check_utf8=False,  # the screening did

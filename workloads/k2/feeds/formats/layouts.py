@@ -47,6 +47,7 @@ class ParsedRows:
         lines: each row's line in the file, from 1.
         rejected: the rows that are not loaded, in the order of the file.
         blank: blank lines: neither read nor rejected.
+        passed_over: rows that are no events of this kind: neither read nor rejected.
     """
 
     columns: dict[str, pa.Array]
@@ -57,6 +58,7 @@ class ParsedRows:
     lines: Ints
     rejected: list[Rejected]
     blank: int
+    passed_over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class FileLayout:
         skip: lines of this content say that there are no rows.
         kind: what the file holds, where the same bytes could hold something else.
         separator: the character between values.
+        taken: the columns that `convert` looks at; None: all.
     """
 
     names: Sequence[str]
@@ -91,6 +94,7 @@ class FileLayout:
     skip: bytes | None = None
     kind: str = ""
     separator: str = ","
+    taken: Sequence[str] | None = None
 
     def parse(self, block: LineBlock, decimals: Decimals = Decimals.STANDARD) -> ParsedRows:
         """Parse a block of whole lines into rows of such decimals."""
@@ -100,7 +104,7 @@ class FileLayout:
         if self.skip is not None and self.skip in block.data:
             # Blanked, not cut: line numbers and byte positions stay true.
             block = LineBlock(block.data.replace(self.skip, b""), block.start, block.first_line, block.at_end)
-        rows = parse_rows(block, self.names, self.plain, skip_first=has_header, separator=self.separator)
+        rows = parse_rows(block, self.names, self.plain, has_header, self.separator, self.taken)
         rows.decimals = decimals
         found = self.convert(rows)
         _hold_to_the_rules(rows, found)
@@ -115,6 +119,7 @@ class FileLayout:
                 rows.lines,
                 rejected,
                 rows.blank,
+                rows.passed_over,
             )
         keep = pa.array(rows.ok)
         return ParsedRows(
@@ -126,6 +131,7 @@ class FileLayout:
             rows.lines[rows.ok],
             rejected,
             rows.blank,
+            rows.passed_over,
         )
 
 
@@ -163,13 +169,15 @@ class Files:
 class FileFormat(Protocol):
     """A family of files. `version` grows when the same bytes would give other events: ledgers then begin anew.
 
-    So do they under other `options`: what of its settings decides which rows are events.
+    So do they under other `options`: what of its settings decides which rows are events. `ids`: what the files' own ids are
+    unique within, unless whoever loads them says otherwise.
     """
 
     name: str
     version: int
     data_type: DataType
     options: dict[str, str]
+    ids: IdRule
 
     def layout(self, path: Path, first_line: bytes) -> FileLayout:
         """How this file is read; a `UserError` when its first line is not one of this format."""

@@ -35,6 +35,7 @@ class Chunk:
         progress: size of the stretch in the source's own measure (bytes, or events), for the progress bar.
         rejected: rows that are no event, in order.
         blank: blank lines.
+        passed_over: rows that are no events of this kind.
         identical: rows so far (from the load's start) that repeat an earlier row; they are events like any other.
         out_of_order: rows so far that are earlier than one of their symbol before them.
     """
@@ -44,6 +45,7 @@ class Chunk:
     progress: int
     rejected: list[Rejected] = field(default_factory=list[Rejected])
     blank: int = 0
+    passed_over: int = 0
     identical: int = 0
     out_of_order: int = 0
 

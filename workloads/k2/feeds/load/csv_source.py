@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import time as time_of_day
 from pathlib import Path
 
 from k2.feeds.formats.files import BLOCK_BYTES, SourceFile, first_line, read_blocks
 from k2.feeds.formats.layouts import Assembler, FileFormat, FileLayout, Files, ParsedRows
 from k2.feeds.formats.occurrences import Occurrences
-from k2.feeds.formats.registry import file_format
+from k2.feeds.formats.registry import file_format, own_format
 from k2.feeds.load.chunks import Chunk, Position
 from k2.feeds.load.opening import Opening
 from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError
 from k2.model.events import Decimals
 from k2.model.exchanges import Exchange, exchange, shipped
-from k2.model.id_scopes import IdRule
+from k2.model.id_scopes import MIDNIGHT, IdRule
+from k2.model.mapping.named import GENERIC
 from k2.model.sources import CsvSource
 
 _HOPELESS = 20  # so many rows at a file's start, and not one of them usable: another kind of file
@@ -106,6 +106,7 @@ class CsvFiles:
                         progress=len(block.data),
                         rejected=parsed.rejected,
                         blank=parsed.blank,
+                        passed_over=parsed.passed_over,
                         identical=occurrences.surplus,
                         out_of_order=occurrences.out_of_order,
                     )
@@ -142,6 +143,17 @@ def _zone_option(market: Exchange) -> dict[str, str]:
     return {} if known is not None and known.time_zone == market.time_zone else {"time_zone": market.time_zone}
 
 
+def ids_of(form: FileFormat, scope: str | None, day_starts: str | None, space: str | None) -> IdRule:
+    """What the files' own ids are unique within: what whoever loads them says, and for the rest what the format does.
+
+    Raises:
+        UserError: see `IdRule.of`.
+    """
+    if day_starts is None and form.ids.scope.is_by_day and scope in {None, form.ids.scope}:
+        day_starts = f"{form.ids.day_starts:%H:%M}"
+    return IdRule.of(scope or form.ids.scope, day_starts, space or form.ids.space or None)
+
+
 def opened(opening: Opening) -> CsvFiles:
     """The files of a feed's source, fetched where they are far."""
     config, source = opening.config, opening.config.source
@@ -150,8 +162,12 @@ def opened(opening: Opening) -> CsvFiles:
     data_type = source.data_type or config.streams[0].data_type
     paths = local_files(source.uris, opening.settings.source_dir, opening.folder)
     files = Files(data_type, market, source.symbol, config.currency, paths, prices=config.prices)
-    form = file_format(source.format, files)
-    ids = IdRule(source.id_scope, time_of_day.fromisoformat(source.day_starts), source.id_space or "")
+    if source.mapping is not None:
+        (mapping,) = local_files([source.mapping], opening.settings.source_dir, opening.folder / "mapping")
+        form = own_format(mapping, files)
+    else:
+        form = file_format(source.format or GENERIC, files)
+    ids = ids_of(form, source.id_scope, None if source.day_starts == MIDNIGHT else source.day_starts, source.id_space)
     decimals = config.decimals.get(data_type, Decimals.STANDARD)
     assembler = Assembler(data_type, market, config.currency, str(config.asset_class), ids, decimals)
     return CsvFiles(paths, form, assembler, names=source.uris, symbol=source.symbol)

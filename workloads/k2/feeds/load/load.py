@@ -86,6 +86,7 @@ class LoadTally:
     accepted: int = 0
     rejected: int = 0
     blank: int = 0
+    passed_over: int = 0
     sent: int = 0
     already_there: int = 0
     identical: int = 0
@@ -216,6 +217,7 @@ class Load:
         tally.rejected += len(chunk.rejected)
         tally.read = tally.accepted + tally.rejected
         tally.blank += chunk.blank
+        tally.passed_over += chunk.passed_over
         tally.identical, tally.out_of_order = chunk.identical, chunk.out_of_order
         tally.progress += chunk.progress
         for bad in chunk.rejected[: max(0, 5 - len(tally.reasons))]:
@@ -289,6 +291,10 @@ class Load:
         """The tally of a finished load that is run again."""
         known = {name: summary[name] for name in ("read", "accepted", "rejected", "blank", "identical", "out_of_order")}
         self.tally = LoadTally(
-            **known, already_there=known["accepted"], finished=True, reasons=list(summary["reasons"])
+            **known,
+            passed_over=summary.get("passed_over", 0),  # ledgers from before it was counted do not have it
+            already_there=known["accepted"],
+            finished=True,
+            reasons=list(summary["reasons"]),
         )
         return self.tally
