@@ -21,7 +21,7 @@ from k2.model.exchanges import use
 from k2.model.feed_rules import FeedRules, write_rules
 from k2.model.platform import CatalogPlatform, KafkaPlatform, Platform, RegistryPlatform
 from k2.model.settings import Settings
-from k2.model.tables import TableNames
+from k2.model.table_names import TableNames
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2_local import state

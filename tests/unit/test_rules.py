@@ -14,7 +14,8 @@ from k2_testing.events import varied_rows
 
 from k2.model.events import EVENT_TIME, MAX_DECIMAL, Decimals, arrow_schema, widened
 from k2.model.feed_rules import Prices
-from k2.model.rules import broken_rows, is_symbol
+from k2.model.rules import broken_rows
+from k2.model.symbols import is_symbol
 from k2.model.times import MAX_US, MIN_US
 from k2.model.topics import DataType
 

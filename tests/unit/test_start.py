@@ -22,14 +22,14 @@ def test_a_command_line_loads_what_its_command_needs_and_no_more():
 
 @pytest.mark.parametrize("workload", ["k2.sink.run", "k2.feeds.run"])
 def test_a_workload_has_neither_pandas_nor_a_server_in_it(workload):
-    began = "from k2.obs.without_pandas import without_pandas; without_pandas(); "
+    began = "from k2.obs.without_extras import without_extras; without_extras(); "
     array = "; import pyarrow; pyarrow.array([1])"
     assert not loaded(f"{began}import {workload}{array}") & {"duckdb", "fastapi", "kopf", "pandas"}
     # The control: without the first call pyarrow's first array loads pandas, where it is installed.
     assert "pandas" in loaded(f"import {workload}{array}")
 
 
-def test_every_workload_starts_without_pandas():
+def test_every_workload_starts_without_extras():
     code = (
         "import contextlib, sys; from k2.cli import app; sys.argv[1:] = ['run', 'sink']\n"
         "with contextlib.suppress(Exception, SystemExit): app()  # no configuration: it ends at once\n"

@@ -10,7 +10,7 @@ from k2.model.exchanges import known
 from k2.model.settings import Settings, settings
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig, read_config
 from k2.obs.logging import configure_logging
-from k2.obs.without_pandas import without_pandas
+from k2.obs.without_extras import without_extras
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     run_app = typer.Typer(
         help="Run one workload, as its pod does (configuration: `K2_CONFIG_FILE`).", no_args_is_help=True
     )
-    run_app.callback()(without_pandas)
+    run_app.callback()(without_extras)
     run_app.command("producer")(producer)
     run_app.command("load")(load)
     run_app.command("sink")(sink)

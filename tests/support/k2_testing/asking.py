@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from k2.lake.catalog import load_table, open_named
 from k2.lake.reader import TableReader
 from k2.model.events import Decimals
-from k2.model.tables import TableNames
+from k2.model.table_names import TableNames
 from k2.model.topics import DataType
 from k2.query.engine.database import Limits
 from k2.query.engine.engine import Engine

@@ -14,7 +14,7 @@ import typer
 from k2.model.errors import UserError
 from k2.model.exchanges import Session as SessionName
 from k2.model.topics import DataType
-from k2.obs.without_pandas import without_pandas
+from k2.obs.without_extras import without_extras
 
 if TYPE_CHECKING:
     from k2.client.protocol import Client
@@ -113,7 +113,7 @@ def opened(*, local: bool, url: str | None, live: bool = False) -> Client:
     """
     if local and url:
         raise UserError("Both --local and --url are given", expected="one of them")
-    without_pandas()
+    without_extras()
     from k2.model.settings import settings
 
     found = settings()
@@ -131,7 +131,7 @@ def opened(*, local: bool, url: str | None, live: bool = False) -> Client:
         return Catalog(found, live=live)
     from k2.client.remote import Remote
 
-    return Remote(found.model_copy(update={"api_url": url}) if url else found)
+    return Remote(found.model_copy(update={"api_url": url}) if url else found, brief=True)
 
 
 def listed(texts: Sequence[str] | None) -> list[str] | None:

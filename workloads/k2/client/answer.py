@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
-
 from k2.model.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+    import pyarrow as pa
 
 
 class TruncatedWarning(UserWarning):
@@ -98,6 +97,8 @@ class Answer:
     def arrow(self) -> pa.Table:
         """All rows."""
         if self._table is None:
+            import pyarrow as pa
+
             self._table = pa.Table.from_batches(list(self), self.schema)
         return self._table
 

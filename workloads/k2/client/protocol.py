@@ -6,12 +6,13 @@ Parameters have their names of the API, rows are Arrow, everything else the JSON
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-from k2.client.answer import Answer
-from k2.model.topics import DataType
+    from k2.client.answer import Answer
+    from k2.model.topics import DataType
 
 Params = Mapping[str, Any]
 """Parameters by their names in the API: texts, numbers, and lists of texts; None is absent."""

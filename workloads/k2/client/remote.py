@@ -1,32 +1,36 @@
-"""The questions asked of a running service. Needs neither a catalog nor an engine here: HTTP, WebSocket and Arrow."""
+"""The questions asked of a running service. Needs neither a catalog nor an engine here: HTTP, WebSocket and Arrow.
+
+Arrow, WebSockets and (for a command) the HTTP library are loaded by the first answer that needs them: many a command takes one
+object of JSON and ends.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import ssl
+import threading
 from collections.abc import Iterator
-from typing import Any, Self
+from http.client import HTTPException, IncompleteRead
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-import pyarrow as pa
-import pyarrow.ipc as pa_ipc
-
 from k2.client.answer import Answer
+from k2.client.brief_http import CORRELATION, BriefHttp, Reply
 from k2.client.credentials import Credentials
 from k2.client.errors import not_installed, refusal
 from k2.client.protocol import Params, one_by_one
-from k2.client.remote_replay import RemotePlayback
 from k2.forms.wire import ending_of
 from k2.model.errors import K2Error, UserError, WorldError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.query.asked.requests import check_symbol
 
-try:
+if TYPE_CHECKING:
     import httpx
-except ImportError as _missing:
-    raise not_installed() from _missing
+    import pyarrow as pa
+
+    from k2.client.remote_replay import RemotePlayback
 
 ANSWER_SECONDS = 120.0
 IDENTITY_SECONDS = 10.0
@@ -34,9 +38,14 @@ _PIECE_BYTES = 1 << 20
 
 
 class Remote:
-    """A client of the service at `settings.api_url`. Close it, or use it as a context manager. Threads may share it."""
+    """A client of the service at `settings.api_url`. Close it, or use it as a context manager. Threads may share it.
 
-    def __init__(self, settings: Settings, *, transport: httpx.BaseTransport | None = None) -> None:
+    `brief`: it asks one question or two and ends, so an object of JSON is asked for without the HTTP library.
+    """
+
+    def __init__(
+        self, settings: Settings, *, transport: httpx.BaseTransport | None = None, brief: bool = False
+    ) -> None:
         if not settings.api_url:
             raise UserError(
                 "The query service's address is not known",
@@ -44,20 +53,23 @@ class Remote:
                 remedy="Start a platform with `k2 up`, or ask the catalog itself with --local",
             )
         self._url = settings.api_url.rstrip("/")
-        # To read the authorities takes 30 ms, more than most questions do; without any, TLS would be refused, never trusted.
-        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self._url.startswith("http://") else True
-        try:
-            self._http = httpx.Client(base_url=self._url, timeout=ANSWER_SECONDS, transport=transport, verify=verify)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise UserError("Not an address", found=self._url, expected=f"http://host:port ({error})") from None
-        port = self._http.base_url.port or (443 if self._http.base_url.scheme == "https" else 80)
+        self._transport = transport
+        self._making = threading.Lock()
+        self._made: httpx.Client | None = None
+        self._brief = BriefHttp.to(self._url) if brief else None
+        if self._brief is None:
+            base = self._http.base_url
+            port = base.port or (443 if base.scheme == "https" else 80)
+        else:
+            port = self._brief.port
         self._credentials = Credentials(settings.api_key or None, self._url, port, self._proof)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        if self._made is not None:
+            self._made.close()
 
     def events(self, data_type: DataType, params: Params) -> Answer:
         """Trades or quotes, oldest first; without a symbol: of all."""
@@ -80,38 +92,40 @@ class Remote:
 
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
         """OHLCV and VWAP of a trading date."""
-        return self._said(self._get("/v1/summary", {**params, "symbol": check_symbol(symbol), "date": date}))
+        return self._said("GET", "/v1/summary", {**params, "symbol": check_symbol(symbol), "date": date})
 
     def symbols(self, params: Params) -> dict[str, Any]:
         """Every symbol of a table."""
-        return self._said(self._get("/v1/symbols", params))
+        return self._said("GET", "/v1/symbols", params)
 
     def stats(self, params: Params) -> dict[str, Any]:
         """Size and reach of the tables."""
-        return self._said(self._get("/v1/stats", params))
+        return self._said("GET", "/v1/stats", params)
 
     def snapshots(self, params: Params) -> dict[str, Any]:
         """Retained snapshots of a table."""
-        return self._said(self._get("/v1/snapshots", params))
+        return self._said("GET", "/v1/snapshots", params)
 
     def audit(self, params: Params) -> dict[str, Any]:
         """Whether every offset that a table records is in it once."""
-        return self._said(self._get("/v1/audit", params))
+        return self._said("GET", "/v1/audit", params)
 
     def make_pin(self, body: Params) -> dict[str, Any]:
         """Fix the snapshots of several tables."""
-        return self._said(self._post("/v1/pins", body))
+        return self._said("POST", "/v1/pins", body=body)
 
     def pins(self) -> dict[str, Any]:
         """Pins that have not lapsed."""
-        return self._said(self._get("/v1/pins", {}))
+        return self._said("GET", "/v1/pins")
 
     def delete_pin(self, pin: str) -> None:
         """Let go of a pin."""
-        self._send(self._http.build_request("DELETE", f"/v1/pins/{quote(pin, safe='')}")).close()
+        self._object("DELETE", f"/v1/pins/{quote(pin, safe='')}")
 
     def replay(self, asked: Params) -> RemotePlayback:
         """Quotes and trades in one order of events, over the WebSocket /v1/stream."""
+        from k2.client.remote_replay import RemotePlayback
+
         return RemotePlayback(self._url, self._credentials.headers, _given(asked))
 
     def _get(self, path: str, params: Params) -> httpx.Response:
@@ -128,39 +142,88 @@ class Remote:
             if reply.is_success:
                 return reply
             reply.read()
-        except httpx.HTTPError as error:
+        except _httpx().HTTPError as error:
             raise self._silent(error) from error
-        raise _error(reply)
+        raise _error(_whole(reply))
 
     def _proof(self, nonce: str) -> str | None:
         """What the service answers to a nonce (`k2.model.identity`); None: it does not know the question."""
+        asked = {"nonce": nonce}
+        if self._brief is not None:
+            try:
+                reply = self._brief.ask("GET", "/identity", params=asked, seconds=IDENTITY_SECONDS)
+            except (OSError, HTTPException) as error:
+                raise self._silent(error) from error
+        else:
+            try:
+                reply = _whole(self._http.get("/identity", params=asked, timeout=IDENTITY_SECONDS))
+            except _httpx().HTTPError as error:
+                raise self._silent(error) from error
         try:
-            reply = self._http.get("/identity", params={"nonce": nonce}, timeout=IDENTITY_SECONDS)
-        except httpx.HTTPError as error:
-            raise self._silent(error) from error
-        try:
-            said = reply.json()["proof"] if reply.is_success else None
+            said = json.loads(reply.body)["proof"] if _is_success(reply.status) else None
         except (ValueError, KeyError, TypeError):
             return None
         return said if isinstance(said, str) else None
 
-    def _silent(self, error: httpx.HTTPError) -> WorldError:
+    def _silent(self, error: Exception) -> WorldError:
         return WorldError(
             f"The query service at {self._url} does not answer: {error}. Start it with `k2 up`, or ask the catalog "
             "itself with --local"
         )
 
-    def _said(self, reply: httpx.Response) -> dict[str, Any]:
+    def _said(
+        self, method: str, path: str, params: Params | None = None, *, body: Params | None = None
+    ) -> dict[str, Any]:
+        """An answer that is one object of JSON."""
         try:
-            return json.loads(reply.read())
-        except httpx.HTTPError as error:
-            raise self._broken(error) from error
+            return json.loads(self._object(method, path, params, body))
         except ValueError:
             raise WorldError(f"What answers at {self._url} is no query service: the answer is not JSON") from None
-        finally:
-            reply.close()
+
+    def _object(self, method: str, path: str, params: Params | None = None, body: Params | None = None) -> bytes:
+        """The whole of an answer."""
+        given, said = (None if each is None else _given(each) for each in (params, body))
+        if self._brief is None:
+            reply = self._send(self._http.build_request(method, path, params=given, json=said))
+            try:
+                return reply.read()
+            except _httpx().HTTPError as error:
+                raise self._broken(error) from error
+            finally:
+                reply.close()
+        headers = self._credentials.headers()
+        try:
+            found = self._brief.ask(method, path, params=given, body=said, headers=headers, seconds=ANSWER_SECONDS)
+        except IncompleteRead as error:
+            raise self._broken(error) from error
+        except (OSError, HTTPException) as error:
+            raise self._silent(error) from error
+        if not _is_success(found.status):
+            raise _error(found)
+        return found.body
+
+    @property
+    def _http(self) -> httpx.Client:
+        """Made at the first question that needs it."""
+        with self._making:
+            made = self._made
+            if made is None:
+                # To read the authorities takes 30 ms, more than most questions do; without any, TLS would be refused, never
+                # trusted.
+                verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if self._url.startswith("http://") else True
+                library = _httpx()
+                try:
+                    made = self._made = library.Client(
+                        base_url=self._url, timeout=ANSWER_SECONDS, transport=self._transport, verify=verify
+                    )
+                except (library.InvalidURL, ValueError) as error:
+                    raise UserError("Not an address", found=self._url, expected=f"http://host:port ({error})") from None
+            return made
 
     def _rows(self, reply: httpx.Response) -> Answer:
+        import pyarrow as pa
+        import pyarrow.ipc as pa_ipc
+
         envelope: dict[str, Any] = {
             "more": reply.headers.get("K2-More") == "true",
             "snapshot_id": reply.headers.get("K2-Snapshot-Id"),
@@ -171,7 +234,7 @@ class Remote:
         note = reply.headers.get("K2-Note")
         try:
             reader = pa_ipc.open_stream(pa.PythonFile(io.BufferedReader(_Body(reply), _PIECE_BYTES), "r"))
-        except httpx.HTTPError as error:
+        except _httpx().HTTPError as error:
             reply.close()
             raise self._broken(error) from error
         except pa.ArrowInvalid:
@@ -191,7 +254,7 @@ class Remote:
                     yield batch
             except StopIteration:
                 ending["count"] = rows
-            except (httpx.HTTPError, pa.ArrowInvalid, OSError) as error:
+            except (_httpx().HTTPError, pa.ArrowInvalid, OSError) as error:
                 raise self._broken(error, rows) from error
 
         return Answer(
@@ -236,11 +299,28 @@ class _Body(io.RawIOBase):
         return taken
 
 
-def _error(reply: httpx.Response) -> K2Error:
+def _httpx() -> Any:
+    """The library, or a `UserError` where it is not installed."""
     try:
-        detail = str(reply.json()["detail"])
+        import httpx
+    except ImportError as missing:
+        raise not_installed() from missing
+    return httpx
+
+
+def _whole(reply: httpx.Response) -> Reply:
+    return Reply(reply.status_code, reply.reason_phrase, reply.headers.get(CORRELATION), reply.content)
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300
+
+
+def _error(reply: Reply) -> K2Error:
+    try:
+        detail = str(json.loads(reply.body)["detail"])
     except (ValueError, KeyError, TypeError):
-        detail = f"The query service answered {reply.status_code} {reply.reason_phrase}"
-    if reply.is_server_error:
-        detail = f"{detail.rstrip('.')} (correlation id {reply.headers.get('X-Correlation-ID')})"
-    return refusal(reply.status_code, detail)
+        detail = f"The query service answered {reply.status} {reply.reason}"
+    if reply.status >= 500:
+        detail = f"{detail.rstrip('.')} (correlation id {reply.correlation_id})"
+    return refusal(reply.status, detail)

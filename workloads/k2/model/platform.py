@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from k2.model.errors import UserError
 from k2.model.exchange_entries import Code, ExchangeEntry, ExchangesDocument
-from k2.model.tables import TableNames
+from k2.model.table_names import TableNames
 from k2.model.topics import DataType
 
 

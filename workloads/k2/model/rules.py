@@ -6,7 +6,6 @@ letters). What breaks a rule is refused where it enters, with the field and the 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import date
@@ -18,6 +17,7 @@ import pyarrow as pa
 from k2.model.amounts import plain
 from k2.model.compute import pc
 from k2.model.feed_rules import TAKES_ANY, Prices
+from k2.model.symbols import SYMBOL_SHAPE, is_symbol
 from k2.model.times import MAX_US, MIN_US, day_number
 from k2.model.topics import DataType
 
@@ -26,9 +26,6 @@ Broken = dict[int, str]
 """Row → why it is no event: the field, what was found, what was expected."""
 
 TIME_RANGE = "a time from 1677-09-21T00:12:43.145225Z until 2262-04-11T23:47:16.854775Z"
-SYMBOL_SHAPE = "1 to 64 printable characters"
-# Half of a surrogate pair is no character: a command line or JSON may bring one, and nothing behind takes it.
-_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}")
 _LOWEST: dict[DataType, dict[str, int]] = {
     DataType.TRADES: {"price": 1, "quantity": 1},
     DataType.QUOTES: {"bid_price": 1, "bid_quantity": 1, "ask_price": 1, "ask_quantity": 1},
@@ -40,11 +37,6 @@ _FIRST_DAY, _LAST_DAY = day_number(date.min), day_number(date.max)
 _FEW_KEYS = 16
 _YEAR_US = 31_556_952 * 1_000_000
 _NAMES = ("symbol", "exchange", "company_id")
-
-
-def is_symbol(text: str) -> bool:
-    """Whether an instrument can be called that."""
-    return _NAME.fullmatch(text) is not None
 
 
 def broken_rows(events: pa.RecordBatch, data_type: DataType, prices: Prices = Prices.POSITIVE) -> Broken:

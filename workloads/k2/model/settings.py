@@ -16,8 +16,7 @@ from k2.model.errors import UserError
 from k2.model.exchange_entries import ExchangesDocument
 from k2.model.identity import DirectoryKey
 from k2.model.mounted import mounted_login, mounted_secret
-from k2.model.platform import Platform
-from k2.model.tables import TableNames
+from k2.model.table_names import TableNames
 from k2.model.topics import DataType
 
 
@@ -115,6 +114,9 @@ class Settings(BaseSettings):
         path = self.platform_file or self.data_dir / "platform.yaml"
         if not path.exists():
             return self
+        # For whom there is such a file alone: a command's start is a large part of what a person waits for.
+        from k2.model.platform import Platform
+
         platform = Platform.read(path)
         found: dict[str, object] = {}
         if self.kafka_bootstrap_servers is None:

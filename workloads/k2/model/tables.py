@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated
-
-from pydantic import AfterValidator, Field
 
 from k2.model.events import COLUMNS, EVENT_TIME, Decimals, Kind
 from k2.model.topics import DataType
@@ -95,22 +92,6 @@ class TableSpec:
     sort_by: tuple[SortBy, ...] = ()
     properties: Mapping[str, str] = field(default_factory=lambda: DEFAULT_PROPERTIES)
     decimals: Decimals = Decimals.STANDARD
-
-
-def names_of(names: TableNames) -> tuple[str, ...]:
-    """The identifiers, one or several."""
-    return (names,) if isinstance(names, str) else names
-
-
-def _each_once(names: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    if len(set(names_of(names))) < len(names_of(names)):
-        raise ValueError("a table, or a list of several, each once")
-    return names
-
-
-_Several = Annotated[tuple[str, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
-TableNames = Annotated[str | _Several, AfterValidator(_each_once)]
-"""Identifier of the table of a data type that questions are answered from; or those of several, the main one first."""
 
 
 def event_columns(data_type: DataType, decimals: Decimals = Decimals.STANDARD) -> tuple[TableColumn, ...]:

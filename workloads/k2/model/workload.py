@@ -18,7 +18,7 @@ from k2.model.errors import UserError
 from k2.model.events import Decimals
 from k2.model.feed_rules import FeedRules, Prices
 from k2.model.sources import TOLD, SourceConfig
-from k2.model.tables import TableNames
+from k2.model.table_names import TableNames
 from k2.model.times import SECOND_US
 from k2.model.topics import AssetClass, DataType
 

@@ -25,7 +25,8 @@ from k2.model.exchanges import Exchange
 from k2.model.feed_rules import Prices
 from k2.model.id_scopes import IdRule
 from k2.model.ids import hex_ids, id_keys, message_ids, scoped
-from k2.model.rules import SYMBOL_SHAPE, is_symbol, nameless, out_of_range, wrong_name, wrong_time
+from k2.model.rules import nameless, out_of_range, wrong_name, wrong_time
+from k2.model.symbols import SYMBOL_SHAPE, is_symbol
 from k2.model.topics import DataType
 from k2.model.trading_days import civil_dates
 

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from k2.model.errors import UserError
-from k2.model.events import SortKey
 from k2.model.exchanges import Session
-from k2.model.rules import SYMBOL_SHAPE, is_symbol
+from k2.model.symbols import SYMBOL_SHAPE, is_symbol
 from k2.model.times import DAY_US, HOUR_US, iso, midnight, parse_time
 from k2.model.topics import DataType
+
+if TYPE_CHECKING:
+    from k2.model.events import SortKey
 
 DEFAULT_LIMIT = 1_000
 MOST_ROWS = 1_000_000_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableReader, TableState
 from k2.lake.scan import DataFileRef, SnapshotFiles
-from k2.model.tables import TableNames, names_of
+from k2.model.table_names import TableNames, names_of
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.tally import tally

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import os
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
+from typer.main import get_group
 
 from k2.cli_query import aggregates, events, pins, replays, tables
 from k2.cli_query.options import examples
@@ -12,6 +18,7 @@ from k2.cli_query.printing import say
 from k2.model.errors import K2Error, UserError
 
 _USER_ERROR, _WORLD_ERROR, _INTERRUPTED = 2, 1, 130
+_COLLECT_AFTER = 50_000
 
 app = typer.Typer(
     name="k2-query",
@@ -39,10 +46,28 @@ def register(parent: typer.Typer) -> None:
 
 def main() -> None:
     """Entry point of `k2-query`: exit code 2 for what the user can mend, 1 for what the world did."""
+    # To look for rubbish while some hundred modules are loaded takes a tenth of a command's start; plugins of pydantic, for
+    # which every package that is installed would be asked, another.
+    gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
-        app()
+        _asked_for(sys.argv[1:])()
     except K2Error as error:
         say(f"error: {error}")
         sys.exit(_USER_ERROR if isinstance(error, UserError) else _WORLD_ERROR)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _asked_for(words: Sequence[str]) -> Callable[[], Any]:
+    """The commands without those that are not asked for: to read the parameters of all takes as long as most questions do.
+
+    Completion, help of all, and what is no command's name have all of them.
+    """
+    if words and not any(name.endswith("_COMPLETE") for name in os.environ):
+        for command in app.registered_commands:
+            if command.callback is not None and command.callback.__name__ == words[0]:
+                alone = copy.copy(app)
+                alone.registered_commands = [command]
+                return get_group(alone)
+    return app
