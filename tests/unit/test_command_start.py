@@ -36,7 +36,7 @@ PACKAGES = {
     "typing_extensions",
     "typing_inspection",
 }
-ROOMS = {"k2.cli_query", "k2.client", "k2.forms", "k2.model", "k2.query"}
+ROOMS = {"k2.cli_query", "k2.client", "k2.forms", "k2.model", "k2.obs", "k2.query"}
 RUN = """
 import sys
 from k2.cli_query import main

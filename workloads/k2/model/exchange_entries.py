@@ -11,7 +11,6 @@ from datetime import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -20,7 +19,6 @@ from k2.model.times import parse_zone
 from k2.model.topics import AssetClass
 
 SHIPPED = Path(__file__).with_name("exchanges.yaml")
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it: a command's start waits for it
 _TIME = "([01][0-9]|2[0-3]):[0-5][0-9]"
 CODE_PATTERN = r"^[A-Z0-9][A-Z0-9-]{0,31}$"
 CURRENCY_PATTERN = r"^[A-Z0-9]{2,10}$"
@@ -86,8 +84,12 @@ class ExchangesDocument(BaseModel):
     @classmethod
     def read(cls, path: Path) -> ExchangesDocument:
         """Read a file; what is wrong in it is a `UserError` that names the field."""
+        import yaml  # a command that needs no exchange starts without it
+
+        # In C where PyYAML has it: a command's start waits for it.
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            found: object = yaml.load(path.read_bytes(), _LOADER)  # noqa: S506 - a safe loader
+            found: object = yaml.load(path.read_bytes(), loader)  # noqa: S506 - a safe loader
         except OSError as error:
             raise UserError(f"{path} cannot be read", found=str(error), expected="a file of exchanges") from error
         except yaml.YAMLError as error:
