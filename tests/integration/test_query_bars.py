@@ -355,7 +355,9 @@ def test_where_equal_times_have_other_prices_the_offset_decides(lake, questions)
     assert (column(found, "open"), column(found, "close"), column(found, "twap")) == ([2], [5], [5])
 
 
-@pytest.mark.parametrize("market", map(exchange, ("ASX", "NYSE", "TSE", "CME", "BINANCE")), ids=lambda each: each.code)
+@pytest.mark.parametrize(
+    "market", [exchange(code) for code in ("ASX", "NYSE", "TSE", "CME", "BINANCE")], ids=lambda each: each.code
+)
 def test_an_hours_bars_of_any_exchange_begin_on_the_hour_or_with_its_session(lake, questions, market):
     moments = [OPEN + timedelta(hours=hour) for hour in range(48)]
     append_ticks(lake, [{"timestamp": moment, "exchange": market.code} for moment in moments])

@@ -94,7 +94,9 @@ def test_the_grid_of_a_date_has_as_many_hours_as_the_date(day, hours):
     assert set((calendar.ends(starts) - starts).tolist()) == {3_600_000_000}
 
 
-@pytest.mark.parametrize("market", map(exchange, ("ASX", "NYSE", "TSE", "CME", "BINANCE")), ids=lambda each: each.code)
+@pytest.mark.parametrize(
+    "market", [exchange(code) for code in ("ASX", "NYSE", "TSE", "CME", "BINANCE")], ids=lambda each: each.code
+)
 @pytest.mark.parametrize("interval", Interval)
 @pytest.mark.parametrize("session", Session)
 def test_the_buckets_of_a_year_tile_its_sessions(market, interval, session):
