@@ -1,5 +1,6 @@
 """Bars and as-of joins of a snapshot and its topic's tail, on a real broker, registry and catalog: as if all were in files."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,11 +11,12 @@ from k2_testing.lake import make_lake
 from k2_testing.sinks import SYMBOLS, Pipeline
 from k2_testing.ticks import append_ticks
 
+from k2.model.prints import PrintFilter
 from k2.model.times import to_datetime
 from k2.model.topics import DataType
 from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.bar_requests import BarsQuery, Empty, Interval
-from k2.query.asked.requests import At, Window
+from k2.query.asked.requests import At, EventsQuery, Window
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
@@ -39,12 +41,22 @@ def test_bars_and_joins_are_the_same_before_and_after_the_sink_commits(tmp_path,
         BarsQuery(("BHP",), Interval.MINUTE, period=Window(START_US - 300_000_000), empty=Empty.NULL),
     ]
     joins = [AsofQuery(("BHP",), limit=limit) for limit in (50, 10_000)]
+    marked = (PrintFilter(conditions=("X",), min_price=Decimal("37.03")),)
+    queries.append(replace(queries[0], prints=marked))
+    joins.append(replace(joins[1], prints=marked))
+    events = EventsQuery(DataType.TRADES, limit=10_000, prints=marked)
     try:
         pipeline.produce(0, 900)
         pipeline.finish()
         pipeline.produce(900, 1_500)
         with hybrid_questions_of(pipeline) as questions:
             bars, joined = [questions.bars(query) for query in queries], [questions.asof(join) for join in joins]
+            filtered = questions.events(events).rows
+            everything = questions.events(replace(events, prints=())).rows.to_pylist()
+            kept = [row for row in everything if row["trade_conditions"] == ["X"] and row["price"] >= Decimal("37.03")]
+            assert filtered.to_pylist() == kept
+            assert 600 < len(kept) < 900
+            assert {row["source_sequence"] < 900 for row in kept} == {True, False}  # of the table, and of the topic
             assert bars[1].provenance.tail_rows == 600
             assert sum(bars[1].rows["trade_count"].to_pylist()) == 1_500
             assert bars[1].provenance.complete_until_us == START_US + 1_499_000
@@ -53,10 +65,12 @@ def test_bars_and_joins_are_the_same_before_and_after_the_sink_commits(tmp_path,
         pipeline.finish()
         with hybrid_questions_of(pipeline) as questions:
             assert [questions.bars(query).rows for query in queries] == [found.rows for found in bars]
+            assert questions.events(events).rows == filtered
             columns = ["message_id", "quote_timestamp", "bid_price", "mid", "effective_spread", "inferred_side"]
             for join, found in zip(joins, joined, strict=True):
                 assert questions.asof(join).rows.select(columns) == found.rows.select(columns)
-                assert found.rows.num_rows == min(join.limit, len(range(0, 1_500, len(SYMBOLS))))
+                whole = [row for row in (kept if join.prints else everything) if row["symbol"] == "BHP"]
+                assert found.rows.num_rows == min(join.limit, len(whole))
             assert {"BUY", "SELL"} <= set(joined[1].rows["inferred_side"].to_pylist())
     finally:
         pipeline.close()

@@ -66,6 +66,7 @@ _EVENTS: dict[str, Any] = {
         "complete_until": {"type": ["string", "null"], "description": "Time of the newest event there is."},
         "next_page": {"type": ["string", "null"], "description": "page_token of the next page."},
         "note": {"type": "string", "description": "Why there are no rows."},
+        "filter": {"type": "object", "description": "Which trades count, where not all do."},
     },
 }
 

@@ -29,6 +29,7 @@ from k2.cli_query.options import (
     opened,
     when,
 )
+from k2.cli_query.print_options import NO_PRINTS, Prints, with_prints
 from k2.cli_query.printing import coloured, print_records, print_rows, remarks, write
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
@@ -46,6 +47,7 @@ def register(app: typer.Typer) -> None:
             "k2-query bars BHP --interval 5m --date 2014-03-10 --session regular --chart",
             "k2-query bars BHP DVN --interval 1h --date 2014-03-10 --last-date 2014-03-14 --empty carry --output csv",
             "k2-query bars BHP --start 2014-03-09T23:00Z --end 2014-03-10T00:00Z",
+            "k2-query bars BHP --interval 1d --exclude-conditions 1,3,9",
         )
     )(bars)
     app.command(
@@ -53,6 +55,7 @@ def register(app: typer.Typer) -> None:
     )(summary)
 
 
+@with_prints
 def bars(
     symbols: NeededSymbols,
     interval: Annotated[Interval, typer.Option("--interval", "-i", help="Length of a bucket.")] = Interval.MINUTE,
@@ -80,6 +83,7 @@ def bars(
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
+    prints: Prints = NO_PRINTS,
 ) -> None:
     """Open, high, low, close, volume, VWAP and TWAP of each bucket of time."""
     if chart and output is not Output.TABLE:
@@ -90,6 +94,7 @@ def bars(
         "empty": empty.value,
         "limit": limit,
         "exchange": exchange,
+        **prints,
         **at(snapshot, as_of, pin, hybrid),
     }
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
@@ -106,6 +111,7 @@ def bars(
     remarks(found.envelope)
 
 
+@with_prints
 def summary(
     symbol: Symbol,
     date: Annotated[str, typer.Argument(help="Trading date, YYYY-MM-DD, in the exchange's own time zone.")],
@@ -118,9 +124,10 @@ def summary(
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
+    prints: Prints = NO_PRINTS,
 ) -> None:
     """Open, high, low, close, volume and VWAP of a trading date."""
-    asked = {"exchange": exchange, "session": session.value} | at(snapshot, as_of, pin, hybrid)
+    asked = {"exchange": exchange, "session": session.value} | prints | at(snapshot, as_of, pin, hybrid)
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting():
         found = client.summary(symbol, date, asked)
     print_records([found], output, whole=found, columns=_SUMMARY)

@@ -35,6 +35,7 @@ from k2.cli_query.options import (
     rows_asked,
     when,
 )
+from k2.cli_query.print_options import NO_PRINTS, Prints, with_prints
 from k2.cli_query.printing import print_rows
 from k2.cli_query.waiting import Waiting
 from k2.model.exchanges import Session as SessionName
@@ -55,6 +56,7 @@ def register(app: typer.Typer) -> None:
             "k2-query trades BHP --date 2014-03-10 --session regular -n 20",
             "k2-query trades BHP --start 2014-03-10T10:00 --end 2014-03-10T10:30 --tz Australia/Sydney -n 20",
             "k2-query trades BHP DVN --fields timestamp,symbol,price --all --output csv | tail -5",
+            "k2-query trades BHP --exclude-conditions 1,3,9 --min-quantity 1000 -n 20",
             'k2-query trades BHP --as-of "$(date -u +%FT%TZ)" --output json',
         )
     )(trades)
@@ -72,6 +74,7 @@ def register(app: typer.Typer) -> None:
     )(diff)
 
 
+@with_prints
 def trades(
     symbols: Symbols = None,
     exchange: Exchange = None,
@@ -91,11 +94,12 @@ def trades(
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
+    prints: Prints = NO_PRINTS,
 ) -> None:
     """Trades, oldest first."""
     asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz)
     asked |= {"limit": rows_asked(limit, everything)}
-    _events(DataType.TRADES, asked | at(snapshot, as_of, pin, hybrid), output, local, url)
+    _events(DataType.TRADES, asked | prints | at(snapshot, as_of, pin, hybrid), output, local, url)
 
 
 def quotes(
@@ -124,6 +128,7 @@ def quotes(
     _events(DataType.QUOTES, asked | at(snapshot, as_of, pin, hybrid), output, local, url)
 
 
+@with_prints
 def asof(
     symbols: NeededSymbols,
     exchange: Exchange = None,
@@ -146,15 +151,17 @@ def asof(
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
+    prints: Prints = NO_PRINTS,
 ) -> None:
     """Trades with the quote that prevailed: the last one strictly before it; with spread, and the side that began it."""
     asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz)
     asked |= at(snapshot, as_of, pin, hybrid)
-    asked |= {"limit": rows_asked(limit, everything=False), "lookback": lookback}
+    asked |= {"limit": rows_asked(limit, everything=False), "lookback": lookback, **prints}
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
         print_rows(client.asof(asked), output, waiting, asked["fields"] or _JOINED)
 
 
+@with_prints
 def diff(
     since: Annotated[str, typer.Option("--from", help="The earlier snapshot (see `snapshots`).")],
     symbols: Symbols = None,
@@ -173,9 +180,11 @@ def diff(
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
+    prints: Prints = NO_PRINTS,
 ) -> None:
     """Events that a table got between two snapshots, whatever compaction did in between."""
     between: dict[str, Any] = {"table": table.value, "from": since, "to": to, "limit": rows_asked(limit, everything)}
+    between |= prints
     asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz) | between
     with opened(local=local, url=url) as client, Waiting() as waiting:
         print_rows(client.diff(asked), output, waiting, asked["fields"] or _SHOWN[DataType(table.value)])

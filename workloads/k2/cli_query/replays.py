@@ -26,6 +26,7 @@ from k2.cli_query.options import (
     opened,
     when,
 )
+from k2.cli_query.print_options import NO_PRINTS, Prints, with_prints
 from k2.cli_query.printing import say, write
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
@@ -53,6 +54,7 @@ def register(app: typer.Typer) -> None:
     )(replay)
 
 
+@with_prints
 def replay(
     table: Annotated[EventTable | None, typer.Argument(help="trades (default) or quotes.", show_default=False)] = None,
     merged: Annotated[bool, typer.Option("--merged", help="Quotes and trades, in one order of events.")] = False,
@@ -80,6 +82,7 @@ def replay(
     output: Annotated[Lines, typer.Option("--output", "-o", help="csv, or json (one object a line).")] = Lines.CSV,
     local: Local = False,
     url: Url = None,
+    prints: Prints = NO_PRINTS,
 ) -> None:
     """All events in event order, as a stream: memory does not grow with their number."""
     if merged and table is not None:
@@ -96,6 +99,7 @@ def replay(
         "pin": pin,
         "hybrid": hybrid,
         "follow": follow or None,
+        **prints,
     }
     pace = {"speed": speed, "rate": rate}
     if cursor is None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Any, Literal, TypedDict
 
 from k2.client.pin import Pin
+from k2.model.errors import UserError
 from k2.query.asked.requests import MOST_ROWS
 
 Time = str | int | date | datetime
@@ -17,6 +19,29 @@ Of nanoseconds an integer has 19 digits; shorter numbers say their unit, as text
 
 Symbols = str | Sequence[str]
 Session = Literal["all", "regular"]
+Codes = str | int | Sequence[str | int]
+Amount = str | int | float | Decimal
+"""A price or a quantity; of a float the digits count that Python shows: 36.75 is 36.75."""
+
+
+class PrintOptions(TypedDict, total=False):
+    """Which trades count; what is not given is no condition.
+
+    `conditions`: at least one of these codes of `trade_conditions`; `exclude_conditions`: none of these; `side`: the source's;
+    bounds of quantity and price are inclusive and exact.
+    """
+
+    conditions: Codes | None
+    exclude_conditions: Codes | None
+    side: Literal["BUY", "SELL", "SELL_SHORT", "UNKNOWN"] | None
+    min_quantity: Amount | None
+    max_quantity: Amount | None
+    min_price: Amount | None
+    max_price: Amount | None
+
+
+_CODES = ("conditions", "exclude_conditions")
+_AMOUNTS = ("min_quantity", "max_quantity", "min_price", "max_price")
 
 
 def events(
@@ -61,6 +86,31 @@ def at(snapshot: str | int | None, as_of: Time | None, pin: Pin | str | None, hy
         "pin": pin_id(pin),
         "hybrid": hybrid,
     }
+
+
+def prints(options: PrintOptions) -> dict[str, Any]:
+    """Which trades count; a `TypeError` for what is no such option."""
+    known = PrintOptions.__annotations__
+    if unknown := sorted(options.keys() - known.keys()):
+        raise TypeError(f"There is no option {', '.join(unknown)}; of trades there are {', '.join(known)}")
+    return {
+        name: _codes(name, value) if name in _CODES else _amount(value) if name in _AMOUNTS else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def _codes(name: str, given: Any) -> list[str] | None:
+    codes = [str(each) for each in ([given] if isinstance(given, (str, int)) else given)]
+    if not codes and name == "conditions":  # no trade has one of none, and all trades is not what was asked for
+        raise UserError("conditions names no code", expected="one or more, or no conditions at all")
+    return codes or None
+
+
+def _amount(value: Any) -> str:
+    # A float's shortest digits are those that were typed.
+    exact = Decimal(repr(float(value))) if isinstance(value, float) else value
+    return f"{exact:f}" if isinstance(exact, Decimal) else str(exact)
 
 
 def pin_id(pin: Pin | str | None) -> str | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 from pydantic import SecretStr
 
 from k2.client.answer import Answer
-from k2.client.asking import Session, Symbols, Time, at, events, listed, pin_id, text, when
+from k2.client.asking import PrintOptions, Session, Symbols, Time, at, events, listed, pin_id, prints, text, when
 from k2.client.pin import Pin
 from k2.client.protocol import Client, Playback
 from k2.client.records import SNAPSHOTS, SYMBOLS, records
@@ -68,10 +68,14 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        **options: Unpack[PrintOptions],
     ) -> Answer:
-        """Trades of the symbols (none: of all) from `start` to before `end`, or of trading dates (`date` to `last_date`), oldest first; no `limit`: all of them."""
+        """Trades of the symbols (none: of all) from `start` to before `end`, or of trading dates (`date` to `last_date`), oldest first; no `limit`: all of them.
+
+        `options` say which trades count (`PrintOptions`): `exclude_conditions=["3"]`, `min_quantity=100`, …
+        """
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
-        return self._client.events(DataType.TRADES, asked | at(snapshot, as_of, pin, hybrid))
+        return self._client.events(DataType.TRADES, asked | prints(options) | at(snapshot, as_of, pin, hybrid))
 
     def quotes(
         self,
@@ -113,8 +117,12 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        **options: Unpack[PrintOptions],
     ) -> Answer:
-        """OHLCV, VWAP and TWAP of each bucket: of trading dates (`date` to `last_date`) or between two instants."""
+        """OHLCV, VWAP and TWAP of each bucket: of trading dates (`date` to `last_date`) or between two instants.
+
+        `options` say of which trades (`PrintOptions`).
+        """
         asked = {
             "interval": interval,
             "exchange": exchange,
@@ -122,7 +130,7 @@ class Connection:
             "limit": limit,
         }
         asked |= when(start, end, date, last_date, session, tz)
-        found = self._client.bars(tuple(listed(symbols)), asked | at(snapshot, as_of, pin, hybrid))
+        found = self._client.bars(tuple(listed(symbols)), asked | prints(options) | at(snapshot, as_of, pin, hybrid))
         found.warn = limit is None
         return found
 
@@ -144,15 +152,17 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        **options: Unpack[PrintOptions],
     ) -> Answer:
         """Trades, each with the quote that prevailed: the last strictly before it, not older than `lookback` ("30m", "day").
 
-        With spreads and the side that began each trade (Lee and Ready, 1991).
+        With spreads and the side that began each trade (Lee and Ready, 1991). `options` say which trades (`PrintOptions`);
+        the quotes, and the prices that a trade's side is told from, are all.
         """
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
         asked["lookback"] = lookback
         asked["limit"] = _MOST_JOINED if limit is None else limit
-        found = self._client.asof(asked | at(snapshot, as_of, pin, hybrid))
+        found = self._client.asof(asked | prints(options) | at(snapshot, as_of, pin, hybrid))
         found.warn = limit is None
         return found
 
@@ -167,9 +177,13 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        **options: Unpack[PrintOptions],
     ) -> DaySummary:
-        """OHLCV and VWAP of a trading date in the exchange's own time zone; an error where there is no trade."""
-        asked = {"exchange": exchange, "session": session} | at(snapshot, as_of, pin, hybrid)
+        """OHLCV and VWAP of a trading date in the exchange's own time zone; an error where there is no trade.
+
+        `options` say of which trades (`PrintOptions`).
+        """
+        asked = {"exchange": exchange, "session": session} | prints(options) | at(snapshot, as_of, pin, hybrid)
         day = text(date)
         assert day is not None
         return DaySummary.read(self._client.summary(symbol, day, asked))
@@ -209,10 +223,16 @@ class Connection:
         fields: Sequence[str] = (),
         limit: int | None = None,
         tz: str | None = None,
+        **options: Unpack[PrintOptions],
     ) -> Answer:
-        """Events that a table got between two snapshots (`to`: the current one), whatever compaction did in between."""
+        """Events that a table got between two snapshots (`to`: the current one), whatever compaction did in between.
+
+        `options` say which trades (`PrintOptions`).
+        """
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
-        return self._client.diff(asked | {"table": table, "from": str(since), "to": None if to is None else str(to)})
+        return self._client.diff(
+            asked | prints(options) | {"table": table, "from": str(since), "to": None if to is None else str(to)}
+        )
 
     def stats(self, *, as_of: Time | None = None) -> dict[str, Any]:
         """Size and reach of the tables, and how far they have taken their topics: the API's object."""
@@ -273,6 +293,7 @@ class Connection:
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
         cursor: str | None = None,
+        **options: Unpack[PrintOptions],
     ) -> Playback:
         """Quotes and trades in one order of events, in batches, each when it is due.
 
@@ -295,6 +316,7 @@ class Connection:
             pin: answer from what this pin fixes.
             hybrid: with what is in the topics beyond the tables.
             cursor: go on where another replay stood (`Playback.cursor`); it says all but speed, rate and batch_rows.
+            options: which of the trades (`PrintOptions`); quotes come all.
         """
         paced = {"speed": speed, "rate": rate, "batch_rows": batch_rows}
         if cursor is not None:
@@ -309,7 +331,7 @@ class Connection:
             "hybrid": hybrid,
             "follow": follow,
         }
-        return self._client.replay(asked | when(start, end, date, last_date, session, tz) | paced)
+        return self._client.replay(asked | prints(options) | when(start, end, date, last_date, session, tz) | paced)
 
 
 def connect(

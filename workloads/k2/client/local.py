@@ -38,7 +38,7 @@ from k2.query.opening import open_questions
 
 _BATCH_ROWS = 65_536
 _TAKE_SECONDS = 1.0
-_LISTS = ("symbol", "symbols", "fields")
+_LISTS = ("symbol", "symbols", "fields", "conditions", "exclude_conditions")
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -92,7 +92,7 @@ class Local:
         """OHLCV and VWAP of a trading date."""
         given = _checked(SummaryParams, params)
         exchange = exchange_code(given.exchange)
-        query = SummaryQuery(symbol, parse_date(date, "date"), exchange, given.at, given.session)
+        query = SummaryQuery(symbol, parse_date(date, "date"), exchange, given.at, given.session, given.prints)
         return bodies.summary(self._questions.summary(query))
 
     def symbols(self, params: Params) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pydantic import Field, StrictInt
 
 from k2.forms.formats import Format
 from k2.forms.parameters import DATE, TIME, DatesParams, LiveBody, LiveParams, NamesParams
+from k2.forms.print_parameters import PrintParams
 from k2.model.exchanges import Session
 from k2.query.asked.bar_requests import MOST_BARS, Empty, Interval
 from k2.query.asked.requests import DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS
@@ -18,7 +19,7 @@ _SESSION = "All prints of a trading date, or those of the exchange's regular ses
 _EMPTY = "Buckets without trades: left out, null, or at the last price of the same trading date."
 
 
-class BarsParams(LiveParams):
+class BarsParams(LiveParams, PrintParams):
     """Parameters of /v1/bars."""
 
     interval: Interval = Field(default=Interval.MINUTE, description="Length of a bucket.", examples=["5m"])
@@ -36,7 +37,7 @@ class NamedBarsParams(BarsParams, NamesParams):
     """Parameters of /v1/bars where no path says the symbol."""
 
 
-class AggregationsBody(LiveBody):
+class AggregationsBody(LiveBody, PrintParams):
     """Body of /v1/aggregations."""
 
     symbols: list[str] = Field(
@@ -54,7 +55,7 @@ class AggregationsBody(LiveBody):
     format: Format | None = Field(default=None, description="Instead of the Accept header.", examples=["json"])
 
 
-class AsofParams(LiveParams, NamesParams, DatesParams):
+class AsofParams(LiveParams, NamesParams, DatesParams, PrintParams):
     """Parameters of /v1/asof."""
 
     exchange: str | None = Field(default=None, description=_EXCHANGE, examples=["ASX"])

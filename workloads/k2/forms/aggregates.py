@@ -30,6 +30,7 @@ def bars_query(symbols: Sequence[str], params: BarsParams | AggregationsBody, ma
         empty=params.empty,
         limit=_limit(params, max_rows),
         at=params.at,
+        prints=params.prints,
     )
 
 
@@ -49,6 +50,7 @@ def asof_query(params: AsofParams, max_rows: int, questions: Questions) -> AsofQ
         lookback_us=parse_lookback(params.lookback),
         at=at,
         fields=listed(params.fields),
+        prints=params.prints,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from k2.forms import sources
+from k2.forms import print_parameters, sources
 from k2.lake.reader import SnapshotInfo, TableState
 from k2.model.times import iso
 from k2.query.aggregates.summaries import Summary
@@ -136,7 +136,10 @@ def pin(found: PinRecord) -> dict[str, Any]:
 
 
 def replay_snapshots(cursor: Cursor) -> dict[str, Any]:
-    """What a replay reads: by data type the snapshot's id (null where there is none, or several), and that of each table."""
+    """What a replay reads: by data type the snapshot's id (null where there is none, or several), and that of each table.
+
+    And which trades count in it, where not all do.
+    """
     return {
         "snapshots": {
             each.value: str(found[0][1]) if len(found) == 1 and found[0][1] is not None else None
@@ -146,6 +149,7 @@ def replay_snapshots(cursor: Cursor) -> dict[str, Any]:
             each.value: {table: None if found is None else str(found) for table, found in tables}
             for each, tables in cursor.snapshots.items()
         },
+        **print_parameters.told(cursor.query.prints),
     }
 
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from k2.forms.formats import Format
+from k2.forms.print_parameters import PrintParams
 from k2.model.exchanges import Session
 from k2.model.sequences import SequenceScope
 from k2.model.times import DAY_SECONDS, parse_zone
@@ -111,7 +112,7 @@ class NamesParams(Params):
     )
 
 
-class SelectionParams(NamesParams, DatesParams):
+class SelectionParams(NamesParams, DatesParams, PrintParams):
     """Parameters that choose events."""
 
     exchange: str | None = Field(
@@ -176,7 +177,7 @@ class WindowBody(DatesParams):
         return parse_period(as_text(self.start), as_text(self.end), self.date, self.last_date, self.zone)
 
 
-class EventsBody(WindowBody):
+class EventsBody(WindowBody, PrintParams):
     """Body of the routes that ask for events by POST."""
 
     symbols: list[str] = Field(
@@ -252,7 +253,7 @@ class PinBody(Params):
         }
 
 
-class SummaryParams(LiveParams):
+class SummaryParams(LiveParams, PrintParams):
     """Parameters of /v1/summary."""
 
     exchange: str | None = Field(default=None, description="Needed where the symbol is traded on several.")

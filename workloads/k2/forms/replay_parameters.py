@@ -8,6 +8,7 @@ from pydantic import Field, StrictInt
 
 from k2.forms.formats import Format
 from k2.forms.parameters import TIME, Params, WindowBody, as_text
+from k2.forms.print_parameters import PRINT_PARAMETERS, PrintParams
 from k2.model.errors import UserError
 from k2.model.topics import DataType
 from k2.query.asked.cursor import Cursor, ReplayQuery
@@ -20,8 +21,8 @@ MOST_ROWS = 100_000
 MOST_FRAME_ROWS = 65_536
 
 
-class ReplayAsked(WindowBody):
-    """Which events, from where: what the page and the stream of a replay share."""
+class ReplayAsked(WindowBody, PrintParams):
+    """Which events, from where: what the page and the stream of a replay share. Filters are of its trades."""
 
     tables: list[DataType] = Field(
         default_factory=lambda: [DataType.QUOTES, DataType.TRADES],
@@ -71,12 +72,15 @@ class ReplayAsked(WindowBody):
             questions.window_of(at, symbols, exchange, self.period, self.session),
             at,
             follow,
+            self.prints,
         )
         return questions.replay_merged(query)
 
 
 _WHEN = {"start", "end", "date", "last_date", "session", "tz"}
-_FIXED = _WHEN | {"tables", "symbols", "exchange", "snapshots", "as_of", "pin", "hybrid", "follow"}
+_FIXED = (
+    _WHEN | set(PRINT_PARAMETERS) | {"tables", "symbols", "exchange", "snapshots", "as_of", "pin", "hybrid", "follow"}
+)
 
 
 class ReplayBody(ReplayAsked):

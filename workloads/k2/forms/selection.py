@@ -37,6 +37,7 @@ def query_of(data_type: DataType, params: Asking, at: At, questions: Questions) 
         at,
         tuple(dict.fromkeys(fields)),
         since=params.since if isinstance(params, DiffParams) else None,
+        prints=params.prints,
     )
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+from k2.forms import print_parameters
 from k2.forms.told import told
 from k2.model.times import SECOND_US, iso
 from k2.query.plan.provenance import Provenance, SourceTable
@@ -17,16 +18,18 @@ _LONGEST_HEADER = 2_000
 def members(found: Provenance) -> dict[str, Any]:
     """What a JSON answer says of its sources."""
     tables = [_table(each) for each in found.sources]
+    prints = print_parameters.told(found.prints)
     if (
         not found.is_hybrid
     ):  # how old it is, snapshot_time says: this body may be kept by a client for as long as it holds
-        return {"hybrid": False, "sources": tables, **_incomplete(found)}
+        return {"hybrid": False, **prints, "sources": tables, **_incomplete(found)}
     topics: list[TopicTail] = []
     if not found.is_partial:  # offsets tell how many rows there are that one may not see
         topics = [topic for tail in found.tails for topic in tail.topics]
     rows = {} if found.tail_rows is None else {"tail_rows": found.tail_rows}
     return {
         "hybrid": True,
+        **prints,
         "sources": [*tables, *map(_topic, topics)],
         **rows,
         "stale_seconds": _staleness(found),
@@ -57,6 +60,9 @@ def _topic(tail: TopicTail) -> dict[str, Any]:
 def headers(found: Provenance) -> dict[str, str]:
     """The same for answers that are rows alone."""
     said = {"K2-Hybrid": "true" if found.is_hybrid else "false"}
+    for name, value in print_parameters.told(found.prints).items():
+        if len(text := json.dumps(value, separators=(",", ":"))) <= _LONGEST_HEADER:
+            said[f"K2-{name.capitalize()}"] = text
     sources = json.dumps(members(found), separators=(",", ":"))
     if len(sources) <= _LONGEST_HEADER:
         said["K2-Sources"] = sources

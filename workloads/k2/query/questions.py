@@ -162,8 +162,8 @@ class Questions:
             relation = self._planner.plan(pinned, (query.symbol,), market.code, Window(start, end))
             # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
             proven = relation.tail is None and all(file.exchange == market.code for file in relation.files)
-            which = sql.Filter((query.symbol,), None if proven else market.code, start, end)
-            provenance = pinned.provenance((relation,))
+            which = sql.Filter((query.symbol,), None if proven else market.code, start, end, prints=query.prints)
+            provenance = pinned.provenance((relation,), query.prints)
             found = summary_of(self._engine, relation, which, query, market, provenance)
             if found is None:
                 raise absence.no_trades(pinned, query, f" on {market.code}")
@@ -184,7 +184,9 @@ class Questions:
             if found.rows.num_rows:
                 return found
             why = absence.why_nothing(
-                self._planner, pinned, EventsQuery(DataType.TRADES, query.symbols, query.exchange)
+                self._planner,
+                pinned,
+                EventsQuery(DataType.TRADES, query.symbols, query.exchange, prints=query.prints),
             )
             return replace(found, note=why)
 
@@ -204,7 +206,9 @@ class Questions:
             if found.rows.num_rows:
                 return found
             why = absence.why_nothing(
-                self._planner, trades, EventsQuery(DataType.TRADES, query.symbols, query.exchange)
+                self._planner,
+                trades,
+                EventsQuery(DataType.TRADES, query.symbols, query.exchange, prints=query.prints),
             )
             return replace(found, note=why)
 

@@ -23,16 +23,18 @@ from typing import Any
 
 from k2.model.errors import UserError, WorldError
 from k2.model.events import SortKey
+from k2.model.prints import PrintFilter
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.query.asked.requests import At, EventsQuery, Window
 
 KEY_FILE = "page-token-key"
-_VERSION = 3
+# Of a token with filters: a replica that does not know of them must not go on without.
+_VERSION, _FILTERED = 3, 4
 _MAC_BYTES = 16
 _LONGEST = 32_768
 # What of a question a token fixes; only the number of rows and their form may change from page to page.
-_FIXED = ("symbols", "exchange", "window", "fields", "at", "since")
+_FIXED = ("symbols", "exchange", "window", "fields", "at", "since", "prints")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class PageTokens:
     def seal(self, query: EventsQuery, at: At, last: SortKey) -> str:
         """The token of the page after `last`. `query` is what was asked for first, `at` which rows answered it."""
         content = {
-            "v": _VERSION,
+            "v": _FILTERED if query.prints else _VERSION,
             "table": query.data_type.value,
             "symbols": query.symbols,
             "exchange": query.exchange,
@@ -56,6 +58,8 @@ class PageTokens:
             "ends": at.ends,
             "last": last,
         }
+        if query.prints:
+            content["prints"] = [each.to_dict() for each in query.prints]
         packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode())
         return base64.urlsafe_b64encode(self._mac(packed) + packed).decode().rstrip("=")
 
@@ -73,7 +77,7 @@ class PageTokens:
         if len(token) > _LONGEST or not hmac.compare_digest(mac, self._mac(packed)):
             raise _unusable()
         held: dict[str, Any] = json.loads(zlib.decompress(packed))
-        if held["v"] != _VERSION:
+        if held["v"] != (_FILTERED if "prints" in held else _VERSION):
             raise _unusable()
         query = EventsQuery(
             DataType(held["table"]),
@@ -83,6 +87,7 @@ class PageTokens:
             at=At(*held["at"]),
             fields=tuple(held["fields"]),
             since=held["since"],
+            prints=tuple(PrintFilter.from_dict(each) for each in held.get("prints", ())),
         )
         at = At(
             ends=tuple((topic_id, partition, end) for topic_id, partition, end in held["ends"]),
@@ -154,7 +159,7 @@ def _make_key(path: Path) -> None:
 
 def _described(part: object) -> str:
     if isinstance(part, tuple):
-        return ", ".join(map(str, part)) or "none"
+        return ", ".join(str(each.to_dict() if isinstance(each, PrintFilter) else each) for each in part) or "none"
     return str(part)
 
 

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from k2.api.request.admission import Service
 from k2.api.request.page_tokens import PageTokens
 from k2.forms.parameters import DiffParams, EventsParams, QueryBody, SnapshotBody
+from k2.forms.print_parameters import PRINT_PARAMETERS
 from k2.forms.selection import Asking, asked_for, query_of
 from k2.model.errors import UserError
 from k2.model.topics import DataType
@@ -22,6 +23,7 @@ _PARTS = {
     "fields": ("fields",),
     "at": ("snapshot", "as_of", "pin", "hybrid", "to"),
     "since": ("from_",),
+    "prints": PRINT_PARAMETERS,
 }
 
 

@@ -61,7 +61,8 @@ def summary(
 
 
 def _summary(request: Request, service: Service, symbol: str, date: str, params: SummaryParams) -> Response:
-    query = SummaryQuery(symbol, parse_date(date, "date"), exchange_code(params.exchange), params.at, params.session)
+    exchange = exchange_code(params.exchange)
+    query = SummaryQuery(symbol, parse_date(date, "date"), exchange, params.at, params.session, params.prints)
     if (same := unchanged(request, service, DataType.TRADES, params.at, params.format)) is not None:
         return same
     found = service.questions.summary(query)

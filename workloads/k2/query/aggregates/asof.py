@@ -22,7 +22,7 @@ from k2.model.exchanges import exchange as exchange_of
 from k2.model.times import MAX_US, MIN_US, MINUTE_US
 from k2.query.aggregates import lee_ready, sessions
 from k2.query.aggregates.digits import Ints, Wide, aligned, decimals, digits_of, widest
-from k2.query.aggregates.ticks import Ticks, last_before, read_ticks
+from k2.query.aggregates.ticks import KEPT, Ticks, last_before, read_ticks
 from k2.query.aggregates.time_slices import SLICE_ROWS, TimeSlices
 from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.requests import Window
@@ -134,6 +134,7 @@ def asof_of(
     quoted = [((symbol,), code) for symbol, code in venues.items() if code is not None]
     types = _types(relation.columns, planner.columns(of_quotes, quoted))
     which = sql.Filter(query.symbols, query.exchange, *query.window.bounds, within=query.window.within)
+    which = replace(which, prints=query.prints)
     wanted = tuple(dict.fromkeys((*_NEEDED, *(name for name in fields if name in known))))
     relation = relation.having(of_trades.columns, wanted)
     trades = first_rows(
@@ -160,7 +161,7 @@ def asof_of(
     return Asof(
         rows,
         more,
-        of_trades.provenance((relation,)),
+        of_trades.provenance((relation,), query.prints),
         of_quotes.provenance(relations),
     )
 
@@ -294,6 +295,8 @@ class _Place:
 
 def _tick_signs(market: _Market, prices: pa.ChunkedArray, trades: _Place, needed: NDArray[np.bool_]) -> Ints:
     """The tick test of each trade against its trading date's earlier ones, those before the window among them."""
+    if market.query.prints:
+        return _signs_among_all(market, trades, needed)
     order = np.argsort(trades.series, kind="stable")
     group = trades.series * (int(trades.day.max()) + 1) + trades.day
     signs = np.zeros(len(group), np.int64)
@@ -320,6 +323,40 @@ def _tick_signs(market: _Market, prices: pa.ChunkedArray, trades: _Place, needed
             sign = 1 if own > before["price"][0].as_py() else -1
             signs[members] = np.where(signs[members] == 0, sign, signs[members])
     return signs
+
+
+def _signs_among_all(market: _Market, trades: _Place, needed: NDArray[np.bool_]) -> Ints:
+    """The same where a filter chose the trades: their prices are compared with those of all trades of the date.
+
+    So a trade's side does not depend on what else was asked for.
+    """
+    signs = np.zeros(len(trades.us), np.int64)
+    group = trades.series * (int(trades.day.max()) + 1) + trades.day
+    for each in np.unique(group[needed]):
+        members = np.flatnonzero(group == each)
+        first, last = int(members[0]), int(members[-1])
+        symbol = market.symbols[trades.series[first]]
+        whole = Window(int(trades.opens[first]), int(trades.us[last]) + 1)
+        relation = market.planner.plan(market.trades, (symbol,), market.exchange.code, whole)
+        which = sql.Filter((symbol,), market.exchange.code, *whole.bounds)
+        ticks = read_ticks(market.engine, "asof", relation, which, ("price",), market.query.prints)
+        kept = ticks.rows[KEPT].to_numpy() & _within(market.query.window, ticks.us)
+        # The limit cut off the last ones of each symbol, so these are its first.
+        at = np.flatnonzero(kept)[: len(members)]
+        (price,), _ = aligned([digits_of(ticks.rows["price"], market.types.price.scale)])
+        signs[members] = lee_ready.tick_signs(price, np.zeros(len(ticks.us), np.int64))[at]
+    return signs
+
+
+def _within(window: Window, us: Ints) -> NDArray[np.bool_]:
+    """Which instants lie in a window."""
+    start_us, end_us = (MIN_US if window.start_us is None else window.start_us), window.end_us
+    held = (us >= start_us) & (us < end_us if end_us is not None else us >= start_us)
+    if not window.within:
+        return held
+    starts, ends = np.array(window.within, np.int64).T
+    at = np.searchsorted(starts, us, side="right") - 1
+    return held & (at >= 0) & (us < ends[at])
 
 
 def _half(values: Ints | Wide) -> Ints | Wide:

@@ -94,7 +94,7 @@ def bars_of(
         rows.slice(0, query.limit),
         {code: exchange_of(code).time_zone for code in sorted(rows["exchange"].unique().to_pylist())},
         rows.num_rows > query.limit,
-        pinned.provenance(relations),
+        pinned.provenance(relations, query.prints),
     )
 
 
@@ -235,7 +235,8 @@ def _folded(
     wanted, limit = question.to_read, question.query.limit
     # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
     proven = relation.tail is None and all(file.exchange == question.market.code for file in relation.files)
-    which = sql.Filter(question.symbols, None if proven else question.market.code, wanted.start_us, wanted.end_us)
+    code = None if proven else question.market.code
+    which = sql.Filter(question.symbols, code, wanted.start_us, wanted.end_us, prints=question.query.prints)
     held = nothing_folded()
     cut = TimeSlices(relation, which)
     # Of several symbols more rows match, and each brings its symbol along.

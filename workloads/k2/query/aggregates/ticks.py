@@ -18,12 +18,16 @@ from k2.lake.scan import DataFileRef
 from k2.model.compute import pc
 from k2.model.locations import local_path
 from k2.model.lru import Lru
+from k2.model.prints import EVERY_PRINT, Prints
 from k2.query.aggregates.digits import Ints
-from k2.query.rows import sql
+from k2.query.rows import print_sql, sql
 from k2.query.rows.relation import Relation
 from k2.query.rows.statement import RowSource, Statement
 
 # pyarrow makes its compute functions at import: no type checker sees them.
+
+KEPT = "k2_kept"
+"""Column that says whether filters let a row through."""
 
 _KEY = {"symbol", "exchange", "timestamp", "source_sequence"}
 _LAST_SEQUENCE = 2**63 - 1
@@ -51,10 +55,22 @@ class Ticks:
     us: Ints
 
 
-def read_ticks(engine: RowSource, label: str, relation: Relation, which: sql.Filter, figures: Sequence[str]) -> Ticks:
-    """The rows of `which.symbols`, all of one exchange. Raises as `RowSource.fetch` does."""
+def read_ticks(
+    engine: RowSource,
+    label: str,
+    relation: Relation,
+    which: sql.Filter,
+    figures: Sequence[str],
+    marked: Prints = EVERY_PRINT,
+) -> Ticks:
+    """The rows of `which.symbols`, all of one exchange; with `marked` also `KEPT`: whether it lets a row through.
+
+    Raises as `RowSource.fetch` does.
+    """
     numbered = relation.is_numbered
-    rows = engine.fetch(label, _statement(relation, which, figures, with_offset=not numbered))
+    read = _Read(relation, which, tuple(figures), marked)
+    figures = read.given
+    rows = engine.fetch(label, _statement(read, with_offset=not numbered))
     if numbered:
         found, tied = _in_order(rows, which.symbols, figures, (_sequence(rows),))
         is_decided = not _differ(found.rows, tied)
@@ -66,7 +82,7 @@ def read_ticks(engine: RowSource, label: str, relation: Relation, which: sql.Fil
         found, tied = _in_order(rows, which.symbols, figures, ranks, decisive=len(ranks) - 1)
         is_decided = not len(tied) or _are_of_one_partition(engine, label, relation, which.symbols)
     if not is_decided:
-        rows = engine.fetch(label, _statement(relation, which, figures, ordered=True))
+        rows = engine.fetch(label, _statement(read, ordered=True))
         found, _ = _in_order(rows, which.symbols, figures, (np.arange(rows.num_rows),))
     return found
 
@@ -88,20 +104,39 @@ def last_before(
     order = sql.order_of(relation)
     by = ", ".join(f'"{name}" DESC NULLS FIRST' for name in order)
     columns = ", ".join(('epoch_us("timestamp") AS us', *figures))
-    source = sql.source(relation, names={*_KEY, *figures, *order})
+    source = sql.source(relation, names={*_KEY, *figures, *order, *which.columns})
     return engine.fetch(
         label, sql.statement(f"SELECT {columns} FROM {source}{condition} ORDER BY {by} LIMIT 1", params, relation)
     )
 
 
-def _statement(
-    relation: Relation, which: sql.Filter, figures: Sequence[str], *, with_offset: bool = False, ordered: bool = False
-) -> Statement:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What is read: see `read_ticks`."""
+
+    relation: Relation
+    which: sql.Filter
+    figures: tuple[str, ...]
+    marked: Prints
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The columns that it gives."""
+        return (*self.figures, KEPT) if self.marked else self.figures
+
+
+def _statement(read: _Read, *, with_offset: bool = False, ordered: bool = False) -> Statement:
+    relation, which = read.relation, read.which
     condition, params = sql.where(relation, which)
-    columns = ['epoch_us("timestamp") AS us', "source_sequence", *figures]
+    columns = ['epoch_us("timestamp") AS us', "source_sequence", *read.figures]
+    if read.marked:
+        clauses, values = print_sql.conditions(read.marked, relation.columns, mark="kept")
+        columns.append(f"coalesce({' AND '.join(clauses)}, false) AS {KEPT}")
+        params = {**params, **values}
     columns += ["symbol"] * (len(which.symbols) != 1) + [_OFFSET] * with_offset
     order = sql.order_of(relation) if ordered else ()
-    names = {*_KEY, *figures, *order, *([_OFFSET] * with_offset)}
+    names = {*_KEY, *read.figures, *order, *which.columns, *([_OFFSET] * with_offset)}
+    names |= print_sql.columns_of(read.marked)
     text = f"SELECT {', '.join(columns)} FROM {sql.source(relation, names=names)}{condition}"
     if ordered:
         text += " ORDER BY " + ", ".join(f'"{name}" NULLS LAST' for name in order)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from k2.model.errors import UserError
+from k2.model.prints import EVERY_PRINT, Prints
 from k2.model.times import MAX_US, duration_us
 from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, At, Window, check_limit, check_symbols
 
@@ -23,6 +24,7 @@ class AsofQuery:
         lookback_us: oldest age of a quote (µs) that still prevails; None: it is of the trade's own trading date.
         at: the snapshot that answers.
         fields: columns of the answer, in this order; none: all.
+        prints: only trades that these let through; the quotes are all.
     """
 
     symbols: tuple[str, ...]
@@ -32,6 +34,7 @@ class AsofQuery:
     lookback_us: int | None = None
     at: At = CURRENT
     fields: tuple[str, ...] = ()
+    prints: Prints = EVERY_PRINT
 
     def __post_init__(self) -> None:
         check_symbols(self.symbols, needed=True)

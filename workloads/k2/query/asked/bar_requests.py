@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from k2.model.errors import UserError
 from k2.model.exchanges import Session
+from k2.model.prints import EVERY_PRINT, Prints
 from k2.model.times import DAY_US, HOUR_US, MAX_US, MIN_US, MINUTE_US, parse_date
 from k2.query.asked.requests import CURRENT, At, Window, check_limit, check_symbols
 
@@ -77,6 +78,7 @@ class BarsQuery:
         empty: what stands for a bucket without trades.
         limit: most bars of all symbols together.
         at: the snapshot that answers.
+        prints: of the trades that these let through.
     """
 
     symbols: tuple[str, ...]
@@ -87,6 +89,7 @@ class BarsQuery:
     empty: Empty = Empty.SKIP
     limit: int = MOST_BARS
     at: At = CURRENT
+    prints: Prints = EVERY_PRINT
 
     def __post_init__(self) -> None:
         check_symbols(self.symbols, needed=True)

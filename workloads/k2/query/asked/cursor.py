@@ -15,10 +15,12 @@ from typing import Any
 
 from k2.model.errors import UserError
 from k2.model.events import SortKey
+from k2.model.prints import EVERY_PRINT, PrintFilter, Prints, check_prints
 from k2.model.topics import DataType
 from k2.query.asked.requests import At, TableSnapshots, Window, check_instant, check_symbols, exchange_code
 
-_VERSION = 2
+# Of a cursor with filters: whoever does not know of them must not go on without.
+_VERSION, _FILTERED = 2, 3
 _LONGEST = 65_536
 Ends = tuple[tuple[str, int, int], ...]
 """(topic id, partition, next offset)."""
@@ -50,6 +52,7 @@ class ReplayQuery:
         symbols: any of these; none: all.
         at: which snapshots answer for each data type; one that is not named: the current ones.
         follow: go on with what comes in when history is at its end.
+        prints: of trades only those that these let through.
     """
 
     data_types: tuple[DataType, ...] = (DataType.QUOTES, DataType.TRADES)
@@ -58,6 +61,10 @@ class ReplayQuery:
     window: Window = EVER
     at: Mapping[DataType, At] | None = None
     follow: bool = False
+    prints: Prints = EVERY_PRINT
+
+    def __post_init__(self) -> None:
+        check_prints(self.prints, self.data_types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class Cursor:
         """The token."""
         query = self.query
         content: dict[str, Any] = {
-            "v": _VERSION,
+            "v": _FILTERED if query.prints else _VERSION,
             "types": [each.value for each in query.data_types],
             "symbols": query.symbols,
             "exchange": query.exchange,
@@ -99,6 +106,8 @@ class Cursor:
             "live": None if self.live is None else {each.value: found for each, found in self.live.items()},
             "up_to": None if self.up_to is None else {each.value: found for each, found in self.up_to.items()},
         }
+        if query.prints:
+            content["prints"] = [each.to_dict() for each in query.prints]
         packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode())
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -111,7 +120,9 @@ class Cursor:
             symbols = tuple(held["symbols"])
             check_symbols(symbols)
             exchange = exchange_code(held["exchange"])
-            query = ReplayQuery(types, symbols, exchange, Window.from_list(held["window"]), follow=bool(held["follow"]))
+            prints = tuple(PrintFilter.from_dict(each) for each in held.get("prints", ()))
+            window, follow = Window.from_list(held["window"]), bool(held["follow"])
+            query = ReplayQuery(types, symbols, exchange, window, follow=follow, prints=prints)
             return cls(
                 query,
                 {each: _tables(held["snapshots"][each.value]) for each in query.data_types},
@@ -140,7 +151,7 @@ def _unpacked(token: str) -> dict[str, Any]:
     raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     # Bounded: a few bytes of compressed zeros would fill the memory.
     held: dict[str, Any] = json.loads(zlib.decompressobj().decompress(raw, 16 * _LONGEST))
-    if held["v"] != _VERSION:
+    if held["v"] != (_FILTERED if held.get("prints") else _VERSION):
         raise ValueError(held["v"])
     return held
 

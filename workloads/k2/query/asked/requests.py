@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from k2.model.errors import UserError
 from k2.model.exchanges import Session
+from k2.model.prints import EVERY_PRINT, Prints, check_prints
 from k2.model.symbols import SYMBOL_SHAPE, is_symbol
 from k2.model.times import DAY_US, HOUR_US, iso, midnight, parse_time
 from k2.model.topics import DataType
@@ -186,6 +187,7 @@ class EventsQuery:
         fields: columns of the answer, in this order; none: all but those that tell where in Kafka a row came from.
         after: only what comes later in the order than a row of this key (keyset paging).
         since: only what the table got after this snapshot (difference between two snapshots).
+        prints: only trades that these let through.
     """
 
     data_type: DataType
@@ -197,21 +199,27 @@ class EventsQuery:
     fields: tuple[str, ...] = ()
     after: SortKey = ()
     since: int | None = None
+    prints: Prints = EVERY_PRINT
 
     def __post_init__(self) -> None:
         check_symbols(self.symbols)
         check_limit(self.limit)
+        check_prints(self.prints, (self.data_type,))
 
 
 @dataclass(frozen=True, slots=True)
 class SummaryQuery:
-    """OHLCV and VWAP of a symbol on one trading date: a calendar date in the exchange's own time zone."""
+    """OHLCV and VWAP of a symbol on one trading date: a calendar date in the exchange's own time zone.
+
+    `prints`: of the trades that these let through.
+    """
 
     symbol: str
     day: date
     exchange: str | None = None
     at: At = CURRENT
     session: Session = Session.ALL
+    prints: Prints = EVERY_PRINT
 
     def __post_init__(self) -> None:
         check_symbol(self.symbol)

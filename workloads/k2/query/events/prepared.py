@@ -42,7 +42,7 @@ class PreparedEvents:
     @property
     def provenance(self) -> Provenance:
         """What an answer is read from."""
-        return self.pinned.provenance((self.relation,))
+        return self.pinned.provenance((self.relation,), self.query.prints)
 
     def first(self, rows: int) -> PreparedEvents:
         """The same question for no more than so many rows."""
@@ -68,7 +68,7 @@ def prepare(planner: Planner, directory: SymbolDirectory, query: EventsQuery) ->
         # Files that end before the page begins need not be looked at.
         window = window.starting(instant)
     which = sql.Filter(query.symbols, query.exchange, *window.bounds, query.after, within=window.within)
-    which = replace(which, before=pinned.clipped(query.at))
+    which = replace(which, before=pinned.clipped(query.at), prints=query.prints)
     relation = planner.plan(pinned, query.symbols, query.exchange, window)
     venue = query.exchange
     if venue is None and len(query.symbols) == 1:

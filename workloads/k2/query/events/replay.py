@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from k2.lake.reader import TableMissingError
 from k2.model.errors import UserError
+from k2.model.prints import EVERY_PRINT
 from k2.model.topics import DataType
 from k2.query.asked.cursor import Cursor, Ends, ReplayQuery
 from k2.query.asked.requests import CURRENT, At
@@ -146,7 +147,7 @@ class Replay:
         found: list[Part] = []
         for data_type in query.data_types:
             pinned = self._pinned(data_type)
-            which = _which(query)
+            which = _which(query, data_type)
             window = query.window
             if self.start.key and isinstance(instant := self.start.key[0][1], int):
                 window = query.window.starting(instant)
@@ -218,7 +219,7 @@ class Replay:
         files = [file for file in relation.files if file.path not in read]
         if all(known.get(place, -1) >= end for place, end in pinned.in_files.items()):
             files = []
-        which = replace(_which(query), beyond=before, before=pinned.clipped(At(ends=up_to)))
+        which = replace(_which(query, data_type), beyond=before, before=pinned.clipped(At(ends=up_to)))
         part = Part(data_type, replace(relation.of(files), tail=relation.tail), which)
         return merged.after(part, cursor.key) if cursor.key else part
 
@@ -267,8 +268,9 @@ def _is_within(pinned: Pinned, ends: Ends) -> bool:
     return any(end > known.get(place, end) for place, end in pinned.in_files.items())
 
 
-def _which(query: ReplayQuery) -> sql.Filter:
-    return sql.Filter(query.symbols, query.exchange, *query.window.bounds, within=query.window.within)
+def _which(query: ReplayQuery, data_type: DataType) -> sql.Filter:
+    prints = query.prints if data_type is DataType.TRADES else EVERY_PRINT
+    return sql.Filter(query.symbols, query.exchange, *query.window.bounds, within=query.window.within, prints=prints)
 
 
 def _further(before: Ends, pinned: Pinned) -> Ends:

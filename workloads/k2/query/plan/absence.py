@@ -17,9 +17,10 @@ def why_nothing(planner: Planner, pinned: Pinned, query: EventsQuery) -> str:
     if query.symbols and not everywhere:
         return str(unknown_symbol(pinned, ", ".join(query.symbols), query.exchange))
     oldest, newest = pinned.oldest_us, pinned.newest_us
-    what = "the table reaches" if len(pinned.tables) == 1 else "the tables reach"
-    reach = "" if oldest is None or newest is None else f"; {what} from {iso(oldest)} to {iso(newest)}"
-    return f"No {query.data_type.value} match{reach}"
+    reaching = "the table reaches" if len(pinned.tables) == 1 else "the tables reach"
+    reach = "" if oldest is None or newest is None else f"; {reaching} from {iso(oldest)} to {iso(newest)}"
+    what = "match the filter" if query.prints else "match"
+    return f"No {query.data_type.value} {what}{reach}"
 
 
 def unknown_symbol(pinned: Pinned, symbol: str, exchange: str | None) -> NotFoundError:
@@ -32,8 +33,9 @@ def unknown_symbol(pinned: Pinned, symbol: str, exchange: str | None) -> NotFoun
 
 def no_trades(pinned: Pinned, query: SummaryQuery, where: str) -> NotFoundError:
     """The symbol was not traded on that date; `where` names the exchange, or nothing."""
+    which = " that the filter lets through" if query.prints else ""
     return NotFoundError(
-        f"{pinned.named} {_has(pinned)} no trades of {query.symbol}{where} on {query.day.isoformat()}",
+        f"{pinned.named} {_has(pinned)} no trades of {query.symbol}{where} on {query.day.isoformat()}{which}",
         remedy="The list of symbols says from when to when each was traded; a date is one of the exchange's time zone",
     )
 

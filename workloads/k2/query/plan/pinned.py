@@ -12,6 +12,7 @@ from k2.lake.offsets import OffsetMap
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
 from k2.lake.scan import SnapshotFiles
 from k2.model.errors import UserError, WorldError
+from k2.model.prints import EVERY_PRINT, Prints
 from k2.query.asked.requests import At, TableSnapshots
 from k2.query.plan.provenance import Provenance, SourceTable
 from k2.query.rows.relation import Relation
@@ -169,8 +170,8 @@ class Pinned:
                 beyond.append((topic_id, partition, end))
         return tuple(beyond)
 
-    def provenance(self, relations: Sequence[Relation] = ()) -> Provenance:
-        """What an answer was read from that was planned as these relations."""
+    def provenance(self, relations: Sequence[Relation] = (), prints: Prints = EVERY_PRINT) -> Provenance:
+        """What an answer was read from that was planned as these relations, and which trades count in it."""
         files = _files_by_table(relations)
         exchanges = _exchanges_of(relations)
         answering = self._answering(relations, exchanges)
@@ -185,6 +186,7 @@ class Pinned:
             next((each.unconfirmed for each in self.tables if each.unconfirmed is not None), None),
             self.snapshots,
             self.ends,
+            prints,
         )
 
     def _answering(self, relations: Sequence[Relation], exchanges: frozenset[str] | None) -> tuple[TableAt, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from k2.lake.reader import SnapshotInfo
+from k2.model.prints import EVERY_PRINT, Prints
 from k2.query.asked.requests import TableSnapshots
 from k2.query.rows.tail_view import Tail
 
@@ -37,11 +38,12 @@ class Provenance:
         sources: the tables that have what was asked for, the main one first; all of the data type, where none has.
         complete_until_us: time of the newest event in their snapshots and tails (µs since 1970 UTC), of the exchanges that the
             answer is of where files prove them, and never later than now; None where there is none.
-        tail_rows: rows of the tails that are about the question, before its limit; None: not counted.
+        tail_rows: rows of the tails that are about the question, before its filters and its limit; None: not counted.
         is_partial: whether the one who asks sees a part of the tables.
         unconfirmed: why the catalog did not say that the snapshots are still those that were asked for; None: it did.
         pinned: all tables of the data type, each at its snapshot, whether they have what was asked for or not.
         ends: (topic id, partition, offset) up to which the tails of all of them reach.
+        prints: the trades that these let through count, and no others.
     """
 
     sources: tuple[SourceTable, ...]
@@ -51,6 +53,7 @@ class Provenance:
     unconfirmed: str | None = None
     pinned: TableSnapshots = ()
     ends: tuple[tuple[str, int, int], ...] = ()
+    prints: Prints = EVERY_PRINT
 
     @property
     def table(self) -> str:

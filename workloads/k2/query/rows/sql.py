@@ -21,8 +21,9 @@ from k2.model.errors import WorldError
 from k2.model.events import SortKey
 from k2.model.further import decimal_digits
 from k2.model.locations import local_path
+from k2.model.prints import EVERY_PRINT, Prints
 from k2.model.times import iso
-from k2.query.rows import deletes
+from k2.query.rows import deletes, order_sql, print_sql
 from k2.query.rows.relation import Relation, TableRows
 from k2.query.rows.statement import TAIL, FilesRead, Statement
 from k2.query.rows.visibility import EVERYTHING
@@ -71,6 +72,7 @@ class Filter:
         beyond: (topic id, partition, offset): only rows that are not before that offset of that partition.
         before: (topic id, partition, offset): only rows that are before that offset of that partition.
         within: only rows in one of these stretches [start, end), which come one after the other; none: no such condition.
+        prints: only trades that these let through.
     """
 
     symbols: tuple[str, ...] = ()
@@ -81,6 +83,13 @@ class Filter:
     beyond: tuple[tuple[str, int, int], ...] = ()
     before: tuple[tuple[str, int, int], ...] = ()
     within: tuple[tuple[int, int], ...] = ()
+    prints: Prints = EVERY_PRINT
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns that the conditions are about, beside symbol, exchange and time."""
+        lineage = LINEAGE if self.beyond or self.before else ()
+        return frozenset((*lineage, *(name for name, _ in self.after), *print_sql.columns_of(self.prints)))
 
 
 def events(
@@ -103,8 +112,7 @@ def events(
     condition, params = where(relation, which)
     read = None
     if fields:
-        beyond = LINEAGE if which.beyond or which.before else ()
-        read = {*fields, *order, *beyond, *(name for name, _ in which.after), "symbol", "exchange", *_TIMES}
+        read = {*fields, *order, *which.columns, "symbol", "exchange", *_TIMES}
     sql = (
         f"SELECT {', '.join(_name(column.name) for column in chosen if duck_type(column) is not None)} "
         f"FROM {source(relation, names=read)}{condition}"
@@ -120,8 +128,7 @@ def instant_of(relation: Relation, which: Filter, number: int) -> Statement:
     """Time (`us`: µs since 1970 UTC) of row `number`, counted from one, by time; no row when there are fewer."""
     condition, params = where(relation, which)
     time = _name(time_of(relation))
-    lineage = LINEAGE if which.beyond or which.before or which.after else ()
-    read = {*_TIMES, "symbol", "exchange", *lineage, *(name for name, _ in which.after)}
+    read = {*_TIMES, "symbol", "exchange", *which.columns}
     sql = (
         f"SELECT epoch_us({time}) AS us FROM {source(relation, names=read)}{condition} "
         f"ORDER BY {time} LIMIT 1 OFFSET {int(number) - 1}"
@@ -326,9 +333,12 @@ def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
         if bound is not None:
             clauses.append(f"{time} {operator} TIMESTAMPTZ '{iso(bound)}'")
     if which.within:
-        clauses.append(_among(time, [(a, b) for a, b in which.within if _overlaps(a, b, start_us, which.end_us)]))
+        clauses.append(order_sql.within(time, which.within, start_us, which.end_us))
     if which.after:
-        clauses.append(_later(which.after, params))
+        clauses.append(order_sql.later(which.after, _TIMES, params))
+    of_prints, values = print_sql.conditions(which.prints, relation.columns)
+    clauses += of_prints
+    params |= values
     sides = [("<", each) for each in which.beyond] + [(">=", each) for each in which.before]
     for number, (operator, (topic_id, partition, offset)) in enumerate(sides):
         params[f"topic_{number}"] = topic_id
@@ -337,38 +347,6 @@ def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
             f"AND kafka_offset {operator} {int(offset)})"
         )
     return (" WHERE " + " AND ".join(clauses) if clauses else ""), params
-
-
-def _overlaps(start: int, end: int, first_us: int | None, end_us: int | None) -> bool:
-    return (first_us is None or end > first_us) and (end_us is None or start < end_us)
-
-
-def _among(time: str, stretches: Sequence[tuple[int, int]]) -> str:
-    """The condition that a time lies in one of the stretches, as a search by halves: each row is compared with a few of them."""
-    if not stretches:
-        return "false"
-    if len(stretches) == 1:
-        ((start, end),) = stretches
-        return f"({time} >= TIMESTAMPTZ '{iso(start)}' AND {time} < TIMESTAMPTZ '{iso(end)}')"
-    middle = len(stretches) // 2
-    before, behind = _among(time, stretches[:middle]), _among(time, stretches[middle:])
-    return f"CASE WHEN {time} < TIMESTAMPTZ '{iso(stretches[middle][0])}' THEN {before} ELSE {behind} END"
-
-
-def _later(key: SortKey, params: dict[str, Any]) -> str:
-    """The condition that a row comes after this key in the order; null is the last of its column."""
-    (name, value), *rest = key
-    column = _name(name)
-    if value is None:
-        equal, greater = f"{column} IS NULL", "false"
-    else:
-        literal = str(value) if isinstance(value, int) else f"$after_{name}"
-        if name in _TIMES and isinstance(value, int):
-            literal = f"TIMESTAMPTZ '{iso(value)}'"
-        elif isinstance(value, str):
-            params[f"after_{name}"] = value
-        equal, greater = f"{column} = {literal}", f"({column} > {literal} OR {column} IS NULL)"
-    return f"({greater} OR ({equal} AND {_later(tuple(rest), params)}))" if rest else greater
 
 
 def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement:

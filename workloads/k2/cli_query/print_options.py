@@ -1,0 +1,75 @@
+"""The options that say which trades count, shared by every command that asks for trades.
+
+They are eight, and the same everywhere: a decorator adds them to a command, which gets what was typed as one dict.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+_PANEL = "Which trades"
+_CODES = "(repeatable, or with commas)."
+
+
+class TradeSide(StrEnum):
+    """The sides that a source may say."""
+
+    BUY = "BUY"
+    SELL = "SELL"
+    SELL_SHORT = "SELL_SHORT"
+    UNKNOWN = "UNKNOWN"
+
+
+def _amount(text: str) -> Any:
+    return Annotated[str | None, typer.Option(help=text, metavar="DECIMAL", rich_help_panel=_PANEL)]
+
+
+def _codes(text: str) -> Any:
+    return Annotated[list[str] | None, typer.Option(metavar="A,B,…", help=f"{text} {_CODES}", rich_help_panel=_PANEL)]
+
+
+Prints = dict[str, Any]
+"""What was typed, by parameter of the API."""
+
+NO_PRINTS: Prints = {}
+
+OPTIONS: dict[str, Any] = {
+    "conditions": _codes("Only trades with one of these condition codes"),
+    "exclude_conditions": _codes("Only trades with none of these condition codes"),
+    "side": Annotated[
+        TradeSide | None,
+        typer.Option(case_sensitive=False, help="Only trades of this side of the aggressor.", rich_help_panel=_PANEL),
+    ],
+    "min_quantity": _amount("Only trades of at least so many units."),
+    "max_quantity": _amount("Only trades of at most so many units."),
+    "min_price": _amount("Only trades at this price or above."),
+    "max_price": _amount("Only trades at this price or below."),
+}
+"""By parameter of the API, what typer makes an option of."""
+
+
+def with_prints(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options beside its own; its parameter `prints` gets them as parameters of the API."""
+    own = inspect.signature(command)
+    hints = get_type_hints(command, include_extras=True)
+    kept = [each.replace(annotation=hints[each.name]) for each in own.parameters.values() if each.name != "prints"]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in OPTIONS.items()
+    ]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        prints = {name: given.pop(name) for name in OPTIONS}
+        command(**given, prints={name: value for name, value in prints.items() if value not in (None, [])})
+
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in kept] + more
+    run.__dict__["__signature__"] = own.replace(parameters=parameters)
+    run.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+    return run
