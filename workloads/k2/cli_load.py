@@ -39,7 +39,7 @@ class _Wish:
     """What the person asked for, parsed."""
 
     data_type: DataType
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     topic: str
     table: str
     prices: Prices
@@ -81,7 +81,13 @@ def register(app: typer.Typer) -> None:
 
 def load(
     data_type: Annotated[str, typer.Argument(help="trades, quotes or reference-data.")],
-    files: Annotated[list[Path], typer.Argument(help="CSV files, in order of time. All of them are one load.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files in order of time, directories, patterns, https:// or s3:// URIs, or - for standard input. "
+            "CSV (also gz, zst, zip), Parquet or Arrow. All of them are one load."
+        ),
+    ],
     exchange_code: Annotated[str, typer.Option("--exchange", "-e", help="The exchange's code, for example ASX.")],
     symbol: Annotated[
         str | None, typer.Option("--symbol", "-s", help="The symbol of all rows, where the files do not name it.")
@@ -153,7 +159,7 @@ def load(
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="An empty file is no error.")] = False,
     output: Annotated[str, typer.Option("--output", "-o", help="The summary as table or json (on stdout).")] = "table",
 ) -> None:
-    """Load CSV files into their topic. Run again after an interruption it goes on; run again after the end it sends nothing.
+    """Load files into their topic. Run again after an interruption it goes on; run again after the end it sends nothing.
 
     Exit codes: 0 all is well, 1 Kafka, the registry or the catalog failed, 2 the files or options cannot be used, 3 `--wait`
     timed out or no sink runs, 4 some rows were rejected or became dead letters, 130 interrupted.
@@ -188,8 +194,8 @@ def load(
         *_decimals(env, topic, kind_of_data, decimals, dry_run=dry_run),
     )
     with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-mended-") as folder:
-        files_of = _Description(form, mapping, symbol, currency, kind, (id_scope, day_starts, id_space))
-        source = _source(wish, Path(folder), venue, files_of, allow_empty=allow_empty)
+        said = _Description(form, mapping, symbol, currency, kind, (id_scope, day_starts, id_space))
+        source = _source(wish, Path(folder), venue, said, allow_empty=allow_empty)
         outcome = _run(env, wish, source, stop)
     print(json.dumps(_document(wish, outcome)) if output == "json" else _summary(wish, outcome))
     code = _exit_code(outcome)
@@ -220,14 +226,15 @@ def _source(wish: _Wish, folder: Path, venue: Exchange, said: _Description, *, a
     from k2.feeds.formats.layouts import Assembler, Files
     from k2.feeds.formats.registry import file_format, own_format
     from k2.feeds.load.csv_source import CsvFiles, ids_of
+    from k2.feeds.load.gathering import brought, gathered
     from k2.feeds.load.rejects import is_rejects_file, unwrap
 
     paths: list[Path] = []
     names: list[str] = []
-    for path in wish.files:
+    for name, path in gathered(brought(wish.files, folder), wish.data_type):
         pieces = unwrap(path, folder) if is_rejects_file(path) else [path]
         paths += pieces
-        names += [str(path)] * len(pieces)
+        names += [name] * len(pieces)
     if said.form is not None and said.mapping is not None:
         raise UserError("Both --format and --mapping are given", expected="one of them")
     money = said.currency or venue.currency
@@ -324,10 +331,11 @@ def _progress(size: int, wish: _Wish) -> Generator[Callable[[LoadTally], None]]:
         yield report
 
 
-def _rejects_path(env: Settings, files: Sequence[Path], wanted: Path | None, dry_run: bool) -> Path | None:
+def _rejects_path(env: Settings, files: Sequence[str], wanted: Path | None, dry_run: bool) -> Path | None:
     if wanted is None:
-        return None if dry_run else env.data_dir / "rejects" / f"{files[0].name}.rejects.csv"
-    if any(wanted.resolve() == file.resolve() for file in files):
+        name = "stdin" if files[0] == "-" else Path(files[0]).name
+        return None if dry_run else env.data_dir / "rejects" / f"{name}.rejects.csv"
+    if any(wanted.resolve() == Path(file).resolve() for file in files):
         raise UserError("--rejects names a file that is to be loaded", found=str(wanted), expected="another file")
     return wanted
 
@@ -346,7 +354,7 @@ def _document(wish: _Wish, outcome: _Outcome) -> dict[str, Any]:
     waited = outcome.waited
     return {
         "topic": wish.topic,
-        "files": [str(path) for path in wish.files],
+        "files": list(wish.files),
         "dry_run": wish.dry_run,
         "decimals": str(wish.decimals),
         **outcome.tally.as_dict(),

@@ -28,6 +28,7 @@ from k2.feeds.formats.columns import (
     utc_of,
     vendor_map,
 )
+from k2.feeds.formats.containers import Content
 from k2.feeds.formats.csv_blocks import Rows
 from k2.feeds.formats.files import first_line as first_line_of
 from k2.feeds.formats.files import open_text
@@ -84,8 +85,9 @@ class AsxTicks:
         self.ids = IdRule()
         self._names = _TRADE_COLUMNS if data_type is DataType.TRADES else _QUOTE_COLUMNS
 
-    def layout(self, path: Path, first_line: bytes) -> FileLayout:
+    def layout(self, path: Path, first_line: bytes, *, is_table: bool = False) -> FileLayout:
         """Rows from the first line on; a `UserError` when that line is a header."""
+        _refuse_table(path, is_table)
         start = first_line.split(b",")[0].strip().strip(b'"')
         if b"," in first_line and start.replace(b"_", b"").replace(b" ", b"").isalpha():
             raise UserError(
@@ -151,8 +153,9 @@ class AsxReference:
         self.options: dict[str, str] = {}
         self.ids = IdRule()
 
-    def layout(self, path: Path, first_line: bytes) -> FileLayout:
+    def layout(self, path: Path, first_line: bytes, *, is_table: bool = False) -> FileLayout:
         """The layout by the file's header; splits and mergers have the same one and are told by the file's name."""
+        _refuse_table(path, is_table)
         names = _header_names(first_line)
         kind = _REFERENCE_HEADERS.get(names)
         if kind is None:
@@ -287,6 +290,15 @@ def conditions(rows: Rows, column: str) -> pa.Array:
     return lists.take(encoded.indices)
 
 
+def _refuse_table(path: Path, is_table: bool) -> None:
+    if is_table:
+        raise UserError(
+            f"{path} is a file of columns, and the ASX files are text",
+            expected="CSV",
+            remedy="Use --format generic, or a mapping (docs/mappings.md)",
+        )
+
+
 def _company_ids(rows: Rows) -> pa.StringArray:
     identity = texts(rows, "company_id")
     rows.reject(pc.equal(identity, "").to_numpy(zero_copy_only=False), lambda _: "company id is missing")
@@ -321,7 +333,7 @@ def _symbols_of(paths: Sequence[Path]) -> dict[str, str]:
     """Company id → symbol, from the company files among these; the last row of an id counts."""
     symbols: dict[str, str] = {}
     for path in paths:
-        if not path.is_file() or _REFERENCE_HEADERS.get(_header_names(first_line_of(path))) != "company":
+        if not path.is_file() or _REFERENCE_HEADERS.get(_header_names(first_line_of(Content(path)))) != "company":
             continue
         with path.open("rb") as file:
             # Row by row: a list of companies is thousands of lines, and only a look-up is made of it.

@@ -7,9 +7,9 @@ so that a row is always one line and its number is known.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,20 +34,27 @@ class Rejected:
     raw: bytes
 
 
+class _Bytes(Protocol):
+    def raw(self, line: int) -> bytes:
+        """A row as it came, by its number in the file."""
+        ...
+
+
 @dataclass(slots=True)
 class Rows:
     """The rows of a block as columns of text; checks take rows out with a reason.
 
     `columns` are dictionary-encoded (checks then look at each distinct value once), `lines` the number of each row's line;
-    `decimals` says how large and fine their amounts may be.
+    `decimals` says how large and fine their amounts may be; `typed` has the columns that are times, dates or clocks in the file.
     """
 
     columns: dict[str, pa.Array]
     lines: Ints
     rejected: list[Rejected]
     blank: int
-    _lines_of: _Lines
+    _lines_of: _Bytes
     decimals: Decimals = Decimals.STANDARD
+    typed: Mapping[str, pa.Array] = field(default_factory=dict[str, pa.Array])
     ok: Mask = field(init=False)
     passed_over: int = 0
 

@@ -18,6 +18,8 @@ from k2.feeds.formats.columns import timestamp_array
 from k2.feeds.formats.csv_blocks import Rejected, Rows, parse_rows
 from k2.feeds.formats.files import LineBlock
 from k2.feeds.formats.occurrences import Occurrences
+from k2.feeds.formats.table_rows import table_rows
+from k2.feeds.formats.tables import RowBlock
 from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.events import COLUMNS, EVENT_TIME, Decimals, arrow_schema
@@ -86,6 +88,7 @@ class FileLayout:
         kind: what the file holds, where the same bytes could hold something else.
         separator: the character between values.
         taken: the columns that `convert` looks at; None: all.
+        list_joint: what stands between the items of lists, where a file of columns has such.
     """
 
     names: Sequence[str]
@@ -96,16 +99,16 @@ class FileLayout:
     kind: str = ""
     separator: str = ","
     taken: Sequence[str] | None = None
+    list_joint: str = ""
 
-    def parse(self, block: LineBlock, decimals: Decimals = Decimals.STANDARD) -> ParsedRows:
-        """Parse a block of whole lines into rows of such decimals."""
-        has_header = self.header is not None and block.first_line == 1
-        if block.start == 0 and block.data.startswith(_BYTE_ORDER_MARK):
-            block = LineBlock(block.data[len(_BYTE_ORDER_MARK) :], 0, block.first_line, block.at_end)
-        if self.skip is not None and self.skip in block.data:
-            # Blanked, not cut: line numbers and byte positions stay true.
-            block = LineBlock(block.data.replace(self.skip, b""), block.start, block.first_line, block.at_end)
-        rows = parse_rows(block, self.names, self.plain, has_header, self.separator, self.taken)
+    @property
+    def places(self) -> Sequence[int]:
+        """The numbers of the columns that are taken, in the order of the file, from 0."""
+        return [place for place, name in enumerate(self.names) if self.taken is None or name in self.taken]
+
+    def parse(self, block: LineBlock | RowBlock, decimals: Decimals = Decimals.STANDARD) -> ParsedRows:
+        """Parse a block of whole lines, or of rows with the columns at `places`, into rows of such decimals."""
+        rows = self._of_lines(block) if isinstance(block, LineBlock) else self._of_table(block)
         rows.decimals = decimals
         found = self.convert(rows)
         _hold_to_the_rules(rows, found)
@@ -134,6 +137,18 @@ class FileLayout:
             rows.blank,
             rows.passed_over,
         )
+
+    def _of_table(self, block: RowBlock) -> Rows:
+        return table_rows(block, [self.names[place] for place in self.places], self.plain, self.list_joint)
+
+    def _of_lines(self, block: LineBlock) -> Rows:
+        has_header = self.header is not None and block.first_line == 1
+        if block.start == 0 and block.data.startswith(_BYTE_ORDER_MARK):
+            block = LineBlock(block.data[len(_BYTE_ORDER_MARK) :], 0, block.first_line, block.at_end)
+        if self.skip is not None and self.skip in block.data:
+            # Blanked, not cut: line numbers and byte positions stay true.
+            block = LineBlock(block.data.replace(self.skip, b""), block.start, block.first_line, block.at_end)
+        return parse_rows(block, self.names, self.plain, has_header, self.separator, self.taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +195,14 @@ class FileFormat(Protocol):
     options: dict[str, str]
     ids: IdRule
 
-    def layout(self, path: Path, first_line: bytes) -> FileLayout:
-        """How this file is read; a `UserError` when its first line is not one of this format."""
+    def layout(self, path: Path, first_line: bytes, *, is_table: bool = False) -> FileLayout:
+        """How this file is read; a `UserError` when its first line is not one of this format.
+
+        Args:
+            path: what the file is called.
+            first_line: of its text; of a file of columns (`is_table`) their names as a line of CSV.
+            is_table: it is Parquet or Arrow.
+        """
         ...
 
 

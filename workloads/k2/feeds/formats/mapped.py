@@ -19,6 +19,7 @@ from k2.feeds.formats.csv_blocks import Rows
 from k2.feeds.formats.layouts import FileLayout, Files, FoundRows
 from k2.feeds.formats.mapped_times import EventTimes, WrittenTimes
 from k2.feeds.formats.mapped_values import SourceValue, condition_codes, encode, plain, rows_of_kind, sides, told_column
+from k2.feeds.formats.table_rows import header_of
 from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
@@ -52,12 +53,12 @@ class MappedFiles:
         self.options = files.prices.options | ({"mapping": mapping.fingerprint} if own else {})
         self.ids = _id_rule(mapping)
 
-    def layout(self, path: Path, first_line: bytes) -> FileLayout:
+    def layout(self, path: Path, first_line: bytes, *, is_table: bool = False) -> FileLayout:
         """How this file is read; a `UserError` names columns that are missing, unknown or doubled."""
         mapping = self._mapping
-        found = _values(path, first_line, mapping.delimiter)
+        found = _values(path, first_line, "," if is_table else mapping.delimiter)
         names = [name.strip().lower() for name in found]
-        has_header = mapping.header == "present" or (mapping.header == "either" and self._is_header(names))
+        has_header = is_table or mapping.header == "present" or (mapping.header == "either" and self._is_header(names))
         if not has_header:
             names = self._names_without_header(len(found))
         columns = _FileColumns(path, names, mapping, has_symbol=self._symbol is not None)
@@ -74,6 +75,10 @@ class MappedFiles:
         # Nearly every value of these is another one.
         unalike = {name for each in ("id", "sequence") if each in told for name in told[each].columns}
         unalike |= set(times.columns if mapping.time.date is None else times.columns[-1:])
+        if is_table:
+            # Of a row that is rejected there are the columns that were read, and so of the header.
+            first_line = header_of([name for name, lower in zip(found, names, strict=True) if lower in needed])
+        conditions = mapping.conditions
         return FileLayout(
             [name if name in needed else f"\0{place}" for place, name in enumerate(names)],
             frozenset(unalike - set(only)),
@@ -82,6 +87,7 @@ class MappedFiles:
             kind=self._kind(told, day),
             separator=mapping.delimiter,
             taken=tuple(name for name in names if name in needed),
+            list_joint=conditions.separator[:1] if conditions is not None else " ",
         )
 
     def _kind(self, told: Mapping[str, SourceValue], day: int | None) -> str:

@@ -57,6 +57,8 @@ class EventTimes:
         """UTC microseconds of each row; what is no time is rejected with a reason."""
         if self.rule.date is not None and self.rule.clock is not None:
             return self._of_two(rows, self.rule.date, self.rule.clock)
+        if self.columns[0] in rows.typed:
+            return self._typed(rows)
         values = self._given(rows)
         form = self.rule.form[0]
         if "%" in form:
@@ -75,6 +77,20 @@ class EventTimes:
     def _without_nulls(self, values: pa.StringArray) -> pa.StringArray:
         nulls = self.rule.nulls
         return pc.if_else(pc.is_in(values, pa.array(nulls, pa.string())), "", values) if nulls else values
+
+    def _typed(self, rows: Rows) -> Ints:
+        """Times that a file of columns has as times; those without a zone are of the rule's."""
+        micros, given, local = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+        for name in self.columns:
+            values = rows.typed.get(name)
+            if values is None or not pa.types.is_timestamp(values.type):
+                break
+            here = values.is_valid().to_numpy(zero_copy_only=False) & ~given
+            micros = np.where(here, _instants(values), micros)
+            local |= here & (values.type.tz is None)
+            given |= here
+        rows.reject(~given, lambda _: "timestamp is missing")
+        return self._utc(rows, micros, given & local)
 
     def _since_or_iso(self, rows: Rows, values: pa.StringArray) -> Ints:
         forms = self.rule.form
@@ -100,7 +116,11 @@ class EventTimes:
         if date.column is not None:
             days = _dates(rows, self.columns[0], date.form)
         values = _plain(rows, self.columns[-1])
-        if clock.form in UNITS_US or clock.form in _UNIT_NAMES:
+        typed = rows.typed.get(self.columns[-1])
+        if typed is not None and pa.types.is_time(typed.type):
+            micros = pc.fill_null(typed.cast(pa.time64("us"), safe=False), 0).cast(pa.int64()).to_numpy()
+            ok, shape = typed.is_valid().to_numpy(zero_copy_only=False), clock.form
+        elif clock.form in UNITS_US or clock.form in _UNIT_NAMES:
             micros, ok = _counts(values, clock.form)
             ok &= (micros >= 0) & (micros < DAY_US)
             shape = f"{_UNIT_NAMES[clock.form]} since midnight"
@@ -284,7 +304,18 @@ def _integers(values: pa.StringArray) -> Ints:
     return np.where(high == low >> 63, low, np.where(high < 0, -_LIMIT - 1, _LIMIT))
 
 
+def _instants(values: pa.Array) -> Ints:
+    """Microseconds of timestamps, those of nanoseconds cut; null is zero."""
+    nanos = pa.types.is_timestamp(values.type) and values.type.unit == "ns"
+    counts = pc.fill_null(values.cast(pa.int64()), 0).to_numpy()
+    return counts // 1000 if nanos else _in_micros(counts, values.type.unit)
+
+
 def _dates(rows: Rows, column: str, form: str) -> Ints:
+    typed = rows.typed.get(column)
+    if typed is not None and pa.types.is_date(typed.type):
+        rows.reject(typed.is_null().to_numpy(zero_copy_only=False), lambda _: "date is missing")
+        return pc.fill_null(typed.cast(pa.date32()).cast(pa.int32()), 0).to_numpy().astype(np.int64)
     encoded = rows.columns[column]
     index = encoded.indices.to_numpy(zero_copy_only=False)
     distinct = trimmed(encoded.dictionary)

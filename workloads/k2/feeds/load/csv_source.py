@@ -1,4 +1,4 @@
-"""CSV files as a finite source: all files of one load, in order, as chunks of events with byte positions."""
+"""Files as a finite source: all files of one load, in order, as chunks of events with positions (bytes of text, rows of columns)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from k2.feeds.formats.files import BLOCK_BYTES, SourceFile, first_line, read_blocks
+from k2.feeds.formats.containers import Content, contents
+from k2.feeds.formats.files import BLOCK_BYTES, LineBlock, SourceFile, first_line, read_blocks
 from k2.feeds.formats.layouts import Assembler, FileFormat, FileLayout, Files, ParsedRows
 from k2.feeds.formats.occurrences import Occurrences
 from k2.feeds.formats.registry import file_format, own_format
+from k2.feeds.formats.table_rows import header_of
+from k2.feeds.formats.tables import RowBlock, read_table
 from k2.feeds.load.chunks import Chunk, Position
+from k2.feeds.load.gathering import gathered
 from k2.feeds.load.opening import Opening
 from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError
@@ -62,12 +66,14 @@ class CsvFiles:
     ) -> None:
         if not paths:
             raise UserError("There are no files to load", expected="at least one")
-        self.names = list(names) if names is not None else [str(path) for path in paths]
+        called = list(names) if names is not None else [str(path) for path in paths]
+        packed = [(name, content) for name, path in zip(called, paths, strict=True) for content in _contents(path)]
+        self.names = [f"{name}/{content.member}" if content.member else name for name, content in packed]
         self._form = form
         self._assembler = assembler
         self._block_bytes = block_bytes
         self._clock = clock
-        self._files = [SourceFile.examine(path, allow_empty=allow_empty) for path in paths]
+        self._files = [SourceFile.examine(content, allow_empty=allow_empty) for _, content in packed]
         self._layouts = [self._layout(file) for file in self._files]
         self.headers = {i: layout.header for i, layout in enumerate(self._layouts) if layout and layout.header}
         kinds = [layout.kind if layout else "" for layout in self._layouts]
@@ -95,7 +101,7 @@ class CsvFiles:
             for part, (file, layout) in enumerate(zip(self._files, self._layouts, strict=True)):
                 if layout is None:
                     continue
-                for block in read_blocks(file, self._block_bytes):
+                for block in self._blocks(file, layout):
                     parsed = layout.parse(block, self._assembler.decimals)
                     if block.start == 0:
                         self._refuse_hopeless(file.path, parsed)
@@ -103,7 +109,7 @@ class CsvFiles:
                     yield Chunk(
                         end=Position(part, block.end),
                         events=((self._form.data_type, batch),) if batch.num_rows else (),
-                        progress=len(block.data),
+                        progress=block.size,
                         rejected=parsed.rejected,
                         blank=parsed.blank,
                         passed_over=parsed.passed_over,
@@ -112,16 +118,27 @@ class CsvFiles:
                     )
 
     def _layout(self, file: SourceFile) -> FileLayout | None:
-        return self._form.layout(file.path, first_line(file.path)) if file.size else None
+        if not file.size:
+            return None
+        if file.table is not None:
+            return self._form.layout(file.path, header_of(file.table), is_table=True)
+        return self._form.layout(file.path, first_line(file.content))
+
+    def _blocks(self, file: SourceFile, layout: FileLayout) -> Iterator[LineBlock | RowBlock]:
+        if file.table is None:
+            yield from read_blocks(file, self._block_bytes)
+            return
+        yield from read_table(file.content, layout.places, file.size)
+        file.verify(file.sha256)
 
     def _refuse_doubles(self) -> None:
-        seen: dict[str, Path] = {}
+        seen: dict[str, SourceFile] = {}
         for file, part in zip(self._files, self.parts, strict=True):
-            other = seen.setdefault(part, file.path)
-            if other is not file.path and file.size:
+            other = seen.setdefault(part, file)
+            if other is not file and file.size:
                 raise UserError(
                     "Two files of the load have the same content",
-                    found=f"{other} and {file.path}",
+                    found=f"{other.path} and {file.path}",
                     expected="each file once: its rows would count as repeats that happened",
                 )
 
@@ -143,6 +160,15 @@ def _zone_option(market: Exchange) -> dict[str, str]:
     return {} if known is not None and known.time_zone == market.time_zone else {"time_zone": market.time_zone}
 
 
+def _contents(path: Path) -> list[Content]:
+    try:
+        return contents(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read", found=error.strerror, expected="a readable file", remedy="Check the path"
+        ) from error
+
+
 def ids_of(form: FileFormat, scope: str | None, day_starts: str | None, space: str | None) -> IdRule:
     """What the files' own ids are unique within: what whoever loads them says, and for the rest what the format does.
 
@@ -160,7 +186,9 @@ def opened(opening: Opening) -> CsvFiles:
     assert isinstance(source, CsvSource)
     market = exchange(config.exchange)
     data_type = source.data_type or config.streams[0].data_type
-    paths = local_files(source.uris, opening.settings.source_dir, opening.folder)
+    brought = local_files(source.uris, opening.settings.source_dir, opening.folder)
+    found = gathered(list(zip(source.uris, brought, strict=True)), data_type)
+    paths, names = [path for _, path in found], [name for name, _ in found]
     files = Files(data_type, market, source.symbol, config.currency, paths, prices=config.prices)
     if source.mapping is not None:
         (mapping,) = local_files([source.mapping], opening.settings.source_dir, opening.folder / "mapping")
@@ -170,4 +198,4 @@ def opened(opening: Opening) -> CsvFiles:
     ids = ids_of(form, source.id_scope, None if source.day_starts == MIDNIGHT else source.day_starts, source.id_space)
     decimals = config.decimals.get(data_type, Decimals.STANDARD)
     assembler = Assembler(data_type, market, config.currency, str(config.asset_class), ids, decimals)
-    return CsvFiles(paths, form, assembler, names=source.uris, symbol=source.symbol)
+    return CsvFiles(paths, form, assembler, names=names, symbol=source.symbol)

@@ -15,7 +15,6 @@ from typing import BinaryIO, Self
 from k2.bus.dead_letters import DeadLetter
 from k2.feeds.formats.csv_blocks import Rejected
 from k2.feeds.formats.files import REJECTS_HEADER
-from k2.feeds.formats.files import first_line as first_line_of
 from k2.model.errors import UserError
 
 _HEADER_REASON = "header"
@@ -92,7 +91,11 @@ def check_new(folder: Path) -> None:
 
 def is_rejects_file(path: Path) -> bool:
     """Whether the file is one that `RejectsFile` wrote."""
-    return path.is_file() and first_line_of(path) == REJECTS_HEADER
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        # No more: the first line of what is packed, or no text, may be as long as the file.
+        return file.read(len(REJECTS_HEADER) + 2).split(b"\n")[0].rstrip(b"\r") == REJECTS_HEADER
 
 
 def unwrap(path: Path, directory: Path) -> list[Path]:
