@@ -79,6 +79,21 @@ def register(app: typer.Typer) -> None:
     app.command("load")(load)
 
 
+def _sniff(path: Path | None) -> None:
+    """Print a mapping to begin with and end: the option needs none of the command's arguments."""
+    if path is None:
+        return
+    from k2.feeds.formats.containers import contents
+    from k2.feeds.formats.sniffing import sniffed
+
+    try:
+        content = contents(path)[0]
+        print(sniffed(content, exchange("SIM")), end="")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read", found=error.strerror, expected="a readable file") from error
+    raise typer.Exit
+
+
 def load(
     data_type: Annotated[str, typer.Argument(help="trades, quotes or reference-data.")],
     files: Annotated[
@@ -99,6 +114,15 @@ def load(
     mapping: Annotated[
         Path | None,
         typer.Option("--mapping", "-m", help="A mapping file that says how the files are written (docs/mappings.md)."),
+    ] = None,
+    sniff: Annotated[  # noqa: ARG001 - its callback does all and ends
+        Path | None,
+        typer.Option(
+            "--sniff",
+            callback=_sniff,
+            is_eager=True,
+            help="Show what K2 takes a file's first rows for, and print a mapping to begin with; loads nothing.",
+        ),
     ] = None,
     currency: Annotated[str | None, typer.Option(help="Currency of the prices; default: the exchange's.")] = None,
     time_zone: Annotated[

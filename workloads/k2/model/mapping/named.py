@@ -33,7 +33,12 @@ def shipped(name: str) -> tuple[FileMapping, ...]:
         return ()
     if name not in SHIPPED:
         raise UserError("Unknown format", found=name, expected=f"one of {', '.join(FORMATS)}")
-    return parse_mappings((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), f"The format {name}")
+    return parse_mappings(shipped_text(name), f"The format {name}")
+
+
+def shipped_text(name: str) -> str:
+    """The mapping file of a named format that is one, as it ships."""
+    return (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def names_symbols(name: str) -> bool:
