@@ -20,28 +20,34 @@ from confluent_kafka.admin import (
     ConfigSource,
     ResourceType,
 )
-from k2_testing.lake import catalog_properties, make_lake
+from k2_testing.events import START_US, message_id, trades, with_lineage
+from k2_testing.lake import TRADES, catalog_properties, make_lake
 from k2_testing.sinks import eventually
 from pydantic import SecretStr
 
 from k2.bus.admin import TopicSpec, delete_before, delete_topics, ensure_topics, topic_ids
+from k2.bus.clocks import broker_clock, http_clock
 from k2.bus.look import ClusterLook
 from k2.doctor.bus import ClusterChecks
 from k2.doctor.bus import kafka as kafka_group
 from k2.doctor.bus import registry as registry_group
 from k2.doctor.checks import LIMIT_SECONDS, Check, Group, Standing, examined
+from k2.doctor.clocks import clocks as clocks_group
 from k2.doctor.lake import catalog as catalog_group
 from k2.doctor.lake import store as store_group
 from k2.doctor.lake import tables as tables_group
 from k2.doctor.pipelines import pipelines as pipelines_group
+from k2.lake.appends.batch import Batch
+from k2.lake.appends.commit import Committer, Origin
 from k2.model.settings import Settings
+from k2.model.topics import DataType
 from k2_local.before_install import Values
 from k2_local.before_install import cluster as cluster_group
 from k2_local.doctor import machine
 
 ROOT = Path(__file__).parents[2]
 BROKEN = (Standing.WRONG, Standing.DOUBTFUL)
-ALL = (kafka_group, registry_group, catalog_group, store_group, tables_group, pipelines_group)
+ALL = (kafka_group, registry_group, catalog_group, store_group, tables_group, pipelines_group, clocks_group)
 
 
 def codes(*groups):
@@ -216,6 +222,65 @@ def test_a_table_whose_metadata_is_gone(well, tmp_path):
     for path in (tmp_path / "warehouse").rglob("*.metadata.json"):
         path.unlink()
     assert codes(catalog_group(well), tables_group(well)) == ["tables-readable"]
+
+
+def test_a_table_of_many_small_files_and_of_many_snapshots(well, tmp_path, monkeypatch):
+    with make_lake(tmp_path) as catalog:
+        origin = Origin("market.equities.trades.asx", "topic-1", "cluster-1")
+        committer = Committer(catalog, TRADES, origin, DataType.TRADES)
+
+        def append(number, day):
+            times = [START_US + day * 86_400 * 1_000_000 + number]
+            rows = with_lineage(trades([message_id(0, number)], symbols=["BHP"], times=times), [0], [number])
+            committer.commit(Batch(rows, {0: (number, number + 1)}, {}))
+
+        for number in range(12):
+            append(number, 0)
+        append(12, 1)  # what lies there was the newest partition until now: of that an hour's commits are expected
+        groups = (catalog_group(well), tables_group(well))
+        (found,) = [each for each in examined(groups) if each.standing in BROKEN]
+        assert (found.code, found.standing) == ("tables-compacted", Standing.DOUBTFUL)
+        assert f"{TRADES}: partition 2014-03-09 lies in 12 files of 0.0 MiB on average; 1 would do" in found.text
+        assert "rewrite_data_files" in found.remedy
+        monkeypatch.setattr("k2.doctor.lake.MOST_SNAPSHOTS", 12)
+        monkeypatch.setattr("k2.doctor.lake.MOST_METADATA_BYTES", 10_000)
+        every = ["tables-compacted", "tables-snapshots", "tables-metadata-size"]
+        assert codes(catalog_group(well), tables_group(well)) == every
+        monkeypatch.undo()
+        table = catalog.load_table(TRADES)
+        table.overwrite(table.scan().to_arrow())
+    assert codes(catalog_group(well), tables_group(well)) == []
+
+
+def test_a_clock_that_differs(well, guarded_port):
+    kafka, url = well.kafka_config(), f"http://127.0.0.1:{guarded_port}"
+    for found in (broker_clock(kafka, 60), http_clock(url, 60)):
+        assert found.beyond_doubt == 0
+    behind = broker_clock(kafka, 60, clock=lambda: time.time() - 3600)
+    assert 3600 - behind.within <= behind.seconds <= 3600 + behind.within
+    served = catalog_properties(Path("/nowhere")) | {"s3.endpoint": url}
+    groups = [kafka_group(well), registry_group(well), clocks_group(but(well, catalog_properties=served), write=False)]
+    assert codes(*groups) == []
+
+    def told(offset):
+        every = clocks_group(
+            but(well, catalog_properties=served | {"uri": url}), write=False, clock=lambda: time.time() + offset
+        )
+        return {each.code: each for each in examined([every])}
+
+    assert {each.standing for each in told(-3600).values()} == {Standing.SKIPPED, Standing.WRONG}
+    hour = told(3600)
+    assert {code for code, each in hour.items() if each.standing is Standing.WRONG} == {
+        "clock-registry",
+        "clock-catalog",
+        "clock-store",
+    }
+    assert re.match(r"3[56]\d\d\.\d s behind this machine's, within \d", hour["clock-store"].text)
+    assert "time servers" in hour["clock-store"].remedy
+    assert told(15)["clock-store"].standing is Standing.DOUBTFUL
+    (skipped,) = (each for each in hour.values() if each.standing is Standing.SKIPPED)
+    assert (skipped.code, "--write" in skipped.text) == ("clock-kafka", True)
+    assert not [topic for topic in AdminClient(kafka).list_topics(timeout=60).topics if "k2-doctor" in topic]
 
 
 def test_what_flows_no_more(well, pipeline):

@@ -39,7 +39,7 @@ def doctor(
         bool,
         typer.Option(
             "--write",
-            help="Also try what writes: a table of its own and a file beside it, both gone at the end. For a new platform.",
+            help="Also try what writes: a table of its own, a file beside it, a topic; all gone at the end. For a new platform.",
         ),
     ] = False,
     pre: Annotated[
@@ -55,7 +55,7 @@ def doctor(
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="With --pre: where the chart goes.")] = "k2",
     output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to show it.")] = "table",
 ) -> None:
-    """Check what K2 needs and what flows: this machine, Kafka, registry, catalog, store, tables, pipelines.
+    """Check what K2 needs and what flows: this machine, Kafka, registry, catalog, store, tables, pipelines, clocks.
 
     Reads only, unless --write is given. A check takes five seconds at most, those of a cluster or of all pipelines half a minute.
     Exit code 1 when something is wrong; warnings leave it 0. Each code has a section in docs/doctor.md.
@@ -89,6 +89,7 @@ def _before_install(namespace: str, values: Path | None) -> Iterator[Diagnosis]:
 
 def _groups(known: Settings, *, write: bool) -> Iterator[Group]:
     from k2.doctor.bus import kafka, registry
+    from k2.doctor.clocks import clocks
     from k2.doctor.lake import catalog, store, tables
     from k2.doctor.pipelines import pipelines
 
@@ -103,6 +104,7 @@ def _groups(known: Settings, *, write: bool) -> Iterator[Group]:
         yield store(known)
     yield tables(known)
     yield pipelines(known)
+    yield clocks(known, write=write)
 
 
 def _shown(found: Iterator[Diagnosis]) -> list[Diagnosis]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from k2.bus.admin import committed_with_metadata, end_offsets_of
 from k2.bus.groups import known_groups
+from k2.lake.burden import NEWEST
 from k2.lake.layout import Layout, LookFor
 from k2.model.errors import K2Error, WorldError
 from k2.model.exchanges import exchange
@@ -32,7 +33,6 @@ from k2_operator.reconcile.world import AwayError, WorldPart
 from k2_operator.report import figures, table_figures
 from k2_operator.report.figures import Commits, Reading, SinkProgress
 from k2_operator.report.status import Finding, unknown
-from k2_operator.report.table_figures import NEWEST
 from k2_operator.spec.conditions import ConditionType, Reason
 from k2_operator.spec.objects import Ref, condition
 

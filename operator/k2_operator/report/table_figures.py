@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
 
+from k2.lake.burden import TARGET_BYTES, crowded, described
 from k2.lake.layout import PartitionFiles, Presence, Totals
 from k2_operator.plan.plans import TablePlan
 from k2_operator.report.status import Finding, no, unknown, yes
 from k2_operator.spec.conditions import ConditionType, Reason
-
-NEWEST = 7
-"""Partitions that are looked at, by day where the table is partitioned by day: older ones do not change any more."""
-
-SPARE_FILES, SPARE_FILES_NEWEST = 10, 120
-"""Files that a partition may have beyond those that it takes; the newest one an hour's commits at the default interval."""
 
 MOST_NAMED = 3
 """Files that a condition names."""
@@ -54,9 +48,9 @@ def compacted(plan: TablePlan, newest: Sequence[PartitionFiles] | None) -> Findi
     if not newest:
         return unknown(Reason.NO_DATA, "The table has no rows yet.")
     target = target_bytes(plan)
-    worst = max(newest, key=lambda each: _spare(each, target))
-    if any(_spare(each, target) > allowed for each, allowed in zip(newest, _allowed(len(newest)), strict=True)):
-        return no(Reason.MANY_SMALL_FILES, f"{_described(worst, target)} {_remedy(plan)}")
+    if (worst := crowded(newest, target)) is not None:
+        told = described(worst, target)
+        return no(Reason.MANY_SMALL_FILES, f"{told[:1].upper()}{told[1:]}. {_remedy(plan)}")
     return yes(Reason.FEW_FILES, "The newest partitions lie in about as few files as their size takes.")
 
 
@@ -93,24 +87,7 @@ def target_bytes(plan: TablePlan) -> int:
         for name, value in upkeep.limits:
             if upkeep.task == "compact" and name == "target-file-bytes":
                 return value
-    return int(plan.table.properties.get("write.target-file-size-bytes", 32 * 1024 * 1024))
-
-
-def _allowed(count: int) -> list[int]:
-    return [SPARE_FILES_NEWEST, *([SPARE_FILES] * (count - 1))]
-
-
-def _spare(partition: PartitionFiles, target: int) -> int:
-    return partition.files - math.ceil(partition.bytes / target)
-
-
-def _described(partition: PartitionFiles, target: int) -> str:
-    average = partition.bytes / partition.files / 2**20
-    enough = max(1, math.ceil(partition.bytes / target))
-    return (
-        f"Partition {partition.partition} lies in {partition.files} files of {average:.1f} MiB on average; "
-        f"{enough} would do (files of {target / 2**20:.0f} MiB)."
-    )
+    return int(plan.table.properties.get("write.target-file-size-bytes", TARGET_BYTES))
 
 
 def _remedy(plan: TablePlan) -> str:

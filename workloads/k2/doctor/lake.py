@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar
 
-from k2.doctor.checks import Check, Group, SkippedError, WrongError
+from k2.doctor.checks import Check, DoubtfulError, Group, SkippedError, WrongError
+from k2.lake.burden import Burden, burden, described
 from k2.lake.catalog import load_table, open_catalog
 from k2.lake.offsets import TopicOffsets, recorded_offsets
 from k2.lake.scratch import Scratch
@@ -17,7 +20,19 @@ ANSWER_SECONDS = 4.0
 REACHED = ("catalog-configured", "catalog-reachable", "catalog-credentials")
 """What a check of anything in the catalog builds on."""
 
+MOST_SNAPSHOTS = 1000
+"""A sink keeps 300 beside the tagged ones. Each is a kilobyte of metadata, which every commit writes and every question reads."""
+
+MOST_METADATA_BYTES = 16 * 2**20
+"""Such a file takes a commit, or the first question after it, about a second."""
+
+_MANY_SECONDS = 30.0
+"""All tables are loaded, and the manifests of their newest partitions read."""
+
 _REFUSALS = ("password", "401", "403", "unauthorized", "forbidden", "access denied", "not authorized")
+
+
+T = TypeVar("T")
 
 
 def catalog(settings: Settings) -> Group:
@@ -74,7 +89,11 @@ def catalog(settings: Settings) -> Group:
 
 
 def tables(settings: Settings) -> Group:
-    """Checks of the tables that are there: whether their metadata can be read."""
+    """Checks of the tables that are there: whether their metadata can be read, and what weighs on them."""
+
+    @cache
+    def burdens() -> dict[str, Burden]:
+        return _of_each(settings, burden)
 
     def readable() -> str:
         there = recorded(settings)
@@ -82,6 +101,34 @@ def tables(settings: Settings) -> Group:
             raise SkippedError("there are no tables yet")
         return f"{', '.join(there)} can be read"
 
+    def compacted() -> str:
+        many = [
+            f"{name}: {described(each.crowded, each.target_bytes)}"
+            for name, each in burdens().items()
+            if each.crowded is not None
+        ]
+        if many:
+            raise DoubtfulError("; ".join(many))
+        return "the newest partitions lie in about as few files as their size takes"
+
+    def snapshots() -> str:
+        held = {name: each.snapshots for name, each in burdens().items()}
+        if many := [f"{name} has {number:,} snapshots" for name, number in held.items() if number > MOST_SNAPSHOTS]:
+            raise DoubtfulError("; ".join(many))
+        return f"at most {max(held.values(), default=0):,} snapshots in a table"
+
+    def metadata_size() -> str:
+        sizes = {name: each.metadata_bytes for name, each in burdens().items()}
+        large = [
+            f"the metadata of {name} is {size / 2**20:,.0f} MiB"
+            for name, size in sizes.items()
+            if size > MOST_METADATA_BYTES
+        ]
+        if large:
+            raise DoubtfulError("; ".join(large))
+        return f"metadata of at most {max(sizes.values(), default=0) / 2**10:,.0f} KiB"
+
+    needs = (*REACHED, "tables-readable")
     return Group(
         "Tables",
         [
@@ -91,7 +138,30 @@ def tables(settings: Settings) -> Group:
                 REACHED,
                 "Look at the warehouse, and at s3.* among the catalog's properties and in its Secret; what is lost is named by "
                 "`k2 audit --deep`.",
-            )
+            ),
+            Check(
+                "tables-compacted",
+                compacted,
+                needs,
+                "Commit less often (spec.sink.commitInterval of the feeds), and have an engine rewrite what is there: Trino's "
+                "`ALTER TABLE … EXECUTE optimize`, Spark's `rewrite_data_files`.",
+                _MANY_SECONDS,
+            ),
+            Check(
+                "tables-snapshots",
+                snapshots,
+                needs,
+                "Let pins and tags go that nobody needs; what other engines have left, let them expire: Trino's `expire_snapshots`, "
+                "Spark's `expire_snapshots`.",
+                _MANY_SECONDS,
+            ),
+            Check(
+                "tables-metadata-size",
+                metadata_size,
+                needs,
+                "Expire snapshots first (tables-snapshots); then look for long schemas of many versions and large properties in it.",
+                _MANY_SECONDS,
+            ),
         ],
     )
 
@@ -102,7 +172,11 @@ def recorded(settings: Settings) -> dict[str, Mapping[str, TopicOffsets]]:
     Raises:
         WrongError: some cannot be read; each is named.
     """
-    found: dict[str, Mapping[str, TopicOffsets]] = {}
+    return _of_each(settings, lambda table: recorded_offsets(table).topics)
+
+
+def _of_each(settings: Settings, look: Callable[[Any], T]) -> dict[str, T]:
+    found: dict[str, T] = {}
     broken: list[str] = []
     with open_catalog(settings, ANSWER_SECONDS) as opened:
         for name in _names(settings):
@@ -113,7 +187,7 @@ def recorded(settings: Settings) -> dict[str, Mapping[str, TopicOffsets]]:
             except Exception as error:  # noqa: BLE001 - catalogs and stores raise whatever they like
                 broken.append(f"{name}: {error}")
                 continue
-            found[name] = recorded_offsets(table).topics
+            found[name] = look(table)
     if broken:
         raise WrongError("; ".join(broken))
     return found
