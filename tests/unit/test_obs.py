@@ -1,12 +1,18 @@
 """Logs, metrics and the health server of a workload."""
 
+import http.client
 import json
 import logging
+import socket
+import struct
+import threading
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 from prometheus_client import REGISTRY
+from prometheus_client.registry import Collector
 
 from k2.model.errors import UserError, WorldError
 from k2.model.settings import Settings
@@ -159,3 +165,50 @@ def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
         assert name.endswith(units), name
         labels = {label for sample in family.samples for label in sample.labels}
         assert not labels & {"symbol", "message_id", "key", "path", "snapshot"}
+
+
+class Held(Collector):
+    """A family whose figures are asked for, and wait until the scraper has gone."""
+
+    def __init__(self):
+        self.asked, self.gone = threading.Event(), threading.Event()
+
+    def collect(self):
+        self.asked.set()
+        assert self.gone.wait(120)
+        return []
+
+
+def test_a_scraper_that_hangs_up_is_a_line_for_who_looks_closely_and_no_traceback(caplog, capsys):
+    caplog.set_level(logging.DEBUG, "k2.obs.http")
+    held = Held()
+    with serve_health(0, lambda: (True, "running"), families=[held]) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as scraper:
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: k2\r\n\r\n")
+            assert held.asked.wait(120)
+            # A connection that is reset at once, not closed after what is under way.
+            scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        held.gone.set()
+        deadline = time.monotonic() + 120
+        while not (said := [line for line in caplog.messages if line.startswith("health.client_left")]):
+            assert time.monotonic() < deadline, caplog.messages
+            time.sleep(0.02)
+        assert len(said) == 1
+        assert fetch(server.port, "/ready")[0] == 200
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_fault_of_its_own_is_told_with_its_traceback(caplog):
+    class Broken(Collector):
+        def collect(self):
+            raise ValueError("no figure")
+
+    with serve_health(0, lambda: (True, ""), families=[Broken()]) as server:
+        with pytest.raises(http.client.RemoteDisconnected):
+            fetch(server.port, "/metrics")
+        deadline = time.monotonic() + 120
+        while not [each for each in caplog.records if each.exc_info]:
+            assert time.monotonic() < deadline, caplog.messages
+            time.sleep(0.02)
+    (told,) = [each for each in caplog.records if each.exc_info]
+    assert (told.levelname, told.getMessage().partition(" ")[0]) == ("ERROR", "health.failed")

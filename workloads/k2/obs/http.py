@@ -6,6 +6,7 @@ The query service answers the same paths by itself.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,11 +83,22 @@ def serve_health(
         exposed = Exposed(families)
 
     try:
-        server = ThreadingHTTPServer(address, Handler)
+        server = _Server(address, Handler)
     except OSError as error:
         raise WorldError(f"Cannot listen on {address[0]}:{port} for /metrics and /health: {error.strerror}") from error
     server.daemon_threads = True
     return HealthServer(server)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A line where the base class prints a traceback. A scraper that hangs up before its answer is no error of ours."""
+        del request
+        error = sys.exc_info()[1]
+        if isinstance(error, ConnectionError | TimeoutError):
+            _log.debug("health.client_left", client=str(client_address), reason=str(error))
+        else:
+            _log.error("health.failed", client=str(client_address), exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):
