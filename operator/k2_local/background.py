@@ -12,9 +12,11 @@ from pathlib import Path
 from k2.model.errors import WorldError
 from k2_local import state
 from k2_local.host import processes
+from k2_local.pods.executor import PodStatus
 from k2_local.pods.pod import Phase
 
 READY_WITHIN = 240.0
+TELL_SECONDS = 5.0
 HOPELESS_RESTARTS = 5
 STOPPED_WITHIN = 180.0
 
@@ -37,8 +39,9 @@ def start(data_dir: Path, arguments: Sequence[str], tell: Callable[[str], None])
             start_new_session=True,
             env=os.environ | {"K2_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"},
         )
-    end, shown = time.monotonic() + READY_WITHIN, begin
-    while time.monotonic() < end:
+    now = time.monotonic()
+    end, tell_at, shown = now + READY_WITHIN, now + TELL_SECONDS, begin
+    while (now := time.monotonic()) < end:
         shown = _relay(log, shown, tell)
         if child.poll() is not None:
             raise WorldError(f"The platform ended with exit code {child.returncode}; its log is {log}")
@@ -48,11 +51,13 @@ def start(data_dir: Path, arguments: Sequence[str], tell: Callable[[str], None])
             return found
         if found is not None and any(pod.restarts >= HOPELESS_RESTARTS and not pod.ready for pod in found.pods):
             break  # a person should hear of it now, not in four minutes
+        if now >= tell_at:
+            tell_at = now + TELL_SECONDS
+            _tell_of_waiting(found if found is not None and found.supervisor.pid == child.pid else None, tell)
         time.sleep(0.2)
     child.returncode = 0
     waiting = state.read(data_dir)
-    unready = [pod for pod in waiting.pods if not pod.ready and pod.phase != Phase.COMPLETED] if waiting else []
-    names = "\n".join(f"{pod.name}: {pod.message or pod.phase}" for pod in unready)
+    names = "\n".join(f"{pod.name}: {pod.message or pod.phase}" for pod in _unready(waiting))
     raise WorldError(f"Not all is ready; it goes on trying (`k2 status`, `k2 down`, the log {log}):\n{names}")
 
 
@@ -76,6 +81,16 @@ def stop(data_dir: Path, tell: Callable[[str], None]) -> bool:
         path.unlink(missing_ok=True)
     (data_dir / state.FILE).unlink(missing_ok=True)
     return running is not None or bool(left)
+
+
+def _unready(found: state.State | None) -> list[PodStatus]:
+    return [pod for pod in found.pods if not pod.ready and pod.phase != Phase.COMPLETED] if found else []
+
+
+def _tell_of_waiting(found: state.State | None, tell: Callable[[str], None]) -> None:
+    """What a person waits for just now; before the workloads are started the supervisor's own words say it."""
+    if found is not None and (unready := _unready(found)):
+        tell(f"  {len(found.pods) - len(unready)} of {len(found.pods)} workloads are ready")
 
 
 def _relay(log: Path, start_at: int, tell: Callable[[str], None]) -> int:

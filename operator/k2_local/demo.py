@@ -1,4 +1,4 @@
-"""`k2 demo`: the platform at work in about a minute, by the very commands that a person would type.
+"""`k2 demo`: the platform at work in a minute or two, by the very commands that a person would type.
 
 It runs in `.k2-demo` of the working directory, beside and never in the `.k2` of a real run. What it loaded stays there until
 `k2 demo-reset`; a second run shows that a finished load adds nothing.
@@ -151,8 +151,12 @@ class _Demo:
         """Until the Job has sent everything, and every table has passed the topics' ends."""
         platform = Platform.read(self.data_dir / "platform.yaml")
         feeds = [feed for feed in plan(manifests.read(manifests.sample_paths()), NOWHERE).feeds if feed.producer]
-        end = time.monotonic() + LOADED_WITHIN
+        end, told = time.monotonic() + LOADED_WITHIN, ""
         while (missing := self._missing(platform, feeds)) != 0:
+            doing = "being sent to Kafka" if missing is None else f"sent; {missing:,} events are not in the tables yet"
+            if doing != told:
+                print(f"   the market is {doing}", flush=True)  # noqa: T201
+                told = doing
             if time.monotonic() > end:
                 what = "the load has not ended" if missing is None else f"{missing:,} events are not in the tables"
                 raise WorldError(f"After {LOADED_WITHIN:.0f} s {what}; the logs are in {self.data_dir / 'logs'}")

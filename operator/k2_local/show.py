@@ -59,14 +59,18 @@ def status(state: State, data_dir: Path) -> None:
 
 
 def usage(state: State, data_dir: Path) -> dict[str, Any]:
-    """Resident memory per process and size on disk per folder, in bytes."""
+    """Memory per process and size on disk per folder, in bytes.
+
+    On Linux a page that several processes share, such as a library's, counts in parts (PSS), so that the sum is what all of them
+    take; elsewhere each counts it whole (RSS).
+    """
     pids = {"supervisor": state.supervisor.pid}
     pids |= {part.name: part.pid for part in state.parts if part.pid}
     pids |= {pod.name: pod.pid for pod in state.pods if pod.pid}
     folders = ("kafka", "registry", "warehouse", "logs")
     disk = {name: size(data_dir / name) for name in folders if (data_dir / name).is_dir()}
     disk["catalog"] = sum(path.stat().st_size for path in data_dir.glob("catalog.db*"))
-    memory = {name: _resident(pid) for name, pid in pids.items()}
+    memory = {name: _memory_of(pid) for name, pid in pids.items()}
     return {
         "memory_bytes": memory,
         "memory_total_bytes": sum(memory.values()),
@@ -107,9 +111,10 @@ def _memory(memory: dict[str, int] | None, name: str) -> list[str]:
     return [] if memory is None else [_megabytes(memory[name]) if memory.get(name) else ""]
 
 
-def _resident(pid: int) -> int:
+def _memory_of(pid: int) -> int:
     try:
-        return int(psutil.Process(pid).memory_info().rss)
+        found = psutil.Process(pid).memory_full_info()
+        return int(getattr(found, "pss", found.rss))
     except psutil.Error:
         return 0
 

@@ -134,8 +134,10 @@ class Up:
         # Commands that ask no service answer from the same tables as the service does.
         known = platform.model_copy(update={"tables": tables_of(planned)})
         known.write(self.data_dir / "platform.yaml")
+        self.tell("Making what is missing of topics, tables and schemas")
         self._ensure(planned, platform)
         executor.apply(self._build(planned, platform))
+        self.tell(f"Starting {len(executor.pods)} workloads: sinks, loads, the query service")
         return platform
 
     def _supervise(self, parts: Parts, executor: Executor, platform: Platform, stopping: Stopping) -> None:

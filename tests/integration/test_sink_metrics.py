@@ -32,6 +32,11 @@ def test_what_a_sink_reads_and_commits_is_counted_in_messages_bytes_and_seconds(
     assert metric(port, f"k2_iceberg_commit_duration_seconds_count{table}") == commits
     assert metric(port, f"k2_sink_freshness_seconds_count{table}") == 3_000
     assert metric(port, f"k2_iceberg_snapshots{table}") == commits
+    # What that took is given back when nothing more comes, once for each time that something came.
+    eventually(lambda: pipeline.log().count('"event": "sink.rested"') == 1, "a rest")
+    pipeline.produce(3_000, 3_100)
+    eventually(lambda: pipeline.log().count('"event": "sink.rested"') == 2, "another rest")
+    assert metric(port, f"k2_iceberg_rows_written_total{table}") == 3_100
 
 
 def test_a_sink_that_waits_for_its_table_says_how_far_it_is_behind_and_when_the_last_commit_was(pipeline):

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from k2.model.settings import Settings
+from k2.obs.without_pandas import without_pandas
 
 Files = Annotated[
     list[Path] | None,
@@ -57,6 +58,7 @@ def up(
 ) -> None:
     """Start the platform on this machine: Kafka, registry, catalog, and what the resources ask for. Ctrl-C stops it."""
     _refuse_taken({"--port": port, "--kafka-port": kafka_port, "--registry-port": registry_port})
+    without_pandas()
     from k2_local import background, manifests, show
     from k2_local.services.parts import Wishes
     from k2_local.up import Up
@@ -108,7 +110,7 @@ def down() -> None:
 def demo(
     port: Annotated[int | None, typer.Option(help="Port of the query service; default: a free one.")] = None,
 ) -> None:
-    """Show the platform at work in about a minute: start it, load a sample market, query it, check it, stop it."""
+    """Show the platform at work in a minute or two: start it, load a sample market, query it, check it, stop it."""
     from k2_local import demo as demonstration
 
     raise typer.Exit(demonstration.run(port))

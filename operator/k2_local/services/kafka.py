@@ -76,8 +76,12 @@ class LocalKafka(JvmPart):
             self._format(java, class_path, config, instance["cluster_id"], env)
         options = [
             f"-Xmx{self._heap}",
-            "-Xms128m",
+            # It begins small, and what a load made of it is given back within a minute of quiet.
+            "-Xms64m",
             "-XX:+UseG1GC",
+            "-XX:G1PeriodicGCInterval=30000",
+            "-XX:MinHeapFreeRatio=20",
+            "-XX:MaxHeapFreeRatio=40",
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",
             *self._jvm_options,
@@ -123,6 +127,8 @@ class LocalKafka(JvmPart):
             "offsets.topic.num.partitions": "4",
             "transaction.state.log.num.partitions": "4",
             "share.coordinator.state.topic.num.partitions": "4",
+            # 128 MB of heap by default, for compacted topics; here those are Kafka's own, with a few thousand keys.
+            "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),
             "group.initial.rebalance.delay.ms": "0",
             # A sink that was killed frees its partitions after six seconds, not 45: here it is restarted at once.
             "group.consumer.min.session.timeout.ms": "6000",

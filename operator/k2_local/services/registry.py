@@ -39,7 +39,9 @@ class LocalRegistry(JvmPart):
         java, software = artifacts.java(), artifacts.registry_home()
         private_dir(self._home, "the registry's state")
         self._choose_port()
-        options = [f"-Xmx{self._heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
+        # Without -Xms a JVM begins with the whole of what it may have, and what it has touched once stays with it.
+        options = [f"-Xmx{self._heap}", "-Xms32m", "-XX:+UseSerialGC"]
+        options += ["-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
         return [str(java), *options, "-jar", str(software / "quarkus-run.jar")], self._environment()
 
     def _choose_port(self) -> None:

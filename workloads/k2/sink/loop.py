@@ -34,6 +34,7 @@ POLL_MESSAGES = 1_000
 POLL_SECONDS = 0.1
 PAUSE_SECONDS = 5.0
 GAUGE_SECONDS = 1.0
+REST_SECONDS = 10.0
 STAND_BY_SECONDS = 30.0
 """Who has got no partition by then stands by, and has nothing to show of going on."""
 
@@ -68,6 +69,7 @@ class SinkLoop:
         numbered: whether the source's numbers are looked at.
         refused: what ended the sink's last run: it is said until this one has brought something into the table, or has nothing to do.
         look_after: called each second: for clients that nothing else uses for long.
+        rested: called once when nothing has come for a while: what a load needed is not kept for the next one.
     """
 
     holding: Holding
@@ -86,6 +88,7 @@ class SinkLoop:
     numbered: bool = False
     refused: tuple[HeldUpBy, str] | None = None
     look_after: Callable[[], None] = lambda: None
+    rested: Callable[[], None] = lambda: None
     reader: Reader | None = None
     phase: SinkPhase = SinkPhase.WAITING
     paused_by: str = ""
@@ -99,6 +102,7 @@ class SinkLoop:
     _behind: int = field(default=0, init=False)
     _dead: DeadShare = field(default=DeadShare(), init=False)
     _moved: float = field(default_factory=time.monotonic, init=False)
+    _came: float | None = field(default=None, init=False)
     _stands_by: float = field(default_factory=lambda: time.monotonic() + STAND_BY_SECONDS, init=False)
 
     @property
@@ -254,6 +258,10 @@ class SinkLoop:
         self._behind = behind
         if not (behind or self.holding.has_news or self.writing.busy):
             self._moved = now  # there is nothing to do
+            if self._came is not None and now - self._came > REST_SECONDS:
+                self._came = None
+                self.rested()
+                log.info("sink.rested", topic=self.topic, table=self.table)
             if self._in_table or now > self._stands_by:
                 self.refused = None
         metrics.SINK_LAG.labels(self.topic).set(behind)
@@ -306,6 +314,7 @@ class SinkLoop:
     def _keep(self, reader: Reader, polled: PolledColumns | None) -> None:
         if polled is None:
             return
+        self._came = time.monotonic()
         metrics.CONSUMED.labels(self.topic).inc(len(polled.payloads))
         metrics.CONSUMED_BYTES.labels(self.topic).inc(sum(map(len, filter(None, polled.payloads))))
         for partition, offset in self.holding.add(polled).items():

@@ -173,6 +173,7 @@ def _run(env: Settings, config: SinkConfig, origin: Origin, stop: threading.Even
         numbered=follows,
         refused=status.refused,
         look_after=letters.refresh,
+        rested=pa.default_memory_pool().release_unused,
     )
     status.sink = sink
     reader = TopicReader(
