@@ -79,11 +79,12 @@ def _between(column: ColumnInfo, least: Decimal | None, most: Decimal | None) ->
     name = column.name if decimal_digits(column.type) else f"{column.name}::{kind}"
     step = Decimal(1).scaleb(-scale, _EXACT)
     largest = Decimal(10**precision - 1).scaleb(-scale, _EXACT)
+    lowest = largest.copy_negate()  # a minus would round to the precision of the context
     clauses: list[str] = []
     if least is not None:
         bound = least.quantize(step, ROUND_CEILING, _EXACT)
-        clauses.append("false" if bound > largest else f"{name} >= '{max(bound, -largest):f}'::{kind}")
+        clauses.append("false" if bound > largest else f"{name} >= '{max(bound, lowest):f}'::{kind}")
     if most is not None:
         bound = most.quantize(step, ROUND_FLOOR, _EXACT)
-        clauses.append("false" if bound < -largest else f"{name} <= '{min(bound, largest):f}'::{kind}")
+        clauses.append("false" if bound < lowest else f"{name} <= '{min(bound, largest):f}'::{kind}")
     return clauses
