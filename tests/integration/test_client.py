@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from k2_testing.companies import append_reference, company, dividend
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.query_process import free_port, query_process, start
 from k2_testing.ticks import append_ticks, at
@@ -36,7 +37,7 @@ DAY = date(2014, 3, 10)
 def folder(tmp_path_factory):
     """Trades of two symbols every tenth of a second, a quote of BHP before every hundredth; one more trade, later."""
     made = tmp_path_factory.mktemp("client")
-    lake = make_lake(made, DataType.TRADES, DataType.QUOTES)
+    lake = make_lake(made, *DataType)
     trades = [
         {
             "timestamp": OPEN + timedelta(milliseconds=100 * n),
@@ -53,6 +54,8 @@ def folder(tmp_path_factory):
         [each | quote | {"timestamp": each["timestamp"] - timedelta(milliseconds=50)} for each in trades[::100]],
         DataType.QUOTES,
     )
+    append_reference(lake, [company("1", "BHP", "2000-01-03"), dividend("1", "2014-03-10", "0.5")])
+    append_reference(lake, [dividend("1", "2014-03-10", "0.6")], days=1)
     append_ticks(lake, [{"timestamp": OPEN + timedelta(hours=3), "symbol": "RIO", "trade_id": "late"}])
     (made / "keys.json").write_text(json.dumps([{"name": "desk", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]))
     return made
@@ -92,6 +95,8 @@ def ask_all(db):
         "bars": db.bars("BHP", date=DAY, interval="15m", session="regular", empty="carry"),
         "two": db.bars(["BHP", "CBA"], start=OPEN, end=OPEN + timedelta(minutes=3)),
         "asof": db.asof("BHP", limit=50, lookback="30s"),
+        "reference": db.reference("BHP", kind="dividend", history=True),
+        "company": db.reference(company_id="1", kind=["company"], date=DAY),
         "diff": db.diff("trades", first, fields=["trade_id"]),
         "symbols": db.symbols(),
         "snapshots": db.snapshots(),
@@ -105,7 +110,7 @@ def test_a_service_and_its_catalog_give_the_same(remote, local):
         assert answer.arrow().num_rows, name
         assert (answer.more, answer.snapshot_id) == (here[name].more, here[name].snapshot_id), name
         assert answer.complete_until == here[name].complete_until, name
-    for name in ("trades", "all", "fields", "quotes", "bars", "two", "asof", "diff"):
+    for name in ("trades", "all", "fields", "quotes", "bars", "two", "asof", "diff", "reference", "company"):
         assert there[name].envelope == here[name].envelope, name
     assert there["bars"].envelope["time_zones"] == {"ASX": "Australia/Sydney"}
     assert there["all"].arrow().num_rows == ROWS + 1

@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from k2_testing.companies import append_reference, company, dividend
 from k2_testing.every_route import requests
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.ticks import append_ticks, at
@@ -60,6 +61,7 @@ VALUES = {
     "reason": [],
     "max_rows": [5000],
     "batch_rows": [5000],
+    "company_id": [],
     "fields": [["timestamp", "symbol", "exchange", "price"]],
     "page_token": [],
     "cursor": [],
@@ -125,6 +127,14 @@ def place(tmp_path_factory):
     for rows in (mixed, early, alone):
         append_ticks(lake, rows)
         append_ticks(lake, quotes(rows), DataType.QUOTES)
+    append_reference(
+        lake,
+        [
+            *(dividend("1", day, "0.5", symbol="BHP") for day in ("2014-03-11", "2014-03-03")),
+            company("HIDDEN-2", "ZZTOP", "2014-03-11"),
+            dividend("3", "2014-03-11", "6666.5", currency="USD", symbol="BHP", exchange="NYSE"),
+        ],
+    )
     note_offsets(lake)
     return folder, lake
 

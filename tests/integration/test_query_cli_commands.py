@@ -20,13 +20,16 @@ from pathlib import Path
 import pytest
 import typer
 from k2_testing.committed import committed_lake, trade_batch
-from k2_testing.lake import TRADES, catalog_properties
+from k2_testing.companies import TABLE as REFERENCE
+from k2_testing.companies import company, dividend, reference_batch
+from k2_testing.lake import TRADES, catalog_properties, make_lake
 from k2_testing.query_process import query_process
 from typer.testing import CliRunner
 
 from k2.cli import app as whole
 from k2.cli_query import app
 from k2.lake.appends.batch import OrderedBatch
+from k2.lake.appends.commit import Committer, Origin
 from k2.lake.appends.writer import write_files
 from k2.model.topics import DataType
 
@@ -57,6 +60,16 @@ EXAMPLES = [
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("cli")
     committed_lake(made, ROWS, LATER)
+    known = [
+        company("7078", "BHP", "2000-01-03"),
+        company("7181", "DVN", "2000-01-03"),
+        dividend("7078", "2014-03-11", "0.5"),
+    ]
+    lake, origin = (
+        make_lake(made, DataType.REFERENCE_DATA),
+        Origin("market.equities.reference_data.asx", "topic-3", "c"),
+    )
+    Committer(lake, REFERENCE, origin, DataType.REFERENCE_DATA).commit(reference_batch(known))
     (made / "keys.json").write_text(json.dumps([{"name": "desk", "sha256": hashlib.sha256(b"key").hexdigest()}]))
     return made
 
@@ -128,6 +141,7 @@ def test_h_helps_everywhere(root, name):
         ("asof", "BHP", "--start", "2014-03-09T23:00:05Z", "-n", "5"),
         ("asof", "BHP", "-n", "5", "--lookback", "1s", "--fields", "timestamp,bid_price"),
         ("summary", "BHP", "2014-03-10", "--session", "regular"),
+        ("reference", "BHP", "--history"),
         ("audit",),
         ("pins",),
     ],

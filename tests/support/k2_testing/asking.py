@@ -25,7 +25,7 @@ from k2_testing.ticks import append_ticks
 Tick: TypeAlias = dict[str, Any]
 Append: TypeAlias = Callable[[Sequence[Sequence[Tick]]], tuple[str, list[Tick]]]
 
-TABLES = {DataType.TRADES: "market_data.trades", DataType.QUOTES: "market_data.quotes"}
+TABLES = {each: f"market_data.{each.value}" for each in DataType}
 
 
 @contextmanager

@@ -190,6 +190,7 @@ class AsyncConnection:
     bars = _answered(Connection.bars)
     asof = _answered(Connection.asof)
     diff = _answered(Connection.diff)
+    reference = _answered(Connection.reference)
     symbols = _answered(Connection.symbols)
     snapshots = _answered(Connection.snapshots)
     summary = _asked(Connection.summary)

@@ -22,6 +22,7 @@ Events = Literal["trades", "quotes"]
 Tables = Literal["trades", "quotes", "reference_data"]
 Interval = Literal["1m", "5m", "15m", "1h", "1d"]
 Empty = Literal["skip", "null", "carry"]
+Kind = Literal["company", "dividend", "split", "merger"]
 
 # What one answer of a service holds unless it is set up otherwise: it is joined as a whole, not streamed.
 _MOST_JOINED = 1_000_000
@@ -187,6 +188,38 @@ class Connection:
         day = text(date)
         assert day is not None
         return DaySummary.read(self._client.summary(symbol, day, asked))
+
+    def reference(
+        self,
+        symbols: Symbols = (),
+        *,
+        company_id: Symbols = (),
+        kind: Kind | Sequence[Kind] = (),
+        date: str | date | None = None,
+        history: bool = False,
+        exchange: str | None = None,
+        limit: int | None = None,
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+    ) -> Answer:
+        """Companies, dividends, splits and mergers of companies by symbol or id (neither: of all): the newest record of each.
+
+        `date`: a symbol means the company that it belonged to then. `history`: also records that newer ones took the place of.
+        """
+        asked = {
+            "symbols": listed(symbols) or None,
+            "company_id": listed(company_id) or None,
+            "kind": listed(kind) or None,
+            "date": text(date),
+            "history": history or None,
+            "exchange": exchange,
+            "limit": limit,
+        }
+        found = self._client.reference(asked | at(snapshot, as_of, pin, hybrid))
+        found.warn = limit is None
+        return found
 
     def symbols(
         self,

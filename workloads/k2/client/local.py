@@ -14,11 +14,13 @@ from k2.client.protocol import Params, one_by_one
 from k2.forms import audits, bodies
 from k2.forms.aggregate_parameters import AggregationsBody, AsofParams
 from k2.forms.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
+from k2.forms.companies import reference_envelope, reference_query
 from k2.forms.parameters import (
     AuditParams,
     DiffParams,
     EventsParams,
     PinBody,
+    ReferenceParams,
     SnapshotsParams,
     StatsParams,
     SummaryParams,
@@ -38,7 +40,7 @@ from k2.query.opening import open_questions
 
 _BATCH_ROWS = 65_536
 _TAKE_SECONDS = 1.0
-_LISTS = ("symbol", "symbols", "fields", "conditions", "exclude_conditions")
+_LISTS = ("symbol", "symbols", "fields", "conditions", "exclude_conditions", "company_id", "kind")
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -94,6 +96,12 @@ class Local:
         exchange = exchange_code(given.exchange)
         query = SummaryQuery(symbol, parse_date(date, "date"), exchange, given.at, given.session, given.prints)
         return bodies.summary(self._questions.summary(query))
+
+    def reference(self, params: Params) -> Answer:
+        """What is known of companies: their symbols by date, dividends, splits and mergers."""
+        given = _checked(ReferenceParams, one_by_one(params))
+        found = self._questions.reference(reference_query(given, QueryConfig().max_rows))
+        return _whole(found.rows, reference_envelope(found))
 
     def symbols(self, params: Params) -> dict[str, Any]:
         """Every symbol of a table."""

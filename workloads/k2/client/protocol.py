@@ -89,6 +89,10 @@ class Client(Protocol):
         """OHLCV and VWAP of a trading date."""
         ...
 
+    def reference(self, params: Params) -> Answer:
+        """What is known of companies: their symbols by date, dividends, splits and mergers."""
+        ...
+
     def symbols(self, params: Params) -> dict[str, Any]:
         """Every symbol of a table."""
         ...

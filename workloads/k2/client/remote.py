@@ -94,6 +94,10 @@ class Remote:
         """OHLCV and VWAP of a trading date."""
         return self._said("GET", "/v1/summary", {**params, "symbol": check_symbol(symbol), "date": date})
 
+    def reference(self, params: Params) -> Answer:
+        """What is known of companies: their symbols by date, dividends, splits and mergers."""
+        return self._rows(self._get("/v1/reference", {**one_by_one(params), "format": "arrow"}))
+
     def symbols(self, params: Params) -> dict[str, Any]:
         """Every symbol of a table."""
         return self._said("GET", "/v1/symbols", params)

@@ -14,10 +14,13 @@ from k2.model.sequences import SequenceScope
 from k2.model.times import DAY_SECONDS, parse_zone
 from k2.model.topics import DataType
 from k2.query.asked.bar_requests import Dates, parse_period
+from k2.query.asked.reference_requests import MOST_RECORDS
 from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At, Window
 
 EventTable = Literal[DataType.TRADES, DataType.QUOTES]
 """The tables that hold events of symbols."""
+
+ReferenceKind = Literal["company", "dividend", "split", "merger"]
 
 _LIMIT = "Most rows. More than the service's max_rows only in NDJSON, CSV, Parquet or as an Arrow stream."
 _FIELDS = "Columns of the answer, in this order; default: all of the event."
@@ -280,6 +283,34 @@ class DateRangeParams(SymbolsParams):
     """Parameters of /v1/date-range."""
 
     symbol: str = Field(description="Symbol on its exchange.", examples=["BHP"])
+
+
+class ReferenceParams(LiveParams, NamesParams):
+    """Parameters of /v1/reference."""
+
+    symbol: list[str] | None = Field(
+        default=None,
+        description="Of the companies that have or had this symbol; several: repeated. Neither symbols nor company ids: all.",
+        examples=[["BHP"]],
+    )
+    company_id: list[str] | None = Field(
+        default=None, description="Of the company with this id; several: repeated.", examples=[["7078"]]
+    )
+    kind: list[ReferenceKind] | None = Field(
+        default=None, description="company, dividend, split or merger; several: repeated. Default: all."
+    )
+    exchange: str | None = Field(default=None, description="Only records of this exchange.", examples=["ASX"])
+    date: str | None = Field(
+        default=None,
+        description="A symbol means the company that it belonged to on this date, and records of companies are those that "
+        "hold on it.",
+        examples=["2014-03-10"],
+    )
+    history: bool = Field(
+        default=False,
+        description="Also the records that newer ones took the place of; the column superseded tells which.",
+    )
+    limit: int = Field(default=MOST_RECORDS, ge=1, le=MOST_ROWS, description="Most records.")
 
 
 class StatsParams(Params):

@@ -25,6 +25,7 @@ from k2.query.aggregates.summaries import Summary, summary_of
 from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.bar_requests import BarsQuery, Dates
 from k2.query.asked.cursor import Cursor, ReplayQuery
+from k2.query.asked.reference_requests import ReferenceQuery
 from k2.query.asked.requests import CURRENT, At, EventsQuery, SummaryQuery, TableSnapshots, Window
 from k2.query.engine.background import Background
 from k2.query.engine.engine import Engine
@@ -42,6 +43,7 @@ from k2.query.plan.pins import PinRecord
 from k2.query.plan.planner import Planner
 from k2.query.plan.table_stats import TableStats, TopicProgress
 from k2.query.plan.venue import ambiguous, one_exchange
+from k2.query.reference.records import Reference, reference_of
 from k2.query.rows import sql
 from k2.query.rows.errors import NotFoundError, SnapshotGoneError
 from k2.query.rows.letters import LetterCounts
@@ -211,6 +213,17 @@ class Questions:
                 EventsQuery(DataType.TRADES, query.symbols, query.exchange, prints=query.prints),
             )
             return replace(found, note=why)
+
+    def reference(self, query: ReferenceQuery) -> Reference:
+        """What is known of companies: of each thing the record that was taken in last, or all of them.
+
+        Raises as `Planner.pin` and `Engine.fetch` do.
+        """
+        with measured("reference"):
+            pinned = self._planner.pin(DataType.REFERENCE_DATA, query.at)
+            found = reference_of(self._engine, self._planner, pinned, query)
+            count_rows("reference", found.rows.num_rows)
+            return found
 
     def symbols(self, data_type: DataType, at: At = CURRENT, exchange: str | None = None) -> Symbols:
         """Every symbol of a data type's tables with its exchange, number of rows, first and last time."""

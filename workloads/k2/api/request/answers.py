@@ -26,6 +26,7 @@ from k2.query.asked.requests import At
 from k2.query.engine.background import Background
 from k2.query.events.paging import HEAD_ROWS, Events, EventStream
 from k2.query.plan.provenance import Provenance
+from k2.query.reference.records import Reference
 
 _STREAM_FROM_ROWS = 20_000
 _BATCH_ROWS = 65_536
@@ -152,7 +153,7 @@ def rows_answer(rows: pa.Table, form: Format, envelope: dict[str, Any], headers:
     return StreamingResponse(chain((first,), pieces), headers=headers, media_type=MEDIA_TYPES[form])
 
 
-def headers_of(provenance: Provenance, found: Events | Bars | Asof | None = None) -> dict[str, str]:
+def headers_of(provenance: Provenance, found: Events | Bars | Asof | Reference | None = None) -> dict[str, str]:
     """What the answer was read from and up to when it is complete, for the forms that are rows alone."""
     names = {
         "snapshot_id": "K2-Snapshot-Id",

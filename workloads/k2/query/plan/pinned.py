@@ -12,6 +12,7 @@ from k2.lake.offsets import OffsetMap
 from k2.lake.reader import ColumnInfo, SnapshotInfo, TableState
 from k2.lake.scan import SnapshotFiles
 from k2.model.errors import UserError, WorldError
+from k2.model.events import EVENT_TIME
 from k2.model.prints import EVERY_PRINT, Prints
 from k2.query.asked.requests import At, TableSnapshots
 from k2.query.plan.provenance import Provenance, SourceTable
@@ -276,4 +277,5 @@ def _bound(choose: Callable[[Iterable[int]], int], bounds: Sequence[int | None])
 
 
 def _latest(rows: pa.Table) -> int:
-    return int(rows["timestamp"].cast(pa.int64()).to_numpy().max())
+    time = next(name for name in EVENT_TIME.values() if name in rows.column_names)
+    return int(rows[time].cast(pa.int64()).to_numpy().max())

@@ -161,10 +161,11 @@ def listing(relation: Relation, *, visible: bool = False) -> Statement:
     Of all rows, whoever asks, for what it says is remembered for everybody; `visible`: of those that may be seen.
     """
     condition, params = where(relation, Filter()) if visible else ("", {})
+    time = _name(time_of(relation))
     sql = (
         "SELECT filename, exchange, symbol, count(*) AS rows, "
-        'epoch_us(min("timestamp")) AS first_us, epoch_us(max("timestamp")) AS last_us '
-        f"FROM {source(relation, ', filename = true', {'exchange', 'symbol', 'timestamp'})}{condition} "
+        f"epoch_us(min({time})) AS first_us, epoch_us(max({time})) AS last_us "
+        f"FROM {source(relation, ', filename = true', {'exchange', 'symbol', *_TIMES})}{condition} "
         "GROUP BY ALL ORDER BY ALL"
     )
     return statement(sql, params, relation)

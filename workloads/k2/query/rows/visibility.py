@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from k2.lake.reader import TableState
 from k2.model.compute import pc
+from k2.model.events import EVENT_TIME
 from k2.model.topics import DataType
 from k2.query.rows.errors import ForbiddenError
 
@@ -63,13 +64,14 @@ class Sight:
         )
 
     def visible(self, rows: pa.Table) -> pa.Table:
-        """The rows that may be seen of those with the columns symbol, exchange and timestamp, in their order."""
+        """The rows that may be seen of those with the columns symbol, exchange and the event's time, in their order."""
         kept: list[Any] = []
         for name, allowed in (("symbol", self.symbols), ("exchange", self.exchanges)):
             if allowed is not None:
                 kept.append(pc.field(name).cast(pa.string()).isin(sorted(allowed)))
         if self.oldest_us is not None:
-            kept.append(pc.field("timestamp") >= pa.scalar(self.oldest_us, pa.timestamp("us", tz="UTC")))
+            time = next(name for name in EVENT_TIME.values() if name in rows.column_names)
+            kept.append(pc.field(time) >= pa.scalar(self.oldest_us, pa.timestamp("us", tz="UTC")))
         for condition in kept:  # a null is not known to be allowed: the filter drops it
             rows = rows.filter(condition)
         return rows
