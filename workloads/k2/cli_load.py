@@ -17,7 +17,7 @@ from rich.console import Console
 
 from k2.model.errors import UserError, WorldError
 from k2.model.events import Decimals
-from k2.model.exchanges import Exchange, known_exchange, with_options
+from k2.model.exchanges import Exchange, exchange, known_exchange, with_options
 from k2.model.feed_rules import Prices, read_rules
 from k2.model.id_scopes import IdScope
 from k2.model.mapping.named import FORMATS, GENERIC
