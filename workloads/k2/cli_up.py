@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from k2.model.settings import Settings
-from k2.obs.without_pandas import without_pandas
+from k2.obs.without_extras import without_extras
 
 Files = Annotated[
     list[Path] | None,
@@ -58,7 +58,7 @@ def up(
 ) -> None:
     """Start the platform on this machine: Kafka, registry, catalog, and what the resources ask for. Ctrl-C stops it."""
     _refuse_taken({"--port": port, "--kafka-port": kafka_port, "--registry-port": registry_port})
-    without_pandas()
+    without_extras()
     from k2_local import background, manifests, show
     from k2_local.services.parts import Wishes
     from k2_local.up import Up
