@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-reset test test-fast test-full lint format docs crds bench bench-peers clean
+.PHONY: help setup lock demo demo-reset test test-fast test-full test-parts lint format docs crds bench bench-peers clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test-fast: setup ## The units and the charts: what starts no process, in about a
 test-full: setup ## Everything, with more seeds, larger sizes and strict times: one test at a time, on a machine with nothing else to do
 	$(MAKE) --no-print-directory lint
 	K2_TEST_FULL=1 $(BIN)/pytest
+
+test-parts: setup ## On kind, beside the parts that people run there (the Prometheus operator): half an hour to build, once
+	$(BIN)/pytest tests/parts
 
 lint: setup ## ruff, pyright (strict), import contracts
 	$(BIN)/ruff check .

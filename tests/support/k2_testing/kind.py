@@ -76,14 +76,14 @@ class Kind:
 
     @classmethod
     @contextlib.contextmanager
-    def made(cls, folder: Path) -> Generator[Kind]:
-        """A cluster as long as it is needed.
+    def made(cls, folder: Path, name: str | None = None) -> Generator[Kind]:
+        """A cluster as long as it is needed, of that name or of one that no other process has.
 
         Raises:
             UnavailableError: there is no engine, no kind, or no image of a node.
         """
         _require_tools()
-        cluster = cls(f"k2-test-{os.getpid()}", folder / "kubeconfig", folder)
+        cluster = cls(name or f"k2-test-{os.getpid()}", folder / "kubeconfig", folder)
         try:
             cluster._create()
             yield cluster
@@ -138,6 +138,16 @@ class Kind:
         """Helm in the namespace; what it prints."""
         flags = ("--kubeconfig", str(self.kubeconfig), "-n", NAMESPACE)
         return _run(str(charts.program("helm")), *flags, *arguments, check=check, timeout=timeout).stdout
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        """Server-side apply: some definitions are longer than an annotation may be."""
+        file = self._folder / "applied.yaml"
+        file.write_text(yaml.safe_dump_all(manifests))
+        _run("kubectl", "--kubeconfig", str(self.kubeconfig), "apply", "--server-side", "-f", str(file), timeout=300)
+
+    def wait(self, what: str, condition: str, namespace: str = NAMESPACE) -> None:
+        """Wait for a condition, ten minutes at most."""
+        self.kubectl("wait", what, f"--for=condition={condition}", "--timeout=10m", "-n", namespace, timeout=660)
 
     def get(self, *what: str) -> dict[str, Any]:
         """An object or a list of them."""
