@@ -102,7 +102,7 @@ def prometheus_operator(namespace: str) -> Iterator[dict[str, Any]]:
             container["args"] = [
                 reloader if each.startswith("--prometheus-config-reloader") else each for each in container["args"]
             ]
-            del container["resources"]  # a fifth of a core is little on a machine that does everything
+            del container["resources"]["limits"]  # a fifth of a core is little on a machine that does everything
         yield manifest
 
 
