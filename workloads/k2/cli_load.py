@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from k2.lake.offsets import PartitionOffsets
 
 NOT_IN_TABLE, SOME_REJECTED, INTERRUPTED = 3, 4, 130
+_CHECK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class _Outcome:
     tally: LoadTally
     ledger: Path | None
     waited: Waited | None
+    warnings: list[str]
 
 
 def register(app: typer.Typer) -> None:
@@ -284,11 +287,14 @@ def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) ->
     from k2.feeds.run import load_source
 
     rejects = RejectsFile(wish.rejects) if wish.rejects is not None else None
+    warnings = _warnings(env, wish, source)
+    for each in warnings:
+        print(f"Warning: {each}", file=sys.stderr)
     before: Mapping[int, PartitionOffsets] = {}
     with _progress(source.size, wish) as report:
         if wish.dry_run:
             load = Load(source, None, None, rejects, report=report, stop=stop)
-            return _Outcome(load.run(), None, None)
+            return _Outcome(load.run(), None, None, warnings)
         if wish.wait:
             from k2.feeds.load.waiting import Recorded  # brings PyIceberg: only when it is needed
 
@@ -307,7 +313,31 @@ def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) ->
     waited = None
     if wish.wait and not tally.interrupted:
         waited = _wait(env, wish, ledger.progress.next_offsets.get(wish.topic, {}), before, stop)
-    return _Outcome(tally, ledger.path, waited)
+    return _Outcome(tally, ledger.path, waited, warnings)
+
+
+def _warnings(env: Settings, wish: _Wish, source: CsvFiles) -> list[str]:
+    """What is odd about the prices, where the table can be asked; a check that cannot be made stops no load."""
+    if wish.data_type is DataType.REFERENCE_DATA or not (env.catalog_properties or env.catalog_secret_dir):
+        return []
+    from k2.feeds.load.odd_prices import odd_prices
+    from k2.lake.catalog import LastingCatalog
+    from k2.lake.last_prices import last_price
+
+    market = TopicName.parse(wish.topic).exchange.upper()
+    catalog = LastingCatalog(env, answer_seconds=_CHECK_SECONDS)
+    try:
+        held = catalog.load_table(wish.table)
+    except Exception:  # noqa: BLE001 - whatever a catalog raises that is away, or has no such table yet
+        return []
+
+    def last(data_type: DataType, symbol: str) -> Decimal | None:
+        try:
+            return last_price(held, data_type, symbol, market)
+        except Exception:  # noqa: BLE001 - as above, and a store's
+            return None
+
+    return odd_prices(source, last)
 
 
 def _wait(
@@ -382,6 +412,7 @@ def _document(wish: _Wish, outcome: _Outcome) -> dict[str, Any]:
         "dry_run": wish.dry_run,
         "decimals": str(wish.decimals),
         **outcome.tally.as_dict(),
+        "warnings": outcome.warnings,
         "rejects_file": str(wish.rejects) if wish.rejects is not None and outcome.tally.rejected else None,
         "ledger": str(outcome.ledger) if outcome.ledger is not None else None,
         "table": None if waited is None else waited.table,
