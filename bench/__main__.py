@@ -24,6 +24,7 @@ from bench import parts
 RESULTS = Path(__file__).parent / "results"
 NAMES = (
     "codec",
+    "parsing",
     "producer",
     "loader",
     "sink",
@@ -97,6 +98,9 @@ def run(
             parts.say(f"{name} failed: {failed[name]}")
 
     step("codec", lambda: module("bench.codec", "--json", "--rows", 100_000 if quick else 500_000), codec_figures)
+    from bench import parsing
+
+    step("parsing", lambda: parsing.measure(rows=500_000 if quick else 4_000_000), parsing.figures)
     with contextlib.ExitStack() as stack:
         if wanted & {"producer", "loader", "sink", "peers", "latency", "live"}:
             parts.say("starting Kafka and the registry")

@@ -45,7 +45,8 @@ class Rows:
     """The rows of a block as columns of text; checks take rows out with a reason.
 
     `columns` are dictionary-encoded (checks then look at each distinct value once), `lines` the number of each row's line;
-    `decimals` says how large and fine their amounts may be; `typed` has the columns that are times, dates or clocks in the file.
+    `decimals` says how large and fine their amounts may be; `typed` has the columns that are times, dates, clocks
+    or (of plain ones) numbers in the file.
     """
 
     columns: dict[str, pa.Array]

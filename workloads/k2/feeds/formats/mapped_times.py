@@ -57,8 +57,9 @@ class EventTimes:
         """UTC microseconds of each row; what is no time is rejected with a reason."""
         if self.rule.date is not None and self.rule.clock is not None:
             return self._of_two(rows, self.rule.date, self.rule.clock)
-        if self.columns[0] in rows.typed:
-            return self._typed(rows)
+        typed = [rows.typed[name] for name in self.columns if name in rows.typed]
+        if len(typed) == len(self.columns) and "%" not in self.rule.form[0]:
+            return self._typed(rows, typed)
         values = self._given(rows)
         form = self.rule.form[0]
         if "%" in form:
@@ -78,18 +79,27 @@ class EventTimes:
         nulls = self.rule.nulls
         return pc.if_else(pc.is_in(values, pa.array(nulls, pa.string())), "", values) if nulls else values
 
-    def _typed(self, rows: Rows) -> Ints:
-        """Times that a file of columns has as times; those without a zone are of the rule's."""
+    def _typed(self, rows: Rows, columns: Sequence[pa.Array]) -> Ints:
+        """Times that a file of columns has as times, or as whole numbers; those without a zone are of the rule's."""
         micros, given, local = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool), np.zeros(len(rows), bool)
-        for name in self.columns:
-            values = rows.typed.get(name)
-            if values is None or not pa.types.is_timestamp(values.type):
-                break
+        ok = np.zeros(len(rows), bool)
+        for values in columns:
             here = values.is_valid().to_numpy(zero_copy_only=False) & ~given
-            micros = np.where(here, _instants(values), micros)
-            local |= here & (values.type.tz is None)
+            if pa.types.is_timestamp(values.type):
+                found, known = _instants(values), here
+                local |= here & (values.type.tz is None)
+            else:
+                numbers = pc.fill_null(values.cast(pa.int64()), 0).to_numpy()
+                here &= ~np.isin(numbers, [int(null) for null in self.rule.nulls if null.lstrip("-").isdigit()])
+                found, known = _numbers_since_1970(numbers, [form for form in self.rule.form if form != "iso"])
+            micros, ok = np.where(here, found, micros), np.where(here, known, ok)
             given |= here
         rows.reject(~given, lambda _: "timestamp is missing")
+        shape = _shape(self.rule.form)
+        rows.reject(
+            given & ~ok,
+            lambda row: f"timestamp is not a time: found {rows.value(self.columns[0], row)!r}, expected {shape}",
+        )
         return self._utc(rows, micros, given & local)
 
     def _since_or_iso(self, rows: Rows, values: pa.StringArray) -> Ints:
@@ -268,6 +278,19 @@ def _since_1970(values: pa.StringArray, units: Sequence[str]) -> tuple[Ints, Mas
     for unit in units:
         micros = np.where(whole & (lengths == _DIGITS[unit]), _in_micros(numbers, unit), micros)
     return micros, whole
+
+
+def _numbers_since_1970(numbers: Ints, units: Sequence[str]) -> tuple[Ints, Mask]:
+    """The same of numbers."""
+    if len(units) == 1:
+        return _in_micros(numbers, units[0]), np.ones(len(numbers), bool)
+    micros, known = np.zeros(len(numbers), np.int64), np.zeros(len(numbers), bool)
+    sizes = np.abs(numbers)
+    for unit in units:
+        most = 10 ** _DIGITS[unit]  # the most of nanoseconds is beyond 64 bits, and so is none of theirs
+        here = (sizes >= most // 10) & (sizes < most if most <= _LIMIT else True)
+        micros, known = np.where(here, _in_micros(numbers, unit), micros), known | here
+    return micros, known
 
 
 def _counts(values: pa.StringArray, unit: str) -> tuple[Ints, Mask]:

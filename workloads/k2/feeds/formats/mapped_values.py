@@ -18,7 +18,7 @@ import pyarrow as pa
 from k2.feeds.formats.columns import trimmed
 from k2.feeds.formats.csv_blocks import Rows
 from k2.model.compute import pc
-from k2.model.events import SIDES
+from k2.model.events import SCALE, SIDES
 from k2.model.mapping.shape import AmountRule, ConditionsRule, NameRule, OwnIdRule, SideRule, ValueRule
 
 _WHOLE = r"^-?[0-9]+$"
@@ -155,6 +155,10 @@ def _in_units(distinct: pa.StringArray, rule: AmountRule) -> pa.StringArray:
         # Those with a point were taken as they are.
         distinct = pc.if_else(whole, _scaled(pc.if_else(whole, distinct, "0"), rule.whole_unit.adjusted()), distinct)
     # Vendors fill up with zeros: 31.545000000 has nine places, and a value of three.
+    points = pc.find_substring(distinct, ".").to_numpy(zero_copy_only=False)
+    places_behind = pc.binary_length(distinct).to_numpy(zero_copy_only=False) - points - 1
+    if not ((points >= 0) & (places_behind > SCALE)).any():
+        return distinct
     return pc.replace_substring_regex(distinct, _SPARE_ZEROS, r"\1\2")
 
 

@@ -37,7 +37,9 @@ def table_rows(block: RowBlock, names: Sequence[str], plain: Collection[str], jo
     columns: dict[str, pa.Array] = {}
     typed: dict[str, pa.Array] = {}
     for name, values in zip(names, block.data.columns, strict=True):
-        if pa.types.is_temporal(values.type):
+        # What 64 bits of an unsigned number say more is a mark of absence: those are read as text.
+        counts = name in plain and pa.types.is_integer(values.type) and not pa.types.is_uint64(values.type)
+        if pa.types.is_temporal(values.type) or counts:
             typed[name] = values
         texts = _texts(values, joint) if name in plain else _encoded(values, joint)
         columns[name] = texts

@@ -95,6 +95,13 @@ class CsvFiles:
             **({} if assembler.decimals is Decimals.STANDARD else {"decimals": str(assembler.decimals)}),
         }
 
+    def parsed(self) -> Iterator[ParsedRows]:
+        """The rows of all files as columns, before they are events."""
+        for file, layout in zip(self._files, self._layouts, strict=True):
+            if layout is not None:
+                for block in self._blocks(file, layout):
+                    yield layout.parse(block, self._assembler.decimals)
+
     def chunks(self) -> Iterator[Chunk]:
         """Chunks of about one block each, from the first file's first line."""
         with Occurrences() as occurrences:
