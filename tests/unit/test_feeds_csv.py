@@ -9,12 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from k2.feeds.formats.columns import exact
+from k2.feeds.formats.columns import exact, trimmed
 from k2.feeds.formats.csv_blocks import parse_rows
 from k2.feeds.formats.files import LineBlock
 from k2.feeds.formats.layouts import Assembler, Files
 from k2.feeds.formats.registry import file_format
 from k2.feeds.load.csv_source import CsvFiles
+from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.events import MAX_DECIMAL, Decimals, arrow_schema
 from k2.model.exchanges import exchange
@@ -380,3 +381,9 @@ def test_values_are_parted_by_the_layouts_separator(separator):
     rows = parse_rows(block, ["one", "two", "three"], separator=separator)
     assert [rows.value(name, 0) for name in ("one", "two", "three")] == ["a", f"x{separator}y", "1,5"]
     assert [(bad.line, bad.reason) for bad in rows.rejected] == [(2, "2 columns, expected 3")]
+
+
+@given(st.lists(st.text("ab \t\u00a0\u3000\x85é~!", max_size=4)), st.integers(0, 3))
+def test_text_is_trimmed_of_any_white_space_and_of_nothing_else(texts, offset):
+    values = pa.array(texts, pa.string()).slice(offset)
+    assert trimmed(values).to_pylist() == pc.utf8_trim_whitespace(values).to_pylist()

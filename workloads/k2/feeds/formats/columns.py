@@ -158,7 +158,17 @@ def texts(rows: Rows, column: str) -> pa.StringArray:
 
 def trimmed(values: pa.StringArray) -> pa.StringArray:
     """Text without white space around it."""
-    return pc.utf8_trim_whitespace(values)
+    return values if _is_solid(values) else pc.utf8_trim_whitespace(values)
+
+
+def _is_solid(values: pa.StringArray) -> bool:
+    """Whether no byte can be white space: one look at the bytes, where trimming looks at characters."""
+    data = values.buffers()[2]
+    if not len(values) or data is None:
+        return True
+    offsets = np.frombuffer(values.buffers()[1], dtype=np.int32)[values.offset : values.offset + len(values) + 1]
+    raw = np.frombuffer(data, dtype=np.uint8)[offsets[0] : offsets[-1]]
+    return not (raw - np.uint8(33) > 93).any()  # below "!" wraps to above "~"
 
 
 def days(rows: Rows, column: str, label: str, order: str, *, blank: bool = False) -> tuple[Ints, Mask]:
