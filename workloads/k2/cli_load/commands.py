@@ -1,4 +1,4 @@
-"""`k2 load`: files into a topic, and on request the wait until they are in the table. docs/feeds.md is its manual."""
+"""The command `k2 load`: what a person types as a source of files, and the load and the wait that follow."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from k2.cli_load.printing import LoadOutcome, LoadWish, document, exit_code, summary
 from k2.model.errors import UserError, WorldError
 from k2.model.events import Decimals
 from k2.model.exchanges import Exchange, exchange, known_exchange, with_options
@@ -32,26 +33,7 @@ if TYPE_CHECKING:
     from k2.feeds.load.waiting import Waited
     from k2.lake.offsets import PartitionOffsets
 
-NOT_IN_TABLE, SOME_REJECTED, INTERRUPTED = 3, 4, 130
 _CHECK_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What the person asked for, parsed."""
-
-    data_type: DataType
-    files: tuple[str, ...]
-    topic: str
-    table: str
-    prices: Prices
-    rejects: Path | None
-    dry_run: bool
-    restart: bool
-    wait: bool
-    wait_timeout: float
-    decimals: Decimals
-    decimals_assumed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +47,6 @@ class _Description:
     kind: str | None
     ids: tuple[str | None, str | None, str | None]
     """Scope, start of a day, and space of their own ids."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What became of it."""
-
-    tally: LoadTally
-    ledger: Path | None
-    waited: Waited | None
-    warnings: list[str]
 
 
 def register(app: typer.Typer) -> None:
@@ -207,7 +179,7 @@ def load(
             highlight=False,
         )
     topic = str(TopicName.of(venue.asset_class, kind_of_data, venue.code))
-    wish = _Wish(
+    wish = LoadWish(
         kind_of_data,
         tuple(files),
         topic,
@@ -224,8 +196,8 @@ def load(
         said = _Description(form, mapping, symbol, currency, kind, (id_scope, day_starts, id_space))
         source = _source(wish, Path(folder), venue, said, allow_empty=allow_empty)
         outcome = _run(env, wish, source, stop)
-    print(json.dumps(_document(wish, outcome)) if output == "json" else _summary(wish, outcome))
-    code = _exit_code(outcome)
+    print(json.dumps(document(wish, outcome)) if output == "json" else summary(wish, outcome))
+    code = exit_code(outcome)
     if code:
         raise typer.Exit(code)
 
@@ -249,7 +221,7 @@ def _decimals(
         return Decimals.STANDARD, True
 
 
-def _source(wish: _Wish, folder: Path, venue: Exchange, said: _Description, *, allow_empty: bool) -> CsvFiles:
+def _source(wish: LoadWish, folder: Path, venue: Exchange, said: _Description, *, allow_empty: bool) -> CsvFiles:
     from k2.feeds.formats.layouts import Assembler, Files
     from k2.feeds.formats.registry import file_format, own_format
     from k2.feeds.load.csv_source import CsvFiles, ids_of
@@ -281,7 +253,7 @@ def _prices(wanted: str | None, data_dir: Path, topic: str) -> Prices:
     return Prices(wanted)
 
 
-def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) -> _Outcome:
+def _run(env: Settings, wish: LoadWish, source: CsvFiles, stop: threading.Event) -> LoadOutcome:
     from k2.feeds.load.load import Load
     from k2.feeds.load.rejects import RejectsFile
     from k2.feeds.run import load_source
@@ -294,7 +266,7 @@ def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) ->
     with _progress(source.size, wish) as report:
         if wish.dry_run:
             load = Load(source, None, None, rejects, report=report, stop=stop)
-            return _Outcome(load.run(), None, None, warnings)
+            return LoadOutcome(load.run(), None, None, warnings)
         if wish.wait:
             from k2.feeds.load.waiting import Recorded  # brings PyIceberg: only when it is needed
 
@@ -313,10 +285,10 @@ def _run(env: Settings, wish: _Wish, source: CsvFiles, stop: threading.Event) ->
     waited = None
     if wish.wait and not tally.interrupted:
         waited = _wait(env, wish, ledger.progress.next_offsets.get(wish.topic, {}), before, stop)
-    return _Outcome(tally, ledger.path, waited, warnings)
+    return LoadOutcome(tally, ledger.path, waited, warnings)
 
 
-def _warnings(env: Settings, wish: _Wish, source: CsvFiles) -> list[str]:
+def _warnings(env: Settings, wish: LoadWish, source: CsvFiles) -> list[str]:
     """What is odd about the prices, where the table can be asked; a check that cannot be made stops no load."""
     if wish.data_type is DataType.REFERENCE_DATA or not (env.catalog_properties or env.catalog_secret_dir):
         return []
@@ -342,7 +314,7 @@ def _warnings(env: Settings, wish: _Wish, source: CsvFiles) -> list[str]:
 
 def _wait(
     env: Settings,
-    wish: _Wish,
+    wish: LoadWish,
     wanted: Mapping[int, int],
     before: Mapping[int, PartitionOffsets],
     stop: threading.Event,
@@ -364,7 +336,7 @@ def _wait(
 
 
 @contextmanager
-def _progress(size: int, wish: _Wish) -> Generator[Callable[[LoadTally], None]]:
+def _progress(size: int, wish: LoadWish) -> Generator[Callable[[LoadTally], None]]:
     """A progress bar on stderr, where that is a terminal: part done, rows, rows/s, time left."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -392,72 +364,3 @@ def _rejects_path(env: Settings, files: Sequence[str], wanted: Path | None, dry_
     if any(wanted.resolve() == Path(file).resolve() for file in files):
         raise UserError("--rejects names a file that is to be loaded", found=str(wanted), expected="another file")
     return wanted
-
-
-def _exit_code(outcome: _Outcome) -> int:
-    waited = outcome.waited
-    if outcome.tally.interrupted or (waited is not None and waited.interrupted):
-        return INTERRUPTED
-    if waited is not None and not waited.in_table:
-        return NOT_IN_TABLE
-    dead_letters = 0 if waited is None else waited.dead_letters
-    return SOME_REJECTED if outcome.tally.rejected or dead_letters else 0
-
-
-def _document(wish: _Wish, outcome: _Outcome) -> dict[str, Any]:
-    waited = outcome.waited
-    return {
-        "topic": wish.topic,
-        "files": list(wish.files),
-        "dry_run": wish.dry_run,
-        "decimals": str(wish.decimals),
-        **outcome.tally.as_dict(),
-        "warnings": outcome.warnings,
-        "rejects_file": str(wish.rejects) if wish.rejects is not None and outcome.tally.rejected else None,
-        "ledger": str(outcome.ledger) if outcome.ledger is not None else None,
-        "table": None if waited is None else waited.table,
-        "wait": None if waited is None else waited.outcome.value,
-        "missing": None if waited is None else waited.missing,
-        "dead_letters": None if waited is None else waited.dead_letters,
-        "duplicates": None if waited is None else waited.duplicates,
-        "exit_code": _exit_code(outcome),
-    }
-
-
-def _summary(wish: _Wish, outcome: _Outcome) -> str:
-    tally = outcome.tally
-    files = f"{len(wish.files)} file{'s' if len(wish.files) > 1 else ''}"
-    lines = [f"{wish.topic}: {files}{', dry run: nothing was sent' if wish.dry_run else ''}"]
-    lines.append(f"  read          {tally.read:>14,}")
-    lines.append(f"  accepted      {tally.accepted:>14,}")
-    lines.append(f"  rejected      {tally.rejected:>14,}")
-    if not wish.dry_run:
-        lines.append(f"  sent          {tally.sent:>14,}")
-        lines.append(f"  already there {tally.already_there:>14,}")
-    lines.append(f"  repeated rows {tally.identical:>14,}  (kept: each is an event)")
-    lines.append(f"  out of order  {tally.out_of_order:>14,}")
-    if wish.decimals is Decimals.WIDE:
-        lines.append(f"  decimals      {wish.decimals:>14}")
-    elif wish.decimals_assumed:
-        lines.append(
-            f"  decimals      {wish.decimals:>14}  (assumed: no registry was asked; --decimals wide for a wide table)"
-        )
-    if tally.blank:
-        lines.append(f"  blank lines   {tally.blank:>14,}")
-    if tally.passed_over:
-        lines.append(f"  passed over   {tally.passed_over:>14,}  (no such events, by the mapping's `only`)")
-    if tally.seconds:
-        lines.append(f"  {tally.seconds:.1f} s, {tally.rows_per_second:,.0f} rows/s")
-    if tally.rejected:
-        lines += [f"  rejected: {reason}" for reason in tally.reasons]
-        if wish.rejects is not None:
-            lines.append(
-                f"  All rejected rows: {wish.rejects}. Mend the last column and load that file in the same way."
-            )
-    if tally.finished and not tally.sent and tally.already_there and not wish.dry_run:
-        lines.append("  These files were loaded before: nothing was sent (--restart sends them again).")
-    if tally.interrupted:
-        lines.append("  Interrupted. Run the same command again: it goes on after the last acknowledged row.")
-    if outcome.waited is not None:
-        lines.append(f"  {outcome.waited}")
-    return "\n".join(lines)
