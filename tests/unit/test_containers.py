@@ -180,6 +180,26 @@ def test_numbers_lists_dates_and_clocks_of_columns_are_read_as_what_they_are(tmp
     assert events["trade_conditions"].to_pylist() == [["1", "2"], []]
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()], ids=str)
+def test_times_that_are_numbers_are_told_by_their_digits_and_by_what_means_none(tmp_path, kind):
+    seen = [1577836800123, 1577836800123456, 1577836800, 7, None]
+    received = [0, 0, 0, 0, 1577836800999999]
+    table = pa.table(
+        {"s": ["A"] * 5, "t": pa.array(seen, kind), "r": pa.array(received, kind), "p": [1.5] * 5, "q": [1] * 5}
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    (mapping := tmp_path / "m.yaml").write_text(
+        "mapping: 1\nname: m\ndataType: trades\nsymbol: s\nprice: p\nquantity: q\n"
+        'time: {column: [t, r], form: [ms, us], nulls: ["7"]}\n'
+    )
+    events, rejected = load(tmp_path / "in.parquet", mapping=mapping)
+    assert [moment.microsecond for moment in events["timestamp"].to_pylist()] == [123_000, 123_456, 999_999]
+    assert [(bad.line, bad.reason.split(": found")[0]) for bad in rejected] == [
+        (3, "timestamp is not a time"),
+        (4, "timestamp is not a time"),
+    ]
+
+
 def named(*paths):
     return [(str(path), path) for path in paths]
 
