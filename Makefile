@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo demo-reset test test-fast test-full test-parts lint format docs crds bench bench-peers clean
+.PHONY: help setup lock demo demo-reset test test-fast test-full test-parts lint format docs crds calendars bench bench-peers clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ docs: setup ## Write docs/configuration.md from the code
 
 crds: setup ## Write the chart's CustomResourceDefinitions from the resources' models
 	$(BIN)/python -m k2_operator.spec.crds
+
+calendars: setup ## Compile the calendars that ship from exchange-calendars (a minute)
+	$(BIN)/python calendars/compile.py
 
 bench: setup ## Measure sink, producer, commit latency, memory and queries, each beside its baseline
 	$(BIN)/python -m bench

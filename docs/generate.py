@@ -37,6 +37,10 @@ Every call that leaves a process has one. Those that are tried again are so with
 """
 
 
+# What the keys of a section are.
+_KEYS = {"exchanges": ".CODE", "calendars": ".NAME", "special": ".DATE"}
+
+
 def render() -> str:
     """The whole page."""
     parts = [
@@ -134,7 +138,7 @@ def _rows(model: type[BaseModel], prefix: str) -> list[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         inner, wire = _model_of(field.annotation), prefix + (field.alias or name)
         if get_origin(field.annotation) is dict and inner is not None:
-            wire += ".CODE"
+            wire += _KEYS[name]
         rows += [(wire, field)] if inner is None else _rows(inner, f"{wire}.")
     return rows
 

@@ -128,7 +128,9 @@ class Up:
     def _start(self, parts: Parts, executor: Executor) -> Platform:
         parts.start()
         platform = parts.platform(f"http://{ports.LOOPBACK}:{self.api_port}")
-        platform = platform.model_copy(update={"exchanges": self._exchanges.exchanges})
+        platform = platform.model_copy(
+            update={"exchanges": self._exchanges.exchanges, "calendars": self._exchanges.calendars}
+        )
         planned = plan(self.documents, platform)
         write_rules(self.data_dir, rules_of(planned))
         # Commands that ask no service answer from the same tables as the service does.

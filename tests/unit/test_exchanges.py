@@ -42,6 +42,8 @@ def test_every_exchange_that_ships_is_whole_and_can_be_part_of_a_topic_s_name():
         assert each.zone.key == each.time_zone
         assert each.name
         assert each.regular is None or each.regular[0] < each.regular[1]
+        # Those of New York within the CME go by its calendar, whose clocks are Chicago's: the same instants.
+        assert each.calendar.zone == each.zone or code in {"NYMEX", "COMEX"}
 
 
 def test_an_exchange_of_the_settings_is_known_as_those_that_ship_are():

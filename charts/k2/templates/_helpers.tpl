@@ -85,9 +85,12 @@ Takes the context and a role, whose Secret opens Kafka where it has one of its o
 - name: K2_CATALOG_SECRET_DIR
   value: /etc/k2/catalog
 {{- end }}
-{{- with .Values.platform.exchanges }}
+{{- $markets := dict -}}
+{{- with .Values.platform.exchanges }}{{ $_ := set $markets "exchanges" . }}{{ end -}}
+{{- with .Values.platform.calendars }}{{ $_ := set $markets "calendars" . }}{{ end -}}
+{{- with $markets }}
 - name: K2_EXCHANGES
-  value: {{ dict "exchanges" . | toJson | quote }}
+  value: {{ toJson . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}

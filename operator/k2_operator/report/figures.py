@@ -14,6 +14,7 @@ from k2.model.commit_note import CommitNote, held_up_of
 from k2.model.dead_share import DeadShare
 from k2.model.exchanges import Exchange
 from k2.model.held_up import HeldUp, HeldUpBy
+from k2.model.times import micros
 from k2.model.workload import SinkConfig
 from k2_operator.plan.plans import FeedPlan
 from k2_operator.report import status
@@ -252,10 +253,7 @@ def _fresh(plan: FeedPlan, market: Exchange, streams: Mapping[str, SinkProgress]
         return unknown(Reason.EXTERNAL_SOURCE, "Somebody else sends; K2 does not know when there should be events.")
     if plan.producer.finite:
         return unknown(Reason.FINITE_SOURCE, "The source has an end; its events are as old as they are.")
-    local = now.astimezone(market.zone)
-    if market.regular is not None and (
-        local.weekday() >= 5 or not market.regular[0] <= local.time().replace(tzinfo=None) < market.regular[1]
-    ):
+    if not market.calendar.is_open(micros(now)):
         return unknown(Reason.MARKET_CLOSED, f"{market.code} is outside of its regular session.")
     newest = max((each for found in streams.values() if (each := found.latest.newest)), default=None)
     if newest is None:

@@ -88,6 +88,12 @@ _FROM: dict[str, Any] = {
     "sources": {"type": "array", "items": {"type": "object"}},
 }
 
+_CALENDARS: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": _TEXT,
+    "description": "Calendar of each exchange that the answer went by, with its version.",
+}
+
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": sorted(properties), "properties": properties}
@@ -109,6 +115,7 @@ _BARS = _object(
         "data": {"type": "array", "items": _BAR},
         **dict.fromkeys(("interval", "session"), _TEXT),
         "time_zones": {"type": "object", "additionalProperties": _TEXT, "description": "Time zone of each exchange."},
+        "calendars": _CALENDARS,
         "count": _COUNT,
         "more": {"type": "boolean", "description": "The limit cut off others."},
         **_FROM,
@@ -122,6 +129,7 @@ _SUMMARY = _object(
         "vwap": _DECIMAL_OR_NULL,
         "trade_count": _COUNT,
         **dict.fromkeys(("first_time", "last_time"), _TIME),
+        "calendars": _CALENDARS,
         **_FROM,
     }
 )

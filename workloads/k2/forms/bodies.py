@@ -32,8 +32,17 @@ def provenance(found: Provenance) -> dict[str, Any]:
         "snapshot_id": None if snapshot is None else str(snapshot.id),
         "snapshot_time": None if snapshot is None else iso(snapshot.time_us),
         "complete_until": _time(found.complete_until_us),
+        **({"calendars": calendars(found.calendars)} if found.calendars else {}),
         **sources.members(found),
     }
+
+
+def calendars(found: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Exchange → the calendar (or the calendars) that its dates were found by, with its version."""
+    titles: dict[str, list[str]] = {}
+    for code, title in found:
+        titles.setdefault(code, []).append(title)
+    return {code: ", ".join(each) for code, each in titles.items()}
 
 
 def events_envelope(found: Events) -> dict[str, Any]:
@@ -138,9 +147,10 @@ def pin(found: PinRecord) -> dict[str, Any]:
 def replay_snapshots(cursor: Cursor) -> dict[str, Any]:
     """What a replay reads: by data type the snapshot's id (null where there is none, or several), and that of each table.
 
-    And which trades count in it, where not all do.
+    And which trades count in it, where not all do; one of trading dates says by which calendars these were found.
     """
     return {
+        **({"calendars": calendars(cursor.query.window.by)} if cursor.query.window.by else {}),
         "snapshots": {
             each.value: str(found[0][1]) if len(found) == 1 and found[0][1] is not None else None
             for each, found in cursor.snapshots.items()

@@ -11,11 +11,11 @@ from datetime import time
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from k2.model.calendar_entries import CalendarEntry, ZoneName
 from k2.model.errors import UserError
-from k2.model.times import parse_zone
 from k2.model.topics import AssetClass
 
 SHIPPED = Path(__file__).with_name("exchanges.yaml")
@@ -24,23 +24,13 @@ CODE_PATTERN = r"^[A-Z0-9][A-Z0-9-]{0,31}$"
 CURRENCY_PATTERN = r"^[A-Z0-9]{2,10}$"
 
 
-def _zone(name: str) -> str:
-    try:
-        parse_zone(name)
-    except UserError:
-        raise ValueError("a time zone's name of the IANA's, such as Australia/Sydney or UTC") from None
-    return name
-
-
 class ExchangeEntry(BaseModel):
     """What is said of one exchange. Of one that ships, what is left out stays as it ships."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     name: str | None = Field(default=None, min_length=1, description="Its name; default: the code.")
-    time_zone: Annotated[str, AfterValidator(_zone)] | None = Field(
-        default=None, description="Its time zone, such as Australia/Sydney."
-    )
+    time_zone: ZoneName | None = Field(default=None, description="Its time zone, such as Australia/Sydney.")
     currency: str | None = Field(
         default=None, pattern=CURRENCY_PATTERN, description="Currency of its prices, such as AUD."
     )
@@ -51,6 +41,15 @@ class ExchangeEntry(BaseModel):
         default=None,
         pattern=f"^{_TIME}-{_TIME}$",
         description="Usual hours of its main session, by its clocks, such as 09:30-16:00; default: round the clock.",
+    )
+    calendar: str | None = Field(
+        default=None,
+        description="Its calendar: one that ships, such as XNYS, or one of `calendars`; default: its hours from Monday to Friday, or "
+        "every day where it has none.",
+    )
+    symbol_calendars: dict[str, str] | None = Field(
+        default=None,
+        description="Calendars of some of its symbols: pattern (`ES*`) to calendar; the first that fits counts.",
     )
 
     def over(self, other: ExchangeEntry | None) -> ExchangeEntry:
@@ -80,6 +79,7 @@ class ExchangesDocument(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     exchanges: dict[Code, ExchangeEntry] = Field(default={}, description="Exchanges by code.")
+    calendars: dict[str, CalendarEntry] = Field(default={}, description="Calendars by name.")
 
     @classmethod
     def read(cls, path: Path) -> ExchangesDocument:
@@ -115,8 +115,9 @@ class ExchangesDocument(BaseModel):
         found = dict(other.exchanges)
         for code, entry in self.exchanges.items():
             found[code] = entry.over(found.get(code))
-        return ExchangesDocument(exchanges=found)
+        return ExchangesDocument(exchanges=found, calendars={**other.calendars, **self.calendars})
 
     def as_json(self) -> Mapping[str, Any]:
         """What was said and no more, as plain values: the inverse of reading. Empty where nothing was."""
-        return self.model_dump(mode="json", by_alias=True, exclude_unset=True) if self.exchanges else {}
+        said = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return {section: entries for section, entries in said.items() if entries}

@@ -6,17 +6,22 @@ them once, when it first asks.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
-from functools import cache
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
+from k2.model.calendar_data import shipped_calendar, shipped_names
+from k2.model.calendars import TradingCalendar, every_day, weekdays
 from k2.model.errors import UserError
 from k2.model.exchange_entries import SHIPPED, ExchangeEntry, ExchangesDocument
 from k2.model.settings import Settings
+from k2.model.times import to_datetime
 from k2.model.topics import AssetClass
 
 
@@ -31,7 +36,10 @@ class Session(StrEnum):
 class Exchange:
     """One exchange.
 
-    `regular` is the local time of the regular session, start inclusive and end exclusive; None means round the clock.
+    Attributes:
+        regular: the usual local hours of the main session, start inclusive and end exclusive; None: round the clock.
+        calendar_name: what its trading dates and sessions go by; None: the usual hours from Monday to Friday, or every day.
+        symbol_calendars: (pattern of symbols, name) of what some of them go by instead; the first that fits counts.
     """
 
     code: str
@@ -40,6 +48,20 @@ class Exchange:
     currency: str
     asset_class: AssetClass
     regular: tuple[time, time] | None
+    calendar_name: str | None = None
+    symbol_calendars: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def calendar(self) -> TradingCalendar:
+        """When it trades."""
+        return _calendar(self)
+
+    def of(self, symbol: str) -> Exchange:
+        """The same exchange by the calendar that the symbol goes by."""
+        for pattern, name in self.symbol_calendars:
+            if fnmatchcase(symbol, pattern):
+                return replace(self, calendar_name=name, symbol_calendars=())
+        return replace(self, symbol_calendars=()) if self.symbol_calendars else self
 
     @property
     def zone(self) -> ZoneInfo:
@@ -47,23 +69,30 @@ class Exchange:
         return ZoneInfo(self.time_zone)
 
     def trading_day(self, day: date) -> tuple[datetime, datetime]:
-        """UTC bounds [start, end) of a calendar date of the exchange: 23, 24 or 25 hours where clocks change."""
-        utc = ZoneInfo("UTC")
-        start = datetime.combine(day, time(), self.zone)
-        end = datetime.combine(day + timedelta(days=1), time(), self.zone)
-        return start.astimezone(utc), end.astimezone(utc)
+        """UTC bounds [start, end) of a trading date: 23, 24 or 25 hours where clocks change."""
+        start_us, end_us = self.bounds(day, Session.ALL)
+        return to_datetime(start_us), to_datetime(end_us)
 
-    def trades_on(self, day: date) -> bool:
-        """Whether there is a regular session on that weekday. Holidays and half days are not known here."""
-        return self.regular is None or day.weekday() < 5
+    def stretches(self, day: date, session: Session) -> tuple[tuple[int, int], ...]:
+        """The stretches [start, end) of a trading date, in microseconds since 1970 UTC: all of it, or its regular session's.
 
-    def hours(self, day: date, session: Session) -> tuple[datetime, datetime]:
-        """UTC bounds [start, end) of a session of a trading date; they are equal where there is none."""
-        if session is Session.ALL or self.regular is None:
-            return self.trading_day(day)
-        utc = ZoneInfo("UTC")
-        begin, end = (datetime.combine(day, at, self.zone).astimezone(utc) for at in self.regular)
-        return begin, end if self.trades_on(day) else begin
+        Raises:
+            OutsideCalendarError: the regular session of a date that its calendar does not know.
+        """
+        if session is Session.REGULAR:
+            return self.calendar.session(day)
+        return ((self.calendar.begins_us(day), self.calendar.begins_us(day + timedelta(days=1))),)
+
+    def bounds(self, day: date, session: Session) -> tuple[int, int]:
+        """From the first stretch's start to the last one's end; where there is none both are the date's beginning."""
+        found = self.stretches(day, session)
+        if not found:
+            return self.calendar.begins_us(day), self.calendar.begins_us(day)
+        return found[0][0], found[-1][1]
+
+    def is_open_on(self, day: date) -> bool:
+        """Whether there is trading on a date; beyond what its calendar knows, whether there usually is on that weekday."""
+        return bool(self.calendar.usual_session(day))
 
 
 def exchange(code: str) -> Exchange:
@@ -90,6 +119,7 @@ def known() -> Mapping[str, Exchange]:
     Raises:
         UserError: an entry of the settings cannot be used.
     """
+    _find_calendars(_document())
     return {code: _exchange(code, entry) for code, entry in _entries().items()}
 
 
@@ -103,7 +133,8 @@ def use(said: ExchangesDocument | None) -> None:
     """From now on this process knows what ships and what is said here; None: what its settings say, read anew."""
     global _said  # noqa: PLW0603 - what a process knows of the world, as its environment is
     _said = said
-    known.cache_clear()
+    for held in (known, _settings_say, _calendar):
+        held.cache_clear()
 
 
 def with_options(code: str, time_zone: str | None, currency: str | None, asset_class: str | None) -> Exchange:
@@ -126,9 +157,63 @@ def with_options(code: str, time_zone: str | None, currency: str | None, asset_c
 _said: ExchangesDocument | None = None
 
 
+def said_digest() -> str:
+    """Of what is said beside what ships: answers to the same question differ where it does."""
+    return json.dumps(_document().as_json(), sort_keys=True)
+
+
+def _document() -> ExchangesDocument:
+    """What is said beside what ships."""
+    return _settings_say() if _said is None else _said
+
+
+@cache
+def _settings_say() -> ExchangesDocument:
+    return Settings().resolved().exchanges_said()
+
+
 def _entries() -> Mapping[str, ExchangeEntry]:
-    said = Settings().resolved().exchanges_said() if _said is None else _said
-    return said.over(ExchangesDocument(exchanges=dict(shipped()))).exchanges
+    return _document().over(ExchangesDocument(exchanges=dict(shipped()))).exchanges
+
+
+@lru_cache(maxsize=10_000)
+def _calendar(market: Exchange) -> TradingCalendar:
+    if market.calendar_name is not None:
+        return _named(market.calendar_name, market.zone)
+    if market.regular is None:
+        return every_day(market.zone)
+    opens, closes = (f"{at:%H:%M}" for at in market.regular)
+    return weekdays(market.zone, opens, closes)
+
+
+def _named(name: str, zone: ZoneInfo) -> TradingCalendar:
+    own = _document().calendars.get(name)
+    if own is not None:
+        return own.calendar(name, zone, None if own.based_on is None else shipped_calendar(own.based_on))
+    found = shipped_calendar(name)
+    if found is None:
+        raise UserError("Unknown calendar", found=name, expected=_calendar_names(_document()))
+    return found
+
+
+def _find_calendars(said: ExchangesDocument) -> None:
+    """A `UserError` where a calendar is named that is not there."""
+    for code, entry in said.exchanges.items():
+        named = [entry.calendar, *(entry.symbol_calendars or {}).values()]
+        for name in (each for each in named if each is not None):
+            if name not in said.calendars and name not in shipped_names():
+                raise UserError(f"The calendar of {code} is not known", found=name, expected=_calendar_names(said))
+    for name, entry in said.calendars.items():
+        if entry.based_on is not None and entry.based_on not in shipped_names():
+            raise UserError(
+                f"What the calendar {name} is based on does not ship with K2",
+                found=entry.based_on,
+                expected=", ".join(shipped_names()),
+            )
+
+
+def _calendar_names(said: ExchangesDocument) -> str:
+    return f"one of `calendars` ({', '.join(said.calendars) or 'there are none'}), or one that ships: {', '.join(shipped_names())}"
 
 
 def _exchange(code: str, entry: ExchangeEntry) -> Exchange:
@@ -140,7 +225,16 @@ def _exchange(code: str, entry: ExchangeEntry) -> Exchange:
             expected="timeZone, currency and assetClass of an exchange that does not ship with K2",
             remedy="docs/exchanges.md has an example",
         )
-    return Exchange(code, entry.name or code, entry.time_zone, entry.currency, entry.asset_class, entry.usual)
+    return Exchange(
+        code,
+        entry.name or code,
+        entry.time_zone,
+        entry.currency,
+        entry.asset_class,
+        entry.usual,
+        entry.calendar,
+        tuple((entry.symbol_calendars or {}).items()),
+    )
 
 
 def _unknown(code: str, remedy: str) -> UserError:

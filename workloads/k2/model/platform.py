@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from k2.model.calendar_entries import CalendarEntry
 from k2.model.errors import UserError
 from k2.model.exchange_entries import Code, ExchangeEntry, ExchangesDocument
 from k2.model.table_names import TableNames
@@ -161,10 +162,14 @@ class Platform(_Part):
         default={}, description="Exchanges by code, beside those that ship with K2, and what is different of these."
     )
 
+    calendars: dict[str, CalendarEntry] = Field(
+        default={}, description="Calendars by name, beside those that ship with K2."
+    )
+
     @property
     def exchanges_said(self) -> ExchangesDocument:
-        """What is said of exchanges beside those that ship."""
-        return ExchangesDocument(exchanges=self.exchanges)
+        """What is said of exchanges and calendars beside those that ship."""
+        return ExchangesDocument(exchanges=self.exchanges, calendars=self.calendars)
 
     @classmethod
     def read(cls, path: Path) -> Platform:
@@ -193,7 +198,7 @@ class Platform(_Part):
         """Write the file (atomically: readers see the old or the new one)."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".tmp")
-        said = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"exchanges"})
+        said = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"exchanges", "calendars"})
         said |= self.exchanges_said.as_json()
         part.write_text(yaml.safe_dump(said, sort_keys=False))
         part.replace(path)

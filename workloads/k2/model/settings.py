@@ -70,7 +70,7 @@ class Settings(BaseSettings):
 
     exchanges: ExchangesDocument = Field(
         default_factory=ExchangesDocument,
-        description='Exchanges beside those that ship, as JSON: `{"exchanges": {CODE: {…}}}` (docs/exchanges.md). Default: those of '
+        description='Exchanges beside those that ship, as JSON: `{"exchanges": {CODE: {…}}, "calendars": {NAME: {…}}}` (docs/exchanges.md). Default: those of '
         "`platform.yaml`.",
     )
     exchanges_file: Path | None = Field(
@@ -130,8 +130,8 @@ class Settings(BaseSettings):
             found["catalog_properties"] = dict(platform.catalog.properties)
         if not self.tables:
             found["tables"] = dict(platform.tables)
-        if not self.exchanges.exchanges:
-            found["exchanges"] = ExchangesDocument(exchanges=platform.exchanges)
+        if not self.exchanges.as_json():
+            found["exchanges"] = platform.exchanges_said
         if self.api_url is None and platform.api is not None:
             found["api_url"] = platform.api.url
         if self.api_key is None and (self.data_dir / "api-key").exists():

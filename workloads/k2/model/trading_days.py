@@ -22,9 +22,9 @@ def day_starts(times: Ints, exchange: Exchange | None) -> Ints:
 
     Args:
         times: in any order.
-        exchange: whose calendar days are meant; None: UTC's.
+        exchange: whose trading dates are meant; None: UTC's days.
     """
-    if exchange is None or exchange.time_zone == "UTC" or not len(times):
+    if exchange is None or exchange.calendar.is_utc or not len(times):
         return times // DAY_US * DAY_US
     low, high = int(times.min()) // DAY_US, int(times.max()) // DAY_US
     blocks = range(low, high + 1) if high - low < 400 else np.unique(times // DAY_US).tolist()
@@ -52,9 +52,9 @@ def civil_dates(times: Ints, exchange: Exchange, begins: time) -> pa.StringArray
 
 
 def day_of(start: int, exchange: Exchange | None) -> date:
-    """The calendar date that begins at that instant (microseconds since 1970 UTC)."""
+    """The date that begins at that instant (microseconds since 1970 UTC)."""
     at = min(max(start // DAY_US, _FIRST), _LAST)
-    if exchange is None or exchange.time_zone == "UTC":
+    if exchange is None or exchange.calendar.is_utc:
         return EPOCH_DATE + timedelta(days=at)
     return next(
         (EPOCH_DATE + timedelta(days=day) for day in (at, at + 1) if _start(exchange, day) == start),
@@ -63,4 +63,4 @@ def day_of(start: int, exchange: Exchange | None) -> date:
 
 
 def _start(exchange: Exchange, day: int) -> int:
-    return micros(exchange.trading_day(EPOCH_DATE + timedelta(days=day))[0])
+    return exchange.calendar.begins_us(EPOCH_DATE + timedelta(days=day))

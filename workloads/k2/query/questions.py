@@ -16,7 +16,6 @@ from k2.model.errors import UserError
 from k2.model.exchanges import Session
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.sequences import SequenceScope
-from k2.model.times import micros
 from k2.model.topics import DataType, TopicName
 from k2.obs.tally import count_rows
 from k2.query.aggregates.asof import Asof, asof_of
@@ -36,7 +35,7 @@ from k2.query.events.replay import Replay
 from k2.query.measuring import measured
 from k2.query.plan import absence, audits, pins
 from k2.query.plan.audits import Audited
-from k2.query.plan.dates import window_of_dates
+from k2.query.plan.dates import session_window, window_of_dates
 from k2.query.plan.directory import SymbolDirectory, SymbolInfo, Symbols
 from k2.query.plan.pinned import Pinned
 from k2.query.plan.pins import PinRecord
@@ -159,13 +158,19 @@ class Questions:
                 code = one_exchange(self._directory, near, query.symbol, around)
                 if code is None:
                     raise absence.no_trades(pinned, query, "")
-            market = exchange_of(code)
-            start, end = (micros(bound) for bound in market.hours(query.day, query.session))
-            relation = self._planner.plan(pinned, (query.symbol,), market.code, Window(start, end))
+            market = exchange_of(code).of(query.symbol)
+            window = session_window(market, Dates(query.day, query.day), query.session)
+            relation = self._planner.plan(pinned, (query.symbol,), market.code, window)
             # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
             proven = relation.tail is None and all(file.exchange == market.code for file in relation.files)
-            which = sql.Filter((query.symbol,), None if proven else market.code, start, end, prints=query.prints)
-            provenance = pinned.provenance((relation,), query.prints)
+            which = sql.Filter(
+                (query.symbol,),
+                None if proven else market.code,
+                *window.bounds,
+                within=window.within,
+                prints=query.prints,
+            )
+            provenance = replace(pinned.provenance((relation,), query.prints), calendars=window.by)
             found = summary_of(self._engine, relation, which, query, market, provenance)
             if found is None:
                 raise absence.no_trades(pinned, query, f" on {market.code}")

@@ -14,6 +14,7 @@ from k2 import __version__
 from k2.forms.formats import Format
 from k2.lake.reader import TableMissingError
 from k2.model.errors import WorldError
+from k2.model.exchanges import said_digest
 from k2.model.topics import DataType
 from k2.query.asked.requests import At, TableSnapshots
 from k2.query.plan.provenance import Provenance
@@ -69,7 +70,7 @@ def _is_closed(at: At) -> bool:
 def _etag(request: Request, questions: Questions, snapshots: TableSnapshots, form: Format) -> str:
     query = "&".join(sorted(request.url.query.split("&")))
     ids = ",".join(str(found) for _, found in snapshots)
-    parts = (__version__, request.url.path, query, form.value, ids, _described(questions.sight))
+    parts = (__version__, request.url.path, query, form.value, ids, _described(questions.sight), said_digest())
     # Weak: compression changes the bytes, not the answer.
     return f'W/"{sha256(chr(10).join(parts).encode()).hexdigest()[:32]}"'
 

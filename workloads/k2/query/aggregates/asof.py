@@ -145,11 +145,13 @@ def asof_of(
     relations: list[Relation] = []
     parts: list[pa.Table] = []
     places: list[NDArray[Any]] = []
-    for code in sorted({code for code in venues.values() if code is not None}):
-        at = np.flatnonzero(pc.equal(trades["exchange"], code).to_numpy(zero_copy_only=False))
+    markets = {symbol: exchange_of(code).of(symbol) for symbol, code in venues.items() if code is not None}
+    for each in sorted(set(markets.values()), key=lambda each: (each.code, each.calendar.title)):
+        symbols = tuple(sorted(symbol for symbol, its in markets.items() if its == each))
+        mine = pc.and_(pc.equal(trades["exchange"], each.code), pc.is_in(trades["symbol"], pa.array(symbols)))
+        at = np.flatnonzero(mine.to_numpy(zero_copy_only=False))
         if len(at):
-            symbols = tuple(sorted(symbol for symbol, its in venues.items() if its == code))
-            market = _Market(engine, planner, of_trades, exchange_of(code), symbols, query, types)
+            market = _Market(engine, planner, of_trades, each, symbols, query, types)
             rows, quotes = _joined(market, of_quotes, trades.take(pa.array(at)))
             parts.append(rows)
             places.append(at)
@@ -161,7 +163,10 @@ def asof_of(
     return Asof(
         rows,
         more,
-        of_trades.provenance((relation,), query.prints),
+        replace(
+            of_trades.provenance((relation,), query.prints),
+            calendars=tuple(sorted({(each.code, each.calendar.title) for each in markets.values()})),
+        ),
         of_quotes.provenance(relations),
     )
 

@@ -72,12 +72,12 @@ def bars_of(
     """
     deadline = time.monotonic() + engine.timeout_seconds
     markets = _markets(planner, directory, pinned, query)
-    columns = planner.columns(pinned, [(symbols, code) for code, symbols in markets.items()])
+    columns = planner.columns(pinned, [(symbols, market.code) for market, symbols in markets.items()])
     price, quantity = (decimal_type(columns, name) for name in ("price", "quantity"))
     tables: list[pa.Table] = []
     relations: list[Relation] = []
-    for code, symbols in sorted(markets.items()):
-        market = exchange_of(code)
+    for market, symbols in sorted(markets.items(), key=lambda each: (each[0].code, each[1])):
+        code = market.code
         question = _Question(query, market, Traded(symbols, code, price, quantity), _period(query, market))
         relation = planner.plan(pinned, symbols, code, question.to_read)
         relations.append(relation)
@@ -94,7 +94,10 @@ def bars_of(
         rows.slice(0, query.limit),
         {code: exchange_of(code).time_zone for code in sorted(rows["exchange"].unique().to_pylist())},
         rows.num_rows > query.limit,
-        pinned.provenance(relations, query.prints),
+        replace(
+            pinned.provenance(relations, query.prints),
+            calendars=tuple(sorted((market.code, market.calendar.title) for market in markets)),
+        ),
     )
 
 
@@ -128,23 +131,28 @@ class _Question:
 
 def _markets(
     planner: Planner, directory: SymbolDirectory, pinned: Pinned, query: BarsQuery
-) -> dict[str, tuple[str, ...]]:
-    """Exchange → symbols, in their alphabetical order; a symbol that nothing is known of is absent.
+) -> dict[Exchange, tuple[str, ...]]:
+    """Exchange, by a calendar of its → symbols, in their alphabetical order; a symbol that nothing is known of is absent.
 
     Of one without trades at that time empty buckets are asked for too: it is on the exchange that the table has it of.
     """
     symbols = sorted(set(query.symbols))
     if query.exchange is not None:
-        return {exchange_of(query.exchange).code: tuple(symbols)}
+        return _by_calendar(dict.fromkeys(symbols, exchange_of(query.exchange).code))
     near = planner.plan(pinned, tuple(symbols), None, query.around)
     if query.empty is Empty.SKIP:
         codes = {symbol: one_exchange(directory, near, symbol, query.around) for symbol in symbols}
     else:
         codes = _with_empty(planner, directory, pinned, near, query)
-    found: dict[str, tuple[str, ...]] = {}
+    return _by_calendar(codes)
+
+
+def _by_calendar(codes: Mapping[str, str | None]) -> dict[Exchange, tuple[str, ...]]:
+    found: dict[Exchange, tuple[str, ...]] = {}
     for symbol, code in codes.items():
         if code is not None:
-            found[code] = (*found.get(code, ()), symbol)
+            market = exchange_of(code).of(symbol)
+            found[market] = (*found.get(market, ()), symbol)
     return found
 
 
@@ -268,7 +276,8 @@ def _fold(engine: RowSource, relation: Relation, which: sql.Filter, question: _Q
     ticks = read_ticks(engine, "bars", relation, which, ("price", "quantity"))
     if not len(ticks.us):
         return nothing_folded()
-    start, inside = question.calendar(int(ticks.us.min()), int(ticks.us.max())).starts(ticks.us)
+    calendar = question.calendar(int(ticks.us.min()), int(ticks.us.max()))
+    start, inside = calendar.starts(ticks.us)
     series, us, traded = ticks.series, ticks.us, question.traded
     price, quantity = (
         digits_of(ticks.rows[name], kind.scale)
@@ -277,4 +286,4 @@ def _fold(engine: RowSource, relation: Relation, which: sql.Filter, question: _Q
     if not inside.all():
         series, start, us = series[inside], start[inside], us[inside]
         price, quantity = price.chosen(inside), quantity.chosen(inside)
-    return fold_ticks(series, start, us, price, quantity) if len(us) else nothing_folded()
+    return fold_ticks(series, start, calendar.trading_us(us), price, quantity) if len(us) else nothing_folded()

@@ -177,9 +177,10 @@ def _twap(bars: Folded, calendar: Calendar) -> Wide:
     A bucket begins with the last price of an earlier one of the same date (its close), or else with its first trade; its
     own last price stands until the bucket ends.
     """
-    ends, day = calendar.ends(bars.start), calendar.index(bars.start)
+    # Ticks are folded on the session's own clock, which stands still in its pauses.
+    ends, day = calendar.trading_us(calendar.ends(bars.start)), calendar.index(bars.start)
     follows = np.concatenate(([False], (bars.series[1:] == bars.series[:-1]) & (day[1:] == day[:-1])))
-    since_us = np.where(follows, bars.start, bars.first_us)
+    since_us = np.where(follows, calendar.trading_us(bars.start), bars.first_us)
     carried = np.concatenate((bars.close[:1], bars.close[:-1]))
     whole = bars.integral + wide(carried) * (bars.first_us - since_us) + wide(bars.close) * (ends - bars.last_us)
     return quotients(whole, wide(ends - since_us))

@@ -38,12 +38,14 @@ TableSnapshots = tuple[tuple[str, int | None], ...]
 class Window:
     """Events from `start_us` (inclusive) to `end_us` (exclusive); None is without bound.
 
-    `within`: of that only these stretches [start, end), which come one after the other; none: all of it.
+    `within`: of that only these stretches [start, end), which come one after the other; none: all of it. `by`: (exchange, calendar)
+    that found it, where it is of trading dates.
     """
 
     start_us: int | None = None
     end_us: int | None = None
     within: tuple[tuple[int, int], ...] = ()
+    by: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.start_us is not None and self.end_us is not None and self.start_us > self.end_us:
@@ -78,16 +80,18 @@ class Window:
         for ahead, length in rest[0] if rest else ():
             within.append((check_instant(last + ahead), check_instant(last + ahead + length)))
             last += ahead
-        return cls(start_us, end_us, tuple(within))
+        by = [(str(code)[:64], str(title)[:200]) for code, title in rest[1]] if len(rest) > 1 else []
+        return cls(start_us, end_us, tuple(within), tuple(by))
 
     def to_list(self) -> list[Any]:
         """Plain values, short for a token: of each stretch how far it begins after the one before, and how long it is."""
         if not self.within:
-            return [self.start_us, self.end_us]
+            return [self.start_us, self.end_us, *([[], self.by] if self.by else [])]
         starts = [start for start, _ in self.within]
         ahead = [start - before for before, start in pairwise([0, *starts])]
         lengths = [end - start for start, end in self.within]
-        return [self.start_us, self.end_us, [list(each) for each in zip(ahead, lengths, strict=True)]]
+        stretches = [list(each) for each in zip(ahead, lengths, strict=True)]
+        return [self.start_us, self.end_us, stretches, *([self.by] if self.by else [])]
 
     @property
     def bounds(self) -> tuple[int | None, int | None]:
@@ -106,7 +110,8 @@ class Window:
     @classmethod
     def around(cls, first: date, last: date) -> Window:
         """What these trading dates, both inclusive, lie in, of whichever exchange."""
-        return cls(midnight(first) - _EAST_US, midnight(last) + DAY_US + _WEST_US)
+        # A trading date may begin as early as the day before.
+        return cls(midnight(first) - DAY_US - _EAST_US, midnight(last) + DAY_US + _WEST_US)
 
     @classmethod
     def parse(cls, start: str | None, end: str | None, zone: ZoneInfo | None = None) -> Window:

@@ -42,7 +42,7 @@ class PreparedEvents:
     @property
     def provenance(self) -> Provenance:
         """What an answer is read from."""
-        return self.pinned.provenance((self.relation,), self.query.prints)
+        return replace(self.pinned.provenance((self.relation,), self.query.prints), calendars=self.query.window.by)
 
     def first(self, rows: int) -> PreparedEvents:
         """The same question for no more than so many rows."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from k2.model.errors import UserError
-from k2.model.exchanges import Session
+from k2.model.exchanges import Exchange, Session
 from k2.model.exchanges import exchange as exchange_of
-from k2.model.times import micros
 from k2.model.topics import DataType
 from k2.query.asked.bar_requests import Dates
 from k2.query.asked.requests import At, Window
@@ -56,22 +56,39 @@ def window_of_dates(
         for data_type, at in tables.items():
             near = planner.plan(planner.pin(data_type, at), symbols, None, around)
             codes |= exchanges_of(directory, near, symbols, around)
-    found = {code: _window(code, dates, session) for code in sorted(codes)}
-    if len(set(found.values())) > 1:
+    markets = {exchange_of(code).of(symbol) for code in codes for symbol in symbols or ("",)}
+    found = {market: session_window(market, dates, session) for market in markets}
+    different = {(window.bounds, window.within) for window in found.values()}
+    if len(different) > 1 and len(codes) > 1:
         raise UserError(
             "A date is not the same instants on all exchanges of what is asked for",
-            found=", ".join(found),
+            found=", ".join(sorted(codes)),
             expected="one of them",
-            remedy=f"Ask with exchange={min(found)}",
+            remedy=f"Ask with exchange={min(codes)}",
+        )
+    if len(different) > 1:
+        raise UserError(
+            "A date is not the same instants for all symbols that are asked for",
+            found=", ".join(sorted(market.calendar.title for market in markets)),
+            expected="symbols of one calendar",
+            remedy="Ask for those of each calendar apart",
         )
     # Where nothing is traded around those dates, nothing is found whichever exchange is meant.
-    return next(iter(found.values()), around)
+    by = tuple(sorted({each for window in found.values() for each in window.by}))
+    return replace(next(iter(found.values())), by=by) if found else around
 
 
-def _window(code: str, dates: Dates, session: Session) -> Window:
-    market = exchange_of(code)
+def session_window(market: Exchange, dates: Dates, session: Session) -> Window:
+    """The instants of trading dates of an exchange, or of their regular sessions.
+
+    Raises:
+        OutsideCalendarError: the regular session of a date that its calendar does not know.
+    """
+    by = ((market.code, market.calendar.title),)
     if session is Session.ALL:
-        return Window(micros(market.hours(dates.first, session)[0]), micros(market.hours(dates.last, session)[1]))
+        bounds = market.bounds(dates.first, session)[0], market.bounds(dates.last, session)[1]
+        return Window(*bounds, by=by)
     days = (dates.first + timedelta(days=number) for number in range((dates.last - dates.first).days + 1))
-    hours = (market.hours(day, session) for day in days)
-    return Window.of([(micros(start), micros(end)) for start, end in hours])
+    found = [each for day in days for each in market.stretches(day, session)]
+    # Without a session there is nothing, at the date itself.
+    return replace(Window.of(found or [market.bounds(dates.first, session)]), by=by)

@@ -44,6 +44,7 @@ class Provenance:
         pinned: all tables of the data type, each at its snapshot, whether they have what was asked for or not.
         ends: (topic id, partition, offset) up to which the tails of all of them reach.
         prints: the trades that these let through count, and no others.
+        calendars: (exchange, name and version of a calendar) by which its trading dates and sessions were found.
     """
 
     sources: tuple[SourceTable, ...]
@@ -54,6 +55,7 @@ class Provenance:
     pinned: TableSnapshots = ()
     ends: tuple[tuple[str, int, int], ...] = ()
     prints: Prints = EVERY_PRINT
+    calendars: tuple[tuple[str, str], ...] = ()
 
     @property
     def table(self) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import numpy as np
@@ -229,8 +229,9 @@ def _u_curve() -> npt.NDArray[np.float64]:
 
 def _session(exchange: Exchange, day: date) -> tuple[int, int]:
     """UTC microseconds of the regular session of a date, [begin, end)."""
+    # By the usual hours, never by a calendar: one that is corrected would make other events of the same settings.
     if exchange.regular is None:
-        begin, end = exchange.trading_day(day)
+        begin, end = (datetime.combine(each, time(), exchange.zone) for each in (day, day + timedelta(days=1)))
     else:
         begin, end = (datetime.combine(day, at, exchange.zone) for at in exchange.regular)
     return micros(begin), micros(end)
