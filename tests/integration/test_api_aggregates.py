@@ -295,5 +295,7 @@ def test_remote_and_local_clients_give_the_same(client, tmp_path):
                 assert here.envelope[name] == value
         assert remote.summary("BHP", "2014-03-10", {"session": "regular"})["high"] == "13.00000000"
         assert local.summary("BHP", "2014-03-10", {"session": "regular"})["high"] == "13.00000000"
+        week = {"start": "2024-11-27", "end": "2024-11-30"}
+        assert remote.calendar("nyse", week) == local.calendar("nyse", week)
         with pytest.raises(UserError, match="interval cannot be used"):
             local.bars(("BHP",), {"interval": "2m"})

@@ -29,7 +29,17 @@ from k2.api.request.access_log import AccessLog
 from k2.api.request.admission import Service
 from k2.api.request.context import RequestContext
 from k2.api.request.page_tokens import PageTokens, token_key
-from k2.api.routes import aggregates, audit, companies, dead_letters, events, posted_questions, replay, snapshots
+from k2.api.routes import (
+    aggregates,
+    audit,
+    calendars,
+    companies,
+    dead_letters,
+    events,
+    posted_questions,
+    replay,
+    snapshots,
+)
 from k2.api.websocket import StreamLimits, stream_router
 from k2.forms.formats import MEDIA_TYPES, Format
 from k2.forms.told import told
@@ -73,7 +83,7 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     app.state.service = Service(questions, keys, config.max_rows, tokens, Meter(time.time, time.monotonic), gate)
     problems.install(app)
     reference.install(app)
-    for kind in (events, posted_questions, aggregates, companies, snapshots, replay, audit, dead_letters):
+    for kind in (events, posted_questions, aggregates, companies, calendars, snapshots, replay, audit, dead_letters):
         app.include_router(kind.router)
         first_figures.begin(kind.router.routes)
     app.include_router(stream_router(StreamLimits(config.max_streams, config.stall_seconds)))

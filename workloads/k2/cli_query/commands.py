@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.main import get_group
 
-from k2.cli_query import aggregates, companies, events, pins, replays, tables
+from k2.cli_query import aggregates, calendars, companies, events, pins, replays, tables
 from k2.cli_query.options import examples
 from k2.cli_query.printing import say
 from k2.model.errors import K2Error, UserError
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (events, aggregates, companies, tables, pins, replays):
+for part in (events, aggregates, companies, tables, calendars, pins, replays):
     part.register(app)
 
 

@@ -193,6 +193,7 @@ class AsyncConnection:
     reference = _answered(Connection.reference)
     symbols = _answered(Connection.symbols)
     snapshots = _answered(Connection.snapshots)
+    calendar = _answered(Connection.calendar)
     summary = _asked(Connection.summary)
     stats = _asked(Connection.stats)
     audit = _asked(Connection.audit)

@@ -12,7 +12,7 @@ from k2.client.answer import Answer
 from k2.client.asking import PrintOptions, Session, Symbols, Time, at, events, listed, pin_id, prints, text, when
 from k2.client.pin import Pin
 from k2.client.protocol import Client, Playback
-from k2.client.records import SNAPSHOTS, SYMBOLS, records
+from k2.client.records import CALENDAR, SNAPSHOTS, SYMBOLS, records
 from k2.client.summary import DaySummary
 from k2.model.errors import UserError
 from k2.model.settings import Settings, settings
@@ -234,6 +234,22 @@ class Connection:
         asked = {"table": table, "exchange": exchange} | at(snapshot, as_of, pin, None)
         said = self._client.symbols({name: value for name, value in asked.items() if name != "hybrid"})
         return records(said, SYMBOLS)
+
+    def calendar(
+        self,
+        exchange: str,
+        start: str | date | None = None,
+        end: str | date | None = None,
+        *,
+        symbol: str | None = None,
+    ) -> Answer:
+        """Trading dates of an exchange from `start` (now's) to `end` (30 days later), both included.
+
+        Columns: `date`, `status` (regular, special, closed, unknown), `opens`, `closes`, `pauses` (ISO 8601 intervals), and when the
+        date itself `begins` and `ends`; times UTC. `symbol`: whose calendar, where some symbols have another.
+        """
+        said = self._client.calendar(exchange, {"start": text(start), "end": text(end), "symbol": symbol})
+        return records(said, CALENDAR)
 
     def snapshots(self, table: Tables = "trades", *, limit: int = 100) -> Answer:
         """Retained snapshots of a table, newest first: what each added, and the totals after it."""

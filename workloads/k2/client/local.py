@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Self, TypeVar
@@ -14,6 +15,7 @@ from k2.client.protocol import Params, one_by_one
 from k2.forms import audits, bodies
 from k2.forms.aggregate_parameters import AggregationsBody, AsofParams
 from k2.forms.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
+from k2.forms.calendars import CalendarParams, calendar_body
 from k2.forms.companies import reference_envelope, reference_query
 from k2.forms.parameters import (
     AuditParams,
@@ -108,6 +110,10 @@ class Local:
         given = _checked(SymbolsParams, params)
         found = self._questions.symbols(given.table, given.at, exchange_code(given.exchange))
         return {"data": [bodies.symbol(info) for info in found.symbols], **bodies.provenance(found.provenance)}
+
+    def calendar(self, exchange: str, params: Params) -> dict[str, Any]:
+        """Trading dates of an exchange, as this process knows it."""
+        return calendar_body(exchange, _checked(CalendarParams, params), time.time_ns() // 1000)
 
     def stats(self, params: Params) -> dict[str, Any]:
         """Size and reach of the tables."""

@@ -97,6 +97,10 @@ class Client(Protocol):
         """Every symbol of a table."""
         ...
 
+    def calendar(self, exchange: str, params: Params) -> dict[str, Any]:
+        """Trading dates of an exchange."""
+        ...
+
     def stats(self, params: Params) -> dict[str, Any]:
         """Size and reach of the tables."""
         ...

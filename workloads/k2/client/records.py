@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -38,6 +38,17 @@ SNAPSHOTS = pa.schema(
         ("k2", pa.string()),
     ]
 )
+CALENDAR = pa.schema(
+    [
+        ("date", pa.date32()),
+        ("status", pa.string()),
+        ("opens", _TIME),
+        ("closes", _TIME),
+        ("pauses", pa.list_(pa.string())),
+        ("begins", _TIME),
+        ("ends", _TIME),
+    ]
+)
 
 
 def records(said: dict[str, Any], schema: pa.Schema) -> Answer:
@@ -53,4 +64,6 @@ def records(said: dict[str, Any], schema: pa.Schema) -> Answer:
 def _value(value: Any, kind: pa.DataType) -> Any:
     if value is not None and pa.types.is_timestamp(kind):
         return datetime.fromisoformat(value)
+    if value is not None and pa.types.is_date(kind):
+        return date.fromisoformat(value)
     return json.dumps(value) if isinstance(value, dict) else value

@@ -102,6 +102,10 @@ class Remote:
         """Every symbol of a table."""
         return self._said("GET", "/v1/symbols", params)
 
+    def calendar(self, exchange: str, params: Params) -> dict[str, Any]:
+        """Trading dates of an exchange."""
+        return self._said("GET", f"/v1/calendar/{quote(exchange, safe='')}", params)
+
     def stats(self, params: Params) -> dict[str, Any]:
         """Size and reach of the tables."""
         return self._said("GET", "/v1/stats", params)

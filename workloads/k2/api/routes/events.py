@@ -41,7 +41,7 @@ def quotes(request: Request, service: Asked, params: Annotated[EventsParams, Que
 
 @router.get("/summary", tags=["aggregates"], summary="OHLCV and VWAP of a trading date, of a symbol of any characters")
 def named_summary(request: Request, service: Asked, params: Annotated[NamedSummaryParams, Query()]) -> Response:
-    """All prints from midnight to midnight in the exchange's time zone, or (`session=regular`) those of its regular session.
+    """All prints of a trading date of the exchange, or (`session=regular`) those of its regular session.
 
     Exact; VWAP has the places of the prices (8; of a wide table 18), rounded half to even.
     """
