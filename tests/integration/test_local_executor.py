@@ -177,6 +177,39 @@ def test_a_pod_whose_health_fails_is_restarted(tmp_path, machine):
     until(executor, lambda: executor.settled)
 
 
+def test_a_pod_is_asked_for_its_health_and_whether_it_is_ready_once_it_has_begun_to_answer(tmp_path, machine):
+    built = objects(replicas=1)
+    container = built[1]["spec"]["template"]["spec"]["containers"][0]
+    probe = {"httpGet": {"path": "/health", "port": "metrics"}, "periodSeconds": 1, "failureThreshold": 1000}
+    container["startupProbe"] = probe
+    container["livenessProbe"] |= {"initialDelaySeconds": 0, "failureThreshold": 1}
+    folder = pod_file(tmp_path, "sink-0", "broken").parent
+    folder.mkdir(parents=True)
+    (folder / "broken").touch()
+    executor = machine(*built)
+    # By its liveness alone it would have been ended with the first of these answers.
+    until(executor, lambda: executor.pods[0]._startup is not None and executor.pods[0]._startup.failures >= 3)
+    assert (executor.statuses()[0].restarts, executor.settled) == (0, False)
+    (folder / "broken").unlink()
+    until(executor, lambda: executor.settled)
+    assert (folder / "runs").read_text() == "x"
+
+
+def test_a_pod_that_never_begins_to_answer_is_restarted(tmp_path, machine):
+    built = objects(replicas=1)
+    container = built[1]["spec"]["template"]["spec"]["containers"][0]
+    container["startupProbe"] = {
+        "httpGet": {"path": "/health", "port": "metrics"},
+        "periodSeconds": 0.1,
+        "failureThreshold": 2,
+    }
+    folder = pod_file(tmp_path, "sink-0", "broken").parent
+    folder.mkdir(parents=True)
+    (folder / "broken").touch()
+    executor = machine(*built)
+    until(executor, lambda: executor.statuses()[0].restarts >= 1)
+
+
 def test_a_job_that_is_done_is_never_run_again(tmp_path, machine):
     executor = machine(*job(config={"once": True}))
     until(executor, lambda: executor.statuses()[0].phase == "Completed")

@@ -100,6 +100,8 @@ class Pod:
     _backoff: float = BACKOFF_FIRST
     _readiness: Probe | None = None
     _liveness: Probe | None = None
+    _startup: Probe | None = None
+    """Asked until it has succeeded once, and before that no other is."""
 
     @property
     def log(self) -> Path:
@@ -163,7 +165,8 @@ class Pod:
         mounts = self._materialise(container)
         self._readiness = Probe.of(container.get("readinessProbe"))
         self._liveness = Probe.of(container.get("livenessProbe"))
-        for probe in (self._readiness, self._liveness):
+        self._startup = Probe.of(container.get("startupProbe"))
+        for probe in (self._readiness, self._liveness, self._startup):
             if probe is not None:
                 probe.due = now + probe.delay
         command = [*self.machine.program, *container.get("args", [])]
@@ -201,6 +204,8 @@ class Pod:
         self._backoff = min(self._backoff * 2, BACKOFF_MOST)
 
     def _probe(self, now: float) -> None:
+        if self._startup is not None and not self._has_begun(self._startup, now):
+            return
         readiness, liveness = self._readiness, self._liveness
         if readiness is not None and now >= readiness.due:
             told = readiness.ask(self.ports)
@@ -215,9 +220,25 @@ class Pod:
             liveness.failures = liveness.failures + 1 if liveness.ask(self.ports).problem else 0
             liveness.due = now + liveness.period
             if liveness.failures >= liveness.threshold:
-                # Not waited for: the other pods have probes too, and a signal may end all of it.
-                self.terminate()
-                self._kill_due, self.ready, self.message = now + self.grace, False, "its health has failed"
+                self._give_up(now, "its health has failed")
+
+    def _has_begun(self, startup: Probe, now: float) -> bool:
+        if now < startup.due:
+            return False
+        told = startup.ask(self.ports)
+        if not told.problem:
+            self._startup = None
+            return True
+        startup.failures += 1
+        startup.due, self.message = now + min(startup.period, 0.5), told.problem
+        if startup.failures * min(startup.period, 0.5) >= startup.threshold * startup.period:
+            self._give_up(now, f"it has not begun to answer: {told.problem}")
+        return False
+
+    def _give_up(self, now: float, why: str) -> None:
+        # Not waited for: the other pods have probes too, and a signal may end all of it.
+        self.terminate()
+        self._kill_due, self.ready, self.message = now + self.grace, False, why
 
     def _choose_ports(self, container: Mapping[str, Any]) -> None:
         for port in container.get("ports", []):

@@ -67,6 +67,7 @@ _FIELDS: dict[str, frozenset[str]] = {
             "ports",
             "volumeMounts",
             "readinessProbe",
+            "startupProbe",
             "livenessProbe",
             # Ignored: the code that runs is the code that is installed here, with what this machine has.
             "image",
@@ -130,7 +131,7 @@ def _check_pod(where: str, pod: Mapping[str, Any]) -> None:
         _only("mount", f"{where}: mount", mount)
     for variable in container.get("env", []):
         _check_variable(f"{where}: env {variable.get('name')}", variable)
-    for name in ("readinessProbe", "livenessProbe"):
+    for name in ("readinessProbe", "startupProbe", "livenessProbe"):
         if name in container:
             _only("probe", f"{where}: {name}", container[name])
             _only("httpGet", f"{where}: {name}", container[name].get("httpGet", {}))

@@ -127,10 +127,16 @@ def _container(images: ImagesPlatform, workload: Workload, name: str, mounts: li
             "timeoutSeconds": 2,
             "failureThreshold": 2,
         }
+        # Imports alone take a minute on a node that is overbooked: nobody asks for its health before it has answered once.
+        built["startupProbe"] = {
+            "httpGet": {"path": "/health", "port": workload.probed},
+            "periodSeconds": 2,
+            "timeoutSeconds": 2,
+            "failureThreshold": 150,
+        }
         # Slow to strike: a restart in the middle of a commit costs more than a minute of patience.
         built["livenessProbe"] = {
             "httpGet": {"path": "/health", "port": workload.probed},
-            "initialDelaySeconds": 30,
             "periodSeconds": 10,
             "timeoutSeconds": 5,
             "failureThreshold": 6,

@@ -166,6 +166,7 @@ class Container(TypedDict):
     resources: Mapping[str, Mapping[str, str]]
     securityContext: ContainerSecurity
     readinessProbe: NotRequired[HttpProbe]
+    startupProbe: NotRequired[HttpProbe]
     livenessProbe: NotRequired[HttpProbe]
     terminationMessagePolicy: Literal["FallbackToLogsOnError"]
 
