@@ -64,15 +64,19 @@ def topics():
     return [name for each in named for name in (str(each), each.dead_letters)]
 
 
-def done(cluster, namespace):
-    return [
-        each["metadata"]["name"]
-        for each in cluster.list("MarketFeed", namespace)
-        if any(
-            found["type"] == "SchemasReady" and found["status"] == "True"
+def saying(cluster, namespace, which, told, reason):
+    """How many feeds have a condition of that status and that reason."""
+    return sum(
+        any(
+            (found["type"], found["status"], found["reason"]) == (which, told, reason)
             for found in each.get("status", {}).get("conditions", ())
         )
-    ]
+        for each in cluster.list("MarketFeed", namespace)
+    )
+
+
+def all_say(cluster, namespace, which, told, reason):
+    return saying(cluster, namespace, which, told, reason) == FEEDS
 
 
 def requests(operator):
@@ -92,7 +96,12 @@ def test_hundreds_of_feeds(cluster, operator, namespace, measured, kafka):
     for each in feeds(namespace):
         cluster.create(each)
     applied = time.monotonic() - started
-    until(lambda: len(done(cluster, namespace)) == FEEDS, "not all have converged", 1200, pause=1)
+    until(
+        lambda: all_say(cluster, namespace, "SchemasReady", "True", "SubjectsRegistered"),
+        "not all have converged",
+        1200,
+        pause=1,
+    )
     converged = time.monotonic() - started
     # Rest is when the Deployments' own controller has come to rest too.
     until(lambda: quiet(operator), "it does not come to rest", 400)
@@ -110,12 +119,10 @@ def test_hundreds_of_feeds(cluster, operator, namespace, measured, kafka):
     # Everything is looked at once more soon after a start; what follows is rest.
     until(lambda: operator.metrics().get("k2_operator_last_resync_timestamp_seconds"), "no resync", 180)
     until(lambda: quiet(operator), "it does not come to rest", 400)
-    process = psutil.Process(operator.pid)
-    before = process.cpu_times()
     seconds = sized(30, 60)
+    before = used(operator)
     time.sleep(seconds)  # what rest costs
-    after = process.cpu_times()
-    rest = (after.user + after.system - before.user - before.system) / seconds
+    rest = (used(operator) - before) / seconds
     for name, value in (
         ("applied_seconds", applied),
         ("converged_seconds", converged),
@@ -128,9 +135,53 @@ def test_hundreds_of_feeds(cluster, operator, namespace, measured, kafka):
     assert each <= 25
     assert memory < sized(400, 300)
     assert rest < 0.02
-    if FULL:  # seconds on the clock mean nothing beside other tests
-        assert converged < 60
-        assert restarted < 30
+    if not FULL:  # seconds on the clock mean nothing beside other tests
+        return
+    told, outage, back = without_kafka(cluster, operator, namespace, kafka)
+    for name, value in (
+        ("outage_told_seconds", told),
+        ("core_in_its_first_minute", outage),
+        ("outage_over_seconds", back),
+    ):
+        measured(name, round(value, 3))
+    assert converged < 60
+    assert restarted < 30
+    assert told < 60
+    assert outage <= 0.05
+    assert back < 90
+
+
+def used(operator):
+    """Seconds of a core that the operator has used."""
+    spent = psutil.Process(operator.pid).cpu_times()
+    return spent.user + spent.system
+
+
+def without_kafka(cluster, operator, namespace, kafka):
+    """Kafka away for a minute: seconds until all say so, the share of a core in that minute, seconds until all have taken it back."""
+    kafka.stop()
+    started, before = time.monotonic(), used(operator)
+    try:
+        until(
+            lambda: all_say(cluster, namespace, "TopicsReady", "False", "KafkaUnreachable"),
+            "not all say that Kafka is away",
+            300,
+            pause=1,
+        )
+        told = time.monotonic() - started
+        assert saying(cluster, namespace, "Fresh", "Unknown", "KafkaUnreachable") == FEEDS
+        time.sleep(max(0.0, 60.0 - told))  # what it costs
+        share = (used(operator) - before) / (time.monotonic() - started)
+    finally:
+        kafka.start()
+    started = time.monotonic()
+    until(
+        lambda: all_say(cluster, namespace, "TopicsReady", "True", "TopicsExist"),
+        "not all have taken it back",
+        300,
+        pause=1,
+    )
+    return told, share, time.monotonic() - started
 
 
 def quiet(operator):

@@ -16,9 +16,14 @@ KINDS = ("MarketFeed", "IcebergTable", "Deployment", "ConfigMap", "Job", "CronJo
 
 @pytest.fixture
 def looking(cluster, namespace, platform, tmp_path):
-    """An operator that looks at everything every twenty seconds, and asks Kafka, registry and catalog again each time."""
+    """An operator that looks at everything every twenty seconds, and measures and looks whether the world is there every two."""
     grant(cluster, namespace, ["k2-registry"], watched=[namespace])
-    own = {"K2_OPERATOR_NAMESPACES": f'["{namespace}"]', "K2_OPERATOR_RESYNC_SECONDS": str(RESYNC_SECONDS)}
+    own = {
+        "K2_OPERATOR_NAMESPACES": f'["{namespace}"]',
+        "K2_OPERATOR_RESYNC_SECONDS": str(RESYNC_SECONDS),
+        "K2_OPERATOR_COLLECT_SECONDS": "2",
+        "K2_OPERATOR_LOOK_SECONDS": "2",
+    }
     running = Operator(cluster, tmp_path, namespace, platform, **own)
     running.start()
     yield running
@@ -102,4 +107,4 @@ def enough(after, before, seconds):
 
 
 def test_at_rest_nothing_is_written(cluster, looking, namespace, feeds):
-    stands_still(cluster, looking, namespace, sized(75, 300))
+    stands_still(cluster, looking, namespace, sized(50, 300))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 
+from k2.model.lru import Lru
 from k2.model.platform import KafkaRole, Platform
 from k2_operator.build import environment, pod
 from k2_operator.spec import labels
 from k2_operator.spec.resources import Resources
 
 _ROLES: tuple[KafkaRole, ...] = ("producer", "sink")
+
+_KNOWN = Lru[str, str](16)
+"""By what a platform says: an operator has one, and asks for each Deployment that it builds."""
 
 
 def marks_of(generation: int, platform: Platform) -> dict[str, str]:
@@ -20,6 +24,11 @@ def marks_of(generation: int, platform: Platform) -> dict[str, str]:
 
 def platform_hash(platform: Platform) -> str:
     """A hash over what every pod gets from the platform and from the builders: images, addresses, Secrets' names, shape."""
+    said = platform.model_dump_json()
+    return _KNOWN.get(said) or _KNOWN.put(said, _hash(platform))
+
+
+def _hash(platform: Platform) -> str:
     templates = [
         pod.template("any", labels.of("sink", "any"), platform.images, _plain(platform, role)) for role in _ROLES
     ]

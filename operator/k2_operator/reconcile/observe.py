@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from k2.model.platform import Platform
@@ -18,7 +18,7 @@ from k2_operator.plan import planning
 from k2_operator.plan.planning import Key
 from k2_operator.plan.plans import FeedPlan, TablePlan
 from k2_operator.spec import labels
-from k2_operator.spec.objects import Object, Ref, labels_of, owner_uids
+from k2_operator.spec.objects import Object, Ref, labels_of, owner_uids, ref
 from k2_operator.spec.resources import IcebergTable, MarketFeed
 from k2_operator.spec.validate import ResourceError
 
@@ -96,6 +96,33 @@ def feed(cache: Cache, platform: Platform, where: Ref) -> FeedFacts | None:
     rivals = cache.feeds_of_exchange(parsed.resource.spec.exchange)
     planned, errors = planning.plan_feed(parsed.resource, platform, _table_plans(cache, where.namespace, names), rivals)
     return FeedFacts(obj, planned, tuple(errors), tables, owned, pods)
+
+
+def again(cache: Cache, platform: Platform, facts: FeedFacts) -> FeedFacts:
+    """The facts of a feed a moment later; those that are given where it has gone meanwhile.
+
+    Its plan is not made again as long as its spec and its tables' are those that it was made of. What else a plan depends on, a
+    rival for its topics, wakes the feed by itself.
+    """
+    where = ref(facts.obj)
+    obj = cache.get(where)
+    if obj is None:
+        return facts
+    found = {name: cache.get(Ref(TABLE, where.namespace, name)) for name in facts.tables}
+    tables = {name: each for name, each in found.items() if each is not None}
+    if (
+        len(tables) < len(found)
+        or _edited(facts.obj, obj)
+        or any(_edited(facts.tables[name], tables[name]) for name in tables)
+    ):
+        return feed(cache, platform, where) or facts
+    owned, pods = tuple(cache.owned(where.namespace, where.name)), tuple(cache.pods_of(where))
+    return replace(facts, obj=obj, tables=tables, owned=owned, pods=pods)
+
+
+def _edited(before: Object, now: Object) -> bool:
+    """Whether a resource's spec may be another one."""
+    return any(before["metadata"].get(name) != now["metadata"].get(name) for name in ("uid", "generation"))
 
 
 def table(cache: Cache, where: Ref) -> TableFacts | None:

@@ -133,7 +133,7 @@ class Reconciler:
         )
         seen = generation_of(facts.obj)
         # What was applied is in the cache now, and so is what it has become meanwhile.
-        facts = observe.feed(self.context.cache, self.context.platform, where) or facts
+        facts = observe.again(self.context.cache, self.context.platform, facts)
         if facts.plan is None or facts.deleting:
             return 0.0
         measured = dict(self.context.told(where).findings or figures.carried(facts.obj))
