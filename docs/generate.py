@@ -19,8 +19,8 @@ from k2.model.platform import Platform
 from k2.model.settings import Settings
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
 from k2.query.engine.store import request_seconds
-from k2_operator.__main__ import OperatorSettings
 from k2_operator.kube import client, watch
+from k2_operator.process import OperatorSettings
 
 OUTPUT = Path(__file__).with_name("configuration.md")
 HEAD = """# Configuration

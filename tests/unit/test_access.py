@@ -13,8 +13,8 @@ from k2.model.errors import UserError
 from k2_operator.kube.access import connection
 
 
-def kubeconfig(tmp_path, monkeypatch, user):
-    document = {
+def document(user):
+    return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:6443"}}],
@@ -22,8 +22,11 @@ def kubeconfig(tmp_path, monkeypatch, user):
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "ticks"}}],
         "current-context": "x",
     }
+
+
+def kubeconfig(tmp_path, monkeypatch, user):
     path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(document))
+    path.write_text(yaml.safe_dump(document(user)))
     monkeypatch.setenv("KUBECONFIG", str(path))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
 
@@ -62,3 +65,16 @@ def test_a_kubeconfig_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(UserError, match=r"KUBECONFIG names a file that is not there: found '.*none'"):
         connection(kopf.OperatorSettings())
+
+
+def test_in_its_image_the_operator_works_without_the_kubernetes_client(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "a-program"}}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(document(user)))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    found = connection(kopf.OperatorSettings())
+    assert (found.server, found.token) == ("https://127.0.0.1:6443", None)
+    (said,) = caplog.messages
+    assert said.startswith("access.anonymous server='https://127.0.0.1:6443'")
+    assert "pip install 'k2-market-data[kubeconfig]'" in said

@@ -1,5 +1,7 @@
 """The cache between watches and reconciles, and what is read off objects."""
 
+import json
+
 import pytest
 
 from k2_operator.kube.cache import Cache, Change
@@ -133,3 +135,12 @@ def test_what_controllers_count_is_no_change():
     one, two = deployment(1), deployment(2, readyReplicas=3)
     two["metadata"] |= {"generation": 7, "annotations": {"deployment.kubernetes.io/revision": "4"}}
     assert objects.digest(objects.trimmed(two)) == objects.digest(objects.trimmed(one))
+
+
+def test_the_words_that_objects_have_in_common_are_held_once():
+    cache = Cache()
+    for name in ("d", "e"):
+        cache.put(json.loads(json.dumps(deployment() | {"metadata": deployment()["metadata"] | {"name": name}})))
+    one, other = (cache.get(Ref("Deployment", "m", name)) for name in ("d", "e"))
+    assert [id(name) for name in one["metadata"]] == [id(name) for name in other["metadata"]]
+    assert one["metadata"]["labels"]["k2.dev/feed"] is other["metadata"]["labels"]["k2.dev/feed"]

@@ -36,3 +36,12 @@ def test_every_workload_starts_without_extras():
         "import k2.sink.run, pyarrow; pyarrow.array([1])"
     )
     assert "pandas" not in loaded(code)
+
+
+def test_the_operator_has_no_packages_in_it_that_its_libraries_would_load_and_nobody_uses():
+    code = (
+        "import contextlib, os, sys; os.environ['K2_DATA_DIR'] = '/nowhere'; from k2_operator.__main__ import main\n"
+        "with contextlib.suppress(Exception, SystemExit): main()  # no platform.yaml: it ends at once\n"
+        "import kopf, pyarrow, pyiceberg; pyarrow.array([1])"
+    )
+    assert not loaded(code) & {"pandas", "pykube"}

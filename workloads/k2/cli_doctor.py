@@ -76,7 +76,7 @@ def _before_install(namespace: str, values: Path | None) -> Iterator[Diagnosis]:
         raise UserError(
             "--pre needs the operator's packages",
             found=f"no {error.name}",
-            expected="k2-market-data[local,operator]",
+            expected="k2-market-data[kubeconfig,local,operator]",
             remedy="Run it where K2 was set up by `make setup`",
         ) from error
     given, reached = Values.read(values), False

@@ -9,9 +9,11 @@ from typing import Any
 import kopf
 
 from k2.model.errors import UserError
+from k2.obs.logging import get_logger
 from k2_operator.kube.client import Access
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
+_of_kopf = logging.getLogger(__name__)
 
 
 def connection(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
@@ -34,9 +36,13 @@ def connection(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
         )
     if any((found.token, found.username, found.certificate_path, found.certificate_data)):
         return found
-    # A cloud's kubeconfig names a program that makes the token: the Kubernetes client runs it.
-    made = kopf.login_via_client(logger=_log, settings=settings)
-    return found if made is None else dataclasses.replace(made, default_namespace=found.default_namespace)
+    # A cloud's kubeconfig names a program that makes the token: the Kubernetes client runs it, where it is installed.
+    made = kopf.login_via_client(logger=_of_kopf, settings=settings)
+    if made is None:
+        remedy = "if your kubeconfig names a program that makes a token: pip install 'k2-market-data[kubeconfig]'"
+        _log.warning("access.anonymous", server=found.server, remedy=remedy)
+        return found
+    return dataclasses.replace(made, default_namespace=found.default_namespace)
 
 
 def access(settings: kopf.OperatorSettings) -> Access:

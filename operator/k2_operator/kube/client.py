@@ -9,7 +9,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +24,9 @@ from k2_operator.spec.ownership import FIELD_MANAGER
 from k2_operator.spec.resources import API_VERSION
 
 REQUEST_SECONDS = 30.0
+PAGE = 50
+"""Objects that are listed at a time."""
+
 REFRESH_SECONDS = 60.0
 """A pod's token is replaced every hour or so: it is read again this often."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -87,12 +90,23 @@ class Kube:
         if self._session is not None:
             await self._session.close()
 
-    async def list(self, kind: str, namespace: str | None, selector: str = "") -> list[dict[str, Any]]:
-        """All objects of a kind in a namespace (None: in all), with `kind` and `apiVersion`, which lists leave out."""
+    async def list(self, kind: str, namespace: str | None, selector: str = "") -> AsyncGenerator[dict[str, Any]]:
+        """All objects of a kind in a namespace (None: in all), with `kind` and `apiVersion`, which lists leave out.
+
+        They come a page at a time: with its `managedFields` an object is ten times what is kept of it, and memory that thousands have
+        taken at once is not given back.
+        """
         version, _ = _KINDS[kind]
-        query = {"labelSelector": selector} if selector else {}
-        answer = await self._request("GET", _path(kind, namespace or ""), query)
-        return [{"apiVersion": version, "kind": kind, **item} for item in answer["items"]]
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        while True:
+            answer = await self._request("GET", _path(kind, namespace or ""), query)
+            following = answer["metadata"].get("continue")
+            for item in answer["items"]:
+                yield {"apiVersion": version, "kind": kind, **item}
+            del answer
+            if not following:
+                return
+            query["continue"] = following
 
     async def get(self, where: Ref) -> dict[str, Any] | None:
         """One object, or None."""

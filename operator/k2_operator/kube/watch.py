@@ -11,7 +11,7 @@ from typing import Any
 
 import kopf
 
-from k2_operator.kube.client import resource_of
+from k2_operator.kube.client import PAGE, resource_of
 from k2_operator.kube.kinds import selector
 from k2_operator.spec.resources import GROUP, VERSION
 
@@ -55,6 +55,8 @@ def configure(settings: kopf.OperatorSettings, others: Sequence[str]) -> None:
     settings.watching.inactivity_timeout = SILENCE_SECONDS
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
+    # As our own lists: see `Kube.list`.
+    settings.watching.chunk_size = PAGE
     # A line for each event, with all of these settings in it.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     # What is not in the configured namespaces is not ours to look for, and would need more rights.

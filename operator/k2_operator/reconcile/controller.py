@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -288,7 +288,7 @@ class Controller:
             chosen = "" if kind in KINDS else selector(kind)
             found: set[Ref] = set()
             for namespace in self.namespaces or (None,):
-                for obj in await self._list(kind, namespace, chosen, closed):
+                async for obj in self._list(kind, namespace, chosen, closed):
                     found.add(objects.ref(obj))
                     self.cache.put(obj)
             for where, old in before.items():
@@ -317,15 +317,18 @@ class Controller:
                 f"May be read again, and is watched by a new process alone: {', '.join(sorted(back))}"
             )
 
-    async def _list(self, kind: str, namespace: str | None, chosen: str, closed: set[str]) -> list[dict[str, Any]]:
+    async def _list(
+        self, kind: str, namespace: str | None, chosen: str, closed: set[str]
+    ) -> AsyncGenerator[dict[str, Any]]:
         try:
-            return await self.kube.list(kind, namespace, chosen)
+            async for obj in self.kube.list(kind, namespace, chosen):
+                yield obj
         except ApiError as error:
             if kind in KEDA and error.status == 404:
-                return []  # not installed: the feeds that ask for it say so
+                return  # not installed: the feeds that ask for it say so
             if error.status == 403 and namespace is not None and len(closed | {namespace}) < len(self.namespaces or ()):
                 closed.add(namespace)
-                return []
+                return
             raise
 
 

@@ -1,7 +1,7 @@
 """A process does without what libraries load where it is installed, and nothing here needs. The images do not have it at all.
 
 pyarrow loads pandas with its first array, wherever pandas is installed: a third of a second and some 45 MiB for each process of a
-developer's environment. httpx loads a command line of its own, with all that colors it.
+developer's environment. httpx loads a command line of its own, with all that colors it; kopf every client of Kubernetes that it finds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from importlib.abc import MetaPathFinder
 
-_NOT_NEEDED = frozenset({"pandas", "httpx._main"})
+_NOT_NEEDED = frozenset({"pandas", "httpx._main", "pykube"})
 
 
 class _WithoutExtras(MetaPathFinder):
