@@ -8,10 +8,13 @@ from k2_testing.cluster import RefusedError, until
 from k2_testing.extent import sized
 from k2_testing.resources import feed, names_of, table
 
+from k2.bus.admin import delete_topics, partition_counts
+
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800, func_only=True)]
 
 MANAGED_BY, FEED = "app.kubernetes.io/managed-by", "k2.dev/feed"
 KINDS = ("Deployment", "ConfigMap", "Service")
+TOPIC, PARTITIONS = "market.equities.trades.sim", 3
 
 
 @dataclass
@@ -21,15 +24,17 @@ class Hands:
     cluster: object
     namespace: str
     operator: object
+    kafka: object
     chance: random.Random
     has_table: bool = True
     is_right: bool = True
     suspended: bool = False
+    has_kafka: bool = True
     replicas: int = 1
 
     def begin(self):
         self.cluster.apply(table(self.namespace))
-        self.cluster.apply(feed(self.namespace, topic={"partitions": 3}))
+        self.cluster.apply(feed(self.namespace, topic={"partitions": PARTITIONS}))
 
     # --- what people do ---
     def suspends_or_resumes(self):
@@ -77,6 +82,25 @@ class Hands:
         self.operator.kill()
         self.operator.start()
 
+    def takes_kafka_away_or_brings_it_back(self):
+        self.has_kafka = not self.has_kafka
+        if self.has_kafka:
+            self.kafka.start()
+        else:
+            self.kafka.stop()
+
+    def deletes_the_topic(self):
+        if self.has_kafka:
+            delete_topics(self._kafka(), [TOPIC])
+
+    def ends(self):
+        """Give Kafka back to those who come after."""
+        if not self.has_kafka:
+            self.takes_kafka_away_or_brings_it_back()
+
+    def _kafka(self):
+        return {"bootstrap.servers": self.kafka.bootstrap_servers}
+
     def _edit(self, change):
         self.cluster.patch("MarketFeed", self.namespace, "sim", {"spec": change})
 
@@ -103,13 +127,14 @@ class Hands:
             return "False", "TableNotFound"
         if not self.is_right:
             return "False", "InvalidSpec"
+        if not self.has_kafka:
+            return "False", "KafkaUnreachable"
         return ("False", "Suspended") if self.suspended else ("True", "AsAsked")
 
     def wrong(self):
         """Everything that is not as it must be; empty when all is well. Plays the kubelet on the way."""
         for name in names_of(self.cluster, self.namespace, "Deployment"):
-            if self.cluster.list("Pod", self.namespace, f"app.kubernetes.io/instance={name}"):
-                self.cluster.run_pods(self.namespace, name)
+            self.cluster.run_pods_there_are(self.namespace, name)
         found = []
         ready = self.cluster.condition("MarketFeed", self.namespace, "sim") or ("", "", "")
         if ready[:2] != self.expected():
@@ -129,6 +154,8 @@ class Hands:
             or objects["ConfigMap"][0]["data"]["config.json"] == "{}"
         ):
             found.append("the configuration is not the feed's")
+        if self.has_kafka and (there := partition_counts(self._kafka(), [TOPIC])) != {TOPIC: PARTITIONS}:
+            found.append(f"of the topic there is {there}")
         # Fresh and Degraded are measured, and said again with the next reading.
         edited = [each["type"] for each in self._conditions() if each["reason"] == "ByHand"]
         return found + [f"{each} is as it was edited" for each in edited if each not in ("Fresh", "Degraded")]
@@ -147,19 +174,25 @@ ACTIONS = [
     Hands.edits_an_object,
     Hands.edits_the_status,
     Hands.kills_the_operator,
+    Hands.takes_kafka_away_or_brings_it_back,
+    Hands.deletes_the_topic,
 ]
 
 
 @pytest.mark.parametrize("seed", range(sized(1, 30)))
-def test_whatever_was_done_the_status_is_true_when_things_are_quiet(cluster, operator, namespace, seed):
+def test_whatever_was_done_the_status_is_true_when_things_are_quiet(cluster, operator, namespace, kafka, seed):
     chance = random.Random(seed)
-    hands = Hands(cluster, namespace, operator, chance)
+    hands = Hands(cluster, namespace, operator, kafka, chance)
     hands.begin()
     done = []
-    for _ in range(sized(4, 10)):
-        # A few things at once, and then a while for things to become quiet.
-        for _ in range(chance.choice([1, 1, 2, 3])):
-            action = chance.choice(ACTIONS)
-            done.append(action.__name__)
-            action(hands)
-        until(lambda: not hands.wrong(), f"seed {seed}: {done}", 240, why=lambda: f"{hands.wrong()} {operator.tail()}")
+    try:
+        for _ in range(sized(4, 10)):
+            # A few things at once, and then a while for things to become quiet.
+            for _ in range(chance.choice([1, 1, 2, 3])):
+                action = chance.choice(ACTIONS)
+                done.append(action.__name__)
+                action(hands)
+            told = f"seed {seed}: {done}"
+            until(lambda: not hands.wrong(), told, 240, why=lambda: f"{hands.wrong()} {operator.tail()}")
+    finally:
+        hands.ends()

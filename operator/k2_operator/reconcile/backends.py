@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -38,12 +38,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Well:
-    """What was found well: from when until when it is not asked for again, of which parts of the world, with its subjects if it has any."""
+    """What was found well: from when until when it is not asked for again, of which parts of the world; its subjects or topics, if any."""
 
     since: float
     until: float
     parts: tuple[WorldPart, ...]
     subjects: frozenset[str] = frozenset()
+    topics: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -71,7 +72,10 @@ class Backends:
         specs = [spec for plan in plans for spec in topic_specs(plan)]
         config = self.settings.kafka_config
         return await self._unless_well(
-            f"topics {specs}", (WorldPart.KAFKA,), lambda: ensure_topics(config(), specs) if specs else []
+            f"topics {specs}",
+            (WorldPart.KAFKA,),
+            lambda: ensure_topics(config(), specs) if specs else [],
+            topics=frozenset(spec.name for spec in specs),
         )
 
     async def subjects(self, plans: Sequence[TopicPlan]) -> list[str]:
@@ -180,6 +184,19 @@ class Backends:
         self._well = {key: well for key, well in self._well.items() if not well.subjects & missing}
         return missing
 
+    def missing_topics(self, asked: Collection[str], listed: Collection[str], since: float) -> set[str]:
+        """The topics that were found well and are in Kafka no more; they are asked for again.
+
+        Args:
+            asked: topics that Kafka was asked about.
+            listed: those of them that it has.
+            since: when it was asked, on this clock. What was made after that may not be among them.
+        """
+        gone = set(asked) - set(listed)
+        missing = {topic for well in self._well.values() if well.since < since for topic in well.topics & gone}
+        self._well = {key: well for key, well in self._well.items() if not well.topics & missing}
+        return missing
+
     def close(self) -> None:
         """Take no more calls. Those under way end by their own time limits."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -203,6 +220,7 @@ class Backends:
         parts: tuple[WorldPart, ...],
         call: Callable[[], list[str]],
         subjects: frozenset[str] = frozenset(),
+        topics: frozenset[str] = frozenset(),
     ) -> list[str]:
         self.world.require(*parts)
         known = self._well.get(key)
@@ -212,7 +230,7 @@ class Backends:
         if len(self._well) > REMEMBERED:
             self._well = {known: well for known, well in self._well.items() if well.until > self.clock()}
         now = self.clock()
-        self._well[key] = _Well(now, now + self.check_seconds * random.uniform(0.8, 1.0), parts, subjects)
+        self._well[key] = _Well(now, now + self.check_seconds * random.uniform(0.8, 1.0), parts, subjects, topics)
         return done
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

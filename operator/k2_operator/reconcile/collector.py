@@ -150,9 +150,12 @@ class Collector:
         sinks = {sink.config.group_id: sink for plan in plans.values() for sink in plan.sinks}
         await self._read(sinks, lacking)
         self._count_commits(sinks)
-        await self._topic_ids.look(sinks.values())
+        missing = await self._topic_ids.look(sinks.values())
         for where, plan in plans.items():
             self._publish(where, plan)
+            if gone := sorted(missing.intersection(str(topic.name) for topic in plan.topics)):
+                _log.warning("topics.deleted", feed=str(where), topics=gone, remedy="they are made again, empty")
+                self.wake(where)
 
     def lose(self, away: AwayError) -> None:
         """Tell that nothing is known any more of what a part of the world would tell."""

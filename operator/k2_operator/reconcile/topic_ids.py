@@ -36,23 +36,24 @@ class TopicIds:
     _agreed: dict[_Pair, str] = field(default_factory=dict[_Pair, str])
     _replaced: dict[_Pair, tuple[str, str]] = field(default_factory=dict[_Pair, tuple[str, str]])
 
-    async def look(self, sinks: Collection[SinkPlan]) -> None:
-        """Compare Kafka's ids with the tables', where one of the two may have changed.
+    async def look(self, sinks: Collection[SinkPlan]) -> set[str]:
+        """Compare Kafka's ids with the tables', where one of the two may have changed; returns the topics that somebody has deleted.
 
         Raises:
             WorldError: Kafka cannot be reached.
         """
         pairs = [(sink.config.topic, sink.config.table) for sink in sinks]
         if not pairs:
-            return
-        config = self.backends.settings.kafka_config()
+            return set()
+        config, since = self.backends.settings.kafka_config(), self.backends.clock()
         ids = await self.backends.in_thread(lambda: topic_ids(config, {topic for topic, _ in pairs}))
+        missing = self.backends.missing_topics({topic for topic, _ in pairs}, ids, since)
         asked = [pair for pair in pairs if pair[0] in ids and self._agreed.get(pair) != ids[pair[0]]][:ASKED_AT_ONCE]
         try:
             found = await self.backends.in_thread(lambda: self._recorded(asked)) if asked else {}
         except K2Error as error:
             _log.info("topic_ids.not_compared", reason=str(error))  # that the catalog is away others tell
-            return
+            return missing
         for pair in asked:
             recorded, now = found.get(pair), ids[pair[0]]
             if recorded is None or recorded == now:
@@ -62,6 +63,7 @@ class TopicIds:
                 self._replaced[pair] = (recorded, now)
         self._agreed = {pair: each for pair, each in self._agreed.items() if pair in pairs}
         self._replaced = {pair: each for pair, each in self._replaced.items() if pair in pairs}
+        return missing
 
     def finding(self, plan: FeedPlan) -> Finding | None:
         """What `TopicsReady` has to say of a feed's topics because of this; None: nothing."""

@@ -198,8 +198,11 @@ class Cluster:
 
     def run_pods(self, namespace: str, name: str, phase: str = "Running") -> None:
         """Play the kubelet of pods that no node takes: say that a workload's pods run (or `Succeeded`)."""
-        selector = f"app.kubernetes.io/instance={name}"
-        pods = until(lambda: self.list("Pod", namespace, selector), f"no pods of {name}")
+        until(lambda: self.run_pods_there_are(namespace, name, phase), f"no pods of {name}")
+
+    def run_pods_there_are(self, namespace: str, name: str, phase: str = "Running") -> int:
+        """The same of those that there are at this moment; how many."""
+        pods = self.list("Pod", namespace, f"app.kubernetes.io/instance={name}")
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         ready = {"type": "Ready", "status": "True" if phase == "Running" else "False", "lastTransitionTime": now}
         for pod in pods:
@@ -210,6 +213,7 @@ class Cluster:
             except RefusedError as error:
                 if error.status != 404:  # it has gone since: it needs no kubelet
                     raise
+        return len(pods)
 
 
 def with_definitions(kubeconfig: Path) -> Cluster:
