@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from k2_testing.ticks import at
 
 ZONE = ZoneInfo("Australia/Sydney")
-WIDTH = {"1m": 60, "5m": 300, "15m": 900, "1h": 3600}
+WIDTH = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400}
 
 _AMOUNT = st.decimals(Decimal("0.00000001"), Decimal("9999999999.99999999"), places=8)
 _PRICE = st.decimals(Decimal("-9999999999.99999999"), Decimal("9999999999.99999999"), places=8) | st.just(Decimal(0))

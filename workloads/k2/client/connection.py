@@ -20,7 +20,7 @@ from k2.model.topics import DataType
 
 Events = Literal["trades", "quotes"]
 Tables = Literal["trades", "quotes", "reference_data"]
-Interval = Literal["1m", "5m", "15m", "1h", "1d"]
+Interval = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"]
 Empty = Literal["skip", "null", "carry"]
 Kind = Literal["company", "dividend", "split", "merger"]
 

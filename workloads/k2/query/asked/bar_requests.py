@@ -23,13 +23,15 @@ class Interval(StrEnum):
     MINUTE = "1m"
     FIVE_MINUTES = "5m"
     QUARTER = "15m"
+    HALF_HOUR = "30m"
     HOUR = "1h"
+    FOUR_HOURS = "4h"
     DAY = "1d"
 
     @property
     def width_us(self) -> int | None:
         """Microseconds; None for a day, which is as long as its session."""
-        minutes = {"1m": 1, "5m": 5, "15m": 15, "1h": 60}.get(self.value)
+        minutes = {"1m": 1, "5m": 5, "15m": 15, "30m": 30, "1h": 60, "4h": 240}.get(self.value)
         return None if minutes is None else minutes * MINUTE_US
 
 
