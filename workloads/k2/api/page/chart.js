@@ -54,7 +54,7 @@ export class PriceChart {
       // Its logo brings a style of its own, which the page's security policy refuses: the notice stands in the footer.
       layout: { attributionLogo: false, fontFamily: getComputedStyle(element).fontFamily },
       crosshair: { mode: CrosshairMode.Normal },
-      rightPriceScale: { scaleMargins: { top: 0.06, bottom: 0.26 }, borderVisible: false },
+      rightPriceScale: { scaleMargins: { top: 0.06, bottom: 0.26 }, borderVisible: false, entireTextOnly: true },
       timeScale: { borderVisible: false, rightOffset: 2 },
       localization: { locale: "en-GB" },
     });
@@ -127,6 +127,11 @@ export class PriceChart {
     const count = this.#drawn.length;
     const room = Math.max(2, count * 0.05, (40 - count) / 2);
     this.#chart.timeScale().setVisibleLogicalRange({ from: -room, to: count - 1 + room });
+  }
+
+  /** A canvas with what is to be seen of the chart. */
+  picture() {
+    return this.#chart.takeScreenshot();
   }
 
   /** Take the theme's colours anew. */

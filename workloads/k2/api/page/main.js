@@ -2,7 +2,8 @@
 
 import { key } from "./api.js";
 import { PriceChart } from "./chart.js";
-import { localDate } from "./format.js";
+import { Exports } from "./exports.js";
+import { dayPlus, localDate } from "./format.js";
 import * as market from "./market.js";
 import { SnapshotSlider } from "./snapshots.js";
 import { SymbolPicker } from "./symbols.js";
@@ -10,11 +11,12 @@ import { Trouble } from "./trouble.js";
 import { View, moment, say, showBadge, showEmpty } from "./view.js";
 
 const POLL_MS = 2000;
+const DEFAULT_BUCKET = "5m";
 
 const at = (id) => document.getElementById(id);
 // `snapshot` null is live; `following`: the newest day is shown, also when a newer one begins.
 const chosen = {
-  symbol: null, exchange: null, bucket: "5m", day: null, session: "all", snapshot: null, following: true,
+  symbol: null, exchange: null, bucket: DEFAULT_BUCKET, day: null, session: "all", snapshot: null, following: true,
 };
 let answer = null;
 let confirmed = 0;
@@ -23,12 +25,12 @@ let running = new AbortController();
 let timer = 0;
 
 const view = new View();
-const picker = new SymbolPicker(at("symbol"), at("symbols"), (info) => pickSymbol(info).catch(report));
+const picker = new SymbolPicker(at("symbol"), at("symbols"), (info) => pickSymbol(info, null, { byHand: true }).catch(report));
 const slider = new SnapshotSlider({
   slider: at("snapshots"),
   output: at("snapshot"),
   live: at("live"),
-  travel: (snapshot) => { chosen.snapshot = snapshot?.snapshot_id ?? null; load(); },
+  travel: (snapshot) => { chosen.snapshot = snapshot?.snapshot_id ?? null; load({ byHand: true }); },
   describe: describeSnapshot,
 });
 const trouble = new Trouble({
@@ -86,33 +88,44 @@ function busier(best, each) {
 }
 
 /** Show a symbol; without a day, its newest. */
-async function pickSymbol(info, day = null) {
+async function pickSymbol(info, day = null, how = {}) {
   supersede();
   chosen.symbol = info.symbol;
   chosen.exchange = info.exchange;
   chosen.following = day === null;
   picker.chosen = info;
   chosen.day = day ?? (await market.lastDay(info, running.signal));
-  await load();
+  await load(how);
 }
 
-/** Ask for what is chosen, and show all of it. */
-async function load() {
+/** Ask for what is chosen, and show all of it. `byHand`: a person chose, and may go back to what was before. */
+async function load({ byHand = false } = {}) {
   if (!chosen.symbol || !chosen.day) return;
   supersede();
   at("day").value = chosen.day;
-  remember();
+  remember(byHand);
   at("chart").setAttribute("aria-busy", "true");
   try {
     take(await market.bars(chosen, { signal: running.signal }), { fit: true });
     trouble.settle();
-    say(answer.bars.length ? `${at("title").textContent}: ${answer.bars.length} bars` : at("empty").textContent);
+    say(answer.bars.length ? `${at("title").textContent}: ${answer.bars.length} bars` : at("empty-text").textContent);
     again(POLL_MS, poll);
+    if (!answer.bars.length) await tellOfDaysAround();
   } catch (error) {
     report(error);
   } finally {
     at("chart").removeAttribute("aria-busy");
   }
+}
+
+/** Of an empty day: where there is something to be seen. */
+async function tellOfDaysAround() {
+  const { days, zone } = await market.daysAround(chosen, running.signal);
+  if (answer.bars.length) return; // a commit may have come between
+  answer = { ...answer, zone };
+  view.show(chosen, answer, { fit: false });
+  view.nothing(days, chooseDay);
+  view.freshness(confirmed);
 }
 
 /** Ask whether anything is new. A snapshot of the past never changes, and nobody looks at a hidden tab. */
@@ -127,6 +140,7 @@ async function poll() {
     take(newer, { fit: false });
     trouble.settle();
     again(POLL_MS, poll);
+    if (newer && !answer.bars.length) await tellOfDaysAround();
     if (isNewSnapshot) await followCommit();
   } catch (error) {
     report(error);
@@ -219,31 +233,41 @@ async function audit() {
 function chooseDay(day) {
   chosen.following = false;
   chosen.day = day;
-  load();
+  load({ byHand: true });
 }
 
 async function stepDay(step) {
   if (!chosen.symbol || !chosen.day) return;
   try {
-    chooseDay(await market.nearDay(chosen, step, running.signal));
+    chooseDay((await market.nearDay(chosen, step, running.signal)) ?? dayPlus(chosen.day, step));
   } catch (error) {
     report(error);
   }
 }
 
-/** Keep the choice in the address, so that it can be kept and passed on; the key is not in it. */
-function remember() {
+/** Keep the choice in the address, so that it can be kept and passed on; the key is not in it. `anew`: as a step of its own. */
+function remember(anew) {
   const { symbol, exchange, bucket, day, session, snapshot, following } = chosen;
   const query = new URLSearchParams({ symbol, exchange, bucket, session });
   if (!following) query.set("day", day);
   if (snapshot) query.set("snapshot", snapshot);
-  history.replaceState(null, "", `?${query}`);
+  if (location.search === `?${query}`) return;
+  if (anew) history.pushState(null, "", `?${query}`);
+  else history.replaceState(null, "", `?${query}`);
+}
+
+/** Back and forward: what the address says now, with all that it leaves open as it is at the beginning. */
+function goBack() {
+  recall();
+  if (!key.get()) return;
+  begin();
 }
 
 function recall() {
   const query = new URLSearchParams(location.search);
   for (const name of ["symbol", "exchange", "snapshot"]) chosen[name] = query.get(name);
-  const bucket = [...at("buckets").querySelectorAll("input")].find(({ value }) => value === query.get("bucket"));
+  const buckets = [...at("buckets").querySelectorAll("input")];
+  const bucket = buckets.find(({ value }) => value === (query.get("bucket") ?? DEFAULT_BUCKET));
   if (bucket) {
     chosen.bucket = bucket.value;
     bucket.checked = true;
@@ -251,10 +275,8 @@ function recall() {
   at("regular").checked = query.get("session") === "regular";
   chosen.session = sessionTold();
   const day = query.get("day") ?? "";
-  if (/^\d{4}-\d\d-\d\d$/.test(day)) {
-    chosen.day = day;
-    chosen.following = false;
-  }
+  chosen.following = !/^\d{4}-\d\d-\d\d$/.test(day);
+  chosen.day = chosen.following ? null : day;
 }
 
 // --- theme, chart, events ---
@@ -292,20 +314,24 @@ async function loadChart() {
 }
 
 function listen() {
-  at("buckets").addEventListener("change", ({ target }) => { chosen.bucket = target.value; load(); });
+  at("buckets").addEventListener("change", ({ target }) => { chosen.bucket = target.value; load({ byHand: true }); });
   at("day").addEventListener("change", ({ target }) => target.value && chooseDay(target.value));
   at("day-before").addEventListener("click", () => stepDay(-1));
   at("day-after").addEventListener("click", () => stepDay(1));
-  at("regular").addEventListener("change", () => { chosen.session = sessionTold(); load(); });
+  at("regular").addEventListener("change", () => { chosen.session = sessionTold(); load({ byHand: true }); });
   at("audit").addEventListener("click", audit);
   at("key").addEventListener("click", () => askForKey(""));
   at("key-dialog").addEventListener("close", takeKey);
   at("theme").addEventListener("click", switchTheme);
   prefersDark.addEventListener("change", showTheme);
+  window.addEventListener("popstate", goBack);
   document.addEventListener("visibilitychange", () => !document.hidden && answer && again(0, poll));
   setInterval(() => trouble.isOpen || view.freshness(confirmed), 5000);
 }
 
+new Exports(() => ({
+  chosen, answer, chart: view.chart, title: `${at("title").textContent} · ${at("subtitle").textContent}`,
+}));
 recall();
 listen();
 showTheme();

@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { dayPlus, localDate, wallClock } from "./format.js";
 
 /** Calendar days that are shown at once, ending with the chosen one. */
-const DAYS = { "1m": 1, "5m": 1, "15m": 1, "1h": 7, "1d": 366 };
+const DAYS = { "1m": 1, "5m": 1, "15m": 1, "30m": 3, "1h": 7, "4h": 31, "1d": 366 };
 const MOST_SNAPSHOTS = 500;
 
 /** Symbols with trades: `{symbol, exchange, rows, first_time, last_time}`. */
@@ -54,10 +54,14 @@ export function firstDay(bucket, day) {
  * Bars of a symbol up to a day: `{bars, zone, ...}`, or null where the answer that `etag` stands for is still right.
  * Each bar has the service's strings, and `date` and `wall` of the exchange's clock.
  */
-export async function bars({ symbol, exchange, bucket, day, session, snapshot }, { signal, etag } = {}) {
-  const parameters = { symbol, exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, session, ...at(snapshot) };
-  const answer = await ask("bars", parameters, { signal, etag });
-  return answer.body && { ...shaped(answer.body, exchange), etag: answer.etag };
+export async function bars(chosen, { signal, etag } = {}) {
+  const answer = await ask("bars", questionOf(chosen), { signal, etag });
+  return answer.body && { ...shaped(answer.body, chosen.exchange), etag: answer.etag };
+}
+
+/** The parameters of the question that what is chosen stands for. */
+export function questionOf({ symbol, exchange, bucket, day, session, snapshot }) {
+  return { symbol, exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, session, ...at(snapshot) };
 }
 
 /** The last date of the exchange's calendar on which the symbol traded. */
@@ -69,17 +73,30 @@ export async function lastDay({ symbol, exchange, last_time }, signal) {
   return found.bars.at(-1)?.date ?? localDate(last_time, found.zone);
 }
 
-/** The nearest day before (`step` -1) or after (1) with trades of the symbol; without any, the next of the calendar. */
-export async function nearDay({ symbol, exchange, day, snapshot }, step, signal) {
-  const [date, last_date] = step < 0 ? [dayPlus(day, -14), dayPlus(day, -1)] : [dayPlus(day, 1), dayPlus(day, 14)];
-  const parameters = { symbol, exchange, interval: "1d", date, last_date, ...at(snapshot) };
+/** The nearest day before (`step` -1) or after (1) with trades of the symbol, so many days away at most; else null. */
+export async function nearDay({ symbol, exchange, day, session, snapshot }, step, signal, most = 14) {
+  const [date, last_date] = step < 0 ? [dayPlus(day, -most), dayPlus(day, -1)] : [dayPlus(day, 1), dayPlus(day, most)];
+  const parameters = { symbol, exchange, interval: "1d", date, last_date, session, ...at(snapshot) };
   const { body } = await ask("bars", parameters, { signal });
   const found = shaped(body, exchange).bars;
-  return (step < 0 ? found.at(-1) : found[0])?.date ?? dayPlus(day, step);
+  return (step < 0 ? found.at(-1) : found[0])?.date ?? null;
 }
 
+/** The nearest days with trades before and after a day without: those that there are; and the time zone, which they tell. */
+export async function daysAround(chosen, signal) {
+  const days = [];
+  for (const step of [-1, 1]) {
+    days.push((await nearDay(chosen, step, signal)) ?? (await nearDay(chosen, step, signal, 366)));
+  }
+  return { days: days.filter((day) => day !== null), zone: zones.get(chosen.exchange) ?? "UTC" };
+}
+
+/** Time zones of exchanges, of all answers so far: one without rows names none. */
+const zones = new Map();
+
 function shaped(body, exchange) {
-  const zone = body.time_zones?.[exchange] ?? "UTC";
+  Object.entries(body.time_zones ?? {}).forEach(([name, zone]) => zones.set(name, zone));
+  const zone = zones.get(exchange) ?? "UTC";
   let bars = body.data.map((bar) => ({ ...bar, wall: wallClock(bar.start, zone) }));
   // Where clocks go back an hour comes twice, which the chart cannot draw: such a stretch is shown in UTC.
   if (bars.some((bar, index) => index > 0 && bar.wall <= bars[index - 1].wall)) {
@@ -95,6 +112,5 @@ function shaped(body, exchange) {
     staleSeconds: body.stale_seconds ?? null,
     incomplete: body.incomplete ?? "",
     more: body.more,
-    note: body.note ?? "",
   };
 }

@@ -40,11 +40,13 @@ export class SymbolPicker {
       if (option) this.#pick(this.#shown[Number(option.dataset.index)]);
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.target.closest("input, textarea, dialog")) {
+      // Whatever has the focus, but for the search itself (BTC/USD) and an open dialog, behind which nothing can have it.
+      const isElsewhere = event.target !== input && !document.querySelector("dialog[open]");
+      if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && isElsewhere) {
         event.preventDefault();
         input.focus();
       }
-    });
+    }, { capture: true });
   }
 
   set symbols(found) {

@@ -14,9 +14,19 @@ export function say(text) {
   at("status").textContent = text;
 }
 
-/** In place of the chart; nothing where the chart is to be seen. */
-export function showEmpty(text) {
-  at("empty").textContent = text;
+/** In place of the chart; nothing where the chart is to be seen. `days` can be gone to from here by `go`. */
+export function showEmpty(text, days = [], go = null) {
+  at("empty-text").textContent = text;
+  at("empty-days").replaceChildren(
+    ...days.map((day) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = dayName(day);
+      button.addEventListener("click", () => go(day));
+      return button;
+    }),
+  );
+  at("empty").hidden = !text;
 }
 
 /** `state` chooses the colour: live, late, past, away, none. */
@@ -52,7 +62,8 @@ export class View {
     const daily = chosen.bucket === "1d";
     this.#drawn = drawable(bars, daily);
     this.#headline();
-    showEmpty(bars.length ? "" : answer.note || `No trades of ${chosen.symbol} in these days.`);
+    if (bars.length) showEmpty("");
+    else this.nothing();
     at("vwap-since").textContent = daily ? "" : "of the day so far";
     this.chart?.show(this.#drawn, { daily, places: this.#drawnPlaces, fit });
     this.#table();
@@ -90,8 +101,8 @@ export class View {
   }
 
   #headline() {
-    const { symbol, exchange, bucket, day, session } = this.#chosen;
-    const from = firstDay(bucket, day);
+    const { symbol, exchange, bucket, session } = this.#chosen;
+    const [from, day] = this.#days();
     const days = from === day ? dayName(day) : `${dayName(from)} to ${dayName(day)}`;
     document.title = `${symbol} – K2`;
     at("title").textContent = `${symbol} · ${exchange}`;
@@ -99,6 +110,22 @@ export class View {
     at("subtitle").textContent = `${days} · bars of ${bucket} · ${which} · time of ${this.#answer.zone}`;
     const count = this.#answer.bars.length;
     at("chart").setAttribute("aria-label", `Candlestick chart of ${symbol}, ${days}, ${count} bars of ${bucket}`);
+  }
+
+  /** Say that there is nothing in these days, by whose clock, and where there is something. */
+  nothing(around = [], go = null) {
+    const { symbol, exchange, session } = this.#chosen;
+    const [from, day] = this.#days();
+    const days = from === day ? `on ${dayName(day)}` : `from ${dayName(from)} to ${dayName(day)}`;
+    const which = session === "regular" ? " in the regular session" : "";
+    const clock = `dates of ${exchange}, by the clock of ${this.#answer.zone}`;
+    const nearest = around.length ? " Nearest days with trades:" : "";
+    showEmpty(`No trades of ${symbol} ${days}${which} (${clock}).${nearest}`, around, go);
+  }
+
+  #days() {
+    const { bucket, day } = this.#chosen;
+    return [firstDay(bucket, day), day];
   }
 
   #table() {
@@ -118,7 +145,8 @@ export class View {
   #timeOf(bar) {
     if (this.#chosen.bucket === "1d") return bar.date;
     const time = localTime(bar.start, this.#answer.zone);
-    return this.#chosen.bucket === "1h" ? `${bar.date} ${time}` : time;
+    const [from, day] = this.#days();
+    return from === day ? time : `${bar.date} ${time}`;
   }
 
   #text(bar, name) {
