@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from k2_testing.companies import append_reference, company, dividend
+from k2_testing.companies import append_reference, company, dividend, split
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.query_process import free_port, query_process, start
 from k2_testing.ticks import append_ticks, at
@@ -54,7 +54,9 @@ def folder(tmp_path_factory):
         [each | quote | {"timestamp": each["timestamp"] - timedelta(milliseconds=50)} for each in trades[::100]],
         DataType.QUOTES,
     )
-    append_reference(lake, [company("1", "BHP", "2000-01-03"), dividend("1", "2014-03-10", "0.5")])
+    append_reference(
+        lake, [company("1", "BHP", "2000-01-03"), dividend("1", "2014-03-10", "0.5"), split("1", "2014-03-11", "2")]
+    )
     append_reference(lake, [dividend("1", "2014-03-10", "0.6")], days=1)
     append_ticks(lake, [{"timestamp": OPEN + timedelta(hours=3), "symbol": "RIO", "trade_id": "late"}])
     (made / "keys.json").write_text(json.dumps([{"name": "desk", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]))
@@ -89,17 +91,20 @@ def ask_all(db):
     first = db.snapshots().arrow()["snapshot_id"].to_pylist()[-1]
     return {
         "trades": db.trades("BHP", start=OPEN, end=OPEN + timedelta(seconds=5)),
-        "all": db.trades(),
         "fields": db.trades(["BHP", "CBA"], fields=["symbol", "price"], limit=7),
         "quotes": db.quotes("BHP", limit=3),
         "bars": db.bars("BHP", date=DAY, interval="15m", session="regular", empty="carry"),
         "two": db.bars(["BHP", "CBA"], start=OPEN, end=OPEN + timedelta(minutes=3)),
         "asof": db.asof("BHP", limit=50, lookback="30s"),
+        "adjusted": db.trades("BHP", adjusted="all", limit=7),
+        "adjusted bars": db.bars("BHP", date=DAY, interval="15m", adjusted="splits"),
+        "adjusted asof": db.asof("BHP", limit=50, adjusted="all"),
         "reference": db.reference("BHP", kind="dividend", history=True),
         "company": db.reference(company_id="1", kind=["company"], date=DAY),
         "diff": db.diff("trades", first, fields=["trade_id"]),
         "symbols": db.symbols(),
         "snapshots": db.snapshots(),
+        "all": db.trades(),  # the last: nobody reads it while the others are asked
     }
 
 
@@ -110,13 +115,28 @@ def test_a_service_and_its_catalog_give_the_same(remote, local):
         assert answer.arrow().num_rows, name
         assert (answer.more, answer.snapshot_id) == (here[name].more, here[name].snapshot_id), name
         assert answer.complete_until == here[name].complete_until, name
-    for name in ("trades", "all", "fields", "quotes", "bars", "two", "asof", "diff", "reference", "company"):
+    for name in (
+        "trades",
+        "all",
+        "fields",
+        "quotes",
+        "bars",
+        "two",
+        "asof",
+        "diff",
+        "reference",
+        "company",
+        "adjusted",
+    ):
         assert there[name].envelope == here[name].envelope, name
     assert there["bars"].envelope["time_zones"] == {"ASX": "Australia/Sydney"}
     assert there["all"].arrow().num_rows == ROWS + 1
     assert there["fields"].more
     assert there["diff"].arrow().to_pylist() == [{"trade_id": "late"}]
     assert remote.summary("BHP", DAY) == local.summary("BHP", DAY)
+    halved = [db.summary("BHP", DAY, adjusted="splits").close for db in (remote, local)]
+    assert halved == [local.summary("BHP", DAY).close / 2] * 2
+    assert there["adjusted"].envelope["adjusted"]["events"] == 1
     assert remote.audit("trades")["tables"][0]["ok"] == local.audit("trades")["tables"][0]["ok"]
     sequences = [db.audit("trades", sequences="exchange")["tables"][0]["sequences"] for db in (remote, local)]
     assert sequences[0] == sequences[1]

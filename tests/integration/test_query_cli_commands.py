@@ -142,6 +142,8 @@ def test_h_helps_everywhere(root, name):
         ("asof", "BHP", "-n", "5", "--lookback", "1s", "--fields", "timestamp,bid_price"),
         ("summary", "BHP", "2014-03-10", "--session", "regular"),
         ("reference", "BHP", "--history"),
+        ("trades", "BHP", "--adjusted", "all", "-n", "3"),
+        ("bars", "BHP", "--interval", "1d", "--date", "2014-03-10", "--adjusted", "splits"),
         ("audit",),
         ("pins",),
     ],

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from k2.cli_query.options import (
+    Adjusted,
     As,
     AsOf,
     Date,
@@ -80,6 +81,7 @@ def bars(
     as_of: AsOf = None,
     pin: Pin = None,
     hybrid: Hybrid = None,
+    adjusted: Adjusted = None,
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
@@ -95,6 +97,7 @@ def bars(
         "limit": limit,
         "exchange": exchange,
         **prints,
+        "adjusted": adjusted,
         **at(snapshot, as_of, pin, hybrid),
     }
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
@@ -121,13 +124,18 @@ def summary(
     as_of: AsOf = None,
     pin: Pin = None,
     hybrid: Hybrid = None,
+    adjusted: Adjusted = None,
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
     prints: Prints = NO_PRINTS,
 ) -> None:
     """Open, high, low, close, volume and VWAP of a trading date."""
-    asked = {"exchange": exchange, "session": session.value} | prints | at(snapshot, as_of, pin, hybrid)
+    asked = (
+        {"exchange": exchange, "session": session.value, "adjusted": adjusted}
+        | prints
+        | at(snapshot, as_of, pin, hybrid)
+    )
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting():
         found = client.summary(symbol, date, asked)
     print_records([found], output, whole=found, columns=_SUMMARY)

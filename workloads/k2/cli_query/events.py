@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from k2.cli_query.options import (
+    Adjusted,
     All,
     As,
     AsOf,
@@ -54,6 +55,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "k2-query trades BHP --date 2014-03-10 --session regular -n 20",
+            "k2-query trades BHP --date 2014-03-10 --adjusted all -n 20",
             "k2-query trades BHP --start 2014-03-10T10:00 --end 2014-03-10T10:30 --tz Australia/Sydney -n 20",
             "k2-query trades BHP DVN --fields timestamp,symbol,price --all --output csv | tail -5",
             "k2-query trades BHP --exclude-conditions 1,3,9 --min-quantity 1000 -n 20",
@@ -91,6 +93,7 @@ def trades(
     as_of: AsOf = None,
     pin: Pin = None,
     hybrid: Hybrid = None,
+    adjusted: Adjusted = None,
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
@@ -98,7 +101,7 @@ def trades(
 ) -> None:
     """Trades, oldest first."""
     asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz)
-    asked |= {"limit": rows_asked(limit, everything)}
+    asked |= {"limit": rows_asked(limit, everything), "adjusted": adjusted}
     _events(DataType.TRADES, asked | prints | at(snapshot, as_of, pin, hybrid), output, local, url)
 
 
@@ -118,13 +121,14 @@ def quotes(
     as_of: AsOf = None,
     pin: Pin = None,
     hybrid: Hybrid = None,
+    adjusted: Adjusted = None,
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
 ) -> None:
     """Quotes, oldest first."""
     asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz)
-    asked |= {"limit": rows_asked(limit, everything)}
+    asked |= {"limit": rows_asked(limit, everything), "adjusted": adjusted}
     _events(DataType.QUOTES, asked | at(snapshot, as_of, pin, hybrid), output, local, url)
 
 
@@ -148,6 +152,7 @@ def asof(
     as_of: AsOf = None,
     pin: Pin = None,
     hybrid: Hybrid = None,
+    adjusted: Adjusted = None,
     output: As = Output.TABLE,
     local: Local = False,
     url: Url = None,
@@ -156,7 +161,7 @@ def asof(
     """Trades with the quote that prevailed: the last one strictly before it; with spread, and the side that began it."""
     asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz)
     asked |= at(snapshot, as_of, pin, hybrid)
-    asked |= {"limit": rows_asked(limit, everything=False), "lookback": lookback, **prints}
+    asked |= {"limit": rows_asked(limit, everything=False), "lookback": lookback, "adjusted": adjusted, **prints}
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
         print_rows(client.asof(asked), output, waiting, asked["fields"] or _JOINED)
 

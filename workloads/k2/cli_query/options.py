@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from k2.model.adjusted import Adjusted as AdjustedName
 from k2.model.errors import UserError
 from k2.model.exchanges import Session as SessionName
 from k2.model.topics import DataType
@@ -89,6 +90,13 @@ Hybrid = Annotated[
         help="With, or without, what the topics hold beyond the table (default: with it, where the service knows of "
         "Kafka; with --local: without).",
         rich_help_panel=_TRAVEL,
+        show_default=False,
+    ),
+]
+Adjusted = Annotated[
+    AdjustedName | None,
+    typer.Option(
+        help="Prices and quantities by what reference data says: `splits` (and mergers), or `all`: prices for dividends too.",
         show_default=False,
     ),
 ]

@@ -22,6 +22,7 @@ Events = Literal["trades", "quotes"]
 Tables = Literal["trades", "quotes", "reference_data"]
 Interval = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"]
 Empty = Literal["skip", "null", "carry"]
+Adjusted = Literal["splits", "all"]
 Kind = Literal["company", "dividend", "split", "merger"]
 
 # What one answer of a service holds unless it is set up otherwise: it is joined as a whole, not streamed.
@@ -35,6 +36,7 @@ class Connection:
         without them the current snapshot, and with `hybrid` also what is in the topics beyond it (a service's default where it
         knows of Kafka). `exchange` is needed where a symbol is traded on several. Times without an offset are of the zone `tz`
     ("Australia/Sydney"), UTC without it; dates are the exchange's own, and `session="regular"` is that of each date.
+        `adjusted="splits"` (and mergers), or `"all"` (prices for dividends too), multiplies by what reference data says, as known there.
 
         Every method raises `UserError` (what was found, what was expected, how to mend it) and `WorldError` (nobody answers).
     """
@@ -69,6 +71,7 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        adjusted: Adjusted | None = None,
         **options: Unpack[PrintOptions],
     ) -> Answer:
         """Trades of the symbols (none: of all) from `start` to before `end`, or of trading dates (`date` to `last_date`), oldest first; no `limit`: all of them.
@@ -76,7 +79,8 @@ class Connection:
         `options` say which trades count (`PrintOptions`): `exclude_conditions=["3"]`, `min_quantity=100`, …
         """
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
-        return self._client.events(DataType.TRADES, asked | prints(options) | at(snapshot, as_of, pin, hybrid))
+        asked |= at(snapshot, as_of, pin, hybrid) | {"adjusted": adjusted}
+        return self._client.events(DataType.TRADES, asked | prints(options))
 
     def quotes(
         self,
@@ -95,10 +99,11 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        adjusted: Adjusted | None = None,
     ) -> Answer:
         """Quotes of the symbols (none: of all) from `start` to before `end`, or of trading dates (`date` to `last_date`), oldest first; no `limit`: all of them."""
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
-        return self._client.events(DataType.QUOTES, asked | at(snapshot, as_of, pin, hybrid))
+        return self._client.events(DataType.QUOTES, asked | at(snapshot, as_of, pin, hybrid) | {"adjusted": adjusted})
 
     def bars(
         self,
@@ -118,6 +123,7 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        adjusted: Adjusted | None = None,
         **options: Unpack[PrintOptions],
     ) -> Answer:
         """OHLCV, VWAP and TWAP of each bucket: of trading dates (`date` to `last_date`) or between two instants.
@@ -129,6 +135,7 @@ class Connection:
             "exchange": exchange,
             "empty": empty,
             "limit": limit,
+            "adjusted": adjusted,
         }
         asked |= when(start, end, date, last_date, session, tz)
         found = self._client.bars(tuple(listed(symbols)), asked | prints(options) | at(snapshot, as_of, pin, hybrid))
@@ -153,6 +160,7 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        adjusted: Adjusted | None = None,
         **options: Unpack[PrintOptions],
     ) -> Answer:
         """Trades, each with the quote that prevailed: the last strictly before it, not older than `lookback` ("30m", "day").
@@ -161,7 +169,7 @@ class Connection:
         the quotes, and the prices that a trade's side is told from, are all.
         """
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
-        asked["lookback"] = lookback
+        asked |= {"lookback": lookback, "adjusted": adjusted}
         asked["limit"] = _MOST_JOINED if limit is None else limit
         found = self._client.asof(asked | prints(options) | at(snapshot, as_of, pin, hybrid))
         found.warn = limit is None
@@ -178,13 +186,18 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        adjusted: Adjusted | None = None,
         **options: Unpack[PrintOptions],
     ) -> DaySummary:
         """OHLCV and VWAP of a trading date in the exchange's own time zone; an error where there is no trade.
 
         `options` say of which trades (`PrintOptions`).
         """
-        asked = {"exchange": exchange, "session": session} | prints(options) | at(snapshot, as_of, pin, hybrid)
+        asked = (
+            {"exchange": exchange, "session": session, "adjusted": adjusted}
+            | prints(options)
+            | at(snapshot, as_of, pin, hybrid)
+        )
         day = text(date)
         assert day is not None
         return DaySummary.read(self._client.summary(symbol, day, asked))

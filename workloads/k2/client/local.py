@@ -96,7 +96,9 @@ class Local:
         """OHLCV and VWAP of a trading date."""
         given = _checked(SummaryParams, params)
         exchange = exchange_code(given.exchange)
-        query = SummaryQuery(symbol, parse_date(date, "date"), exchange, given.at, given.session, given.prints)
+        query = SummaryQuery(
+            symbol, parse_date(date, "date"), exchange, given.at, given.session, given.prints, given.adjusting
+        )
         return bodies.summary(self._questions.summary(query))
 
     def reference(self, params: Params) -> Answer:

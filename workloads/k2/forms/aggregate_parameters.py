@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, StrictInt
 
 from k2.forms.formats import Format
-from k2.forms.parameters import DATE, TIME, DatesParams, LiveBody, LiveParams, NamesParams
+from k2.forms.parameters import DATE, TIME, AdjustedParams, DatesParams, LiveBody, LiveParams, NamesParams
 from k2.forms.print_parameters import PrintParams
 from k2.model.exchanges import Session
 from k2.query.asked.bar_requests import MOST_BARS, Empty, Interval
@@ -19,7 +19,7 @@ _SESSION = "All prints of a trading date, or those of the exchange's regular ses
 _EMPTY = "Buckets without trades: left out, null, or at the last price of the same trading date."
 
 
-class BarsParams(LiveParams, PrintParams):
+class BarsParams(LiveParams, PrintParams, AdjustedParams):
     """Parameters of /v1/bars."""
 
     interval: Interval = Field(default=Interval.MINUTE, description="Length of a bucket.", examples=["5m"])
@@ -37,7 +37,7 @@ class NamedBarsParams(BarsParams, NamesParams):
     """Parameters of /v1/bars where no path says the symbol."""
 
 
-class AggregationsBody(LiveBody, PrintParams):
+class AggregationsBody(LiveBody, PrintParams, AdjustedParams):
     """Body of /v1/aggregations."""
 
     symbols: list[str] = Field(
@@ -55,7 +55,7 @@ class AggregationsBody(LiveBody, PrintParams):
     format: Format | None = Field(default=None, description="Instead of the Accept header.", examples=["json"])
 
 
-class AsofParams(LiveParams, NamesParams, DatesParams, PrintParams):
+class AsofParams(LiveParams, NamesParams, DatesParams, PrintParams, AdjustedParams):
     """Parameters of /v1/asof."""
 
     exchange: str | None = Field(default=None, description=_EXCHANGE, examples=["ASX"])

@@ -31,6 +31,7 @@ def bars_query(symbols: Sequence[str], params: BarsParams | AggregationsBody, ma
         limit=_limit(params, max_rows),
         at=params.at,
         prints=params.prints,
+        adjusted=params.adjusting,
     )
 
 
@@ -51,6 +52,7 @@ def asof_query(params: AsofParams, max_rows: int, questions: Questions) -> AsofQ
         at=at,
         fields=listed(params.fields),
         prints=params.prints,
+        adjusted=params.adjusting,
     )
 
 

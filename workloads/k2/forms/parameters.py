@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from k2.forms.formats import Format
 from k2.forms.print_parameters import PrintParams
+from k2.model.adjusted import Adjusted
 from k2.model.exchanges import Session
 from k2.model.sequences import SequenceScope
 from k2.model.times import DAY_SECONDS, parse_zone
 from k2.model.topics import DataType
+from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.bar_requests import Dates, parse_period
 from k2.query.asked.reference_requests import MOST_RECORDS
 from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, MOST_ROWS, MOST_SYMBOLS, At, Window
@@ -69,6 +71,21 @@ class DatesParams(ZonedParams):
     session: Session = Field(
         default=Session.ALL, description="With date: all of it, or the exchange's regular session of each date."
     )
+
+
+class AdjustedParams(Params):
+    """Parameters of routes whose prices can be adjusted."""
+
+    adjusted: Adjusted | None = Field(
+        default=None,
+        description="Prices and quantities adjusted by reference data as known at the snapshot: `splits` (and mergers), or `all`: "
+        "prices for dividends too. Default: as they were traded.",
+    )
+
+    @property
+    def adjusting(self) -> Adjusting | None:
+        """How; None: not at all."""
+        return None if self.adjusted is None else Adjusting(self.adjusted)
 
 
 class PinnedParams(ZonedParams):
@@ -139,7 +156,7 @@ class SelectionParams(NamesParams, DatesParams, PrintParams):
         return parse_period(self.start, self.end, self.date, self.last_date, self.zone)
 
 
-class EventsParams(LiveParams, SelectionParams):
+class EventsParams(LiveParams, SelectionParams, AdjustedParams):
     """Parameters of /v1/trades and /v1/quotes."""
 
 
@@ -211,11 +228,11 @@ class LiveBody(ZonedParams):
         return At.parse(as_text(self.snapshot), as_text(self.as_of), self.pin, self.hybrid, self.zone)
 
 
-class QueryBody(LiveBody, EventsBody):
+class QueryBody(LiveBody, EventsBody, AdjustedParams):
     """Body of /v1/trades/query and /v1/quotes/query."""
 
 
-class SnapshotBody(EventsBody):
+class SnapshotBody(EventsBody, AdjustedParams):
     """Body of /v1/snapshots/{snapshot}/query."""
 
     table: EventTable = Field(default=DataType.TRADES, description="trades or quotes.")
@@ -256,7 +273,7 @@ class PinBody(Params):
         }
 
 
-class SummaryParams(LiveParams, PrintParams):
+class SummaryParams(LiveParams, PrintParams, AdjustedParams):
     """Parameters of /v1/summary."""
 
     exchange: str | None = Field(default=None, description="Needed where the symbol is traded on several.")

@@ -38,6 +38,7 @@ def query_of(data_type: DataType, params: Asking, at: At, questions: Questions) 
         tuple(dict.fromkeys(fields)),
         since=params.since if isinstance(params, DiffParams) else None,
         prints=params.prints,
+        adjusted=None if isinstance(params, DiffParams) else params.adjusting,
     )
 
 

@@ -22,7 +22,7 @@ def members(found: Provenance) -> dict[str, Any]:
     if (
         not found.is_hybrid
     ):  # how old it is, snapshot_time says: this body may be kept by a client for as long as it holds
-        return {"hybrid": False, **prints, "sources": tables, **_incomplete(found)}
+        return {"hybrid": False, **prints, "sources": tables, **_adjusted(found), **_incomplete(found)}
     topics: list[TopicTail] = []
     if not found.is_partial:  # offsets tell how many rows there are that one may not see
         topics = [topic for tail in found.tails for topic in tail.topics]
@@ -33,7 +33,25 @@ def members(found: Provenance) -> dict[str, Any]:
         "sources": [*tables, *map(_topic, topics)],
         **rows,
         "stale_seconds": _staleness(found),
+        **_adjusted(found),
         **_incomplete(found),
+    }
+
+
+def _adjusted(found: Provenance) -> dict[str, Any]:
+    """By what an answer was adjusted: how many records, as known where, and up to when."""
+    factors = found.factors
+    if factors is None:
+        return {}
+    until_us = factors.how.until_us
+    said = {name: value for name, value in members(factors.reference).items() if name in {"sources", "incomplete"}}
+    return {
+        "adjusted": {
+            "to": factors.how.to.value,
+            "events": factors.events,
+            "until": None if until_us is None else iso(until_us),
+            **said,
+        }
     }
 
 

@@ -18,9 +18,11 @@ from k2.model.exchanges import exchange as exchange_of
 from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType, TopicName
 from k2.obs.tally import count_rows
+from k2.query.adjust.adjusting import AdjustedRows, Adjuster
 from k2.query.aggregates.asof import Asof, asof_of
 from k2.query.aggregates.bars import Bars, bars_of
 from k2.query.aggregates.summaries import Summary, summary_of
+from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.bar_requests import BarsQuery, Dates
 from k2.query.asked.cursor import Cursor, ReplayQuery
@@ -30,7 +32,7 @@ from k2.query.engine.background import Background
 from k2.query.engine.engine import Engine
 from k2.query.events import paging
 from k2.query.events.paging import Events, EventStream
-from k2.query.events.prepared import prepare
+from k2.query.events.prepared import PreparedEvents, prepare
 from k2.query.events.replay import Replay
 from k2.query.measuring import measured
 from k2.query.plan import absence, audits, pins
@@ -87,7 +89,7 @@ class Questions:
         """
         label = query.data_type.value
         with measured(label):
-            asked = prepare(self._planner, self._directory, query)
+            asked = self._prepared(query)
             rows, last = paging.page(self._engine, label, asked)
             note = absence.why_nothing(self._planner, asked.pinned, query) if not rows.num_rows else None
             count_rows(label, rows.num_rows)
@@ -97,7 +99,7 @@ class Questions:
         """The answer of `events` for any limit, read while it is taken; raises as `events` does, from its batches too."""
         label = query.data_type.value
         with measured(label):
-            asked = prepare(self._planner, self._directory, query)
+            asked = self._prepared(query)
             head, last = paging.page(self._engine, label, asked.first(paging.HEAD_ROWS))
             rest = None
             if last and query.limit > head.num_rows:
@@ -115,6 +117,15 @@ class Questions:
                 note=absence.why_nothing(self._planner, asked.pinned, query) if not head.num_rows else None,
                 last=last if rest is None else (),
             )
+
+    def _prepared(self, query: EventsQuery) -> PreparedEvents:
+        pinned = self._planner.pin(query.data_type, query.at)
+        rows = AdjustedRows(query.data_type, query.symbols, query.exchange, query.window, query.at)
+        return prepare(self._planner, self._directory, query, self._adjusted(pinned, rows, query.adjusted))
+
+    def _adjusted(self, pinned: Pinned, rows: AdjustedRows, how: Adjusting | None) -> Pinned:
+        now_us = time.time_ns() // 1000
+        return Adjuster(self._engine, self._planner, self._directory, now_us).adjusted(pinned, rows, how)
 
     def window_of(
         self,
@@ -160,6 +171,8 @@ class Questions:
                     raise absence.no_trades(pinned, query, "")
             market = exchange_of(code).of(query.symbol)
             window = session_window(market, Dates(query.day, query.day), query.session)
+            rows = AdjustedRows(DataType.TRADES, (query.symbol,), market.code, window, query.at)
+            pinned = self._adjusted(pinned, rows, query.adjusted)
             relation = self._planner.plan(pinned, (query.symbol,), market.code, window)
             # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
             proven = relation.tail is None and all(file.exchange == market.code for file in relation.files)
@@ -186,6 +199,8 @@ class Questions:
         """
         with measured("bars"):
             pinned = self._planner.pin(DataType.TRADES, query.at)
+            rows = AdjustedRows(DataType.TRADES, query.symbols, query.exchange, query.around, query.at)
+            pinned = self._adjusted(pinned, rows, query.adjusted)
             found = bars_of(self._engine, self._planner, self._directory, pinned, query, time.time_ns() // 1000)
             count_rows("bars", found.rows.num_rows)
             if found.rows.num_rows:
@@ -207,7 +222,14 @@ class Questions:
             at, chosen = query.at, trades.tables[0].snapshot
             if at.snapshot is not None and chosen is not None:
                 at = At(as_of_us=chosen.time_us)
-            pinned = (trades, self._planner.pin(DataType.QUOTES, at))
+            quotes = self._planner.pin(DataType.QUOTES, at)
+            rows = AdjustedRows(DataType.TRADES, query.symbols, query.exchange, query.window, query.at)
+            trades = self._adjusted(trades, rows, query.adjusted)
+            if trades.factors is not None:  # the same records and closes count for the quotes
+                venues = trades.factors.venues
+                rows = AdjustedRows(DataType.QUOTES, tuple(venues), query.exchange, query.around_quotes, at, venues)
+                quotes = self._adjusted(quotes, rows, trades.factors.how)
+            pinned = (trades, quotes)
             found = asof_of(self._engine, self._planner, self._directory, pinned, query)
             count_rows("asof", found.rows.num_rows)
             if found.rows.num_rows:

@@ -28,6 +28,9 @@ from k2.query.events.paging import HEAD_ROWS, Events, EventStream
 from k2.query.plan.provenance import Provenance
 from k2.query.reference.records import Reference
 
+NOT_KEPT = {"Vary": caching.VARY, "Cache-Control": "private, no-store"}
+"""Headers of an answer of several tables: no one snapshot validates it."""
+
 _STREAM_FROM_ROWS = 20_000
 _BATCH_ROWS = 65_536
 
@@ -43,8 +46,10 @@ def events(request: Request, service: Service, selection: Selection, asked: Form
             expected=f"at most {service.max_rows}",
             remedy="Take it page by page (next_page), or as NDJSON, CSV, Parquet or an Arrow stream",
         )
-    if request.method == "GET" and (same := unchanged(request, service, query.data_type, query.at, asked)) is not None:
-        return same
+    if request.method == "GET" and query.adjusted is None:
+        same = unchanged(request, service, query.data_type, query.at, asked)
+        if same is not None:
+            return same
     if query.limit > HEAD_ROWS:
         return _streamed(request, service, selection, form)
     found = service.questions.events(query)
@@ -92,8 +97,9 @@ def _ending(service: Service, selection: Selection, stream: EventStream) -> dict
 
 def _next_page(service: Service, selection: Selection, provenance: Provenance, last: SortKey) -> dict[str, Any]:
     # All pages are of the same tables, and reach as far as the first one did.
+    factors = provenance.factors
     at = At(ends=selection.query.at.ends or provenance.ends, tables=provenance.pinned)
-    page = {"next_page": service.tokens.seal(selection.first, at, last) if last else None}
+    page = {"next_page": service.tokens.seal(selection.first, at, last, factors and factors.how) if last else None}
     since = selection.query.since
     return page if since is None else {"from_snapshot_id": str(since), **page}
 
@@ -105,8 +111,8 @@ def _link(envelope: dict[str, Any]) -> dict[str, str]:
 def _validators(
     request: Request, service: Service, selection: Selection, provenance: Provenance, form: Format
 ) -> dict[str, str]:
-    if request.method != "GET" or provenance.is_hybrid:
-        return {"Vary": caching.VARY, "Cache-Control": "private, no-store"}
+    if request.method != "GET" or provenance.is_hybrid or provenance.factors is not None:
+        return NOT_KEPT
     return caching.headers(request, service.questions, selection.query.at, provenance, form)
 
 

@@ -26,6 +26,7 @@ from k2.model.events import SortKey
 from k2.model.prints import PrintFilter
 from k2.model.settings import Settings
 from k2.model.topics import DataType
+from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.requests import At, EventsQuery, Window
 
 KEY_FILE = "page-token-key"
@@ -34,7 +35,7 @@ _VERSION, _FILTERED = 3, 4
 _MAC_BYTES = 16
 _LONGEST = 32_768
 # What of a question a token fixes; only the number of rows and their form may change from page to page.
-_FIXED = ("symbols", "exchange", "window", "fields", "at", "since", "prints")
+_FIXED = ("symbols", "exchange", "window", "fields", "at", "since", "prints", "adjusted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,15 @@ class PageTokens:
 
     key: bytes
 
-    def seal(self, query: EventsQuery, at: At, last: SortKey) -> str:
-        """The token of the page after `last`. `query` is what was asked for first, `at` which rows answered it."""
+    def seal(self, query: EventsQuery, at: At, last: SortKey, adjusting: Adjusting | None = None) -> str:
+        """The token of the page after `last`.
+
+        Args:
+            query: what was asked for first.
+            at: which rows answered it.
+            last: where they ended.
+            adjusting: which tables gave the factors that they were adjusted by.
+        """
         content = {
             "v": _FILTERED if query.prints else _VERSION,
             "table": query.data_type.value,
@@ -57,6 +65,7 @@ class PageTokens:
             "tables": at.tables,
             "ends": at.ends,
             "last": last,
+            **({} if adjusting is None else {"adjusted": adjusting.to_list()}),
         }
         if query.prints:
             content["prints"] = [each.to_dict() for each in query.prints]
@@ -64,7 +73,7 @@ class PageTokens:
         return base64.urlsafe_b64encode(self._mac(packed) + packed).decode().rstrip("=")
 
     def open(self, token: str) -> tuple[EventsQuery, At, SortKey]:
-        """The first question, which rows answered it, and where its page ended.
+        """The first question, with what it was adjusted by, which rows answered it, and where its page ended.
 
         Raises:
             UserError: it was not made with this key, or was changed.
@@ -88,6 +97,7 @@ class PageTokens:
             fields=tuple(held["fields"]),
             since=held["since"],
             prints=tuple(PrintFilter.from_dict(each) for each in held.get("prints", ())),
+            adjusted=Adjusting.from_list(held["adjusted"]) if "adjusted" in held else None,
         )
         at = At(
             ends=tuple((topic_id, partition, end) for topic_id, partition, end in held["ends"]),
@@ -106,7 +116,10 @@ class PageTokens:
         Raises:
             UserError: the token is of another table or question, or of none.
         """
-        first, at, last = self.open(token)
+        answered, at, last = self.open(token)
+        first = answered
+        if answered.adjusted is not None:  # as it was asked for
+            first = replace(answered, adjusted=Adjusting(answered.adjusted.to))
         if first.data_type is not asked.data_type:
             raise UserError(
                 "page_token is of another table", found=first.data_type.value, expected=asked.data_type.value
@@ -120,7 +133,7 @@ class PageTokens:
                     remedy="Send the token with the parameters of the first page, or alone",
                 )
         first = replace(first, limit=asked.limit)
-        return replace(first, at=at, after=last), first
+        return replace(first, at=at, after=last, adjusted=answered.adjusted), first
 
     def _mac(self, packed: bytes) -> bytes:
         return hmac.digest(self.key, packed, sha256)[:_MAC_BYTES]
@@ -158,6 +171,8 @@ def _make_key(path: Path) -> None:
 
 
 def _described(part: object) -> str:
+    if isinstance(part, Adjusting):
+        return part.to.value
     if isinstance(part, tuple):
         return ", ".join(str(each.to_dict() if isinstance(each, PrintFilter) else each) for each in part) or "none"
     return str(part)

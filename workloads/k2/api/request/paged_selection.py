@@ -24,6 +24,7 @@ _PARTS = {
     "at": ("snapshot", "as_of", "pin", "hybrid", "to"),
     "since": ("from_",),
     "prints": PRINT_PARAMETERS,
+    "adjusted": ("adjusted",),
 }
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from k2.api.request import caching
 from k2.api.request.admission import Asked, Service
-from k2.api.request.answers import headers_of, rows_answer
+from k2.api.request.answers import NOT_KEPT, headers_of, rows_answer
 from k2.forms.aggregate_parameters import AggregationsBody, AsofParams, BarsParams, NamedBarsParams
 from k2.forms.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
 from k2.forms.formats import Format, negotiate
@@ -18,7 +18,6 @@ from k2.model.topics import DataType
 from k2.query.asked.bar_requests import BarsQuery
 
 router = APIRouter(prefix="/v1")
-_NOT_KEPT = {"Vary": caching.VARY, "Cache-Control": "private, no-store"}
 
 
 @router.post("/aggregations", tags=["aggregates"], summary="Bars of several symbols: OHLCV, VWAP, TWAP")
@@ -53,7 +52,7 @@ def asof(request: Request, service: Asked, params: Annotated[AsofParams, Query()
     """
     form = negotiate(params.format, request.headers.get("accept"))
     found = service.questions.asof(asof_query(params, service.max_rows, service.questions))
-    headers = headers_of(found.provenance, found) | _NOT_KEPT  # of two tables: no one snapshot validates it
+    headers = headers_of(found.provenance, found) | NOT_KEPT  # of two tables: no one snapshot validates it
     return rows_answer(found.rows, form, asof_envelope(found), headers)
 
 
@@ -65,14 +64,14 @@ def _got_bars(request: Request, service: Service, symbols: tuple[str, ...], para
     form = negotiate(params.format, request.headers.get("accept"))
     query = bars_query(symbols, params, service.max_rows)
     same = None
-    if not query.grows(_now_us()):
+    if query.adjusted is None and not query.grows(_now_us()):
         same = caching.unchanged(request, service.questions, DataType.TRADES, query.at, form)
     return same or _bars(request, service, query, form)
 
 
 def _bars(request: Request, service: Service, query: BarsQuery, form: Format) -> Response:
     found = service.questions.bars(query)
-    headers = _NOT_KEPT
-    if request.method == "GET" and not query.grows(_now_us()):
+    headers = NOT_KEPT
+    if request.method == "GET" and query.adjusted is None and not query.grows(_now_us()):
         headers = caching.headers(request, service.questions, query.at, found.provenance, form)
     return rows_answer(found.rows, form, bars_envelope(found, query), headers_of(found.provenance, found) | headers)

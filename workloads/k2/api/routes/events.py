@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from k2.api.request.admission import Asked, Service
-from k2.api.request.answers import events, listed, single, unchanged, validators
+from k2.api.request.answers import NOT_KEPT, events, listed, single, unchanged, validators
 from k2.api.request.paged_selection import of_params
 from k2.forms import bodies
 from k2.forms.parameters import (
@@ -62,12 +62,17 @@ def summary(
 
 def _summary(request: Request, service: Service, symbol: str, date: str, params: SummaryParams) -> Response:
     exchange = exchange_code(params.exchange)
-    query = SummaryQuery(symbol, parse_date(date, "date"), exchange, params.at, params.session, params.prints)
-    if (same := unchanged(request, service, DataType.TRADES, params.at, params.format)) is not None:
+    query = SummaryQuery(
+        symbol, parse_date(date, "date"), exchange, params.at, params.session, params.prints, params.adjusting
+    )
+    if (
+        query.adjusted is None
+        and (same := unchanged(request, service, DataType.TRADES, params.at, params.format)) is not None
+    ):
         return same
     found = service.questions.summary(query)
     reply = single(request, params.format, bodies.summary(found), found.provenance)
-    reply.headers.update(validators(request, service, params, found.provenance))
+    reply.headers.update(NOT_KEPT if query.adjusted else validators(request, service, params, found.provenance))
     return reply
 
 

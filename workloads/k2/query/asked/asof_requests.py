@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from k2.model.errors import UserError
 from k2.model.prints import EVERY_PRINT, Prints
-from k2.model.times import MAX_US, duration_us
+from k2.model.times import DAY_US, HOUR_US, MAX_US, MIN_US, duration_us
+from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.requests import CURRENT, DEFAULT_LIMIT, At, Window, check_limit, check_symbols
 
 _UNITS = ("ms", "s", "m", "h", "d")
@@ -25,6 +26,7 @@ class AsofQuery:
         at: the snapshot that answers.
         fields: columns of the answer, in this order; none: all.
         prints: only trades that these let through; the quotes are all.
+        adjusted: for what prices and quantities are adjusted; None: they are as they were traded.
     """
 
     symbols: tuple[str, ...]
@@ -35,6 +37,14 @@ class AsofQuery:
     at: At = CURRENT
     fields: tuple[str, ...] = ()
     prints: Prints = EVERY_PRINT
+    adjusted: Adjusting | None = None
+
+    @property
+    def around_quotes(self) -> Window:
+        """What any exchange's quotes of these trades lie in."""
+        start_us = self.window.start_us
+        back = DAY_US + HOUR_US if self.lookback_us is None else self.lookback_us
+        return Window(None if start_us is None else max(start_us - back, MIN_US), self.window.end_us)
 
     def __post_init__(self) -> None:
         check_symbols(self.symbols, needed=True)

@@ -11,6 +11,7 @@ from k2.model.errors import UserError
 from k2.model.exchanges import Session
 from k2.model.prints import EVERY_PRINT, Prints
 from k2.model.times import DAY_US, HOUR_US, MAX_US, MIN_US, MINUTE_US, parse_date
+from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.requests import CURRENT, At, Window, check_limit, check_symbols
 
 MOST_BARS = 10_000
@@ -81,6 +82,7 @@ class BarsQuery:
         limit: most bars of all symbols together.
         at: the snapshot that answers.
         prints: of the trades that these let through.
+        adjusted: for what prices and quantities are adjusted; None: they are as they were traded.
     """
 
     symbols: tuple[str, ...]
@@ -92,6 +94,7 @@ class BarsQuery:
     limit: int = MOST_BARS
     at: At = CURRENT
     prints: Prints = EVERY_PRINT
+    adjusted: Adjusting | None = None
 
     def __post_init__(self) -> None:
         check_symbols(self.symbols, needed=True)

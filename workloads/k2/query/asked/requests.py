@@ -19,6 +19,7 @@ from k2.model.topics import DataType
 
 if TYPE_CHECKING:
     from k2.model.events import SortKey
+    from k2.query.asked.adjusted import Adjusting
 
 DEFAULT_LIMIT = 1_000
 MOST_ROWS = 1_000_000_000
@@ -193,6 +194,7 @@ class EventsQuery:
         after: only what comes later in the order than a row of this key (keyset paging).
         since: only what the table got after this snapshot (difference between two snapshots).
         prints: only trades that these let through.
+        adjusted: for what prices and quantities are adjusted; None: they are as they were traded.
     """
 
     data_type: DataType
@@ -205,6 +207,7 @@ class EventsQuery:
     after: SortKey = ()
     since: int | None = None
     prints: Prints = EVERY_PRINT
+    adjusted: Adjusting | None = None
 
     def __post_init__(self) -> None:
         check_symbols(self.symbols)
@@ -225,6 +228,7 @@ class SummaryQuery:
     at: At = CURRENT
     session: Session = Session.ALL
     prints: Prints = EVERY_PRINT
+    adjusted: Adjusting | None = None
 
     def __post_init__(self) -> None:
         check_symbol(self.symbol)

@@ -18,7 +18,7 @@ from types import MappingProxyType
 import duckdb
 import pyarrow as pa
 
-from k2.model.errors import K2Error
+from k2.model.errors import K2Error, UserError
 from k2.model.locations import local_path
 from k2.obs import metrics
 from k2.obs.logging import get_logger
@@ -29,6 +29,7 @@ from k2.query.engine.caller import CALLER
 from k2.query.engine.database import Database, Limits, half
 from k2.query.engine.store import store_access
 from k2.query.engine.unreadable import unreadable
+from k2.query.rows.adjusted import TOO_LARGE
 from k2.query.rows.errors import AbandonedError, EngineBusyError, QueryTimeoutError, TooLargeError
 from k2.query.rows.statement import TAIL, Statement
 
@@ -258,6 +259,8 @@ class Engine:
                 expected=f"at most {half(self.limits.memory_limit)}",
                 remedy="Ask for a shorter time range or fewer rows",
             )
+        if TOO_LARGE in str(error):
+            return UserError(TOO_LARGE, expected="amounts that their columns hold", remedy="Ask without adjusted")
         # DuckDB's own words have paths of this server and SQL in them: they are for the log.
         _log.warning("query.files_unreadable", query=label, error=str(error))
         return unreadable(label, str(error))

@@ -49,15 +49,14 @@ class PreparedEvents:
         return replace(self, query=replace(self.query, limit=min(self.query.limit, rows)))
 
 
-def prepare(planner: Planner, directory: SymbolDirectory, query: EventsQuery) -> PreparedEvents:
-    """Find out what is to be read.
+def prepare(planner: Planner, directory: SymbolDirectory, query: EventsQuery, pinned: Pinned) -> PreparedEvents:
+    """Find out what is to be read of the tables at the snapshots that answer.
 
     Raises:
         UserError: no table has such a field, or the snapshots of a difference are of two tables.
         AmbiguousSymbolError: a symbol is traded on several exchanges in that window, and none was asked for.
         SnapshotGoneError: the snapshot or time is not retained.
     """
-    pinned = planner.pin(query.data_type, query.at)
     earlier = None
     if query.since is not None:  # of one table, which its snapshot names
         earlier = planner.pin(query.data_type, At(snapshot=query.since)).tables[0]

@@ -15,7 +15,8 @@ from k2.model.errors import UserError, WorldError
 from k2.model.events import EVENT_TIME
 from k2.model.prints import EVERY_PRINT, Prints
 from k2.query.asked.requests import At, TableSnapshots
-from k2.query.plan.provenance import Provenance, SourceTable
+from k2.query.plan.provenance import FactorSource, Provenance, SourceTable
+from k2.query.rows.adjusted import SymbolSteps
 from k2.query.rows.relation import Relation
 from k2.query.rows.tail_blocks import Wanted
 from k2.query.rows.tail_view import Tail, may_hold
@@ -87,10 +88,15 @@ def _read_up_to(table: TableAt) -> dict[tuple[str, int], int]:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """The tables of a data type at the snapshots that answer, the main one first, and what of them may be seen."""
+    """The tables of a data type at the snapshots that answer, the main one first, and what of them may be seen.
+
+    `series`: the factors that their rows are given with; `factors`: what these were made of.
+    """
 
     tables: tuple[TableAt, ...]
     sight: Sight = EVERYTHING
+    series: tuple[SymbolSteps, ...] = ()
+    factors: FactorSource | None = None
 
     @property
     def named(self) -> str:
@@ -188,6 +194,7 @@ class Pinned:
             self.snapshots,
             self.ends,
             prints,
+            self.factors,
         )
 
     def _answering(self, relations: Sequence[Relation], exchanges: frozenset[str] | None) -> tuple[TableAt, ...]:

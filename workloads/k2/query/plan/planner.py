@@ -128,6 +128,10 @@ class Planner:
         Raises:
             UnreadableError: rows of one of the files were deleted in a way that this engine does not read.
         """
+        found = self._planned(pinned, symbols, exchange, window)
+        return replace(found, series=pinned.series) if pinned.series else found
+
+    def _planned(self, pinned: Pinned, symbols: tuple[str, ...], exchange: str | None, window: Window) -> Relation:
         wanted = _Conditions.of(pinned.sight, symbols, exchange, window)
         parts = [_part(table, pinned.sight, wanted) for table in pinned.tables]
         if len(parts) == 1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from k2.lake.reader import SnapshotInfo
 from k2.model.prints import EVERY_PRINT, Prints
+from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.requests import TableSnapshots
 from k2.query.rows.tail_view import Tail
 
@@ -31,6 +33,23 @@ class SourceTable:
 
 
 @dataclass(frozen=True, slots=True)
+class FactorSource:
+    """What the factors of an adjusted answer were made of.
+
+    Attributes:
+        how: what it is adjusted for, with the tables that say by what.
+        events: how many records changed it.
+        reference: what of the reference data they were read from.
+        venues: symbol → exchange, of those that there are rows of.
+    """
+
+    how: Adjusting
+    events: int
+    reference: Provenance
+    venues: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """What an answer was read from, and up to when it is complete.
 
@@ -45,6 +64,7 @@ class Provenance:
         ends: (topic id, partition, offset) up to which the tails of all of them reach.
         prints: the trades that these let through count, and no others.
         calendars: (exchange, name and version of a calendar) by which its trading dates and sessions were found.
+        factors: what it was adjusted by; None: it is as it was traded.
     """
 
     sources: tuple[SourceTable, ...]
@@ -56,6 +76,7 @@ class Provenance:
     ends: tuple[tuple[str, int, int], ...] = ()
     prints: Prints = EVERY_PRINT
     calendars: tuple[tuple[str, str], ...] = ()
+    factors: FactorSource | None = None
 
     @property
     def table(self) -> str:

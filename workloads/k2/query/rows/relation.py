@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from k2.lake.reader import ColumnInfo
 from k2.lake.scan import DataFileRef
+from k2.query.rows.adjusted import SymbolSteps
 from k2.query.rows.visibility import EVERYTHING, Sight
 
 OffsetRange = tuple[str, int, int, int]
@@ -51,6 +52,7 @@ class Relation:
         files: the data files that may hold such rows, of all the tables, oldest first.
         sight: what of them may be seen: a condition of every statement.
         tail: rows beyond the snapshots, with columns of the same names; None when there are none.
+        series: factors that their amounts are multiplied by (`adjusted.py`).
     """
 
     tables: tuple[TableRows, ...]
@@ -58,6 +60,7 @@ class Relation:
     files: tuple[DataFileRef, ...]
     sight: Sight = EVERYTHING
     tail: pa.Table | None = None
+    series: tuple[SymbolSteps, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to read."""

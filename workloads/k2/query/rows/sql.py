@@ -23,7 +23,7 @@ from k2.model.further import decimal_digits
 from k2.model.locations import local_path
 from k2.model.prints import EVERY_PRINT, Prints
 from k2.model.times import iso
-from k2.query.rows import deletes, order_sql, print_sql
+from k2.query.rows import adjusted, deletes, order_sql, print_sql
 from k2.query.rows.relation import Relation, TableRows
 from k2.query.rows.statement import TAIL, FilesRead, Statement
 from k2.query.rows.visibility import EVERYTHING
@@ -216,6 +216,11 @@ def _duck_type(kind: str) -> str | None:
 def source(relation: Relation, options: str = "", names: Collection[str] | None = None) -> str:
     """The rows as a table; `names`: the columns that are read, where they are few."""
     read = [c for c in relation.columns if (names is None or c.name in names) and duck_type(c) is not None]
+    if relation.series and (changed := adjusted.adjustable(read, relation.series)):
+        needed = None if names is None else {*names, *adjusted.KEYS}
+        plain = source(replace(relation, series=()), options, needed)
+        listed = {c.name: _name(c.name) for c in read} | ({"filename": "filename"} if "filename" in options else {})
+        return adjusted.adjusted(plain, listed, changed, relation.series)
     sources = [
         _of_table(table, files, read, options, _mark(number))
         for number, (table, files) in enumerate(relation.parts)
@@ -366,6 +371,7 @@ def statement(sql: str, params: dict[str, Any], relation: Relation) -> Statement
             params |= {f"left_{at}{mark}": topic_id for at, (topic_id, *_) in enumerate(table.left_out)}
         read = {file.path: file.bytes for file in files}
         reads.append(FilesRead(table.table, read, table.of_files - len(read)))
+    params = {**params, **adjusted.params(relation.series)} if "$adjusted_0" in sql else params
     return Statement(sql, params, relation.roots, relation.tail, reads=tuple(reads))
 
 

@@ -1,0 +1,88 @@
+"""The close before an ex-date: the last trade of the regular session of the date before it, read with a statement for all dates.
+
+Where that session had no trade it is that of the date before, up to ten dates back; where none had one, the last trade of any
+time of these dates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from k2.model.exchanges import Exchange, Session
+from k2.model.times import iso, micros
+from k2.query.adjust.factors import Close
+from k2.query.adjust.histories import Change
+from k2.query.asked.requests import Window
+from k2.query.plan.pinned import Pinned
+from k2.query.plan.planner import Planner
+from k2.query.rows import sql
+from k2.query.rows.relation import Relation
+from k2.query.rows.statement import RowSource, Statement
+
+DATES_BACK = 10
+"""So many dates before an ex-date a close is looked for."""
+
+_LAST_SEQUENCE = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Trades:
+    """Where closes are read, of one exchange; `before`: no row from these offsets on."""
+
+    engine: RowSource
+    planner: Planner
+    pinned: Pinned
+    market: Exchange
+    before: tuple[tuple[str, int, int], ...] = ()
+
+    def closes(self, symbol: str, changes: Sequence[Change]) -> dict[Change, Close]:
+        """The close before each change; a change without a trade before it is absent. Raises as `RowSource.fetch` does."""
+        found: dict[Change, Close] = {}
+        for session in (Session.REGULAR, Session.ALL):
+            for back in range(1, DATES_BACK + 1):
+                stretches: dict[tuple[int, int], Change] = {}
+                for change in changes:
+                    start_us, end_us = map(micros, self.market.hours(change.day - timedelta(days=back), session))
+                    if change not in found and start_us < end_us:
+                        stretches[start_us, end_us] = change
+                for start_us, close in self._last_within(symbol, sorted(stretches)).items():
+                    found |= {change: close for (start, _), change in stretches.items() if start == start_us}
+        return found
+
+    def _last_within(self, symbol: str, stretches: Sequence[tuple[int, int]]) -> dict[int, Close]:
+        """The last trade of each stretch that has one, by the stretch's start."""
+        if not stretches:
+            return {}
+        window = Window.of(stretches)
+        relation = self.planner.plan(self.pinned, (symbol,), self.market.code, window)
+        if not relation:
+            return {}
+        which = sql.Filter((symbol,), self.market.code, *window.bounds, before=self.before, within=window.within)
+        rows = self.engine.fetch("closes", _statement(relation, which, stretches))
+        return {row["start_us"]: Close(row["price"], row["currency"], row["us"]) for row in rows.to_pylist()}
+
+
+def _statement(relation: Relation, which: sql.Filter, stretches: Sequence[tuple[int, int]]) -> Statement:
+    condition, params = sql.where(relation, which)
+    order = ", ".join(
+        f'coalesce("{name}", {_LAST_SEQUENCE})' if name == "source_sequence" else f'"{name}"'
+        for name in sql.order_of(relation)
+    )
+    source = sql.source(relation, names={"price", "currency", "symbol", "exchange", *sql.order_of(relation)})
+    text = (
+        f"SELECT {_start(stretches)} AS start_us, arg_max(price, k2_place) AS price, "
+        'arg_max(currency, k2_place) AS currency, epoch_us(max("timestamp")) AS us '
+        f"FROM (SELECT *, row({order}) AS k2_place FROM {source}{condition}) GROUP BY 1"
+    )
+    return sql.statement(text, params, relation)
+
+
+def _start(stretches: Sequence[tuple[int, int]]) -> str:
+    """When the stretch begins that a time lies in, as a search by halves."""
+    if len(stretches) == 1:
+        return f"{stretches[0][0]}::BIGINT"
+    middle = len(stretches) // 2
+    left, right = _start(stretches[:middle]), _start(stretches[middle:])
+    return f"CASE WHEN \"timestamp\" < TIMESTAMPTZ '{iso(stretches[middle][0])}' THEN {left} ELSE {right} END"
