@@ -15,7 +15,7 @@ from k2_testing.service import problem, serving
 from k2_testing.ticks import OPEN, append_ticks, trade
 from pyiceberg.types import LongType, StringType
 
-from k2.client.connection import connect
+from k2.client.connecting import connect
 from k2.lake.appends.commit import Committer
 from k2.lake.catalog import open_named
 from k2.lake.reader import TableMissingError, TableReader

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from k2.client.answer import Answer, TruncatedWarning
     from k2.client.asynchronous import AsyncAnswer, AsyncConnection, AsyncPlayback, connect_async
-    from k2.client.connection import Connection, connect
+    from k2.client.connecting import connect
+    from k2.client.connection import Connection
     from k2.client.pin import Pin
     from k2.client.protocol import Playback
     from k2.client.summary import DaySummary
@@ -37,7 +38,7 @@ _HOMES = {
     "Pin": "pin",
     "Playback": "protocol",
     "TruncatedWarning": "answer",
-    "connect": "connection",
+    "connect": "connecting",
     "connect_async": "asynchronous",
 }
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
+from k2.client.shape import Shape
 from k2.model.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class Answer:
     """Rows that match a question, oldest first.
 
     Iterate over it for `pyarrow.RecordBatch`es as they come, in memory that does not grow with their number, or take all of
-    them: `arrow()`, `pl()`, `df()`. Prices and quantities are decimals, times UTC with microseconds.
+    them: `arrow()`, `pl()`, `df()`. Prices and quantities are decimals, or floats where these were asked for (`shape`); times are UTC
+    with microseconds.
 
     Args:
         schema: of every batch.
@@ -46,6 +48,7 @@ class Answer:
     ) -> None:
         self.schema = schema
         self.warn = warn
+        self._shape = Shape()
         self._batches = batches
         self._envelope = envelope
         self._ending = ending
@@ -53,6 +56,12 @@ class Answer:
         self._begun = False
         self._over = False
         self._table: pa.Table | None = None
+
+    def shaped(self, shape: Shape) -> Self:
+        """The same answer, its rows in that shape; before any of them is read."""
+        self._shape = shape
+        self.schema = shape.schema(self.schema)
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -77,10 +86,14 @@ class Answer:
         if self._begun:
             raise UserError("The rows of this answer were read already", remedy="Ask again, or keep answer.arrow()")
         self._begun = True
+        told, rows = self._shape.told(), 0
         try:
             for batch in self._batches:
                 if batch.num_rows:
-                    yield batch
+                    rows += batch.num_rows
+                    told(rows)
+                    yield self._shape.batch(batch)
+            told(None)
             found = self._envelope | self._ending()
             self._envelope = {name: found[name] for name in ("count", "more") if name in found} | found
             self._over = True
@@ -113,10 +126,16 @@ class Answer:
         return found
 
     def df(self) -> pd.DataFrame:
-        """All rows as pandas has them: decimals are Python's, exact and slow; `arrow()` and `pl()` keep them in columns."""
+        """All rows as pandas has them.
+
+        Its decimals are Python's, exact and slow; what is to be computed with is asked for with `price_type="float"`.
+
+        Raises:
+            UserError: pandas is not installed, or times are to be the index and there are none.
+        """
         if importlib.util.find_spec("pandas") is None:
             raise _missing("pandas")
-        return self.arrow().to_pandas()
+        return self._shape.frame(self.arrow())
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Row by row, as dicts by column: for a loop, not for many."""

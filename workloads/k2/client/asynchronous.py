@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 import pyarrow as pa
 
 from k2.client.answer import Answer
-from k2.client.connection import Connection, connect
+from k2.client.connecting import connect
+from k2.client.connection import Connection
 from k2.client.pin import Pin
 from k2.client.protocol import Playback
+from k2.client.shape import PriceType, Progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,6 +190,7 @@ class AsyncConnection:
     trades = _answered(Connection.trades)
     quotes = _answered(Connection.quotes)
     bars = _answered(Connection.bars)
+    panel = _answered(Connection.panel)
     asof = _answered(Connection.asof)
     diff = _answered(Connection.diff)
     reference = _answered(Connection.reference)
@@ -210,6 +213,18 @@ def connect_async(
     local: bool = False,
     live: bool = False,
     tables: Mapping[str, str | Sequence[str]] | None = None,
+    price_type: PriceType = "decimal",
+    progress: Progress = False,
 ) -> AsyncConnection:
     """`connect` for asyncio. Nothing is awaited, and nothing is asked, before the first question."""
-    return AsyncConnection(connect(url, key=key, catalog=catalog, local=local, live=live, tables=tables))
+    connection = connect(
+        url,
+        key=key,
+        catalog=catalog,
+        local=local,
+        live=live,
+        tables=tables,
+        price_type=price_type,
+        progress=progress,
+    )
+    return AsyncConnection(connection)

@@ -1,4 +1,4 @@
-"""`k2.connect`: the questions as a quant asks them from Python. The same against a running service and against a catalog."""
+"""The questions as a quant asks them from Python: the same against a running service and against a catalog."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Literal, Self, Unpack
 
-from pydantic import SecretStr
-
 from k2.client.answer import Answer
 from k2.client.asking import PrintOptions, Session, Symbols, Time, at, events, listed, pin_id, prints, text, when
+from k2.client.panel import BarField, Layout, wide
 from k2.client.pin import Pin
 from k2.client.protocol import Client, Playback
 from k2.client.records import CALENDAR, SNAPSHOTS, SYMBOLS, records
+from k2.client.shape import Shape, Shaped, TradeOptions, parted
 from k2.client.summary import DaySummary
 from k2.model.errors import UserError
-from k2.model.settings import Settings, settings
 from k2.model.topics import DataType
 
 Events = Literal["trades", "quotes"]
@@ -41,8 +40,9 @@ class Connection:
         Every method raises `UserError` (what was found, what was expected, how to mend it) and `WorldError` (nobody answers).
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, shape: Shape | None = None) -> None:
         self._client = client
+        self._shape = shape or Shape()
 
     def __enter__(self) -> Self:
         return self
@@ -72,15 +72,16 @@ class Connection:
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
         adjusted: Adjusted | None = None,
-        **options: Unpack[PrintOptions],
+        **options: Unpack[TradeOptions],
     ) -> Answer:
         """Trades of the symbols (none: of all) from `start` to before `end`, or of trading dates (`date` to `last_date`), oldest first; no `limit`: all of them.
 
         `options` say which trades count (`PrintOptions`): `exclude_conditions=["3"]`, `min_quantity=100`, …
         """
+        only, shaped = parted(options)
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
         asked |= at(snapshot, as_of, pin, hybrid) | {"adjusted": adjusted}
-        return self._client.events(DataType.TRADES, asked | prints(options))
+        return self._shaped(self._client.events(DataType.TRADES, asked | prints(only)), shaped)
 
     def quotes(
         self,
@@ -100,10 +101,12 @@ class Connection:
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
         adjusted: Adjusted | None = None,
+        **shaped: Unpack[Shaped],
     ) -> Answer:
         """Quotes of the symbols (none: of all) from `start` to before `end`, or of trading dates (`date` to `last_date`), oldest first; no `limit`: all of them."""
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
-        return self._client.events(DataType.QUOTES, asked | at(snapshot, as_of, pin, hybrid) | {"adjusted": adjusted})
+        asked |= at(snapshot, as_of, pin, hybrid) | {"adjusted": adjusted}
+        return self._shaped(self._client.events(DataType.QUOTES, asked), shaped)
 
     def bars(
         self,
@@ -124,7 +127,7 @@ class Connection:
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
         adjusted: Adjusted | None = None,
-        **options: Unpack[PrintOptions],
+        **options: Unpack[TradeOptions],
     ) -> Answer:
         """OHLCV, VWAP and TWAP of each bucket: of trading dates (`date` to `last_date`) or between two instants.
 
@@ -138,9 +141,53 @@ class Connection:
             "adjusted": adjusted,
         }
         asked |= when(start, end, date, last_date, session, tz)
-        found = self._client.bars(tuple(listed(symbols)), asked | prints(options) | at(snapshot, as_of, pin, hybrid))
+        only, shaped = parted(options)
+        found = self._client.bars(tuple(listed(symbols)), asked | prints(only) | at(snapshot, as_of, pin, hybrid))
         found.warn = limit is None
-        return found
+        return self._shaped(found, shaped)
+
+    def panel(
+        self,
+        symbols: Symbols,
+        interval: Interval = "1d",
+        *,
+        field: BarField = "close",
+        layout: Layout = "wide",
+        date: str | date | None = None,
+        last_date: str | date | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        tz: str | None = None,
+        exchange: str | None = None,
+        session: Session = "all",
+        empty: Empty = "skip",
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+        adjusted: Adjusted | None = None,
+        **options: Unpack[TradeOptions],
+    ) -> Answer:
+        """Bars of many symbols in one answer and one frame, by time; as index where nothing else is said.
+
+        "wide": a row for each bucket that any of them has, a column of `field` for each symbol as asked for, null where it has no
+        bar. "long": the bars as `bars` gives them.
+        """
+        asked = {"interval": interval, "exchange": exchange, "empty": empty, "limit": _MOST_JOINED, "adjusted": adjusted}
+        asked |= when(start, end, date, last_date, session, tz)
+        names = listed(symbols)
+        only, shaped = parted(options)
+        found = self._client.bars(tuple(names), asked | prints(only) | at(snapshot, as_of, pin, hybrid))
+        found.warn = True
+        said: Shaped = {"index": "time", **shaped}
+        if layout == "long":
+            return self._shaped(found, said)
+        if layout != "wide":
+            raise UserError("layout cannot be used", found=layout, expected="wide or long")
+        told: Shaped = {"progress": said.get("progress", self._shape.progress)}
+        rows = wide(found.shaped(Shape().over(told)).arrow(), names, field, daily=interval == "1d")
+        whole = Answer(rows.schema, iter(rows.to_batches()), {**found.envelope, "count": rows.num_rows})
+        return self._shaped(whole, {**said, "progress": False})
 
     def asof(
         self,
@@ -161,7 +208,7 @@ class Connection:
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
         adjusted: Adjusted | None = None,
-        **options: Unpack[PrintOptions],
+        **options: Unpack[TradeOptions],
     ) -> Answer:
         """Trades, each with the quote that prevailed: the last strictly before it, not older than `lookback` ("30m", "day").
 
@@ -171,9 +218,10 @@ class Connection:
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
         asked |= {"lookback": lookback, "adjusted": adjusted}
         asked["limit"] = _MOST_JOINED if limit is None else limit
-        found = self._client.asof(asked | prints(options) | at(snapshot, as_of, pin, hybrid))
+        only, shaped = parted(options)
+        found = self._client.asof(asked | prints(only) | at(snapshot, as_of, pin, hybrid))
         found.warn = limit is None
-        return found
+        return self._shaped(found, shaped)
 
     def summary(
         self,
@@ -285,16 +333,19 @@ class Connection:
         fields: Sequence[str] = (),
         limit: int | None = None,
         tz: str | None = None,
-        **options: Unpack[PrintOptions],
+        **options: Unpack[TradeOptions],
     ) -> Answer:
         """Events that a table got between two snapshots (`to`: the current one), whatever compaction did in between.
 
         `options` say which trades (`PrintOptions`).
         """
         asked = events(symbols, exchange, fields, limit) | when(start, end, date, last_date, session, tz)
-        return self._client.diff(
-            asked | prints(options) | {"table": table, "from": str(since), "to": None if to is None else str(to)}
-        )
+        only, shaped = parted(options)
+        between = {"table": table, "from": str(since), "to": None if to is None else str(to)}
+        return self._shaped(self._client.diff(asked | prints(only) | between), shaped)
+
+    def _shaped(self, found: Answer, said: Shaped) -> Answer:
+        return found.shaped(self._shape.over(said))
 
     def stats(self, *, as_of: Time | None = None) -> dict[str, Any]:
         """Size and reach of the tables, and how far they have taken their topics: the API's object."""
@@ -394,64 +445,3 @@ class Connection:
             "follow": follow,
         }
         return self._client.replay(asked | prints(options) | when(start, end, date, last_date, session, tz) | paced)
-
-
-def connect(
-    url: str | None = None,
-    *,
-    key: str | None = None,
-    catalog: Mapping[str, str] | None = None,
-    local: bool = False,
-    live: bool = False,
-    tables: Mapping[str, str | Sequence[str]] | None = None,
-) -> Connection:
-    """Connect to a query service, or open a catalog in this process. Nothing is asked before the first question.
-
-    What is not given comes from the environment (`K2_API_URL`, `K2_API_KEY`, `K2_CATALOG_PROPERTIES`, …) and from what
-    `k2 up` left in the data directory.
-
-    Args:
-        url: of a service, such as "http://127.0.0.1:8000".
-        key: its API key.
-        catalog: PyIceberg's properties of a catalog that is to be read here, instead of a service.
-        local: read the settings' catalog here.
-        live: of a catalog: answers hold what is in the topics (the settings' Kafka and registry) beyond the tables.
-        tables: of a catalog: "trades", "quotes" → the table, or several that answer together, the main one first.
-
-    Raises:
-        UserError: there is neither an address nor a catalog, or both are given.
-    """
-    here = local or live or catalog is not None or tables is not None
-    if here and (url is not None or key is not None):
-        raise UserError(
-            "Both a service and a catalog are given", expected="url and key, or catalog, local, live and tables"
-        )
-    found = settings()
-    if here:
-        return Connection(_opened(found, catalog, tables, live=live))
-    if url is None and found.api_url is None and found.catalog_properties:
-        return Connection(_opened(found, None, None, live=False))
-    from k2.client.remote import Remote
-
-    update: dict[str, Any] = {} if url is None else {"api_url": url}
-    return Connection(Remote(found.model_copy(update=update | ({} if key is None else {"api_key": SecretStr(key)}))))
-
-
-def _opened(
-    found: Settings,
-    catalog: Mapping[str, str] | None,
-    tables: Mapping[str, str | Sequence[str]] | None,
-    *,
-    live: bool,
-) -> Client:
-    try:
-        from k2.client.local import Local
-    except ImportError as error:
-        raise UserError(
-            f"A catalog cannot be read here: {error.name} is not installed",
-            remedy="pip install 'k2-market-data[lake,query]', or connect to a service by its URL",
-        ) from error
-    update: dict[str, Any] = {} if catalog is None else {"catalog_properties": dict(catalog), "tables": {}}
-    if tables is not None:
-        update["tables"] = {each: names if isinstance(names, str) else tuple(names) for each, names in tables.items()}
-    return Local(found.model_copy(update=update), live=live)
