@@ -47,7 +47,19 @@ def test_every_snippet_runs_and_every_method_of_a_quant_is_shown(db, monkeypatch
         exec(compile(code, f"{PAGE.name}, block {number + 1}", "exec"), names)
     assert names["versions"].shape[0] >= 2
     asked = set(re.findall(r"\bdb\.(\w+)\(", "".join(SNIPPETS)))
-    assert asked >= {"trades", "quotes", "bars", "asof", "panel", "summary", "symbols", "snapshots", "pin", "replay"}
+    assert asked >= {
+        "trades",
+        "quotes",
+        "bars",
+        "asof",
+        "last",
+        "panel",
+        "summary",
+        "symbols",
+        "snapshots",
+        "pin",
+        "replay",
+    }
     assert asked <= set(dir(Connection))
 
 

@@ -36,6 +36,7 @@ from k2.api.routes import (
     companies,
     dead_letters,
     events,
+    lasts,
     posted_questions,
     replay,
     snapshots,
@@ -83,7 +84,18 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
     app.state.service = Service(questions, keys, config.max_rows, tokens, Meter(time.time, time.monotonic), gate)
     problems.install(app)
     reference.install(app)
-    for kind in (events, posted_questions, aggregates, companies, calendars, snapshots, replay, audit, dead_letters):
+    for kind in (
+        events,
+        lasts,
+        posted_questions,
+        aggregates,
+        companies,
+        calendars,
+        snapshots,
+        replay,
+        audit,
+        dead_letters,
+    ):
         app.include_router(kind.router)
         first_figures.begin(kind.router.routes)
     app.include_router(stream_router(StreamLimits(config.max_streams, config.stall_seconds)))

@@ -22,6 +22,7 @@ _STATEMENTS = (
     "reference_data",
     "bars",
     "asof",
+    "last",
     "summary",
     "symbols",
     "date_range",

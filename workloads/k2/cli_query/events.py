@@ -47,6 +47,7 @@ _SHOWN = {
     DataType.TRADES: (*_COMMON, "price", "quantity", "currency", "side", "trade_conditions"),
     DataType.QUOTES: (*_COMMON, "bid_quantity", "bid_price", "ask_price", "ask_quantity", "currency"),
 }
+_LAST = ("symbol", "exchange", "timestamp", "price", "quantity", "quote_timestamp", "bid_price", "ask_price")
 _JOINED = (*_COMMON, "price", "quantity", "bid_price", "ask_price", "mid", "effective_spread", "inferred_side")
 
 
@@ -69,6 +70,7 @@ def register(app: typer.Typer) -> None:
             "k2-query asof BHP --lookback 30s --fields timestamp,price,mid,inferred_side --output csv",
         )
     )(asof)
+    app.command(epilog=examples("k2-query last BHP", "k2-query last BHP --output json"))(last)
     app.command(
         epilog=examples(
             "k2-query diff --from $(k2-query snapshots --output csv | tail -1 | cut -d, -f1) -n 20",
@@ -164,6 +166,23 @@ def asof(
     asked |= {"limit": rows_asked(limit, everything=False), "lookback": lookback, "adjusted": adjusted, **prints}
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
         print_rows(client.asof(asked), output, waiting, asked["fields"] or _JOINED)
+
+
+def last(
+    symbols: NeededSymbols,
+    exchange: Exchange = None,
+    snapshot: Snapshot = None,
+    as_of: AsOf = None,
+    pin: Pin = None,
+    hybrid: Hybrid = None,
+    output: As = Output.TABLE,
+    local: Local = False,
+    url: Url = None,
+) -> None:
+    """The newest trade and quote of each symbol."""
+    asked = {"symbols": symbols, "exchange": exchange} | at(snapshot, as_of, pin, hybrid)
+    with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
+        print_rows(client.last(asked), output, waiting, _LAST)
 
 
 @with_prints

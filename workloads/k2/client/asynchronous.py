@@ -192,6 +192,7 @@ class AsyncConnection:
     bars = _answered(Connection.bars)
     panel = _answered(Connection.panel)
     asof = _answered(Connection.asof)
+    last = _answered(Connection.last)
     diff = _answered(Connection.diff)
     reference = _answered(Connection.reference)
     symbols = _answered(Connection.symbols)

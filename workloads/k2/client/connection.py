@@ -223,6 +223,21 @@ class Connection:
         found.warn = limit is None
         return self._shaped(found, shaped)
 
+    def last(
+        self,
+        symbols: Symbols,
+        *,
+        exchange: str | None = None,
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+        **shaped: Unpack[Shaped],
+    ) -> Answer:
+        """The newest trade (`timestamp`, `price`, …) and quote (`quote_timestamp`, `bid_price`, …) of each symbol, a row a symbol."""
+        asked = {"symbols": listed(symbols) or None, "exchange": exchange} | at(snapshot, as_of, pin, hybrid)
+        return self._shaped(self._client.last(asked), shaped)
+
     def summary(
         self,
         symbol: str,

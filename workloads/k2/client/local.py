@@ -17,6 +17,7 @@ from k2.forms.aggregate_parameters import AggregationsBody, AsofParams
 from k2.forms.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
 from k2.forms.calendars import CalendarParams, calendar_body
 from k2.forms.companies import reference_envelope, reference_query
+from k2.forms.lasts import LastParams, last_envelope, last_query
 from k2.forms.parameters import (
     AuditParams,
     DiffParams,
@@ -91,6 +92,11 @@ class Local:
         given = _checked(AsofParams, one_by_one(params))
         found = self._questions.asof(asof_query(given, QueryConfig().max_rows, self._questions))
         return _whole(found.rows, asof_envelope(found))
+
+    def last(self, params: Params) -> Answer:
+        """The newest trade and quote of each symbol."""
+        found = self._questions.last(last_query(_checked(LastParams, one_by_one(params))))
+        return _whole(found.rows, last_envelope(found))
 
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
         """OHLCV and VWAP of a trading date."""

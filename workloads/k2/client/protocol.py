@@ -85,6 +85,10 @@ class Client(Protocol):
         """Trades with the quotes that prevailed."""
         ...
 
+    def last(self, params: Params) -> Answer:
+        """The newest trade and quote of each symbol."""
+        ...
+
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
         """OHLCV and VWAP of a trading date."""
         ...

@@ -90,6 +90,10 @@ class Remote:
         """Trades with the quotes that prevailed."""
         return self._rows(self._get("/v1/asof", {**one_by_one(params), "format": "arrow"}))
 
+    def last(self, params: Params) -> Answer:
+        """The newest trade and quote of each symbol."""
+        return self._rows(self._get("/v1/last", {**one_by_one(params), "format": "arrow"}))
+
     def summary(self, symbol: str, date: str, params: Params) -> dict[str, Any]:
         """OHLCV and VWAP of a trading date."""
         return self._said("GET", "/v1/summary", {**params, "symbol": check_symbol(symbol), "date": date})

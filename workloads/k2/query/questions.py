@@ -21,11 +21,13 @@ from k2.obs.tally import count_rows
 from k2.query.adjust.adjusting import AdjustedRows, Adjuster
 from k2.query.aggregates.asof import Asof, asof_of
 from k2.query.aggregates.bars import Bars, bars_of
+from k2.query.aggregates.lasts import Last, last_of
 from k2.query.aggregates.summaries import Summary, summary_of
 from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.bar_requests import BarsQuery, Dates
 from k2.query.asked.cursor import Cursor, ReplayQuery
+from k2.query.asked.last_requests import LastQuery
 from k2.query.asked.reference_requests import ReferenceQuery
 from k2.query.asked.requests import CURRENT, At, EventsQuery, SummaryQuery, TableSnapshots, Window
 from k2.query.engine.background import Background
@@ -251,6 +253,28 @@ class Questions:
             found = reference_of(self._engine, self._planner, pinned, query)
             count_rows("reference", found.rows.num_rows)
             return found
+
+    def last(self, query: LastQuery) -> Last:
+        """The newest trade and quote of each symbol, the last of each in the total order.
+
+        At a snapshot the quotes are as `asof` has them. Without a table of quotes there are none. Raises as `events` does.
+        """
+        with measured("last"):
+            trades = self._planner.pin(DataType.TRADES, query.at)
+            quotes = self._quotes_beside(trades, query.at)
+            found = last_of(self._engine, self._planner, self._directory, (trades, quotes), query)
+            count_rows("last", found.rows.num_rows)
+            return found
+
+    def _quotes_beside(self, trades: Pinned, at: At) -> Pinned | None:
+        """The quotes as they were when the trades were; None where there is no table of them."""
+        chosen = trades.tables[0].snapshot
+        if at.snapshot is not None and chosen is not None:
+            at = At(as_of_us=chosen.time_us)
+        try:
+            return self._planner.pin(DataType.QUOTES, at)
+        except TableMissingError:
+            return None
 
     def symbols(self, data_type: DataType, at: At = CURRENT, exchange: str | None = None) -> Symbols:
         """Every symbol of a data type's tables with its exchange, number of rows, first and last time."""
