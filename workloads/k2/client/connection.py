@@ -173,7 +173,13 @@ class Connection:
         "wide": a row for each bucket that any of them has, a column of `field` for each symbol as asked for, null where it has no
         bar. "long": the bars as `bars` gives them.
         """
-        asked = {"interval": interval, "exchange": exchange, "empty": empty, "limit": _MOST_JOINED, "adjusted": adjusted}
+        asked = {
+            "interval": interval,
+            "exchange": exchange,
+            "empty": empty,
+            "limit": _MOST_JOINED,
+            "adjusted": adjusted,
+        }
         asked |= when(start, end, date, last_date, session, tz)
         names = listed(symbols)
         only, shaped = parted(options)

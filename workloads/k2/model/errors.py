@@ -30,10 +30,12 @@ class UserError(K2Error):
             text += f": found {self.found!r}"
         if self.expected:
             text += f", expected {self.expected}"
-        text += "."
-        if self.remedy:
-            text += f" {self.remedy.rstrip('.')}."
-        return text
+        text = _ended(text)
+        return f"{text} {_ended(self.remedy.rstrip('.'))}" if self.remedy else text
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 class WorldError(K2Error):

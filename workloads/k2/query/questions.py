@@ -93,7 +93,7 @@ class Questions:
         with measured(label):
             asked = self._prepared(query)
             rows, last = paging.page(self._engine, label, asked)
-            note = absence.why_nothing(self._planner, asked.pinned, query) if not rows.num_rows else None
+            note = self._why_nothing(asked) if not rows.num_rows else None
             count_rows(label, rows.num_rows)
             return Events(rows, bool(last), asked.provenance, note, last)
 
@@ -116,7 +116,7 @@ class Questions:
                 order=sql.order_of(asked.relation),
                 head=head,
                 rest=rest,
-                note=absence.why_nothing(self._planner, asked.pinned, query) if not head.num_rows else None,
+                note=self._why_nothing(asked) if not head.num_rows else None,
                 last=last if rest is None else (),
             )
 
@@ -128,6 +128,11 @@ class Questions:
     def _adjusted(self, pinned: Pinned, rows: AdjustedRows, how: Adjusting | None) -> Pinned:
         now_us = time.time_ns() // 1000
         return Adjuster(self._engine, self._planner, self._directory, now_us).adjusted(pinned, rows, how)
+
+    def _why_nothing(self, asked: PreparedEvents) -> str:
+        query = asked.query
+        is_whole = query.window == Window() and query.since is None and not query.after and not query.prints
+        return absence.why_nothing(self._planner, self._directory, asked.pinned, query, at_any_time=is_whole)
 
     def window_of(
         self,
@@ -170,7 +175,7 @@ class Questions:
                 near = self._planner.plan(pinned, (query.symbol,), None, around)
                 code = one_exchange(self._directory, near, query.symbol, around)
                 if code is None:
-                    raise absence.no_trades(pinned, query, "")
+                    raise absence.no_trades(self._planner, self._directory, pinned, query, "")
             market = exchange_of(code).of(query.symbol)
             window = session_window(market, Dates(query.day, query.day), query.session)
             rows = AdjustedRows(DataType.TRADES, (query.symbol,), market.code, window, query.at)
@@ -188,7 +193,7 @@ class Questions:
             provenance = replace(pinned.provenance((relation,), query.prints), calendars=window.by)
             found = summary_of(self._engine, relation, which, query, market, provenance)
             if found is None:
-                raise absence.no_trades(pinned, query, f" on {market.code}")
+                raise absence.no_trades(self._planner, self._directory, pinned, query, f" on {market.code}")
             return found
 
     def bars(self, query: BarsQuery) -> Bars:
@@ -209,6 +214,7 @@ class Questions:
                 return found
             why = absence.why_nothing(
                 self._planner,
+                self._directory,
                 pinned,
                 EventsQuery(DataType.TRADES, query.symbols, query.exchange, prints=query.prints),
             )
@@ -238,6 +244,7 @@ class Questions:
                 return found
             why = absence.why_nothing(
                 self._planner,
+                self._directory,
                 trades,
                 EventsQuery(DataType.TRADES, query.symbols, query.exchange, prints=query.prints),
             )
@@ -296,7 +303,8 @@ class Questions:
                 if info.symbol == symbol and exchange in (None, info.exchange)
             ]
             if not found:
-                raise absence.unknown_symbol(pinned, symbol, exchange)
+                known = absence.known_symbols(self._planner, self._directory, pinned, exchange)
+                raise absence.unknown_symbol(pinned, (symbol,), exchange, known)
             if len(found) > 1:
                 raise ambiguous(symbol, {info.exchange for info in found})
             return found[0]
