@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.main import get_group
 
-from k2.cli_query import app, commands
+from k2.cli_query import app, commands, completing
 from k2.client.brief_http import BriefHttp
 
 SYMBOL = {
@@ -117,6 +117,17 @@ def test_a_command_that_is_asked_for_alone_is_the_same_command():
 def shown(command):
     """What a person may type."""
     return [(each.name, each.opts, each.nargs) for each in command.params], command.help, command.epilog
+
+
+def test_a_tab_gives_the_symbols_that_begin_so_in_any_case(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("K2_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("K2_DATA_DIR", str(tmp_path))
+    with service() as (url, seen):
+        monkeypatch.setenv("K2_API_URL", url)
+        assert completing.symbols("bh") == ["BHP"]
+        assert completing.symbols("C") == []
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["symbls"], ["-h", "symbols"]])

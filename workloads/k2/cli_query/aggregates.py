@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from k2.cli_query.options import (
+    DEFAULT_ROWS,
     Adjusted,
     As,
     AsOf,
@@ -71,7 +73,13 @@ def bars(
     ] = Empty.SKIP,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", "-n", min=1, help=f"Most bars (default: {MOST_BARS:,}).", show_default=False),
+        typer.Option(
+            "--limit",
+            "-n",
+            min=1,
+            help=f"Most bars (default: {MOST_BARS:,}; of a table without dates or times {DEFAULT_ROWS}).",
+            show_default=False,
+        ),
     ] = None,
     chart: Annotated[
         bool, typer.Option("--chart", help="Draw candlesticks and volume, as wide and high as the terminal is.")
@@ -94,7 +102,7 @@ def bars(
         "interval": interval.value,
         **when(start, end, date, last_date, session, tz),
         "empty": empty.value,
-        "limit": limit,
+        "limit": limit or _some(output, chart, (start, end, date)),
         "exchange": exchange,
         **prints,
         "adjusted": adjusted,
@@ -112,6 +120,12 @@ def bars(
     for text in charts(rows, interval, colour=coloured()):
         write(text.encode())
     remarks(found.envelope)
+
+
+def _some(output: Output, chart: bool, period: Sequence[str | None]) -> int | None:
+    """A screen or two of the first bars, for a person who did not say when; that there are more is said below them."""
+    is_open = output is Output.TABLE and not chart and not any(period)
+    return DEFAULT_ROWS if is_open else None
 
 
 @with_prints

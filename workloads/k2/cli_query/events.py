@@ -165,7 +165,7 @@ def asof(
     asked |= at(snapshot, as_of, pin, hybrid)
     asked |= {"limit": rows_asked(limit, everything=False), "lookback": lookback, "adjusted": adjusted, **prints}
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
-        print_rows(client.asof(asked), output, waiting, asked["fields"] or _JOINED)
+        print_rows(client.asof(asked), output, waiting, asked["fields"] or _JOINED, chosen=bool(fields))
 
 
 def last(
@@ -211,7 +211,8 @@ def diff(
     between |= prints
     asked = _chosen(symbols, exchange, fields) | when(start, end, date, last_date, session, tz) | between
     with opened(local=local, url=url) as client, Waiting() as waiting:
-        print_rows(client.diff(asked), output, waiting, asked["fields"] or _SHOWN[DataType(table.value)])
+        shown = asked["fields"] or _SHOWN[DataType(table.value)]
+        print_rows(client.diff(asked), output, waiting, shown, chosen=bool(fields))
 
 
 def _chosen(symbols: list[str] | None, exchange: str | None, fields: list[str] | None) -> dict[str, Any]:
@@ -220,4 +221,5 @@ def _chosen(symbols: list[str] | None, exchange: str | None, fields: list[str] |
 
 def _events(data_type: DataType, asked: dict[str, Any], output: Output, local: bool, url: str | None) -> None:
     with opened(local=local, url=url, live=bool(asked["hybrid"])) as client, Waiting() as waiting:
-        print_rows(client.events(data_type, asked), output, waiting, asked["fields"] or _SHOWN[data_type])
+        shown = asked["fields"] or _SHOWN[data_type]
+        print_rows(client.events(data_type, asked), output, waiting, shown, chosen=bool(asked["fields"]))

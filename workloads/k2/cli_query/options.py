@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from k2.cli_query import completing
 from k2.model.adjusted import Adjusted as AdjustedName
 from k2.model.errors import UserError
 from k2.model.exchanges import Session as SessionName
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from k2.client.protocol import Client
 
 _SOURCE, _TRAVEL = "From where", "As of when"
-_DEFAULT_ROWS = 100
+DEFAULT_ROWS = 100
 
 
 class Output(StrEnum):
@@ -30,6 +31,9 @@ class Output(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
+    NDJSON = "ndjson"
+    PARQUET = "parquet"
+    ARROW = "arrow"
 
 
 class EventTable(StrEnum):
@@ -39,7 +43,12 @@ class EventTable(StrEnum):
     QUOTES = DataType.QUOTES.value
 
 
-As = Annotated[Output, typer.Option("--output", "-o", help="table, json or csv; decimals are exact in all of them.")]
+As = Annotated[
+    Output,
+    typer.Option(
+        "--output", "-o", help="How; decimals are exact in all of them. Parquet and Arrow go to a file or a pipe."
+    ),
+]
 Local = Annotated[
     bool, typer.Option("--local", help="Ask the catalog itself, without a service.", rich_help_panel=_SOURCE)
 ]
@@ -47,9 +56,15 @@ Url = Annotated[
     str | None,
     typer.Option(help="The query service (default: K2_API_URL, or `k2 up`'s).", rich_help_panel=_SOURCE),
 ]
-Symbol = Annotated[str, typer.Argument(help="Symbol on its exchange, such as BHP.")]
-Symbols = Annotated[list[str] | None, typer.Argument(metavar="SYMBOL", help="Symbols on their exchanges; none: all.")]
-NeededSymbols = Annotated[list[str], typer.Argument(metavar="SYMBOL", help="Symbols on their exchanges.")]
+Symbol = Annotated[str, typer.Argument(help="Symbol on its exchange, such as BHP.", autocompletion=completing.symbols)]
+Symbols = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SYMBOL", help="Symbols on their exchanges; none: all.", autocompletion=completing.symbols),
+]
+NeededSymbols = Annotated[
+    list[str],
+    typer.Argument(metavar="SYMBOL", help="Symbols on their exchanges.", autocompletion=completing.symbols),
+]
 Exchange = Annotated[str | None, typer.Option(help="Needed where a symbol is traded on several.")]
 Start = Annotated[
     str | None,
@@ -67,11 +82,16 @@ Tz = Annotated[
     str | None, typer.Option(help="Time zone of times without an offset, such as Australia/Sydney (default: UTC).")
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", "-n", min=1, help=f"Most rows (default: {_DEFAULT_ROWS}).", show_default=False)
+    int | None, typer.Option("--limit", "-n", min=1, help=f"Most rows (default: {DEFAULT_ROWS}).", show_default=False)
 ]
 All = Annotated[bool, typer.Option("--all", help="All rows: they are printed while they come, whatever their number.")]
 Fields = Annotated[
-    list[str] | None, typer.Option(metavar="A,B,…", help="Columns, in this order (repeatable, or with commas).")
+    list[str] | None,
+    typer.Option(
+        metavar="A,B,…",
+        help="Columns, in this order (repeatable, or with commas).",
+        autocompletion=completing.fields,
+    ),
 ]
 Session = Annotated[
     SessionName, typer.Option(help="All prints of a trading date, or those of the exchange's regular session.")
@@ -153,7 +173,7 @@ def rows_asked(limit: int | None, everything: bool) -> int:
 
     if everything and limit is not None:
         raise UserError("Both --limit and --all are given", expected="one of them")
-    return MOST_ROWS if everything else limit or _DEFAULT_ROWS
+    return MOST_ROWS if everything else limit or DEFAULT_ROWS
 
 
 def when(

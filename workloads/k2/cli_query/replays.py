@@ -20,6 +20,7 @@ from k2.cli_query.options import (
     Session,
     Snapshot,
     Start,
+    Symbols,
     Tz,
     Url,
     examples,
@@ -47,18 +48,19 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog=examples(
-            "k2-query replay trades --symbol BHP --date 2014-03-10 --output json > bhp.ndjson",
-            "k2-query replay --merged --symbol BHP --symbol DVN --rate 5000 | head -20",
-            "k2-query replay quotes --end 2014-03-09T23:30Z --speed 1e9",
+            "k2-query replay BHP --date 2014-03-10 --output json > bhp.ndjson",
+            "k2-query replay BHP DVN --merged --rate 5000 | head -20",
+            "k2-query replay --table quotes --end 2014-03-09T23:30Z --speed 1e9",
         )
     )(replay)
 
 
 @with_prints
 def replay(
-    table: Annotated[EventTable | None, typer.Argument(help="trades (default) or quotes.", show_default=False)] = None,
+    symbols: Symbols = None,
+    table: Annotated[EventTable | None, typer.Option(help="Which table (default: trades).", show_default=False)] = None,
     merged: Annotated[bool, typer.Option("--merged", help="Quotes and trades, in one order of events.")] = False,
-    symbol: Annotated[list[str] | None, typer.Option(help="Only this symbol (repeatable; default: all).")] = None,
+    symbol: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     exchange: Annotated[str | None, typer.Option(help="Only this exchange.")] = None,
     start: Start = None,
     end: End = None,
@@ -85,13 +87,14 @@ def replay(
     prints: Prints = NO_PRINTS,
 ) -> None:
     """All events in event order, as a stream: memory does not grow with their number."""
+    words, table = _named(symbols or [], table)
     if merged and table is not None:
         raise UserError("--merged is of both tables", found=table.value, expected="one of them")
     tables = [EventTable.QUOTES.value, EventTable.TRADES.value] if merged else [(table or EventTable.TRADES).value]
     if snapshot is not None and merged:
         raise UserError("--snapshot is of one table", expected="--pin or --as-of with --merged")
     asked: dict[str, Any] = {
-        "symbols": symbol or None,
+        "symbols": [*words, *(symbol or ())] or None,
         "exchange": exchange,
         **when(start, end, date, last_date, session, tz),
         "snapshots": None if snapshot is None else {tables[0]: snapshot},
@@ -111,6 +114,13 @@ def replay(
             "A cursor is given with what it says itself", found=", ".join(given), expected="--speed or --rate at most"
         )
     _play({"cursor": cursor, **pace}, output, local, url, live=False)
+
+
+def _named(words: list[str], table: EventTable | None) -> tuple[list[str], EventTable | None]:
+    """Symbols and table: a first word that is a table's name is the table, unless --table says one."""
+    if table is None and words and words[0] in set(EventTable):
+        return words[1:], EventTable(words[0])
+    return words, table
 
 
 def _play(asked: dict[str, Any], output: Lines, local: bool, url: str | None, *, live: bool) -> None:

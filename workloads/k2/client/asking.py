@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from k2.client.pin import Pin
+from k2.client.shape import Shaped
 from k2.model.errors import UserError
 from k2.query.asked.requests import MOST_ROWS
 
@@ -38,6 +39,10 @@ class PrintOptions(TypedDict, total=False):
     max_quantity: Amount | None
     min_price: Amount | None
     max_price: Amount | None
+
+
+class TradeOptions(PrintOptions, Shaped, total=False):
+    """What methods that give trades, or what is made of them, take beside their question: which trades count, and the shape."""
 
 
 _CODES = ("conditions", "exclude_conditions")
@@ -98,6 +103,14 @@ def prints(options: PrintOptions) -> dict[str, Any]:
         for name, value in options.items()
         if value is not None
     }
+
+
+def parted(options: TradeOptions) -> tuple[PrintOptions, Shaped]:
+    """Which trades count, and the shape; what is neither is with the first, which refuses it."""
+    of_shape = Shaped.__annotations__.keys()
+    only = {name: value for name, value in options.items() if name not in of_shape}
+    shaped = {name: value for name, value in options.items() if name in of_shape}
+    return cast("PrintOptions", only), cast("Shaped", shaped)
 
 
 def _codes(name: str, given: Any) -> list[str] | None:

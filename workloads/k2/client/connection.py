@@ -7,12 +7,26 @@ from datetime import date, timedelta
 from typing import Any, Literal, Self, Unpack
 
 from k2.client.answer import Answer
-from k2.client.asking import PrintOptions, Session, Symbols, Time, at, events, listed, pin_id, prints, text, when
+from k2.client.asking import (
+    PrintOptions,
+    Session,
+    Symbols,
+    Time,
+    TradeOptions,
+    at,
+    events,
+    listed,
+    parted,
+    pin_id,
+    prints,
+    text,
+    when,
+)
 from k2.client.panel import BarField, Layout, wide
 from k2.client.pin import Pin
 from k2.client.protocol import Client, Playback
 from k2.client.records import CALENDAR, SNAPSHOTS, SYMBOLS, records
-from k2.client.shape import Shape, Shaped, TradeOptions, parted
+from k2.client.shape import Shape, Shaped
 from k2.client.summary import DaySummary
 from k2.model.errors import UserError
 from k2.model.topics import DataType
@@ -31,13 +45,13 @@ _MOST_JOINED = 1_000_000
 class Connection:
     """Questions about market data. Made by `k2.connect`; close it, or use it as a context manager. Threads may share it.
 
-        Which rows answer is chosen alike everywhere: `snapshot` (an id), `as_of` (as was known at a time) or `pin` (see `pin`);
-        without them the current snapshot, and with `hybrid` also what is in the topics beyond it (a service's default where it
-        knows of Kafka). `exchange` is needed where a symbol is traded on several. Times without an offset are of the zone `tz`
+    Which rows answer is chosen alike everywhere: `snapshot` (an id), `as_of` (as was known at a time) or `pin` (see `pin`);
+    without them the current snapshot, and with `hybrid` also what is in the topics beyond it (a service's default where it
+    knows of Kafka). `exchange` is needed where a symbol is traded on several. Times without an offset are of the zone `tz`
     ("Australia/Sydney"), UTC without it; dates are the exchange's own, and `session="regular"` is that of each date.
-        `adjusted="splits"` (and mergers), or `"all"` (prices for dividends too), multiplies by what reference data says, as known there.
+    `adjusted="splits"` (and mergers), or `"all"` (prices for dividends too), multiplies by what reference data says, as known there.
 
-        Every method raises `UserError` (what was found, what was expected, how to mend it) and `WorldError` (nobody answers).
+    Every method raises `UserError` (what was found, what was expected, how to mend it) and `WorldError` (nobody answers).
     """
 
     def __init__(self, client: Client, shape: Shape | None = None) -> None:

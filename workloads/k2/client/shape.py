@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from k2.client.asking import PrintOptions
 from k2.model.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,18 +38,6 @@ class Shaped(TypedDict, total=False):
     price_type: PriceType
     index: Index
     progress: Progress
-
-
-class TradeOptions(PrintOptions, Shaped, total=False):
-    """What methods that give trades, or what is made of them, take beside their question: which trades count, and the shape."""
-
-
-def parted(options: TradeOptions) -> tuple[PrintOptions, Shaped]:
-    """Which trades count, and the shape; what is neither is with the first, which refuses it."""
-    of_shape = Shaped.__annotations__.keys()
-    only = {name: value for name, value in options.items() if name not in of_shape}
-    shaped = {name: value for name, value in options.items() if name in of_shape}
-    return cast("PrintOptions", only), cast("Shaped", shaped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ SUBPROTOCOL = "k2.v1"
 CURSOR = b"k2.cursor"
 """Key of the schema's metadata under which an Arrow frame of a stream says where to go on after it."""
 
+_TEXTS = ("_id", "cursor", "next_page")
+
 NORMAL, BAD_MESSAGE, TOO_SLOW, TOO_MANY = 1000, 4400, 4408, 4429
 """Close codes of a stream. Errors have 44xx and 45xx: their HTTP statuses, with a 4 before the last two digits."""
 
@@ -30,12 +32,13 @@ def metadata_of(envelope: Mapping[str, Any]) -> dict[str, str]:
 def ending_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     """The envelope's members that a batch's metadata hold: the inverse of `metadata_of`."""
     said = {name.decode(): value.decode() for name, value in (metadata or {}).items()}
-    return {name.removeprefix(METADATA): _parsed(text) for name, text in said.items() if name.startswith(METADATA)}
+    members = {name.removeprefix(METADATA): text for name, text in said.items() if name.startswith(METADATA)}
+    return {name: _parsed(name, text) for name, text in members.items()}
 
 
-def _parsed(text: str) -> Any:
-    """Texts are written as they are, all else as JSON; an id of digits is a text."""
-    if text.isdigit() or not text:
+def _parsed(name: str, text: str) -> Any:
+    """Texts are written as they are, all else as JSON; of digits ids are texts, and all else is a number."""
+    if not text or name.endswith(_TEXTS):
         return text
     try:
         return json.loads(text)
