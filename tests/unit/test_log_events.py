@@ -45,7 +45,7 @@ def test_every_log_event_has_a_dotted_name_and_fields(root):
 @pytest.mark.parametrize("root", ROOTS)
 def test_every_logger_comes_from_obs(root):
     """One of the standard module takes no fields; only the lines of librdkafka and kopf go through one."""
-    kopf = ("__main__", "kube/access", "kube/watch")
+    kopf = ("process", "kube/access", "kube/watch")
     theirs = {"workloads/k2/bus/clients.py", "workloads/k2/obs/logging.py"}
     theirs |= {f"operator/k2_operator/{name}.py" for name in kopf}
     found = {
