@@ -30,7 +30,7 @@ _COMPANY = ("company_name", "isin", "listing_date", "delisting_date")
 _EVENT = ("ex_date", "ratio", "net_amount", "gross_amount", "currency", "pay_date")
 
 
-class Kind(StrEnum):
+class ReferenceKindName(StrEnum):
     """What a record tells of its company."""
 
     COMPANY = "company"
@@ -56,7 +56,8 @@ def reference(
         list[str] | None, typer.Option(help="Of the company with this id (repeatable).", show_default=False)
     ] = None,
     kind: Annotated[
-        list[Kind] | None, typer.Option(help="Only these records (repeatable; default: all).", show_default=False)
+        list[ReferenceKindName] | None,
+        typer.Option(help="Only these records (repeatable; default: all).", show_default=False),
     ] = None,
     date: Annotated[
         str | None,
@@ -85,9 +86,9 @@ def reference(
         **at(snapshot, as_of, pin, hybrid),
     }
     shown = [*_ALWAYS]
-    if not kind or Kind.COMPANY in kind:
+    if not kind or ReferenceKindName.COMPANY in kind:
         shown += _COMPANY
-    if not kind or set(kind) != {Kind.COMPANY}:
+    if not kind or set(kind) != {ReferenceKindName.COMPANY}:
         shown += _EVENT
     with opened(local=local, url=url, live=bool(hybrid)) as client, Waiting() as waiting:
         print_rows(client.reference(asked), output, waiting, (*shown, "superseded"))
