@@ -16,7 +16,9 @@ from k2_testing.service import problem, serving
 from k2_testing.ticks import OPEN, append_ticks, trade
 
 import k2
+from k2.model import exchanges
 from k2.model.errors import UserError
+from k2.model.exchange_entries import ExchangesDocument
 from k2.model.exchanges import Session
 from k2.model.prints import PrintFilter
 from k2.model.times import micros
@@ -326,3 +328,116 @@ def test_python_asks_the_same_of_a_catalog(lake_folder):
             db.trades("BHP", exclude_condition="3")
         with pytest.raises(UserError, match="min_price is not a number"):
             db.trades("BHP", min_price=float("nan"))
+
+
+# --- profiles --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    """BHP on the ASX from an hour before it opens, with prints from off the market, and two of IBM on the NYSE."""
+    folder = tmp_path_factory.mktemp("profiles")
+    lake = make_lake(folder, DataType.TRADES, DataType.QUOTES)
+    prices = [(-3_600, "40", ["1"]), (-3_000, "35", []), (0, "37", []), (120, "36", ["2"]), (150, "42", ["XT", "3"])]
+    append_ticks(lake, [trade(s, price, trade_conditions=codes) for s, price, codes in prices])
+    append_ticks(lake, [trade(180, "36.5"), trade(200, "36.25", trade_conditions=["9"])])
+    ibm = {"symbol": "IBM", "exchange": "NYSE", "trade_conditions": ["3"]}
+    append_ticks(lake, [trade(16 * 3_600, "180", **ibm), trade(16 * 3_600 + 1, "181", **ibm)])
+    append_ticks(lake, [{"timestamp": OPEN, "bid_price": Decimal(36), "ask_price": Decimal(37)}], DataType.QUOTES)
+    with serving(folder) as found:
+        yield found
+
+
+ON_MARKET = {"ASX": {"name": "on_market", "exclude_conditions": ["1", "3", "9"]}}
+
+
+def test_the_day_of_the_market_is_not_that_of_all_prints(market):
+    asked = "/v1/summary/BHP/2014-03-10"
+    day = market.get(asked).json()
+    assert (Decimal(day["open"]), Decimal(day["high"]), "profile" in day) == (40, 42, False)
+    day = market.get(f"{asked}?profile=on_market").json()
+    assert (Decimal(day["open"]), Decimal(day["high"]), day["trade_count"]) == (35, 37, 4)
+    assert day["profile"] == ON_MARKET
+    regular = market.get(f"{asked}?session=regular").json()
+    assert (Decimal(regular["open"]), Decimal(regular["high"]), regular["trade_count"]) == (37, 37, 3)
+    assert regular["profile"] == ON_MARKET
+    every = market.get(f"{asked}?session=regular&profile=none").json()
+    assert (Decimal(every["high"]), every["trade_count"], "profile" in every) == (42, 5, False)
+
+
+def test_every_question_about_a_regular_session_has_the_default_and_tells_it(market):
+    regular = {"symbol": "BHP", "date": "2014-03-10", "session": "regular"}
+    for path in ("/v1/trades", "/v1/asof"):
+        body = market.get(path, params=regular).json()
+        assert (body["count"], body["profile"]) == (3, ON_MARKET), path
+        assert market.get(path, params=regular | {"profile": "none"}).json()["count"] == 5
+        assert market.get(path, params={"symbol": "BHP"}).json()["count"] == 7
+        assert market.get(path, params={"symbol": "BHP", "profile": "on_market"}).json()["count"] == 4
+    both = market.get("/v1/trades", params=regular | {"min_price": "36.5"}).json()
+    assert (both["count"], both["filter"], both["profile"]) == (2, {"min_price": "36.5"}, ON_MARKET)
+    bars = market.get("/v1/bars/BHP?interval=1d&date=2014-03-10&session=regular").json()
+    assert (bars["data"][0]["trade_count"], Decimal(bars["data"][0]["high"]), bars["profile"]) == (3, 37, ON_MARKET)
+    asked = {"symbols": ["BHP"], "date": "2014-03-10", "session": "regular"}
+    replayed = market.post("/v1/replay", json=asked).json()
+    assert (replayed["count"], replayed["profile"]) == (4, ON_MARKET)  # with the quote
+    csv = market.get("/v1/trades", params=regular | {"format": "csv"})
+    assert csv.headers["K2-Profile"] == '{"ASX":{"name":"on_market","exclude_conditions":["1","3","9"]}}'
+    quotes = market.get("/v1/quotes", params=regular).json()
+    assert (quotes["count"], "profile" in quotes) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "side"),
+    [({"profile": "none"}, "SELL"), ({}, "BUY"), ({"min_price": "36.5"}, "BUY"), ({"min_price": "36.5", "profile": "none"}, "SELL")],
+)  # fmt: skip
+def test_a_side_is_told_from_the_prices_that_the_profile_lets_through_whatever_is_filtered(market, asked, side):
+    regular = {"symbol": "BHP", "date": "2014-03-10", "session": "regular", "exchange": "ASX"}
+    rows = market.get("/v1/asof", params=regular | asked).json()["data"]
+    # At the middle of the quote; before it came 36 on the market, and 42 from off it.
+    assert [row["inferred_side"] for row in rows if Decimal(row["price"]) == Decimal("36.5")] == [side]
+
+
+def test_a_profile_is_of_its_exchange_alone(market):
+    ibm = market.get("/v1/bars/IBM?interval=1d&date=2014-03-10&session=regular").json()
+    assert (ibm["data"][0]["trade_count"], "profile" in ibm) == (2, False)
+    together = market.post("/v1/trades/query", json={"profile": "on_market"}).json()
+    assert (together["count"], together["profile"]) == (6, ON_MARKET)  # of the NYSE, which has none, all
+    several = market.get("/v1/trades?symbols=BHP,IBM&profile=on_market").json()
+    assert several["count"] == 6
+
+
+@pytest.mark.parametrize(
+    ("path", "detail"),
+    [
+        ("/v1/trades?symbol=IBM&profile=on_market", "NYSE has no profile of that name: found 'on_market', expected none"),
+        ("/v1/bars/IBM?profile=on_market", "NYSE has no profile of that name"),
+        ("/v1/summary/IBM/2014-03-10?profile=on_market", "NYSE has no profile of that name"),
+        ("/v1/asof?symbol=IBM&profile=on_market", "NYSE has no profile of that name"),
+        ("/v1/trades?symbol=BHP&exchange=ASX&profile=lit", "ASX has no profile of that name: found 'lit', expected on_market, or none"),
+        ("/v1/trades?symbol=BHP&profile=lit", "No exchange has a profile of that name: found 'lit', expected on_market (of ASX), or none"),
+        ("/v1/quotes?symbol=BHP&profile=on_market", "quotes have no profiles: found 'on_market', expected trades"),
+    ],
+)  # fmt: skip
+def test_a_profile_that_there_is_not_is_refused(market, path, detail):
+    assert problem(market.get(path), 400)["detail"].startswith(detail)
+
+
+def test_pages_and_validators_are_of_the_profile(market):
+    regular = {"symbol": "BHP", "date": "2014-03-10", "session": "regular"}
+    first = market.get("/v1/trades", params=regular | {"limit": 1}).json()
+    rest = market.get("/v1/trades", params={"page_token": first["next_page"]}).json()
+    assert (rest["count"], rest["profile"]) == (2, ON_MARKET)
+    again = market.get("/v1/trades", params=regular | {"page_token": first["next_page"]}).json()
+    assert again["data"] == rest["data"]
+    problem(market.get("/v1/trades", params={"page_token": first["next_page"], "profile": "none"}), 400)
+
+    asked = "/v1/summary/BHP/2014-03-10?session=regular&hybrid=false"
+    tag = {"If-None-Match": market.get(asked).headers["ETag"]}
+    assert market.get(asked, headers=tag).status_code == 304
+    said = {"profiles": {"on_market": {"excludeConditions": ["3"]}}}
+    exchanges.use(ExchangesDocument.checked({"exchanges": {"ASX": said}}, "wrong at"))
+    try:  # what is said of the exchange is another: so is the answer
+        changed = market.get(asked, headers=tag)
+        assert (changed.status_code, changed.json()["trade_count"]) == (200, 4)
+    finally:
+        exchanges.use(None)

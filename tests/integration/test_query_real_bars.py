@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from fractions import Fraction
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from k2.model.exchanges import Session
 from k2.model.topics import DataType
 from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.bar_requests import BarsQuery, Dates, Interval
+from k2.query.asked.profiles import with_profile
 from k2.query.asked.requests import SummaryQuery
 
 TRADES, QUOTES = BHP[DataType.TRADES], BHP[DataType.QUOTES]
@@ -147,3 +149,25 @@ def test_every_trade_has_the_quote_that_an_asof_join_of_the_files_gives(question
             against = 2 * price - bid - ask
             told = sign if against == 0 else 1 if against > 0 else -1
         assert row["inferred_side"] == {1: "BUY", -1: "SELL", 0: "UNKNOWN"}[told], moment
+
+
+def test_on_the_market_the_week_looks_as_it_did(questions, lines):
+    """The vendor marks what was not traded on the market by its venue, X, and by the conditions 1, 3 and 9; never one alone."""
+    assert lines.execute("SELECT DISTINCT a FROM trades WHERE b = 'X' ORDER BY a").fetchall() == [
+        ("1",),
+        ("3",),
+        ("9",),
+    ]
+    assert lines.execute("SELECT count(*) FROM trades WHERE a IN ('1', '3', '9') AND b IS NULL").fetchone() == (0,)
+    on_market = with_profile((), "on_market", Session.ALL, "ASX", (DataType.TRADES,))
+    straight = lines.execute("""
+        SELECT arg_min(price, (moment, line)), max(price), min(price), arg_max(price, (moment, line)), sum(volume), count(*)
+        FROM trades WHERE b IS NULL GROUP BY moment::DATE ORDER BY moment::DATE""").fetchall()
+    asked = [SummaryQuery("BHP", day, "ASX", prints=on_market) for day in DAYS]
+    found = [questions.summary(each) for each in asked]
+    assert [(each.open, each.high, each.low, each.close, each.volume, each.trade_count) for each in found] == straight
+    every = questions.summary(SummaryQuery("BHP", DAYS[1], "ASX"))
+    assert (every.open, every.high) == (40, 42)
+    assert (found[1].open, found[1].high) == (Decimal("35.95"), Decimal("36.45"))
+    bars = questions.bars(BarsQuery(("BHP",), Interval.DAY, period=Dates(DAYS[0], DAYS[-1]), prints=on_market)).rows
+    assert bars["high"].to_pylist() == [each.high for each in found]

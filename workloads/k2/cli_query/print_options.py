@@ -1,6 +1,6 @@
 """The options that say which trades count, shared by every command that asks for trades.
 
-They are eight, and the same everywhere: a decorator adds them to a command, which gets what was typed as one dict.
+They are the same everywhere: a decorator adds them to a command, which gets what was typed as one dict.
 """
 
 from __future__ import annotations
@@ -50,6 +50,15 @@ OPTIONS: dict[str, Any] = {
     "max_quantity": _amount("Only trades of at most so many units."),
     "min_price": _amount("Only trades at this price or above."),
     "max_price": _amount("Only trades at this price or below."),
+    "profile": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|none",
+            help="Only trades that this profile of their exchange lets through (default: in regular sessions the exchange's "
+            "default profile, otherwise none).",
+            rich_help_panel=_PANEL,
+        ),
+    ],
 }
 """By parameter of the API, what typer makes an option of."""
 

@@ -92,13 +92,15 @@ def refuse_bytes(output: Output) -> None:
 
 
 def remarks(envelope: dict[str, Any]) -> None:
-    """Say why there is nothing, or not all."""
+    """Say why there is nothing, or not all, and which trades count where that is not all."""
     if envelope.get("note"):
         say(str(envelope["note"]))
     elif envelope.get("more"):
         say(f"the first {envelope['count']:,} only: there are more (--limit)")
     if envelope.get("incomplete"):
         say(f"incomplete: {envelope['incomplete']}")
+    for exchange, profile in envelope.get("profile", {}).items():
+        say(f"of {exchange} only trades of the profile {profile['name']} (--profile none: all)")
 
 
 def print_records(

@@ -29,7 +29,8 @@ class PrintOptions(TypedDict, total=False):
     """Which trades count; what is not given is no condition.
 
     `conditions`: at least one of these codes of `trade_conditions`; `exclude_conditions`: none of these; `side`: the source's;
-    bounds of quantity and price are inclusive and exact.
+    bounds of quantity and price are inclusive and exact; `profile`: one of the exchange's, or "none" (default: in regular
+    sessions the exchange's default profile).
     """
 
     conditions: Codes | None
@@ -39,6 +40,7 @@ class PrintOptions(TypedDict, total=False):
     max_quantity: Amount | None
     min_price: Amount | None
     max_price: Amount | None
+    profile: str | None
 
 
 class TradeOptions(PrintOptions, Shaped, total=False):

@@ -102,8 +102,9 @@ class Local:
         """OHLCV and VWAP of a trading date."""
         given = _checked(SummaryParams, params)
         exchange = exchange_code(given.exchange)
+        prints = given.prints_of(given.session, exchange)
         query = SummaryQuery(
-            symbol, parse_date(date, "date"), exchange, given.at, given.session, given.prints, given.adjusting
+            symbol, parse_date(date, "date"), exchange, given.at, given.session, prints, given.adjusting
         )
         return bodies.summary(self._questions.summary(query))
 

@@ -13,7 +13,8 @@ class DaySummary:
     """OHLCV and VWAP of a trading date's session: of all prints, in file order where times are equal.
 
     Prices and VWAP in `currency` (VWAP with the places of the prices, half to even; None where the volume is zero), volume
-    in units of the instrument, times UTC. `complete_until`: time of the newest event that was there to be counted.
+    in units of the instrument, times UTC. `complete_until`: time of the newest event that was there to be counted. `profile`: of the exchange's, the one whose
+    trades alone count; None: all do.
     """
 
     symbol: str
@@ -33,6 +34,7 @@ class DaySummary:
     last_time: datetime
     snapshot_id: str | None
     complete_until: datetime | None
+    profile: str | None = None
 
     @classmethod
     def read(cls, said: dict[str, Any]) -> Self:
@@ -55,4 +57,5 @@ class DaySummary:
             last_time=datetime.fromisoformat(said["last_time"]),
             snapshot_id=said["snapshot_id"],
             complete_until=None if said["complete_until"] is None else datetime.fromisoformat(said["complete_until"]),
+            profile=said.get("profile", {}).get(said["exchange"], {}).get("name"),
         )

@@ -21,16 +21,17 @@ from k2.query.questions import Questions
 
 def bars_query(symbols: Sequence[str], params: BarsParams | AggregationsBody, max_rows: int) -> BarsQuery:
     """The question, or a `UserError`; without a limit of its own it has the service's, where that is lower."""
+    exchange = exchange_code(params.exchange)
     return BarsQuery(
         symbols=tuple(dict.fromkeys(symbols)),
         interval=params.interval,
-        exchange=exchange_code(params.exchange),
+        exchange=exchange,
         period=parse_period(as_text(params.start), as_text(params.end), params.date, params.last_date, params.zone),
         session=params.session,
         empty=params.empty,
         limit=_limit(params, max_rows),
         at=params.at,
-        prints=params.prints,
+        prints=params.prints_of(params.session, exchange),
         adjusted=params.adjusting,
     )
 
@@ -51,7 +52,7 @@ def asof_query(params: AsofParams, max_rows: int, questions: Questions) -> AsofQ
         lookback_us=parse_lookback(params.lookback),
         at=at,
         fields=listed(params.fields),
-        prints=params.prints,
+        prints=params.prints_of(params.session, exchange),
         adjusted=params.adjusting,
     )
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from k2.model.errors import UserError
+from k2.model.exchanges import Session
 from k2.model.prints import MOST_CODES, PrintFilter, Prints, parse_amount
+from k2.model.topics import DataType
+from k2.query.asked.profiles import with_profile
 
 Side = Literal["BUY", "SELL", "SELL_SHORT", "UNKNOWN"]
 
@@ -40,6 +43,18 @@ class PrintParams(BaseModel):
         default=None, description="Only trades at this price or above: an exact decimal, such as 36.75."
     )
     max_price: str | StrictInt | None = Field(default=None, description="Only trades at this price or below.")
+
+    profile: str | None = Field(
+        default=None,
+        description="Only trades that this profile of their exchange lets through (docs/exchanges.md), or `none`. Default: in "
+        "regular sessions the exchange's default profile, and none otherwise.",
+    )
+
+    def prints_of(
+        self, session: Session, exchange: str | None, data_types: Sequence[DataType] = (DataType.TRADES,)
+    ) -> Prints:
+        """The filters and those of the profile; raises as `with_profile` does."""
+        return with_profile(self.prints, self.profile, session, exchange, data_types)
 
     @property
     def prints(self) -> Prints:
@@ -73,6 +88,10 @@ def codes_of(given: list[str | int] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(code for each in given or () for part in str(each).split(",") if (code := part.strip())))
 
 
-def told(prints: Prints) -> Mapping[str, Any]:
-    """What an answer says of the trades that count in it."""
-    return {} if not prints else {"filter": prints[0].to_dict()}
+def told(prints: Prints) -> dict[str, Any]:
+    """What an answer says of the trades that count in it: the question's filter, and the profile of each exchange."""
+    own = [each.conditions_said() for each in prints if each.profile is None]
+    profiles = {
+        each.exchange: {"name": each.profile, **each.conditions_said()} for each in prints if each.profile is not None
+    }
+    return ({"filter": own[0]} if own else {}) | ({"profile": profiles} if profiles else {})

@@ -72,7 +72,7 @@ class ReplayAsked(WindowBody, PrintParams):
             questions.window_of(at, symbols, exchange, self.period, self.session),
             at,
             follow,
-            self.prints,
+            self.prints_of(self.session, exchange, self.tables),
         )
         return questions.replay_merged(query)
 

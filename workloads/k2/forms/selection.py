@@ -37,7 +37,7 @@ def query_of(data_type: DataType, params: Asking, at: At, questions: Questions) 
         at,
         tuple(dict.fromkeys(fields)),
         since=params.since if isinstance(params, DiffParams) else None,
-        prints=params.prints,
+        prints=params.prints_of(params.session, exchange, (data_type,)),
         adjusted=None if isinstance(params, DiffParams) else params.adjusting,
     )
 

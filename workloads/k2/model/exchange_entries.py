@@ -9,19 +9,49 @@ import re
 from collections.abc import Mapping
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from k2.model.calendar_entries import CalendarEntry, ZoneName
 from k2.model.errors import UserError
+from k2.model.prints import PrintFilter
 from k2.model.topics import AssetClass
 
 SHIPPED = Path(__file__).with_name("exchanges.yaml")
 _TIME = "([01][0-9]|2[0-3]):[0-5][0-9]"
 CODE_PATTERN = r"^[A-Z0-9][A-Z0-9-]{0,31}$"
 CURRENCY_PATTERN = r"^[A-Z0-9]{2,10}$"
+
+
+class ProfileEntry(BaseModel):
+    """Which of an exchange's trades count, by their condition codes; all that is said holds together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    conditions: tuple[str | int, ...] = Field(
+        default=(), description="A trade has at least one of these condition codes."
+    )
+    exclude_conditions: tuple[str | int, ...] = Field(default=(), description="It has none of these condition codes.")
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        try:
+            usable = self.filter
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if not usable:
+            raise ValueError("conditions or excludeConditions, of a profile that leaves trades out")
+        return self
+
+    @property
+    def filter(self) -> PrintFilter:
+        """As a filter; a `UserError` where a code can be none."""
+        return PrintFilter(tuple(map(str, self.conditions)), tuple(map(str, self.exclude_conditions)))
+
+
+ProfileName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", description="Name of a profile, not `none`.")]
 
 
 class ExchangeEntry(BaseModel):
@@ -51,6 +81,20 @@ class ExchangeEntry(BaseModel):
         default=None,
         description="Calendars of some of its symbols: pattern (`ES*`) to calendar; the first that fits counts.",
     )
+    profiles: dict[ProfileName, ProfileEntry] | None = Field(
+        default=None, description="Which trades count, by name: questions ask for one with `profile`."
+    )
+    default_profile: str | None = Field(
+        default=None,
+        description="The profile that questions about the regular session have unless they ask for another; default: none.",
+    )
+
+    @field_validator("profiles")
+    @classmethod
+    def _named(cls, profiles: dict[str, ProfileEntry] | None) -> dict[str, ProfileEntry] | None:
+        if "none" in (profiles or {}):
+            raise ValueError("another name than none, which questions say for no profile")
+        return profiles
 
     def over(self, other: ExchangeEntry | None) -> ExchangeEntry:
         """The other with what is said here in its place."""

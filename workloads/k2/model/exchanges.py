@@ -20,6 +20,7 @@ from k2.model.calendar_data import shipped_calendar, shipped_names
 from k2.model.calendars import TradingCalendar, every_day, weekdays
 from k2.model.errors import UserError
 from k2.model.exchange_entries import SHIPPED, ExchangeEntry, ExchangesDocument
+from k2.model.prints import PrintFilter
 from k2.model.settings import Settings
 from k2.model.times import to_datetime
 from k2.model.topics import AssetClass
@@ -40,6 +41,8 @@ class Exchange:
         regular: the usual local hours of the main session, start inclusive and end exclusive; None: round the clock.
         calendar_name: what its trading dates and sessions go by; None: the usual hours from Monday to Friday, or every day.
         symbol_calendars: (pattern of symbols, name) of what some of them go by instead; the first that fits counts.
+        profiles: which of its trades count, by name.
+        default_profile: the one that its regular session has unless asked otherwise.
     """
 
     code: str
@@ -50,6 +53,8 @@ class Exchange:
     regular: tuple[time, time] | None
     calendar_name: str | None = None
     symbol_calendars: tuple[tuple[str, str], ...] = ()
+    profiles: tuple[tuple[str, PrintFilter], ...] = ()
+    default_profile: str | None = None
 
     @property
     def calendar(self) -> TradingCalendar:
@@ -62,6 +67,11 @@ class Exchange:
             if fnmatchcase(symbol, pattern):
                 return replace(self, calendar_name=name, symbol_calendars=())
         return replace(self, symbol_calendars=()) if self.symbol_calendars else self
+
+    def profile(self, name: str) -> PrintFilter | None:
+        """The profile of that name, as a filter of this exchange's trades; None: there is none."""
+        found = dict(self.profiles).get(name)
+        return None if found is None else replace(found, exchange=self.code, profile=name)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -225,6 +235,14 @@ def _exchange(code: str, entry: ExchangeEntry) -> Exchange:
             expected="timeZone, currency and assetClass of an exchange that does not ship with K2",
             remedy="docs/exchanges.md has an example",
         )
+    profiles = {name: each.filter for name, each in (entry.profiles or {}).items()}
+    if entry.default_profile is not None and entry.default_profile not in profiles:
+        raise UserError(
+            f"The default profile of the exchange {code} is not described",
+            found=entry.default_profile,
+            expected=f"one of {', '.join(profiles)}" if profiles else "one of its profiles, and it has none",
+            remedy="docs/exchanges.md has an example",
+        )
     return Exchange(
         code,
         entry.name or code,
@@ -234,6 +252,8 @@ def _exchange(code: str, entry: ExchangeEntry) -> Exchange:
         entry.usual,
         entry.calendar,
         tuple((entry.symbol_calendars or {}).items()),
+        tuple(sorted(profiles.items())),
+        entry.default_profile,
     )
 
 

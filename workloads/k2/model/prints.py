@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -47,6 +47,9 @@ class PrintFilter:
         side: the side that its source says.
         min_quantity, max_quantity: units traded, both inclusive.
         min_price, max_price: price of a unit, in the trade's currency, both inclusive.
+        exchange: only trades of this exchange are asked all that, others pass; None: all are.
+        profile: the name under which the exchange's entry has it; None: it is a filter of the question's own.
+        is_asked: the question names the profile; else it is the exchange's default.
     """
 
     conditions: tuple[str, ...] = ()
@@ -56,6 +59,9 @@ class PrintFilter:
     max_quantity: Decimal | None = None
     min_price: Decimal | None = None
     max_price: Decimal | None = None
+    exchange: str | None = None
+    profile: str | None = None
+    is_asked: bool = False
 
     def __post_init__(self) -> None:
         for name in ("conditions", "exclude_conditions"):
@@ -92,7 +98,12 @@ class PrintFilter:
         return frozenset(COLUMN_OF[name] for name in self.said)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values of what is given, amounts as texts: for answers, page tokens and cursors."""
+        """Plain values, for page tokens and cursors."""
+        of = {name: value for name in ("exchange", "profile") if (value := getattr(self, name)) is not None}
+        return {**self.conditions_said(), **of, **({"is_asked": True} if self.is_asked else {})}
+
+    def conditions_said(self) -> dict[str, Any]:
+        """Plain values of what is given, amounts as texts: for answers."""
         values = {name: getattr(self, name) for name in self.said}
         return {
             name: f"{value:f}" if isinstance(value, Decimal) else list(value) if isinstance(value, tuple) else value
@@ -103,6 +114,8 @@ class PrintFilter:
     def from_dict(cls, held: Mapping[str, Any]) -> PrintFilter:
         """The inverse of `to_dict`; an error (`UserError`, `ValueError`, `TypeError`) for anything else."""
         if not held.keys() <= {each.name for each in fields(cls)}:
+            raise ValueError(held)
+        if not all(isinstance(held.get(name, ""), str) for name in ("exchange", "profile")):
             raise ValueError(held)
         values: dict[str, Any] = {
             name: parse_amount(value, name)
@@ -119,6 +132,41 @@ Prints = tuple[PrintFilter, ...]
 """Filters that hold together; none: all prints count."""
 
 EVERY_PRINT: Prints = ()
+
+
+def on_exchange(prints: Prints, code: str) -> Prints:
+    """What trades of that exchange are asked, without a look at their exchange."""
+    return tuple(replace(each, exchange=None) for each in prints if each.exchange in (None, code))
+
+
+def check_profile(prints: Prints, code: str, named: Sequence[str]) -> None:
+    """A `UserError` where the question asks for a profile that the exchange of its answer does not have.
+
+    Args:
+        prints: the question's filters.
+        code: the exchange.
+        named: the profiles that it has.
+    """
+    asked = [each for each in prints if each.is_asked]
+    if asked and all(each.exchange != code for each in asked):
+        raise no_profile(str(asked[0].profile), code, named)
+
+
+def no_profile(name: str, code: str, named: Sequence[str]) -> UserError:
+    """The error that names the profiles which an exchange has."""
+    return UserError(
+        f"{code} has no profile of that name",
+        found=name,
+        expected=f"{' or '.join(named)}, or none" if named else "none: it has no profiles",
+        remedy="Ask with profile=none, or describe it under `exchanges` in the platform's settings (docs/exchanges.md)",
+    )
+
+
+def described(prints: Prints) -> str:
+    """What lets trades through, as a sentence names it; nothing where all pass."""
+    names = sorted({each.profile for each in prints if each.profile is not None})
+    own = ["the filter"] if any(each.profile is None for each in prints) else []
+    return " and ".join([*own, *(f"profile {name}" for name in names)])
 
 
 def check_prints(prints: Prints, data_types: Sequence[DataType]) -> None:

@@ -15,6 +15,7 @@ from k2.lake.reader import TableMissingError, TableState
 from k2.model.errors import UserError
 from k2.model.exchanges import Session
 from k2.model.exchanges import exchange as exchange_of
+from k2.model.prints import on_exchange
 from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType, TopicName
 from k2.obs.tally import count_rows
@@ -45,7 +46,7 @@ from k2.query.plan.pinned import Pinned
 from k2.query.plan.pins import PinRecord
 from k2.query.plan.planner import Planner
 from k2.query.plan.table_stats import TableStats, TopicProgress
-from k2.query.plan.venue import ambiguous, one_exchange
+from k2.query.plan.venue import ambiguous, checked_on, one_exchange
 from k2.query.reference.records import Reference, reference_of
 from k2.query.rows import sql
 from k2.query.rows.errors import NotFoundError, SnapshotGoneError
@@ -177,6 +178,7 @@ class Questions:
                 if code is None:
                     raise absence.no_trades(self._planner, self._directory, pinned, query, "")
             market = exchange_of(code).of(query.symbol)
+            prints = checked_on(query.prints, market.code)
             window = session_window(market, Dates(query.day, query.day), query.session)
             rows = AdjustedRows(DataType.TRADES, (query.symbol,), market.code, window, query.at)
             pinned = self._adjusted(pinned, rows, query.adjusted)
@@ -188,9 +190,9 @@ class Questions:
                 None if proven else market.code,
                 *window.bounds,
                 within=window.within,
-                prints=query.prints,
+                prints=on_exchange(prints, market.code),
             )
-            provenance = replace(pinned.provenance((relation,), query.prints), calendars=window.by)
+            provenance = replace(pinned.provenance((relation,), prints), calendars=window.by)
             found = summary_of(self._engine, relation, which, query, market, provenance)
             if found is None:
                 raise absence.no_trades(self._planner, self._directory, pinned, query, f" on {market.code}")

@@ -16,6 +16,7 @@ from k2.lake.reader import TableMissingError
 from k2.model.errors import WorldError
 from k2.model.exchanges import said_digest
 from k2.model.topics import DataType
+from k2.query.asked.profiles import profiles_described
 from k2.query.asked.requests import At, TableSnapshots
 from k2.query.plan.provenance import Provenance
 from k2.query.questions import Questions
@@ -70,7 +71,8 @@ def _is_closed(at: At) -> bool:
 def _etag(request: Request, questions: Questions, snapshots: TableSnapshots, form: Format) -> str:
     query = "&".join(sorted(request.url.query.split("&")))
     ids = ",".join(str(found) for _, found in snapshots)
-    parts = (__version__, request.url.path, query, form.value, ids, _described(questions.sight), said_digest())
+    settings = (_described(questions.sight), said_digest(), profiles_described())
+    parts = (__version__, request.url.path, query, form.value, ids, *settings)
     # Weak: compression changes the bytes, not the answer.
     return f'W/"{sha256(chr(10).join(parts).encode()).hexdigest()[:32]}"'
 

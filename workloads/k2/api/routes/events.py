@@ -62,8 +62,9 @@ def summary(
 
 def _summary(request: Request, service: Service, symbol: str, date: str, params: SummaryParams) -> Response:
     exchange = exchange_code(params.exchange)
+    prints = params.prints_of(params.session, exchange)
     query = SummaryQuery(
-        symbol, parse_date(date, "date"), exchange, params.at, params.session, params.prints, params.adjusting
+        symbol, parse_date(date, "date"), exchange, params.at, params.session, prints, params.adjusting
     )
     if (
         query.adjusted is None

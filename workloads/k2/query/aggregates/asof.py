@@ -19,6 +19,7 @@ from k2.model.compute import pc
 from k2.model.errors import UserError
 from k2.model.exchanges import Exchange, Session
 from k2.model.exchanges import exchange as exchange_of
+from k2.model.prints import Prints, on_exchange
 from k2.model.times import MAX_US, MIN_US, MINUTE_US
 from k2.query.aggregates import lee_ready, sessions
 from k2.query.aggregates.digits import Ints, Wide, aligned, decimals, digits_of, widest
@@ -31,7 +32,7 @@ from k2.query.plan.directory import SymbolDirectory
 from k2.query.plan.pinned import Pinned
 from k2.query.plan.planner import Planner
 from k2.query.plan.provenance import Provenance
-from k2.query.plan.venue import one_exchange
+from k2.query.plan.venue import checked_on, one_exchange
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
 from k2.query.rows.schema import arrow_schema, decimal_type
@@ -134,7 +135,8 @@ def asof_of(
     quoted = [((symbol,), code) for symbol, code in venues.items() if code is not None]
     types = _types(relation.columns, planner.columns(of_quotes, quoted))
     which = sql.Filter(query.symbols, query.exchange, *query.window.bounds, within=query.window.within)
-    which = replace(which, prints=query.prints)
+    prints = checked_on(query.prints, *(code for code in venues.values() if code is not None))
+    which = replace(which, prints=prints)
     wanted = tuple(dict.fromkeys((*_NEEDED, *(name for name in fields if name in known))))
     relation = relation.having(of_trades.columns, wanted)
     trades = first_rows(
@@ -164,7 +166,7 @@ def asof_of(
         rows,
         more,
         replace(
-            of_trades.provenance((relation,), query.prints),
+            of_trades.provenance((relation,), prints),
             calendars=tuple(sorted({(each.code, each.calendar.title) for each in markets.values()})),
         ),
         of_quotes.provenance(relations),
@@ -182,6 +184,16 @@ class _Market:
     symbols: tuple[str, ...]
     query: AsofQuery
     types: _Types
+
+    @property
+    def profile(self) -> Prints:
+        """Which trades count at all."""
+        return tuple(each for each in on_exchange(self.query.prints, self.exchange.code) if each.profile is not None)
+
+    @property
+    def own_filters(self) -> Prints:
+        """Which of these are asked for."""
+        return tuple(each for each in self.query.prints if each.profile is None)
 
 
 def _joined(market: _Market, of_quotes: Pinned, trades: pa.Table) -> tuple[pa.Table, Relation]:
@@ -300,7 +312,7 @@ class _Place:
 
 def _tick_signs(market: _Market, prices: pa.ChunkedArray, trades: _Place, needed: NDArray[np.bool_]) -> Ints:
     """The tick test of each trade against its trading date's earlier ones, those before the window among them."""
-    if market.query.prints:
+    if market.own_filters:
         return _signs_among_all(market, trades, needed)
     order = np.argsort(trades.series, kind="stable")
     group = trades.series * (int(trades.day.max()) + 1) + trades.day
@@ -321,7 +333,7 @@ def _tick_signs(market: _Market, prices: pa.ChunkedArray, trades: _Place, needed
         relation = market.planner.plan(market.trades, (symbol,), market.exchange.code, earlier)
         if not relation:
             continue
-        which = sql.Filter((symbol,), market.exchange.code, earlier.start_us, earlier.end_us)
+        which = sql.Filter((symbol,), market.exchange.code, *earlier.bounds, prints=market.profile)
         own = prices[first].as_py()
         before = last_before(market.engine, "asof", relation, which, ("price",), unlike=f"{own:f}")
         if before.num_rows:
@@ -331,7 +343,7 @@ def _tick_signs(market: _Market, prices: pa.ChunkedArray, trades: _Place, needed
 
 
 def _signs_among_all(market: _Market, trades: _Place, needed: NDArray[np.bool_]) -> Ints:
-    """The same where a filter chose the trades: their prices are compared with those of all trades of the date.
+    """The same where a filter chose the trades: their prices are compared with all of the date that the profile lets through.
 
     So a trade's side does not depend on what else was asked for.
     """
@@ -343,8 +355,8 @@ def _signs_among_all(market: _Market, trades: _Place, needed: NDArray[np.bool_])
         symbol = market.symbols[trades.series[first]]
         whole = Window(int(trades.opens[first]), int(trades.us[last]) + 1)
         relation = market.planner.plan(market.trades, (symbol,), market.exchange.code, whole)
-        which = sql.Filter((symbol,), market.exchange.code, *whole.bounds)
-        ticks = read_ticks(market.engine, "asof", relation, which, ("price",), market.query.prints)
+        which = sql.Filter((symbol,), market.exchange.code, *whole.bounds, prints=market.profile)
+        ticks = read_ticks(market.engine, "asof", relation, which, ("price",), market.own_filters)
         kept = ticks.rows[KEPT].to_numpy() & _within(market.query.window, ticks.us)
         # The limit cut off the last ones of each symbol, so these are its first.
         at = np.flatnonzero(kept)[: len(members)]

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from k2.model.exchanges import Exchange
 from k2.model.exchanges import exchange as exchange_of
+from k2.model.prints import on_exchange
 from k2.model.times import MIN_US
 from k2.query.aggregates import sessions
 from k2.query.aggregates.digits import Ints, digits_of
@@ -28,7 +29,7 @@ from k2.query.plan.directory import SymbolDirectory
 from k2.query.plan.pinned import Pinned
 from k2.query.plan.planner import Planner
 from k2.query.plan.provenance import Provenance
-from k2.query.plan.venue import ambiguous, exchanges_ever, one_exchange
+from k2.query.plan.venue import ambiguous, checked_on, exchanges_ever, one_exchange
 from k2.query.rows import sql
 from k2.query.rows.errors import QueryTimeoutError
 from k2.query.rows.relation import Relation
@@ -72,6 +73,7 @@ def bars_of(
     """
     deadline = time.monotonic() + engine.timeout_seconds
     markets = _markets(planner, directory, pinned, query)
+    prints = checked_on(query.prints, *(market.code for market in markets))
     columns = planner.columns(pinned, [(symbols, market.code) for market, symbols in markets.items()])
     price, quantity = (decimal_type(columns, name) for name in ("price", "quantity"))
     tables: list[pa.Table] = []
@@ -95,7 +97,7 @@ def bars_of(
         {code: exchange_of(code).time_zone for code in sorted(rows["exchange"].unique().to_pylist())},
         rows.num_rows > query.limit,
         replace(
-            pinned.provenance(relations, query.prints),
+            pinned.provenance(relations, prints),
             calendars=tuple(sorted((market.code, market.calendar.title) for market in markets)),
         ),
     )
@@ -244,7 +246,8 @@ def _folded(
     # Where the files prove their exchange, comparing each row's again would cost a tenth of the answer's time.
     proven = relation.tail is None and all(file.exchange == question.market.code for file in relation.files)
     code = None if proven else question.market.code
-    which = sql.Filter(question.symbols, code, wanted.start_us, wanted.end_us, prints=question.query.prints)
+    prints = on_exchange(question.query.prints, question.market.code)
+    which = sql.Filter(question.symbols, code, wanted.start_us, wanted.end_us, prints=prints)
     held = nothing_folded()
     cut = TimeSlices(relation, which)
     # Of several symbols more rows match, and each brings its symbol along.

@@ -16,7 +16,7 @@ from k2.query.plan.directory import SymbolDirectory
 from k2.query.plan.pinned import Pinned
 from k2.query.plan.planner import Planner
 from k2.query.plan.provenance import Provenance
-from k2.query.plan.venue import check_exchanges, one_exchange
+from k2.query.plan.venue import check_exchanges, checked_on, one_exchange
 from k2.query.rows import sql
 from k2.query.rows.relation import Relation
 
@@ -42,7 +42,7 @@ class PreparedEvents:
     @property
     def provenance(self) -> Provenance:
         """What an answer is read from."""
-        return replace(self.pinned.provenance((self.relation,), self.query.prints), calendars=self.query.window.by)
+        return replace(self.pinned.provenance((self.relation,), self.which.prints), calendars=self.query.window.by)
 
     def first(self, rows: int) -> PreparedEvents:
         """The same question for no more than so many rows."""
@@ -76,6 +76,8 @@ def prepare(planner: Planner, directory: SymbolDirectory, query: EventsQuery, pi
             relation = planner.plan(pinned, query.symbols, venue, window)
     elif venue is None:
         check_exchanges(directory, relation, query.symbols, window)
+    if venue is not None:
+        which = replace(which, prints=checked_on(query.prints, venue))
     relation = relation.having(pinned.columns, query.fields)
     if earlier is not None:
         relation, beyond = changes.added(earlier, pinned.tables[0], relation)

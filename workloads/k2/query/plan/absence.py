@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from k2.model.errors import K2Error
+from k2.model.prints import described
 from k2.model.times import iso
 from k2.query.asked.requests import EventsQuery, SummaryQuery, Window
 from k2.query.plan.directory import SymbolDirectory
@@ -34,7 +35,7 @@ def why_nothing(
     oldest, newest = pinned.oldest_us, pinned.newest_us
     reaching = "the table reaches" if len(pinned.tables) == 1 else "the tables reach"
     reach = "" if oldest is None or newest is None else f"; {reaching} from {iso(oldest)} to {iso(newest)}"
-    what = "match the filter" if query.prints else "match"
+    what = f"match {described(query.prints)}".rstrip()
     return f"No {query.data_type.value} {what}{reach}"
 
 
@@ -70,7 +71,7 @@ def no_trades(
         known = known_symbols(planner, directory, pinned, None)
         if nearest(query.symbol, known) is not None:
             return unknown_symbol(pinned, (query.symbol,), query.exchange, known)
-    which = " that the filter lets through" if query.prints else ""
+    which = f" that {described(query.prints)} lets through" if query.prints else ""
     return NotFoundError(
         f"{pinned.named} {_has(pinned)} no trades of {query.symbol}{where} on {query.day.isoformat()}{which}",
         remedy="The list of symbols says from when to when each was traded; a date is one of the exchange's time zone",

@@ -8,10 +8,20 @@ import pyarrow as pa
 
 from k2.lake.scan import DataFileRef
 from k2.model.compute import pc
+from k2.model.exchanges import known_exchange
+from k2.model.prints import Prints, check_profile
 from k2.query.asked.requests import Window
 from k2.query.plan.directory import SymbolDirectory
 from k2.query.rows.errors import AmbiguousSymbolError
 from k2.query.rows.relation import Relation
+
+
+def checked_on(prints: Prints, *codes: str) -> Prints:
+    """The filters that are about trades of these exchanges; a `UserError` where one has no such profile as is asked for."""
+    for code in codes:
+        market = known_exchange(code)
+        check_profile(prints, code, [] if market is None else [name for name, _ in market.profiles])
+    return tuple(each for each in prints if each.exchange is None or each.exchange in codes)
 
 
 def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str, window: Window) -> str | None:

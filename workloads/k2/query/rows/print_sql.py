@@ -7,6 +7,7 @@ codes are lists, which no file has bounds of: every row that the other condition
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Any
 
@@ -41,6 +42,10 @@ def conditions(prints: Prints, columns: Sequence[ColumnInfo], mark: str = "print
 
 
 def _of_one(which: PrintFilter, known: dict[str, ColumnInfo], mark: str, params: dict[str, Any]) -> list[str]:
+    if which.exchange is not None:
+        params[f"{mark}_exchange"] = which.exchange
+        inner = _of_one(replace(which, exchange=None), known, mark, params)
+        return [f"(exchange <> ${mark}_exchange OR ({' AND '.join(inner)}))"] if inner else []
     if not which.columns <= known.keys():
         return ["false"]
     clauses: list[str] = []

@@ -21,7 +21,7 @@ from k2.model.errors import WorldError
 from k2.model.events import SortKey
 from k2.model.further import decimal_digits
 from k2.model.locations import local_path
-from k2.model.prints import EVERY_PRINT, Prints
+from k2.model.prints import EVERY_PRINT, Prints, on_exchange
 from k2.model.times import iso
 from k2.query.rows import adjusted, deletes, order_sql, print_sql
 from k2.query.rows.relation import Relation, TableRows
@@ -342,7 +342,8 @@ def where(relation: Relation, which: Filter) -> tuple[str, dict[str, Any]]:
         clauses.append(order_sql.within(time, which.within, start_us, which.end_us))
     if which.after:
         clauses.append(order_sql.later(which.after, _TIMES, params))
-    of_prints, values = print_sql.conditions(which.prints, relation.columns)
+    prints = which.prints if which.exchange is None else on_exchange(which.prints, which.exchange)
+    of_prints, values = print_sql.conditions(prints, relation.columns)
     clauses += of_prints
     params |= values
     sides = [("<", each) for each in which.beyond] + [(">=", each) for each in which.before]
