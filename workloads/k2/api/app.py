@@ -127,6 +127,8 @@ def create_app(config: QueryConfig, settings: Settings) -> FastAPI:
                 "K2-Sources",
                 "K2-Stale-Seconds",
                 "K2-Incomplete",
+                "K2-Filter",
+                "K2-Profile",
                 "K2-Complete",
                 "K2-Tail-Rows",
                 "K2-Cursor",
