@@ -8,7 +8,19 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from k2 import __version__, cli_audit, cli_dlq, cli_doctor, cli_keys, cli_load, cli_query, cli_run, cli_sink, cli_up
+from k2 import (
+    __version__,
+    cli_audit,
+    cli_dlq,
+    cli_doctor,
+    cli_keys,
+    cli_load,
+    cli_query,
+    cli_run,
+    cli_sink,
+    cli_up,
+    cli_upkeep,
+)
 from k2.model.errors import K2Error, UserError
 from k2.obs.logging import structlog_to_logging
 
@@ -22,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (cli_up, cli_load, cli_query, cli_keys, cli_sink, cli_audit, cli_dlq, cli_doctor, cli_run):
+for part in (cli_up, cli_load, cli_query, cli_keys, cli_sink, cli_audit, cli_dlq, cli_doctor, cli_upkeep, cli_run):
     part.register(app)
 
 

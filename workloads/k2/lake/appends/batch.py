@@ -62,7 +62,7 @@ class OrderedBatch:
         self.rows = rows
         codes, self._symbols = ranked(rows.column("symbol"))
         time = int64s(rows.column(EVENT_TIME[data_type]))
-        self.order = _order(codes, time, rows.column("source_sequence"))
+        self.order = ordered(codes, time, rows.column("source_sequence"))
         self.codes = codes[self.order]
         self.time: Ints = time[self.order]
 
@@ -161,7 +161,7 @@ def ranked(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
     return ranks[indices], [*sorted(values), ""]
 
 
-def _order(codes: npt.NDArray[np.int32], time: Ints, sequence: pa.ChunkedArray) -> Ints:
+def ordered(codes: npt.NDArray[np.int32], time: Ints, sequence: pa.ChunkedArray) -> Ints:
     """Stable order by (code, time, sequence).
 
     Feeds are nearly always in time order within a symbol, and a stable sort of small integers is a radix sort: then one

@@ -82,8 +82,8 @@ def write_files(table: Table, rows: pa.Table, order: Ints) -> list[WrittenFile]:
         UserError: a column of the rows is not in the table, or does not fit it.
     """
     schema = table.schema()
-    settings = _Settings.of(table)
-    conformed = _conform(rows, schema)
+    settings = FileSettings.of(table)
+    conformed = conformed_rows(rows, schema)
     written: list[WrittenFile] = []
     try:
         for partition, whole in _partitions(table, conformed, order):
@@ -99,21 +99,22 @@ def write_files(table: Table, rows: pa.Table, order: Ints) -> list[WrittenFile]:
 def check_writable(table: Table, rows: pa.Table) -> None:
     """Do what `write_files` does but keep nothing; raises what it would raise about the rows or the table."""
     schema = table.schema()
-    settings = _Settings.of(table)
-    conformed = _conform(rows, schema)
+    settings = FileSettings.of(table)
+    conformed = conformed_rows(rows, schema)
     for partition, part in _partitions(table, conformed, np.arange(len(rows))):
         table.spec().partition_to_path(partition, schema)
         nowhere = DigestedStream(pa.MockOutputStream())
-        _data_file(table, _encode(nowhere, table, settings, conformed, part), "", nowhere, partition)
+        described_file(table, _encode(nowhere, table, settings, conformed, part), "", nowhere, partition)
 
 
 def discard_files(io: FileIO, files: Sequence[WrittenFile]) -> None:
     """Delete files that no snapshot refers to; one that cannot be deleted is an orphan, which upkeep finds later."""
     for file in files:
-        _discard(io, file.path)
+        discard_file(io, file.path)
 
 
-def _discard(io: FileIO, path: str) -> None:
+def discard_file(io: FileIO, path: str) -> None:
+    """Delete a file that no snapshot refers to; see `discard_files`."""
     try:
         io.delete(path)
     except (OSError, ValueError) as error:
@@ -121,7 +122,7 @@ def _discard(io: FileIO, path: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Settings:
+class FileSettings:
     """The table's properties that say how files are written.
 
     Attributes:
@@ -136,7 +137,7 @@ class _Settings:
     rows_per_file: int
 
     @classmethod
-    def of(cls, table: Table) -> _Settings:
+    def of(cls, table: Table) -> FileSettings:
         """Those of a table; a `UserError` names what of it cannot be honoured."""
         schema = table.schema()
         # Asked first: a bucket of nothing would take the process with it.
@@ -177,7 +178,7 @@ def _number(table: Table, name: str, default: int) -> int:
     return number
 
 
-def _conform(rows: pa.Table, schema: Schema) -> pa.Table:
+def conformed_rows(rows: pa.Table, schema: Schema) -> pa.Table:
     """The rows under the table's own columns, order and field ids. Dictionaries stay: Parquet takes them as they are."""
     target = schema_to_pyarrow(schema, include_field_ids=True)
     places, unknown = placed(rows.schema, target)
@@ -259,28 +260,34 @@ def _cut(order: Ints, most: int) -> list[Ints]:
     return list(np.array_split(order, max(1, round(len(order) / most))))
 
 
-def _write_file(table: Table, settings: _Settings, rows: pa.Table, order: Ints, partition: Record) -> WrittenFile:
-    name = f"{uuid.uuid4()}.parquet"
-    folder = table.spec().partition_to_path(partition, table.schema())
-    path = table.location_provider().new_data_location(f"{folder}/{name}" if folder else name)
+def _write_file(table: Table, settings: FileSettings, rows: pa.Table, order: Ints, partition: Record) -> WrittenFile:
+    path = new_path(table, partition)
     output = table.io.new_output(path)
     try:
         with output.create(overwrite=False) as stream:
             digested = DigestedStream(stream)
             metadata = _encode(digested, table, settings, rows, order)
-        return WrittenFile(_data_file(table, metadata, path, digested, partition), len(order))
+        return WrittenFile(described_file(table, metadata, path, digested, partition), len(order))
     except BaseException:
-        _discard(table.io, path)
+        discard_file(table.io, path)
         raise
 
 
-def _encode(stream: Any, table: Table, settings: _Settings, rows: pa.Table, order: Ints) -> pq.FileMetaData:
+def _encode(stream: Any, table: Table, settings: FileSettings, rows: pa.Table, order: Ints) -> pq.FileMetaData:
     """Write `rows[order]` as Parquet to a stream."""
-    order = _table_order(table, rows, order)
-    stored = [field.name for field in rows.schema]
-    with pq.ParquetWriter(
+    order = table_order(table, rows, order)
+    with parquet_writer(stream, rows.schema, settings) as writer:
+        for piece in slices(len(order), settings.row_group):
+            write_group(writer, rows, order[piece])
+    return writer.writer.metadata
+
+
+def parquet_writer(stream: Any, schema: pa.Schema, settings: FileSettings) -> pq.ParquetWriter:
+    """A writer of Parquet as K2's files are: compression, encodings, checksums of pages."""
+    stored = schema.names
+    return pq.ParquetWriter(
         stream,
-        rows.schema,
+        schema,
         compression=settings.codec if settings.codec != "uncompressed" else "none",
         compression_level=settings.level if settings.codec in LEVELLED else None,
         # Ids are all different: a dictionary of them is built only to be thrown away.
@@ -289,16 +296,25 @@ def _encode(stream: Any, table: Table, settings: _Settings, rows: pa.Table, orde
         store_schema=False,
         # Says which page of which column is damaged, where the digest says that the file is.
         write_page_checksum=True,
-    ) as writer:
-        for piece in slices(len(order), settings.row_group):
-            chosen = pa.array(order[piece])
-            # Column by column: Table.take costs four times as much (measured, pyarrow 26).
-            columns = [column.take(chosen) for column in rows.columns]
-            writer.write_table(pa.Table.from_arrays(columns, schema=rows.schema), row_group_size=settings.row_group)
-    return writer.writer.metadata
+    )
 
 
-def _data_file(
+def write_group(writer: pq.ParquetWriter, rows: pa.Table, places: Ints) -> None:
+    """Write the rows at these places as one row group."""
+    chosen = pa.array(places)
+    # Column by column: Table.take costs four times as much (measured, pyarrow 26).
+    columns = [column.take(chosen) for column in rows.columns]
+    writer.write_table(pa.Table.from_arrays(columns, schema=rows.schema), row_group_size=max(1, len(places)))
+
+
+def new_path(table: Table, partition: Record) -> str:
+    """Where a new data file of this partition goes: a name that nothing has had."""
+    name = f"{uuid.uuid4()}.parquet"
+    folder = table.spec().partition_to_path(partition, table.schema())
+    return table.location_provider().new_data_location(f"{folder}/{name}" if folder else name)
+
+
+def described_file(
     table: Table, metadata: pq.FileMetaData, path: str, digested: DigestedStream, partition: Record
 ) -> DataFile:
     """What the manifest says of a file that was written."""
@@ -324,8 +340,26 @@ def _data_file(
     )
 
 
-def _table_order(table: Table, rows: pa.Table, order: Ints) -> npt.NDArray[np.int64]:
+def is_natural(table: Table) -> bool:
+    """Whether the table's own sort order is the one that batches are in: symbol, time, source sequence, or less of it."""
+    return not _sort_keys(table)
+
+
+def table_order(table: Table, rows: pa.Table, order: Ints) -> npt.NDArray[np.int64]:
     """The order the table's own sort order asks for; the built-in one is the order the rows are in already."""
+    wanted = _sort_keys(table)
+    if not wanted:
+        return order
+    keys = [(name, "descending" if direction is SortDirection.DESC else "ascending") for name, direction in wanted]
+    plain = {name: _plain(rows.column(name).take(pa.array(order))) for name, _ in wanted}
+    # The row's place is the last key, so that what the order leaves equal stays as it arrived.
+    return order[
+        pa.table({**plain, "": np.arange(len(order))}).sort_by([*keys, ("", "ascending")]).column("").to_numpy()
+    ]
+
+
+def _sort_keys(table: Table) -> list[tuple[str, SortDirection]]:
+    """Columns of the table's sort order; none where batches are in it already."""
     schema = table.schema()
     wanted = [
         (schema.find_column_name(by.source_id) or "", by.direction)
@@ -334,11 +368,5 @@ def _table_order(table: Table, rows: pa.Table, order: Ints) -> npt.NDArray[np.in
     ]
     names = [name for name, _ in wanted]
     natural = [["symbol", time, "source_sequence"][: len(names)] for time in ("timestamp", "effective_timestamp")]
-    if not wanted or (names in natural and all(direction is SortDirection.ASC for _, direction in wanted)):
-        return order
-    keys = [(name, "descending" if direction is SortDirection.DESC else "ascending") for name, direction in wanted]
-    plain = {name: _plain(rows.column(name).take(pa.array(order))) for name in names}
-    # The row's place is the last key, so that what the order leaves equal stays as it arrived.
-    return order[
-        pa.table({**plain, "": np.arange(len(order))}).sort_by([*keys, ("", "ascending")]).column("").to_numpy()
-    ]
+    is_there = names in natural and all(direction is SortDirection.ASC for _, direction in wanted)
+    return [] if is_there else wanted

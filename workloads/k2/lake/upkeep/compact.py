@@ -1,0 +1,298 @@
+"""Compaction: many small files of a partition become a few large ones in order, while sinks commit beside it.
+
+1. The files are chosen from one snapshot. 2. Their rows are read (a damaged file ends it), sorted and written. 3. What was written is
+read back: as many rows of each symbol, and the same values, or nothing is committed. 4. The commit asserts the snapshot that it
+looked at, in which every file it replaces is still there and no row of them was deleted; a sink that was quicker costs one more
+try of this step alone. Only then does anything refer to the new files, and the old ones stay for snapshots before.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+
+from k2.lake.appends.writer import WrittenFile, discard_files
+from k2.lake.catalog import TableSource, load_table
+from k2.lake.offsets import find_commit
+from k2.lake.scan import plan_files
+from k2.lake.upkeep.choice import Choice, FileGroup, by_partition, choose
+from k2.lake.upkeep.long_files import LongFiles
+from k2.lake.upkeep.reading import read_pieces
+from k2.lake.upkeep.replacing import live_files, replace_files
+from k2.lake.upkeep.row_digest import RowDigest
+from k2.lake.upkeep.sorting import ROWS_AT_ONCE, SortedRows
+from k2.model.errors import UserError, WorldError
+from k2.obs.logging import get_logger
+
+log = get_logger(__name__)
+
+OPERATION = "compact"
+TRIES = 20
+"""Commits of others that may come in between before a partition is given up; each try takes as long as a commit."""
+
+_TIMES = ("timestamp", "effective_timestamp")
+
+Progress = Callable[[str, int, int], None]
+"""Told after each piece of rows: the partition, rows read of it, rows in all."""
+
+
+class OvertakenError(WorldError):
+    """What was written anew is no longer what the table has: it is to be chosen again."""
+
+
+class UnequalError(WorldError):
+    """What was written does not hold the rows that were read. Nothing was committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactedGroup:
+    """What became of one partition. `tries`: commits that were begun. `seconds`: from its first read to its commit."""
+
+    partition: str
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+    rows: int
+    tries: int
+    seconds: float
+    snapshot_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What was done.
+
+    Attributes:
+        groups: partitions that were written anew.
+        left: files that were not: reason → how many.
+        overtaken: partitions that others changed in between: the next run takes them.
+    """
+
+    table: str
+    groups: tuple[CompactedGroup, ...] = ()
+    left: Counter[str] = field(default_factory=Counter[str])
+    overtaken: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Compactor:
+    """Compacts one table.
+
+    Args:
+        catalog: where it is loaded from.
+        identifier: the table.
+        target_bytes: about the size of the files to be made.
+        scratch: a directory for what does not fit into memory.
+        rows_at_once: rows that are sorted in memory.
+        progress: see `Progress`.
+        stop: when set, the partition under way is given up.
+    """
+
+    catalog: TableSource
+    identifier: str
+    target_bytes: int
+    scratch: Path
+    rows_at_once: int = ROWS_AT_ONCE
+    progress: Progress = field(default=lambda *_: None)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def chosen(self, partition: str | None = None) -> Choice:
+        """What `run` would begin with.
+
+        Raises:
+            UserError: there is no such table, or it is none of K2's kind.
+        """
+        return self._choose(load_table(self.catalog, self.identifier), partition)
+
+    def run(self, partition: str | None = None) -> Compacted:
+        """Compact the table, or one partition of it.
+
+        Args:
+            partition: its name (`timestamp_day=2026-11-30`), or a value in it (`2026-11-30`).
+
+        Raises:
+            UserError: as `chosen`; or the scratch directory has no room.
+            RefusedError: the table was rolled back.
+            UnequalError: what was written is not what was read.
+            WorldError: catalog or store did not answer, or `stop` was set.
+        """
+        choice = self.chosen(partition)
+        done: list[CompactedGroup] = []
+        overtaken: list[str] = []
+        for group in choice.groups:
+            try:
+                done.append(self._compact(group))
+            except OvertakenError as error:
+                log.warning("compaction.overtaken", table=self.identifier, partition=group.name, reason=str(error))
+                overtaken.append(group.name)
+        return Compacted(self.identifier, tuple(done), choice.left, tuple(overtaken))
+
+    def _choose(self, table: Table, partition: str | None) -> Choice:
+        _check(table)
+        live, deleted_from = live_files(table), _with_deletes(table)
+        spec, schema = table.spec(), table.schema()
+        choice = choose(
+            [file for path, file in live.items() if path not in deleted_from],
+            spec,
+            lambda record: spec.partition_to_path(record, schema),
+            self.target_bytes,
+            time.time_ns() // 1000,
+        )
+        if deleted_from:
+            choice.left["with rows that another engine's delete files take out: have that engine compact them"] += len(
+                deleted_from
+            )
+        if partition is None:
+            return choice
+        return Choice(by_partition(choice.groups, partition), choice.left)
+
+    def _compact(self, group: FileGroup) -> CompactedGroup:
+        began = time.monotonic()
+        table = load_table(self.catalog, self.identifier)
+        before, read = RowDigest(), 0
+
+        def seen(rows: object) -> None:
+            nonlocal read
+            before.add(rows)  # pyright: ignore[reportArgumentType]
+            read = before.rows
+            self.progress(group.name, read, group.rows)
+            self._check_stop()
+
+        number = group.outcome(self.target_bytes)
+        files = LongFiles(table, group.partition, group.bytes / number, number)
+        try:
+            rows = SortedRows(table, group.files, _time_of(table), self.scratch, self.rows_at_once, seen)
+            for piece, order in rows.pieces():
+                files.put(piece, order)
+                self._check_stop()
+            written = files.finish()
+            self._prove(table, group, before, written)
+        except BaseException:
+            files.discard()
+            raise
+        tries, snapshot_id = self._commit(table, group, written)
+        result = CompactedGroup(
+            group.name,
+            len(group.files),
+            len(written),
+            group.bytes,
+            sum(file.data_file.file_size_in_bytes for file in written),
+            before.rows,
+            tries,
+            time.monotonic() - began,
+            snapshot_id,
+        )
+        log.info(
+            "compaction.partition_done",
+            table=self.identifier,
+            partition=group.name,
+            files_before=result.files_before,
+            files_after=result.files_after,
+            rows=result.rows,
+            tries=tries,
+            seconds=round(result.seconds, 3),
+        )
+        return result
+
+    def _prove(self, table: Table, group: FileGroup, before: RowDigest, written: Sequence[WrittenFile]) -> None:
+        after = RowDigest()
+        for file in written:
+            for piece in read_pieces(table, file.data_file):
+                after.add(piece)
+                self._check_stop()
+        difference = after.difference(before) or (
+            "" if before.rows == group.rows else f"{before.rows:,} rows were read, the manifests say {group.rows:,}"
+        )
+        if difference:
+            raise UnequalError(
+                f"Partition {group.name} of {self.identifier} was not compacted: what was written differs from what was "
+                f"read ({difference}). Nothing was committed"
+            )
+
+    def _commit(self, written_for: Table, group: FileGroup, written: Sequence[WrittenFile]) -> tuple[int, int]:
+        commit_id, tries, unknown, last = uuid.uuid4().hex, 0, False, ""
+        old_paths = {file.file_path for file in group.files}
+        while True:
+            tries += 1
+            began, answers = time.monotonic(), False
+            try:
+                table = load_table(self.catalog, self.identifier)
+                if unknown and (landed := find_commit(table.metadata, commit_id)) is not None:
+                    return tries, landed
+                answers = True
+                self._check_same(table, written_for, old_paths)
+                live = live_files(table)
+                new = [file.data_file for file in written]
+                return tries, replace_files(
+                    table, [live[path] for path in sorted(old_paths)], new, commit_id, OPERATION
+                )
+            except CommitFailedException as conflict:
+                if tries >= TRIES or self.stop.is_set():
+                    self._discard(written_for, written, unknown=unknown)
+                    raise OvertakenError(f"others committed each of {tries} times: {conflict}") from conflict
+                log.info("compaction.conflicted", table=self.identifier, partition=group.name, attempt=tries)
+                self.stop.wait(random.uniform(0.0, min(time.monotonic() - began, 1.0)))
+            except (UserError, OvertakenError):
+                self._discard(written_for, written, unknown=unknown)
+                raise
+            except Exception as error:
+                # Whether it landed, the table will say. An error that comes twice, while the catalog answers, will come again.
+                unknown, is_same, last = True, answers and repr(error) == last, repr(error)
+                log.warning("compaction.outcome_lost", table=self.identifier, attempt=tries, error=repr(error))
+                if is_same or tries >= TRIES or self.stop.wait(random.uniform(0.5, 1.0) * min(0.1 * 2**tries, 10.0)):
+                    raise WorldError(f"A compaction of {self.identifier} could not be finished: {error}") from error
+
+    def _discard(self, table: Table, written: Sequence[WrittenFile], *, unknown: bool) -> None:
+        """Delete what was written, unless a commit of unknown outcome may refer to it: then it is an orphan for later."""
+        if not unknown:
+            discard_files(table.io, written)
+
+    def _check_same(self, table: Table, written_for: Table, old_paths: set[str]) -> None:
+        """That the files can still take the others' place, in the snapshot that the commit will assert."""
+        if table.metadata.table_uuid != written_for.metadata.table_uuid:
+            raise OvertakenError("the table was made anew")
+        if table.metadata.default_spec_id != written_for.metadata.default_spec_id:
+            raise OvertakenError("the partition spec has changed")
+        if gone := old_paths - live_files(table).keys():
+            raise OvertakenError(f"{len(gone)} of its files are not in the table any more")
+        if deleted := old_paths & _with_deletes(table):
+            raise OvertakenError(f"rows were deleted from {len(deleted)} of its files")
+
+    def _check_stop(self) -> None:
+        if self.stop.is_set():
+            raise WorldError(f"Stopped: the partition of {self.identifier} that was under way stays as it was")
+
+
+def _check(table: Table) -> None:
+    name = ".".join(table.name())
+    if table.metadata.format_version != 2:
+        raise UserError(
+            f"{name} cannot be compacted", found=f"format version {table.metadata.format_version}", expected="version 2"
+        )
+    names = table.schema().column_names
+    if "symbol" not in names or "source_sequence" not in names or not set(names) & set(_TIMES):
+        raise UserError(
+            f"{name} cannot be compacted: it is no table of market data",
+            found="columns " + ", ".join(names),
+            expected=f"symbol, source_sequence and {' or '.join(_TIMES)}",
+        )
+
+
+def _time_of(table: Table) -> str:
+    return next(name for name in _TIMES if name in table.schema().column_names)
+
+
+def _with_deletes(table: Table) -> set[str]:
+    """Paths of data files of the current snapshot from which delete files take rows."""
+    snapshot = table.current_snapshot()
+    return set() if snapshot is None else {ref.path for ref in plan_files(table, snapshot.snapshot_id) if ref.deletes}
