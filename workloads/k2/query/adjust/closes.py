@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 
 from k2.model.exchanges import Exchange, Session
-from k2.model.times import iso, micros
+from k2.model.times import iso
 from k2.query.adjust.factors import Close
 from k2.query.adjust.histories import Change
 from k2.query.asked.requests import Window
@@ -44,9 +44,9 @@ class Trades:
             for back in range(1, DATES_BACK + 1):
                 stretches: dict[tuple[int, int], Change] = {}
                 for change in changes:
-                    start_us, end_us = map(micros, self.market.hours(change.day - timedelta(days=back), session))
-                    if change not in found and start_us < end_us:
-                        stretches[start_us, end_us] = change
+                    bounds = _bounds(self.market.of(symbol), change.day - timedelta(days=back), session)
+                    if change not in found and bounds is not None:
+                        stretches[bounds] = change
                 for start_us, close in self._last_within(symbol, sorted(stretches)).items():
                     found |= {change: close for (start, _), change in stretches.items() if start == start_us}
         return found
@@ -62,6 +62,14 @@ class Trades:
         which = sql.Filter((symbol,), self.market.code, *window.bounds, before=self.before, within=window.within)
         rows = self.engine.fetch("closes", _statement(relation, which, stretches))
         return {row["start_us"]: Close(row["price"], row["currency"], row["us"]) for row in rows.to_pylist()}
+
+
+def _bounds(market: Exchange, day: date, session: Session) -> tuple[int, int] | None:
+    """The date, or its regular session (beyond what the calendar knows the usual one); None: there is none."""
+    if session is Session.ALL:
+        return market.bounds(day, session)
+    parts = market.calendar.usual_session(day)
+    return (parts[0][0], parts[-1][1]) if parts else None
 
 
 def _statement(relation: Relation, which: sql.Filter, stretches: Sequence[tuple[int, int]]) -> Statement:
