@@ -193,8 +193,8 @@ class Pinned:
             next((each.unconfirmed for each in self.tables if each.unconfirmed is not None), None),
             self.snapshots,
             self.ends,
-            prints,
-            self.factors,
+            prints=prints,
+            factors=self.factors,
         )
 
     def _answering(self, relations: Sequence[Relation], exchanges: frozenset[str] | None) -> tuple[TableAt, ...]:
