@@ -16,7 +16,7 @@ from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
 from k2.query.adjust.closes import DATES_BACK, Trades
 from k2.query.adjust.factors import Close, relevant, steps
-from k2.query.adjust.histories import Change, Stretch, history
+from k2.query.adjust.histories import FactorChange, Stretch, history
 from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.reference_requests import ReferenceQuery
 from k2.query.asked.requests import At, Window
@@ -188,7 +188,7 @@ class Adjuster:
         found = self.engine.fetch("adjusting", sql.statement(text, params, relation))
         return {row["symbol"]: row["us"] for row in found.to_pylist()}
 
-    def _closes(self, trades: Trades, symbol: str, stretches: Sequence[Stretch]) -> dict[Change, Close]:
+    def _closes(self, trades: Trades, symbol: str, stretches: Sequence[Stretch]) -> dict[FactorChange, Close]:
         paying = [change for each in stretches for change in each.changes if change.dividends]
         if not paying:
             return {}

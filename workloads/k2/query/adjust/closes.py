@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from k2.model.exchanges import Exchange, Session
 from k2.model.times import iso
 from k2.query.adjust.factors import Close
-from k2.query.adjust.histories import Change
+from k2.query.adjust.histories import FactorChange
 from k2.query.asked.requests import Window
 from k2.query.plan.pinned import Pinned
 from k2.query.plan.planner import Planner
@@ -37,12 +37,12 @@ class Trades:
     market: Exchange
     before: tuple[tuple[str, int, int], ...] = ()
 
-    def closes(self, symbol: str, changes: Sequence[Change]) -> dict[Change, Close]:
+    def closes(self, symbol: str, changes: Sequence[FactorChange]) -> dict[FactorChange, Close]:
         """The close before each change; a change without a trade before it is absent. Raises as `RowSource.fetch` does."""
-        found: dict[Change, Close] = {}
+        found: dict[FactorChange, Close] = {}
         for session in (Session.REGULAR, Session.ALL):
             for back in range(1, DATES_BACK + 1):
-                stretches: dict[tuple[int, int], Change] = {}
+                stretches: dict[tuple[int, int], FactorChange] = {}
                 for change in changes:
                     bounds = _bounds(self.market.of(symbol), change.day - timedelta(days=back), session)
                     if change not in found and bounds is not None:

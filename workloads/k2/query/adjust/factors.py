@@ -12,7 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from k2.model.errors import UserError
-from k2.query.adjust.histories import Change, Stretch
+from k2.query.adjust.histories import FactorChange, Stretch
 from k2.query.rows.adjusted import PLACES, Step
 
 _ONE = Fraction(1)
@@ -42,7 +42,7 @@ def relevant(stretches: Sequence[Stretch], first_us: int | None, until_us: int) 
     )
 
 
-def steps(symbol: str, stretches: Sequence[Stretch], closes: Mapping[Change, Close]) -> tuple[Step, ...]:
+def steps(symbol: str, stretches: Sequence[Stretch], closes: Mapping[FactorChange, Close]) -> tuple[Step, ...]:
     """The factors by time, those that hold ever since first; neighbors differ.
 
     Args:
@@ -79,7 +79,9 @@ def _from(start_us: int | None, found: Sequence[Step]) -> list[Step]:
     return [replace(before[-1], from_us=start_us), *found[len(before) :]]
 
 
-def _price_factor(symbol: str, change: Change, stretch: Stretch, closes: Mapping[Change, Close]) -> Fraction:
+def _price_factor(
+    symbol: str, change: FactorChange, stretch: Stretch, closes: Mapping[FactorChange, Close]
+) -> Fraction:
     if not change.dividends:
         return 1 / change.ratio
     close = closes[change]

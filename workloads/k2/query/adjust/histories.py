@@ -32,7 +32,7 @@ class Dividend:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FactorChange:
     """What happened to a company's shares on an ex-date: its midnight in the exchange's time zone (µs since 1970 UTC).
 
     Attributes:
@@ -58,7 +58,7 @@ class Stretch:
     """The changes, by time, of the company that a symbol was of from an instant on (None: ever since) until the next stretch."""
 
     from_us: int | None
-    changes: tuple[Change, ...]
+    changes: tuple[FactorChange, ...]
 
 
 def history(symbol: str, market: Exchange, records: Sequence[Record], *, dividends: bool) -> tuple[Stretch, ...] | None:
@@ -92,24 +92,24 @@ def history(symbol: str, market: Exchange, records: Sequence[Record], *, dividen
     )
 
 
-def _when(change: Change) -> int:
+def _when(change: FactorChange) -> int:
     return change.us
 
 
-def _changes(market: Exchange, records: Sequence[Record], *, dividends: bool) -> dict[str, list[Change]]:
+def _changes(market: Exchange, records: Sequence[Record], *, dividends: bool) -> dict[str, list[FactorChange]]:
     """By company, one for each ex-date, in their order."""
-    found: dict[str, dict[date, Change]] = {}
+    found: dict[str, dict[date, FactorChange]] = {}
     for record in records:
         kind = record["kind"]
         if kind not in RATIOS and not (dividends and kind == "dividend"):
             continue
         day = record["ex_date"] or record["effective_timestamp"].astimezone(market.zone).date()
         by_day = found.setdefault(record["company_id"], {})
-        known = by_day.get(day) or Change(micros(market.trading_day(day)[0]), day)
+        known = by_day.get(day) or FactorChange(micros(market.trading_day(day)[0]), day)
         if kind in RATIOS:
-            by_day[day] = Change(known.us, day, known.ratio * _ratio(record, day), known.dividends)
+            by_day[day] = FactorChange(known.us, day, known.ratio * _ratio(record, day), known.dividends)
         elif paid := _dividend(record, day):
-            by_day[day] = Change(known.us, day, known.ratio, (*known.dividends, paid))
+            by_day[day] = FactorChange(known.us, day, known.ratio, (*known.dividends, paid))
     return {company: [by_day[day] for day in sorted(by_day) if by_day[day].events] for company, by_day in found.items()}
 
 
