@@ -264,7 +264,7 @@ def test_the_examples_of_the_reference_are_answered(client):
 
 def test_the_examples_of_the_manual_are_answered(client):
     text = (Path(__file__).parents[2] / "docs/queries.md").read_text()
-    text = text[text.index("## Bars") : text.index("## On the command line")]
+    text = text[text.index("## Bars") : text.index("## Companies and what changed their shares")]
     paths = re.findall(r"'http://127\.0\.0\.1:8000(/v1/[^']+)'", text)
     assert len(paths) == 2
     for path in paths:

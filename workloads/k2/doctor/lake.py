@@ -143,8 +143,8 @@ def tables(settings: Settings) -> Group:
                 "tables-compacted",
                 compacted,
                 needs,
-                "Commit less often (spec.sink.commitInterval of the feeds), and have an engine rewrite what is there: Trino's "
-                "`ALTER TABLE … EXECUTE optimize`, Spark's `rewrite_data_files`.",
+                "`k2 upkeep compact --table TABLE`, by a schedule too (spec.upkeep.compaction of the IcebergTable); commit less often "
+                "(spec.sink.commitInterval of the feeds).",
                 _MANY_SECONDS,
             ),
             Check(
