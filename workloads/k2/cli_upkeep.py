@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,8 +20,16 @@ from k2.model.settings import settings
 if TYPE_CHECKING:
     from k2.lake.upkeep.choice import Choice
     from k2.lake.upkeep.compact import Compacted, Compactor
+    from k2.lake.upkeep.noted import Emptied
 
 TARGET_BYTES = 512 * 1024 * 1024
+
+TableName = Annotated[str, typer.Option("--table", "-t", help="The table, `namespace.name`.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+Output = Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to show it.")]
+Delay = Annotated[
+    int, typer.Option(min=0, help="How long a file is noted before a run deletes it: longer than any question takes.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,12 +39,14 @@ def register(app: typer.Typer) -> None:
     )
     upkeep_app.callback()(lambda: None)
     upkeep_app.command("compact", epilog="Example: k2 upkeep compact --table market_data.trades --dry-run")(compact)
+    upkeep_app.command("expire", epilog="Example: k2 upkeep expire --table market_data.trades --dry-run")(expire)
+    upkeep_app.command("orphans", epilog="Example: k2 upkeep orphans --table market_data.trades --dry-run")(orphans)
     app.add_typer(upkeep_app, name="upkeep")
 
 
 def compact(
     *,
-    table: Annotated[str, typer.Option("--table", "-t", help="The table, `namespace.name`.")],
+    table: TableName,
     target_file_bytes: Annotated[
         int, typer.Option(min=1 << 20, max=1 << 34, help="About the size of the files to be made, in bytes.")
     ] = TARGET_BYTES,
@@ -43,14 +54,14 @@ def compact(
         str | None,
         typer.Option(help="Only this partition: `timestamp_day=2026-11-30`, or the value alone."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
+    dry_run: DryRun = False,
     scratch: Annotated[
         Path | None,
         typer.Option(
             help="Directory for partitions that do not fit into memory (default: the system's temporary one)."
         ),
     ] = None,
-    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="How to show it.")] = "table",
+    output: Output = "table",
 ) -> None:
     """Make few large files of many small ones, partition by partition, the newest closed one first.
 
@@ -86,6 +97,85 @@ def compact(
     _show_done(done, output)
     if done.overtaken:
         raise typer.Exit(1)
+
+
+def expire(
+    *,
+    table: TableName,
+    retain_last: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Newest snapshots that stay, however old they are.")
+    ] = 100,
+    older_than_seconds: Annotated[int, typer.Option(min=3600, help="Younger snapshots stay.")] = 7 * 86_400,
+    delete_after_seconds: Delay = 86_400,
+    dry_run: DryRun = False,
+    output: Output = "table",
+) -> None:
+    """Drop old snapshots. What a tag, a branch or a pin holds stays, and so does the last snapshot of every hour and day.
+
+    Files that only they had are noted in the table's folder, in a list that a person can read and undo, and deleted by a later run.
+    """
+    from k2.lake.catalog import LastingCatalog
+    from k2.lake.upkeep import expire as expiry
+
+    catalog, older_than, now = LastingCatalog(settings()), timedelta(seconds=older_than_seconds), datetime.now(UTC)
+    if dry_run:
+        told = expiry.expire(catalog, table, retain_last, older_than, now, dry_run=True)
+    else:
+        delay = timedelta(seconds=delete_after_seconds)
+        told = expiry.expire_with_files(catalog, table, retain_last, older_than, delay, now)
+    if output == "json":
+        print(json.dumps(asdict(told), indent=2))
+        return
+    would = "would be " if dry_run else ""
+    print(
+        f"{table}: {told.expired:,} snapshots {would}expired, {told.kept:,} stay"
+        + ("; nothing was done" if dry_run else f"; {_noted(told.noted, told.list_path)}{_emptied(told.emptied)}")
+    )
+
+
+def orphans(
+    *,
+    table: TableName,
+    older_than_seconds: Annotated[
+        int, typer.Option(min=3600, help="Younger files stay: a commit under way may be about to refer to them.")
+    ] = 3 * 86_400,
+    delete_after_seconds: Delay = 86_400,
+    dry_run: DryRun = False,
+    output: Output = "table",
+) -> None:
+    """Delete files in the table's folder that nothing refers to, in two steps: noted by one run, deleted by a later one.
+
+    The list lies in the table's folder (metadata/k2-noted): a person can read it, and undo it by deleting it or its lines. A folder that holds
+    another table is left alone.
+    """
+    from k2.lake.catalog import LastingCatalog
+    from k2.lake.upkeep.orphans import remove_orphans
+
+    second = 1_000_000
+    told = remove_orphans(
+        LastingCatalog(settings()), table, older_than_seconds * second, delete_after_seconds * second, dry_run=dry_run
+    )
+    if output == "json":
+        print(json.dumps(asdict(told), indent=2))
+        return
+    if dry_run:
+        for file in told.noted:
+            print(f"would be noted: {file.path} ({file.bytes:,} bytes)")
+    print(
+        f"{table}: {told.files:,} files, {told.waiting:,} noted before, {told.young:,} too young to tell; "
+        f"{_noted(len(told.noted), told.list_path)}{_emptied(told.emptied)}" + ("; nothing was done" if dry_run else "")
+    )
+
+
+def _noted(number: int, path: str | None) -> str:
+    return f"{number:,} files noted" + (f" in {path}" if path else "")
+
+
+def _emptied(emptied: Emptied) -> str:
+    kept = (
+        f", {emptied.kept:,} of earlier lists stay: they changed, or something refers to them" if emptied.kept else ""
+    )
+    return f", {emptied.deleted:,} of {_mib(emptied.bytes)} deleted{kept}"
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def trim_snapshots(table: Table, most: int, now: datetime) -> Trimmed:
     carries the offset map always stays.
     """
     try:
-        tagged, untagged = _move_tags(table, now)
+        tagged, untagged = move_tags(table, now)
         excess = untagged_snapshots(table)
         if len(excess) <= most:
             return Trimmed(0, tagged, untagged)
@@ -82,7 +82,8 @@ def _newest_with_offsets(table: Table) -> int | None:
     return next((s.snapshot_id for s in ancestors(table.metadata) if OFFSETS in summary_of(s)), None)
 
 
-def _move_tags(table: Table, now: datetime) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def move_tags(table: Table, now: datetime) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tag the last snapshots of hours and days that ended, and drop tags that have lapsed: the names of both."""
     wanted: dict[str, tuple[int, int | None]] = {}
     child: Snapshot | None = None
     for snapshot in ancestors(table.metadata):

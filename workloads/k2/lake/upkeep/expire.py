@@ -1,0 +1,144 @@
+"""Expiring snapshots by age and number. What tags, branches and pins hold stays; the files of those that went are noted, and deleted later.
+
+Hours and days that ended get their tags first, as after a sink's commit, so that time travel to them goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import stamina
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.update.snapshot import ExpireSnapshots
+
+from k2.lake.catalog import TableSource, load_table
+from k2.lake.landed import guard
+from k2.lake.offsets import OFFSETS, ancestors, summary_of
+from k2.lake.snapshots import BEGAN, began_ms, move_tags, untagged_snapshots
+from k2.lake.upkeep.noted import Emptied, empty, lists_of, note
+from k2.lake.upkeep.referred import Folder, keys_of, referred_files
+from k2.model.errors import WorldError
+from k2.model.times import micros
+
+_TRIES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredSnapshots:
+    """What was expired.
+
+    Attributes:
+        kept: snapshots that stay.
+        tagged, untagged: tags that were made, and that have lapsed.
+        noted: files that nothing refers to since then, to be deleted by a run after the delay; `list_path`: where they are listed.
+        emptied: files of earlier lists that were deleted.
+    """
+
+    table: str
+    expired: int
+    kept: int
+    tagged: tuple[str, ...] = ()
+    untagged: tuple[str, ...] = ()
+    noted: int = 0
+    list_path: str | None = None
+    emptied: Emptied = field(default_factory=Emptied)
+
+
+def expire(
+    catalog: TableSource,
+    identifier: str,
+    retain_last: int,
+    older_than: timedelta,
+    now: datetime,
+    *,
+    dry_run: bool = False,
+) -> ExpiredSnapshots:
+    """Expire snapshots that are older, but for the newest ones and what is held.
+
+    Args:
+        catalog: where the table is loaded from.
+        identifier: the table.
+        retain_last: how many of the current snapshot's ancestors stay in any case, itself among them.
+        older_than: younger ones stay.
+        now: what time it is.
+        dry_run: only say what would be expired.
+
+    Raises:
+        UserError: there is no such table.
+        WorldError: others committed each time.
+    """
+
+    # A sink may commit at any moment: then it is done again on the table as it is now.
+    @stamina.retry(
+        on=CommitFailedException, attempts=_TRIES, timeout=None, wait_initial=0.01, wait_exp_base=1, wait_jitter=0.4
+    )
+    def once() -> ExpiredSnapshots:
+        table = load_table(catalog, identifier)
+        guard(table)
+        tagged, untagged = ((), ()) if dry_run else move_tags(table, now)
+        gone = expirable(table, retain_last, now - older_than)
+        if gone and not dry_run:
+            began = began_ms(table.metadata)
+            with table.transaction() as transaction:
+                if began is not None and BEGAN not in table.properties:
+                    transaction.set_properties({BEGAN: str(began)})
+                ExpireSnapshots(transaction).by_ids([snapshot.snapshot_id for snapshot in gone]).commit()
+        kept = len(table.metadata.snapshots) - (len(gone) if dry_run else 0)
+        return ExpiredSnapshots(identifier, len(gone), kept, tagged, untagged)
+
+    try:
+        return once()
+    except CommitFailedException as error:
+        raise WorldError(f"Others committed to {identifier} each of {_TRIES} times: nothing was expired") from error
+
+
+def expire_with_files(
+    catalog: TableSource,
+    identifier: str,
+    retain_last: int,
+    older_than: timedelta,
+    delay: timedelta,
+    now: datetime,
+) -> ExpiredSnapshots:
+    """Delete the files that earlier runs noted, expire (see `expire`), and note the files that only the expired snapshots had.
+
+    Args:
+        catalog: where the table is loaded from.
+        identifier: the table.
+        retain_last: see `expire`.
+        older_than: see `expire`.
+        delay: how long a file is on a list before it is deleted: longer than any question takes.
+        now: what time it is.
+
+    Raises:
+        UserError: as `expire`, or the store cannot be listed.
+        StoreError: the store did not answer, or a manifest or a list cannot be read. Nothing was expired.
+        WorldError: as `expire`.
+    """
+    table = load_table(catalog, identifier)
+    folder, now_us = Folder.of(table), micros(now)
+    there, before = folder.files(), referred_files(table)
+    due = [each for each in lists_of(table, folder) if each.noted_us + delay // timedelta(microseconds=1) <= now_us]
+    emptied = empty(folder, due, there, before)
+    done = expire(catalog, identifier, retain_last, older_than, now)
+    table = load_table(catalog, identifier)
+    gone = before.missing_in(referred_files(table))
+    files = [file for file in there if keys_of(file.path)[0] in gone]
+    return replace(
+        done, noted=len(files), list_path=note(table, files, "of expired snapshots alone", now_us), emptied=emptied
+    )
+
+
+def expirable(table: Table, retain_last: int, before: datetime) -> list[Snapshot]:
+    """Snapshots that may go: older, none of the newest, held by nothing, and not the newest that tells the offsets."""
+    line = list(ancestors(table.metadata))
+    stay = {snapshot.snapshot_id for snapshot in line[:retain_last]}
+    stay |= {next((each.snapshot_id for each in line if OFFSETS in summary_of(each)), None) or 0}
+    return [
+        snapshot
+        for snapshot in untagged_snapshots(table)
+        if snapshot.snapshot_id not in stay and datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC) < before
+    ]

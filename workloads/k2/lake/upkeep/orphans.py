@@ -1,0 +1,113 @@
+"""Files in a table's folder that nothing refers to: left by commits that failed, by snapshots that were expired. Found, noted, deleted later.
+
+What is younger than the grace stays, and so does what the store tells no time of: a commit under way refers to its files only at its end.
+A folder that holds another table, or a table whose files lie elsewhere too, is left alone as a whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyiceberg.table import Table
+
+from k2.lake.catalog import TableSource, load_table
+from k2.lake.upkeep.noted import FOLDER, Emptied, empty, lists_of, note
+from k2.lake.upkeep.referred import Folder, Referred, StoredFile, keys_of, others_in, referred_files
+from k2.model.errors import UserError
+
+REASON = "nothing refers to it"
+
+
+@dataclass(frozen=True, slots=True)
+class OrphansFound:
+    """What was found and done.
+
+    Attributes:
+        files: in the folder.
+        noted: files that are new on a list, to be deleted by a run after the delay.
+        waiting: files on lists whose time has not come.
+        young: files that nothing refers to, too young to be noted.
+        emptied: what was deleted.
+        list_path: where the new list lies; None: there is none.
+    """
+
+    table: str
+    files: int
+    noted: tuple[StoredFile, ...]
+    waiting: int
+    young: int
+    emptied: Emptied
+    list_path: str | None = None
+
+
+def remove_orphans(
+    catalog: TableSource, identifier: str, older_than_us: int, delay_us: int, *, dry_run: bool = False
+) -> OrphansFound:
+    """Delete what a run before has noted, and note what is there now.
+
+    Args:
+        catalog: where the table is loaded from.
+        identifier: the table.
+        older_than_us: younger files stay.
+        delay_us: how long a file is on a list before it is deleted.
+        dry_run: only say what would be noted and deleted.
+
+    Raises:
+        UserError: there is no such table, or the folder is not this table's alone.
+        StoreError: the store did not answer, or a manifest or a list cannot be read.
+    """
+    now_us = time.time_ns() // 1000
+    table = load_table(catalog, identifier)
+    folder = Folder.of(table)
+    there = folder.files()
+    lists = lists_of(table, folder)
+    # What is referred to is asked after what is there: whatever a commit has brought in between is referred to.
+    table = load_table(catalog, identifier)
+    referred = _checked(table, folder, there)
+    due = [each for each in lists if each.noted_us + delay_us <= now_us]
+    waiting = {key for each in lists if each not in due for file in each.files for key in keys_of(file.path)}
+    free = [file for file in there if file.path not in referred and not _is_list(folder, file)]
+    old = [file for file in free if file.modified_us is not None and file.modified_us + older_than_us <= now_us]
+    on_due = {file.path for each in due for file in each.files}
+    fresh = tuple(file for file in old if file.path not in on_due and keys_of(file.path)[0] not in waiting)
+    emptied = _would_empty(on_due, old) if dry_run else empty(folder, due, there, referred)
+    return OrphansFound(
+        ".".join(table.name()),
+        len(there),
+        fresh,
+        len(waiting & {keys_of(file.path)[0] for file in there}),
+        len(free) - len(old),
+        emptied,
+        None if dry_run else note(table, fresh, REASON, now_us),
+    )
+
+
+def _checked(table: Table, folder: Folder, there: Sequence[StoredFile]) -> Referred:
+    name = ".".join(table.name())
+    if (other := others_in(folder, there)) is not None:
+        raise UserError(
+            f"Files of {name} are not looked for: another table lies in its folder",
+            found=other,
+            expected=f"metadata files in {folder.base}/metadata alone",
+            remedy="Move one of the tables",
+        )
+    referred = referred_files(table)
+    if (outside := referred.outside(folder.base)) is not None:
+        raise UserError(
+            f"Files of {name} are not looked for: some lie outside of its folder",
+            found=outside,
+            expected=f"all below {folder.base}",
+            remedy="A table with files elsewhere (write.data.path, an import) is kept clean by hand",
+        )
+    return referred
+
+
+def _is_list(folder: Folder, file: StoredFile) -> bool:
+    return keys_of(file.path)[0].startswith(keys_of(f"{folder.base}/{FOLDER}")[0] + "/")
+
+
+def _would_empty(due: set[str], old: Sequence[StoredFile]) -> Emptied:
+    gone = [file for file in old if file.path in due]
+    return Emptied(len(gone), sum(file.bytes for file in gone))
