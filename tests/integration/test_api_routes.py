@@ -17,6 +17,7 @@ from k2_testing.sinks import eventually
 from k2_testing.ticks import append_ticks, at
 
 from k2.api.app import create_app
+from k2.model.exchanges import shipped
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
@@ -202,9 +203,16 @@ def test_an_earlier_snapshot_answers(lake, client):
         (
             "/v1/summary/BHP/2014-03-11",
             404,
-            "market_data.trades has no trades of BHP on 2014-03-11. The list of symbols says from when to when each was traded; a date is one of the exchange's time zone.",
+            "market_data.trades has no trades of BHP on ASX on 2014-03-11. The list of symbols says from when to when each was traded; a date is one of the exchange's time zone.",
         ),
-        ("/v1/summary/BHP/2014-03-11?exchange=MOON", 400, "Unknown exchange: found 'MOON', expected "),
+        (
+            "/v1/summary/BHP/2014-03-11?exchange=MOON",
+            400,
+            (
+                f"Unknown exchange: found 'MOON', expected OSLO or another of the {len(shipped())} that K2 knows. "
+                "Add it under `exchanges` in the platform's settings (docs/exchanges.md)."
+            ),
+        ),
         ("/v1/date-range?symbol=XYZ", 404, "market_data.trades has nothing of XYZ. The list of symbols says what there is."),
         ("/v1/nothing", 404, "Not Found: /v1/nothing"),
     ],

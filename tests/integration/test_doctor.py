@@ -241,7 +241,7 @@ def test_a_table_of_many_small_files_and_of_many_snapshots(well, tmp_path, monke
         (found,) = [each for each in examined(groups) if each.standing in BROKEN]
         assert (found.code, found.standing) == ("tables-compacted", Standing.DOUBTFUL)
         assert f"{TRADES}: partition 2014-03-09 lies in 12 files of 0.0 MiB on average; 1 would do" in found.text
-        assert "rewrite_data_files" in found.remedy
+        assert "k2 upkeep compact --table" in found.remedy
         monkeypatch.setattr("k2.doctor.lake.MOST_SNAPSHOTS", 12)
         monkeypatch.setattr("k2.doctor.lake.MOST_METADATA_BYTES", 10_000)
         every = ["tables-compacted", "tables-snapshots", "tables-metadata-size"]

@@ -84,13 +84,17 @@ def _sink(variables, tmp_path, topic, **more):
         "run_sink(env, read_config(env.config_file, SinkConfig))"
     )
     environment = os.environ | variables | {"K2_CONFIG_FILE": str(tmp_path / "sink.json")}
-    return subprocess.Popen([sys.executable, "-c", script], env=environment)
+    made = subprocess.Popen([sys.executable, "-c", script], env=environment)
+    # A wait takes a group without members for one without a sink after 20 seconds: less than a start may take here.
+    address = variables["K2_KAFKA_BOOTSTRAP_SERVERS"]
+    eventually(lambda: made.poll() is not None or _members(address, topic) > 0, "a sink in its group")
+    return made
 
 
-def _members(kafka, topic):
+def _members(address, topic):
     """Sinks in the topic's group; none while its coordinator does not answer."""
     try:
-        return active_members({"bootstrap.servers": kafka.bootstrap_servers}, sink_group_id(topic, TABLE))
+        return active_members({"bootstrap.servers": address}, sink_group_id(topic, TABLE))
     except WorldError:
         return 0
 
@@ -102,7 +106,7 @@ def test_wait_returns_when_the_rows_are_in_the_table_also_for_a_run_that_sends_n
     path = _write(tmp_path / "a.csv", 0, 1000)
     sink = _sink(variables, tmp_path, topic)
     try:
-        eventually(lambda: _members(kafka, topic) == 1, "the sink has joined")
+        eventually(lambda: _members(kafka.bootstrap_servers, topic) == 1, "the sink has joined")
         code, document = _run(path, "-e", "LSE", "--wait", "--wait-timeout", 300)
         assert (code, document["wait"], document["missing"], document["sent"]) == (0, "in the table", 0, 1000)
         with monkeypatch.context() as patched:  # the first look is enough: another would come after ten minutes
@@ -188,7 +192,7 @@ def test_wait_says_early_that_no_sink_runs(variables, kafka, tmp_path, monkeypat
     topic = _topic(kafka, "nyse")
     code, document = _run(_write(tmp_path / "a.csv", 0, 100), "-e", "NYSE", "--wait", "--wait-timeout", 600)
     assert (code, document["wait"], document["missing"]) == (3, "no sink runs", 100)
-    assert _members(kafka, topic) == 0
+    assert _members(kafka.bootstrap_servers, topic) == 0
     assert document["seconds"] < 300
     code, document = _run(tmp_path / "a.csv", "-e", "NYSE", "--wait", "--wait-timeout", 1)
     assert code == 3

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+Name = str | tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -39,13 +41,13 @@ class Ask:
 
 
 def requests(
-    spec: Mapping[str, Any], values: Mapping[str, Sequence[Any]], always: Sequence[str], together: Sequence[str]
+    spec: Mapping[str, Any], values: Mapping[Name, Sequence[Any]], always: Sequence[str], together: Sequence[str]
 ) -> Iterator[Ask]:
     """Requests for all operations under /v1.
 
     Args:
         spec: the app's OpenAPI.
-        values: by parameter name, what to give it; the first is the usual one.
+        values: by parameter name (or route and name, where it means something else there), what to give it; the first is the usual one.
         always: parameters that get their usual value wherever they exist, needed or not.
         together: parameters of which every combination of values is asked.
     """
@@ -65,7 +67,7 @@ def _of_operation(spec, template, method, operation, values, always, together):
         listed += [("body", name, name in needed, inner) for name, inner in schema["properties"].items()]
     choices: dict[tuple[str, str], list[Any]] = {}
     for place, name, required, schema in listed:
-        found = _choices(spec, name, schema, values)
+        found = _choices(spec, schema, values.get((template, name), values.get(name)))
         assert found or not required, f"{method} {template} needs {name}: say in this test what to give it"
         if found:
             choices[place, name] = found
@@ -97,11 +99,10 @@ def _ask(template, method, given, *, has_body):
     return Ask(method, template, path, params, body if has_body else None)
 
 
-def _choices(spec, name, schema, values):
+def _choices(spec, schema, found):
     schema = _resolved(spec, schema)
     options = [_resolved(spec, option) for option in schema.get("anyOf", (schema,))]
     is_list = any(option.get("type") == "array" for option in options)
-    found = values.get(name)
     if found is None:
         items = [_resolved(spec, option.get("items", option)) for option in options]
         found = [value for option in items for value in option.get("enum", ())]

@@ -109,4 +109,5 @@ def _stamped(kafka_config: Mapping[str, str], topic: str, deadline: float, clock
         after = clock()
     if not told or told[0][0] is not None or told[0][1] != TIMESTAMP_LOG_APPEND_TIME:
         raise WorldError(f"{topic} took no message: {told[0][0] if told else 'no answer'}")
-    return ClockOffset(told[0][2] / 1000 - (before + after) / 2, (after - before) / 2)
+    # A stamp has whole milliseconds: the moment it was given lies up to one later.
+    return ClockOffset((told[0][2] + 0.5) / 1000 - (before + after) / 2, 0.0005 + (after - before) / 2)
