@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2.forms.formats import Format, encode, negotiate
+from k2.forms.wire import ending_of, metadata_of
 from k2.model.errors import UserError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -182,3 +183,17 @@ def test_bytes_are_base64_where_answers_are_text():
     assert json.loads(said[Format.JSON])["data"] == [{"raw": "/wA="}, {"raw": None}, {"raw": ""}]
     assert said[Format.NDJSON].splitlines()[0] == '{"raw":"/wA="}'
     assert said[Format.CSV].splitlines()[:2] == ["raw", "/wA="]
+
+
+def test_an_envelope_comes_back_from_metadata_as_it_was():
+    envelope = {
+        "snapshot_id": "4711",
+        "pin_id": None,
+        "count": 3,
+        "more": False,
+        "next_page": None,
+        "note": "",
+        "sources": [{"rows": 1}],
+    }
+    held = {name.encode(): text.encode() for name, text in metadata_of(envelope).items()}
+    assert ending_of(held) == envelope

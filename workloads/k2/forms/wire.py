@@ -38,6 +38,8 @@ def ending_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
 
 def _parsed(name: str, text: str) -> Any:
     """Texts are written as they are, all else as JSON; of digits ids are texts, and all else is a number."""
+    if text == "null":
+        return None
     if not text or name.endswith(_TEXTS):
         return text
     try:
