@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
+import stamina
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import CommitTableResponse, Table
@@ -12,6 +14,21 @@ from pyiceberg.table.update import AddSnapshotUpdate, TableRequirement, TableUpd
 from k2.obs.logging import get_logger
 
 log = get_logger(__name__)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TRIES = 40
+"""How often a small commit (tags, expiry) is tried beside others who commit all the time."""
+
+
+def tried_again(attempts: int = TRIES) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorates what loads a table and commits to it: done again on the table as it is then, when another was quicker."""
+    # Waits are drawn at random and do not grow: two who met do not meet again, and a commit takes no longer each time.
+    return stamina.retry(
+        on=CommitFailedException, attempts=attempts, timeout=None, wait_initial=0.01, wait_exp_base=1, wait_jitter=0.4
+    )
 
 
 class LandedIsSuccess:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-import stamina
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
@@ -17,11 +16,10 @@ from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
 from k2.lake.catalog import load_table
-from k2.lake.landed import guard
+from k2.lake.landed import TRIES, guard, tried_again
 from k2.model.errors import UserError, WorldError
 
 PIN_TAG = "k2-pin-"
-_TRIES = 40
 
 
 def hold(catalog: Catalog, identifier: str, snapshot_id: int, pin: str, until: datetime) -> None:
@@ -71,10 +69,7 @@ def lapsed(table: Table, now: datetime) -> list[str]:
 def _change(catalog: Catalog, identifier: str, change: Callable[[Table, ManageSnapshots], object]) -> None:
     """Commit a change of tags. A sink may commit at any moment: then it is done again on the table as it is now."""
 
-    # Waits are drawn at random and do not grow: two who met do not meet again, and a commit takes no longer each time.
-    @stamina.retry(
-        on=CommitFailedException, attempts=_TRIES, timeout=None, wait_initial=0.01, wait_exp_base=1, wait_jitter=0.4
-    )
+    @tried_again()
     def once() -> None:
         table = load_table(catalog, identifier)
         guard(table)
@@ -89,6 +84,4 @@ def _change(catalog: Catalog, identifier: str, change: Callable[[Table, ManageSn
     try:
         once()
     except CommitFailedException as error:
-        raise WorldError(
-            f"Others committed to {identifier} each of {_TRIES} times: the pin could not be set"
-        ) from error
+        raise WorldError(f"Others committed to {identifier} each of {TRIES} times: the pin could not be set") from error

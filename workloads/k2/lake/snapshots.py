@@ -66,19 +66,25 @@ def trim_snapshots(table: Table, most: int, now: datetime) -> Trimmed:
         excess = untagged_snapshots(table)
         if len(excess) <= most:
             return Trimmed(0, tagged, untagged)
-        keep = _newest_with_offsets(table)
+        keep = newest_with_offsets(table)
         expired = [s.snapshot_id for s in excess[: len(excess) - most + most // 10] if s.snapshot_id != keep]
-        began = began_ms(table.metadata)
-        with table.transaction() as transaction:
-            if began is not None and BEGAN not in table.properties:
-                transaction.set_properties({BEGAN: str(began)})
-            ExpireSnapshots(transaction).by_ids(expired).commit()
+        expire_ids(table, expired)
     except CommitFailedException:
         return Trimmed()
     return Trimmed(len(expired), tagged, untagged)
 
 
-def _newest_with_offsets(table: Table) -> int | None:
+def expire_ids(table: Table, ids: list[int]) -> None:
+    """Expire these snapshots in one commit, which notes when the table began. Raises `CommitFailedException` when another was quicker."""
+    began = began_ms(table.metadata)
+    with table.transaction() as transaction:
+        if began is not None and BEGAN not in table.properties:
+            transaction.set_properties({BEGAN: str(began)})
+        ExpireSnapshots(transaction).by_ids(ids).commit()
+
+
+def newest_with_offsets(table: Table) -> int | None:
+    """The newest ancestor of the current snapshot that carries the offset map; None where there is none."""
     return next((s.snapshot_id for s in ancestors(table.metadata) if OFFSETS in summary_of(s)), None)
 
 

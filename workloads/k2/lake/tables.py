@@ -9,7 +9,6 @@ import contextlib
 import re
 from collections.abc import Iterable
 
-import stamina
 from pydantic import TypeAdapter
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import (
@@ -26,6 +25,7 @@ from pyiceberg.transforms import IdentityTransform, parse_transform
 from pyiceberg.types import DecimalType, IcebergType, ListType, MapType, NestedField, StringType
 
 from k2.lake.columns import apply_changes, column_changes, is_declared
+from k2.lake.landed import tried_again
 from k2.lake.refusals import refused_as_asked
 from k2.lake.settling import is_faulty, settle
 from k2.model.errors import UserError, WorldError
@@ -34,10 +34,6 @@ from k2.model.tables import RESERVED_PROPERTIES, TableColumn, TableSpec
 from k2.model.topics import DataType
 
 _TRIES = 20
-# A sink may commit at any moment: then the table is looked at again as it is now. Waits are drawn at random and do not grow.
-_again = stamina.retry(
-    on=CommitFailedException, attempts=_TRIES, timeout=None, wait_initial=0.01, wait_exp_base=1, wait_jitter=0.4
-)
 
 _TYPE: TypeAdapter[IcebergType] = TypeAdapter(IcebergType)
 
@@ -183,7 +179,7 @@ def _refuse_other_decimals(table: Table, spec: TableSpec) -> None:
         )
 
 
-@_again
+@tried_again(_TRIES)
 def _evolve_columns(catalog: Catalog, spec: TableSpec) -> list[str]:
     table = catalog.load_table(spec.identifier)
     _refuse_other_decimals(table, spec)
@@ -194,7 +190,7 @@ def _evolve_columns(catalog: Catalog, spec: TableSpec) -> list[str]:
     return changes.sentences(spec.identifier)
 
 
-@_again
+@tried_again(_TRIES)
 def _settle(catalog: Catalog, spec: TableSpec) -> list[str]:
     table = catalog.load_table(spec.identifier)
     schema = table.schema()
