@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2.lake.appends.writer import WrittenFile, discard_files
@@ -159,13 +161,11 @@ class Compactor:
     def _compact(self, group: FileGroup) -> CompactedGroup:
         began = time.monotonic()
         table = load_table(self.catalog, self.identifier)
-        before, read = RowDigest(), 0
+        before = RowDigest()
 
-        def seen(rows: object) -> None:
-            nonlocal read
-            before.add(rows)  # pyright: ignore[reportArgumentType]
-            read = before.rows
-            self.progress(group.name, read, group.rows)
+        def seen(rows: pa.Table) -> None:
+            before.add(rows)
+            self.progress(group.name, before.rows, group.rows)
             self._check_stop()
 
         number = group.outcome(self.target_bytes)
@@ -230,8 +230,7 @@ class Compactor:
                 if unknown and (landed := find_commit(table.metadata, commit_id)) is not None:
                     return tries, landed
                 answers = True
-                self._check_same(table, written_for, old_paths)
-                live = live_files(table)
+                live = self._unchanged(table, written_for, old_paths)
                 new = [file.data_file for file in written]
                 return tries, replace_files(
                     table, [live[path] for path in sorted(old_paths)], new, commit_id, OPERATION
@@ -257,16 +256,18 @@ class Compactor:
         if not unknown:
             discard_files(table.io, written)
 
-    def _check_same(self, table: Table, written_for: Table, old_paths: set[str]) -> None:
-        """That the files can still take the others' place, in the snapshot that the commit will assert."""
+    def _unchanged(self, table: Table, written_for: Table, old_paths: set[str]) -> dict[str, DataFile]:
+        """The live files of the snapshot that the commit will assert, where the new ones can still take the old ones' place."""
         if table.metadata.table_uuid != written_for.metadata.table_uuid:
             raise OvertakenError("the table was made anew")
         if table.metadata.default_spec_id != written_for.metadata.default_spec_id:
             raise OvertakenError("the partition spec has changed")
-        if gone := old_paths - live_files(table).keys():
+        live = live_files(table)
+        if gone := old_paths - live.keys():
             raise OvertakenError(f"{len(gone)} of its files are not in the table any more")
         if deleted := old_paths & _with_deletes(table):
             raise OvertakenError(f"rows were deleted from {len(deleted)} of its files")
+        return live
 
     def _check_stop(self) -> None:
         if self.stop.is_set():

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
-import stamina
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.table.update.snapshot import ExpireSnapshots
 
 from k2.lake.catalog import TableSource, load_table
-from k2.lake.landed import guard
-from k2.lake.offsets import OFFSETS, ancestors, summary_of
-from k2.lake.snapshots import BEGAN, began_ms, move_tags, untagged_snapshots
-from k2.lake.upkeep.noted import Emptied, empty, lists_of, note
-from k2.lake.upkeep.referred import Folder, keys_of, referred_files
+from k2.lake.landed import TRIES, guard, tried_again
+from k2.lake.offsets import ancestors
+from k2.lake.snapshots import expire_ids, move_tags, newest_with_offsets, untagged_snapshots
+from k2.lake.upkeep.noted import Emptied, Survey, empty, note
+from k2.lake.upkeep.referred import keys_of, referred_files
 from k2.model.errors import WorldError
 from k2.model.times import micros
-
-_TRIES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +69,21 @@ def expire(
     """
 
     # A sink may commit at any moment: then it is done again on the table as it is now.
-    @stamina.retry(
-        on=CommitFailedException, attempts=_TRIES, timeout=None, wait_initial=0.01, wait_exp_base=1, wait_jitter=0.4
-    )
+    @tried_again()
     def once() -> ExpiredSnapshots:
         table = load_table(catalog, identifier)
         guard(table)
         tagged, untagged = ((), ()) if dry_run else move_tags(table, now)
         gone = expirable(table, retain_last, now - older_than)
         if gone and not dry_run:
-            began = began_ms(table.metadata)
-            with table.transaction() as transaction:
-                if began is not None and BEGAN not in table.properties:
-                    transaction.set_properties({BEGAN: str(began)})
-                ExpireSnapshots(transaction).by_ids([snapshot.snapshot_id for snapshot in gone]).commit()
+            expire_ids(table, [snapshot.snapshot_id for snapshot in gone])
         kept = len(table.metadata.snapshots) - (len(gone) if dry_run else 0)
         return ExpiredSnapshots(identifier, len(gone), kept, tagged, untagged)
 
     try:
         return once()
     except CommitFailedException as error:
-        raise WorldError(f"Others committed to {identifier} each of {_TRIES} times: nothing was expired") from error
+        raise WorldError(f"Others committed to {identifier} each of {TRIES} times: nothing was expired") from error
 
 
 def expire_with_files(
@@ -118,15 +109,13 @@ def expire_with_files(
         StoreError: the store did not answer, or a manifest or a list cannot be read. Nothing was expired.
         WorldError: as `expire`.
     """
-    table = load_table(catalog, identifier)
-    folder, now_us = Folder.of(table), micros(now)
-    there, before = folder.files(), referred_files(table)
-    due = [each for each in lists_of(table, folder) if each.noted_us + delay // timedelta(microseconds=1) <= now_us]
-    emptied = empty(folder, due, there, before)
+    survey, now_us = Survey.of(catalog, identifier), micros(now)
+    before = referred_files(survey.table)
+    emptied = empty(survey, survey.due(delay // timedelta(microseconds=1), now_us), before)
     done = expire(catalog, identifier, retain_last, older_than, now)
     table = load_table(catalog, identifier)
     gone = before.missing_in(referred_files(table))
-    files = [file for file in there if keys_of(file.path)[0] in gone]
+    files = [file for file in survey.there if keys_of(file.path)[0] in gone]
     return replace(
         done, noted=len(files), list_path=note(table, files, "of expired snapshots alone", now_us), emptied=emptied
     )
@@ -134,9 +123,7 @@ def expire_with_files(
 
 def expirable(table: Table, retain_last: int, before: datetime) -> list[Snapshot]:
     """Snapshots that may go: older, none of the newest, held by nothing, and not the newest that tells the offsets."""
-    line = list(ancestors(table.metadata))
-    stay = {snapshot.snapshot_id for snapshot in line[:retain_last]}
-    stay |= {next((each.snapshot_id for each in line if OFFSETS in summary_of(each)), None) or 0}
+    stay = {newest_with_offsets(table), *(each.snapshot_id for each in islice(ancestors(table.metadata), retain_last))}
     return [
         snapshot
         for snapshot in untagged_snapshots(table)

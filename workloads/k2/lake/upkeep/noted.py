@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 from pyiceberg.table import Table
 
+from k2.lake.catalog import TableSource, load_table
 from k2.lake.upkeep.referred import Folder, Referred, StoredFile
 from k2.model.errors import StoreError
 from k2.model.times import iso, parse_time
@@ -42,6 +43,31 @@ class NotedList:
     noted_us: int
     reason: str
     files: tuple[NotedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A table's folder: what lies in it, the lists in it, and the table as it was loaded after that.
+
+    What is referred to is asked after what is there: whatever a commit has brought in between is referred to.
+    """
+
+    table: Table
+    folder: Folder
+    there: list[StoredFile]
+    lists: list[NotedList]
+
+    @classmethod
+    def of(cls, catalog: TableSource, identifier: str) -> Survey:
+        """Look around. Raises a `UserError` or a `StoreError` as `Folder` and `lists_of` do."""
+        table = load_table(catalog, identifier)
+        folder = Folder.of(table)
+        there, lists = folder.files(), lists_of(table, folder)
+        return cls(load_table(catalog, identifier), folder, there, lists)
+
+    def due(self, delay_us: int, now_us: int) -> list[NotedList]:
+        """The lists whose time has come."""
+        return [each for each in self.lists if each.noted_us + delay_us <= now_us]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +117,17 @@ def lists_of(table: Table, folder: Folder) -> list[NotedList]:
     return sorted(found, key=lambda each: each.noted_us)
 
 
-def empty(folder: Folder, lists: Collection[NotedList], there: Collection[StoredFile], referred: Referred) -> Emptied:
+def empty(survey: Survey, lists: Collection[NotedList], referred: Referred) -> Emptied:
     """Delete what these lists name, and then the lists.
 
     A file stays that anything refers to, or that is not what it was when it was noted.
 
     Args:
-        folder: the table's.
+        survey: the table's folder as it is now.
         lists: those whose time has come.
-        there: the files of the folder now.
         referred: what the table refers to now.
     """
-    now = {file.path: file for file in there}
+    now, folder = {file.path: file for file in survey.there}, survey.folder
     deleted = size = kept = 0
     for each in lists:
         for file in each.files:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from pyiceberg.table import Table
 
-from k2.lake.catalog import TableSource, load_table
-from k2.lake.upkeep.noted import FOLDER, Emptied, empty, lists_of, note
+from k2.lake.catalog import TableSource
+from k2.lake.upkeep.noted import FOLDER, Emptied, Survey, empty, note
 from k2.lake.upkeep.referred import Folder, Referred, StoredFile, keys_of, others_in, referred_files
 from k2.model.errors import UserError
 
@@ -59,20 +59,16 @@ def remove_orphans(
         StoreError: the store did not answer, or a manifest or a list cannot be read.
     """
     now_us = time.time_ns() // 1000
-    table = load_table(catalog, identifier)
-    folder = Folder.of(table)
-    there = folder.files()
-    lists = lists_of(table, folder)
-    # What is referred to is asked after what is there: whatever a commit has brought in between is referred to.
-    table = load_table(catalog, identifier)
+    survey = Survey.of(catalog, identifier)
+    table, folder, there = survey.table, survey.folder, survey.there
     referred = _checked(table, folder, there)
-    due = [each for each in lists if each.noted_us + delay_us <= now_us]
-    waiting = {key for each in lists if each not in due for file in each.files for key in keys_of(file.path)}
+    due = survey.due(delay_us, now_us)
+    waiting = {key for each in survey.lists if each not in due for file in each.files for key in keys_of(file.path)}
     free = [file for file in there if file.path not in referred and not _is_list(folder, file)]
     old = [file for file in free if file.modified_us is not None and file.modified_us + older_than_us <= now_us]
     on_due = {file.path for each in due for file in each.files}
     fresh = tuple(file for file in old if file.path not in on_due and keys_of(file.path)[0] not in waiting)
-    emptied = _would_empty(on_due, old) if dry_run else empty(folder, due, there, referred)
+    emptied = _would_empty(on_due, old) if dry_run else empty(survey, due, referred)
     return OrphansFound(
         ".".join(table.name()),
         len(there),
