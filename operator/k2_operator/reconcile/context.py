@@ -74,6 +74,10 @@ class Context:
         new = status.status(before, findings, self.now(), fields, observed)
         if new == (before.get("status") or {}):
             return
+        # Before the status: who has seen that finds the Event, also where this write's answer is lost.
+        await self._tell_of_ready(before, findings[ConditionType.READY])
+        if (degraded := findings.get(ConditionType.DEGRADED)) is not None:
+            await self._tell_of_degraded(before, degraded)
         manifest = {
             "apiVersion": obj["apiVersion"],
             "kind": obj["kind"],
@@ -83,9 +87,6 @@ class Context:
         answer = await self.kube.apply(manifest, "status")
         if self.cache.put(answer) is Change.SPEC:
             self.edited(answer)  # the edit's own event comes later, and brings nothing new
-        await self._tell_of_ready(before, findings[ConditionType.READY])
-        if (degraded := findings.get(ConditionType.DEGRADED)) is not None:
-            await self._tell_of_degraded(before, degraded)
 
     async def _tell_of_ready(self, obj: Object, ready: Finding) -> None:
         before = condition(obj, ConditionType.READY)
