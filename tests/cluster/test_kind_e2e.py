@@ -105,10 +105,16 @@ def test_helm_test_passes(kind, applied):
 def test_the_doctor_finds_from_a_pod_what_a_pod_reaches(kind, applied):
     command = [sys.executable, "-m", "k2", "doctor", "--pre", "-n", NAMESPACE, "-f", K2[3], "-o", "json"]
     env = os.environ | {"KUBECONFIG": str(kind.kubeconfig)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
-    told = json.loads(done.stdout)
-    found = {each["code"]: each["standing"] for each in told}
-    assert done.returncode == 0, [each for each in told if each["standing"] == "error"]
+    done = None
+
+    def is_well():
+        nonlocal done
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        return done.returncode == 0
+
+    # What takes longer than the doctor waits is rightly found: on a machine that is so busy it is asked again.
+    until(is_well, "the doctor finds faults", 240, 1, why=lambda: done.stdout)
+    found = {each["code"]: each["standing"] for each in json.loads(done.stdout)}
     assert found["kube-secrets"] == found["kafka-cluster"] == found["catalog-commit"] == found["store-delete"] == "ok"
     assert found["sinks-at-work"] == "ok"
 
