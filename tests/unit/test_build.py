@@ -17,6 +17,7 @@ from k2.model.platform import (
     Platform,
     PrometheusPlatform,
     RegistryPlatform,
+    TracesPlatform,
 )
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig
 from k2_local.pods import subset
@@ -59,6 +60,7 @@ BY_ROLE = SECURED.model_copy(
             prometheus=PrometheusPlatform(url="http://prometheus.monitoring:9090", authentication="prometheus"),
         ),
         "exchanges": {"ASX": ExchangeEntry(currency="USD")},
+        "traces": TracesPlatform(endpoint="http://collector:4318", ratio=0.1),
     }
 )
 TABLES = [
@@ -392,6 +394,26 @@ def test_every_role_has_its_own_secret_or_the_common_one():
     finite = feed.objects(planned(BY_ROLE, feed_of("sim", "SIM", FINITE)), BY_ROLE)
     assert user(finite, "load") == "k2-kafka-producer"
     assert user(deployment.query(QUERY, BY_ROLE), "query") == "k2-kafka"
+
+
+def test_what_answers_and_what_commits_is_told_where_traces_go():
+    def told(manifests):
+        return {
+            each["metadata"]["labels"][labels.COMPONENT]: [
+                (variable["name"], variable["value"])
+                for variable in each["spec"]["template"]["spec"]["containers"][0]["env"]
+                if variable["name"].startswith("K2_TRACES")
+            ]
+            for each in manifests
+            if each["kind"] == "Deployment"
+        }
+
+    where = [("K2_TRACES_ENDPOINT", "http://collector:4318"), ("K2_TRACES_RATIO", "0.1")]
+    document = feed_of("sim", "SIM", {"synthetic": {"start": "2026-03-02", "days": 0}})
+    live = feed.objects(planned(BY_ROLE, document), BY_ROLE)
+    assert told(live) == {"producer": [], "sink": where}
+    assert told(deployment.query(QUERY, BY_ROLE)) == {"query": where}
+    assert told(deployment.query(QUERY, SECURED)) == {"query": []}
 
 
 def test_upkeep_runs_only_what_has_a_schedule_on_the_table_alone():

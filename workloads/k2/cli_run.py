@@ -10,6 +10,7 @@ from k2.model.exchanges import known
 from k2.model.settings import Settings, settings
 from k2.model.workload import ProducerConfig, QueryConfig, SinkConfig, read_config
 from k2.obs.logging import configure_logging
+from k2.obs.traces import traced
 from k2.obs.without_extras import without_extras
 
 
@@ -54,7 +55,8 @@ def sink(
     config = read_config(env.config_file, SinkConfig)
     if until_end:
         config = config.model_copy(update={"until_end": True})
-    run_sink(env, config)
+    with traced(env, "k2-sink"):
+        run_sink(env, config)
 
 
 def query() -> None:
@@ -62,7 +64,8 @@ def query() -> None:
     from k2.api.serve import run_query
 
     env = _started()
-    run_query(env, read_config(env.config_file, QueryConfig))
+    with traced(env, "k2-query"):
+        run_query(env, read_config(env.config_file, QueryConfig))
 
 
 def _started() -> Settings:

@@ -92,6 +92,14 @@ Takes the context and a role, whose Secret opens Kafka where it has one of its o
 - name: K2_EXCHANGES
   value: {{ toJson . | quote }}
 {{- end }}
+{{- if eq $role "query" }}
+{{- with .Values.platform.traces }}
+- name: K2_TRACES_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: K2_TRACES_RATIO
+  value: {{ ternary .ratio 1 (hasKey . "ratio") | toString | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

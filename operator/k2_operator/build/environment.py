@@ -38,13 +38,23 @@ def connections(platform: Platform, role: KafkaRole) -> list[EnvVar]:
     env.append(literal("K2_REGISTRY_URL", registry.url))
     if registry.secret_name is not None:
         env.append(literal("K2_REGISTRY_SECRET_DIR", REGISTRY_SECRET_DIR))
-    return env + catalog(platform) + exchanges(platform)
+    return env + catalog(platform) + exchanges(platform) + (traces(platform) if role in ("query", "sink") else [])
 
 
 def exchanges(platform: Platform) -> list[EnvVar]:
     """The variable with the platform's own exchanges, where it has any. In the template: a pod is made anew when they change."""
     said = platform.exchanges_said.as_json()
     return [literal("K2_EXCHANGES", json.dumps(said, sort_keys=True, ensure_ascii=False))] if said else []
+
+
+def traces(platform: Platform) -> list[EnvVar]:
+    """Variables of what is traced, where the platform says where to."""
+    if platform.traces is None:
+        return []
+    return [
+        literal("K2_TRACES_ENDPOINT", platform.traces.endpoint),
+        literal("K2_TRACES_RATIO", f"{platform.traces.ratio:g}"),
+    ]
 
 
 def catalog(platform: Platform) -> list[EnvVar]:

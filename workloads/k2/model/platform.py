@@ -137,6 +137,13 @@ class OperatorPlatform(_Part):
     )
 
 
+class TracesPlatform(_Part):
+    """Where the query service and the sinks send traces."""
+
+    endpoint: str = Field(pattern=r"^https?://", description="Collector, OTLP over HTTP: http://collector:4318.")
+    ratio: float = Field(default=1.0, ge=0, le=1, description="Share of the requests and commits that are traced.")
+
+
 class ApiPlatform(_Part):
     """Where a person reaches the query service."""
 
@@ -153,6 +160,7 @@ class Platform(_Part):
     autoscaling: AutoscalingPlatform = AutoscalingPlatform()
     operator: OperatorPlatform = OperatorPlatform()
     api: ApiPlatform | None = None
+    traces: TracesPlatform | None = Field(default=None, description="Absent: nothing is traced.")
     tables: dict[DataType, TableNames] = Field(
         default={},
         description="Tables of each data type (`namespace.name`, or a list of several, the main one first), for commands that ask "

@@ -105,6 +105,17 @@ class Settings(BaseSettings):
         default=None,
         description="Directory that a csv source's `file:` URIs are relative to; default: the working directory.",
     )
+    traces_endpoint: str | None = Field(
+        default=None,
+        description="Collector that traces go to, OTLP over HTTP: http://collector:4318. Unset: nothing is traced. Needs the extra `otel`, "
+        "which the images have.",
+    )
+    traces_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the requests and commits that are traced; a request whose caller traces it is traced too.",
+    )
     log_format: str = Field(default="auto", description="json, console, or auto (console on a terminal).")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING, ERROR.")
     pod_name: str | None = Field(default=None, description="Name of this pod or process, for logs and lock owners.")

@@ -1,7 +1,7 @@
 """Logs: structlog, JSON in a pod and readable on a terminal, always to stderr so that stdout stays the command's data.
 
 Libraries that log by the standard module (uvicorn, PyIceberg, SQLAlchemy) come out of the same pipe in the same form.
-A line written while a request is answered carries the request's correlation id.
+A line written while a request is answered carries the request's correlation id, and its trace where it is traced.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 from k2.model.errors import UserError
 from k2.model.settings import Settings, process_name
+from k2.obs.traces import trace_ids
 
 correlation_id: ContextVar[str | None] = ContextVar("k2_correlation_id", default=None)
 """The id of the request (or batch) that this task works for; in every log line written meanwhile."""
@@ -91,6 +92,7 @@ def _shared() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         _add_correlation_id,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -114,6 +116,14 @@ def _add_correlation_id(_: WrappedLogger, __: str, event: EventDict) -> EventDic
     found = correlation_id.get()
     if found is not None:
         event.setdefault("correlation_id", found)
+    return event
+
+
+def _add_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    found = trace_ids()
+    if found is not None:
+        event.setdefault("trace_id", found[0])
+        event.setdefault("span_id", found[1])
     return event
 
 

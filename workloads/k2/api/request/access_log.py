@@ -23,6 +23,7 @@ from starlette.types import Scope
 from k2.api.request.request_scope import Visit
 from k2.model.errors import WorldError
 from k2.obs.logging import correlation_id, get_logger
+from k2.obs.traces import trace_ids
 
 _KEY = re.compile(r"k2_([A-Za-z0-9]{8})_[A-Za-z0-9]+")
 _LONGEST = 4_096
@@ -86,7 +87,10 @@ class AccessLog:
         if self._file is None:
             _log.info("request.answered", **line)
             return
-        stamped = {"timestamp": datetime.now(UTC).isoformat(), "correlation_id": correlation_id.get(), **line}
+        ids = {"correlation_id": correlation_id.get()}
+        if (traced := trace_ids()) is not None:
+            ids["trace_id"] = traced[0]
+        stamped = {"timestamp": datetime.now(UTC).isoformat(), **ids, **line}
         text = json.dumps(stamped, ensure_ascii=False)
         try:
             self._file.handle(logging.LogRecord("k2.access", logging.INFO, "", 0, text, None, None))

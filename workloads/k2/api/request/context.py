@@ -19,6 +19,7 @@ from k2.api.request.request_scope import Visit, open_visit
 from k2.obs import metrics
 from k2.obs.logging import correlation_id, get_logger
 from k2.obs.tally import begin
+from k2.obs.traces import NO_SPAN, Attributes, Span, incoming
 from k2.query.engine.caller import CALLER, Caller
 
 _log = get_logger(__name__)
@@ -51,14 +52,24 @@ class RequestContext:
         CALLER.set(visit.caller)
         exchange = _Exchange(scope, receive, send, visit, self._stall_seconds)
         metrics.HTTP_IN_PROGRESS.inc()
-        try:
-            await (self._answer(exchange) if scope["type"] == "http" else self._converse(exchange))
-        finally:
-            metrics.HTTP_IN_PROGRESS.dec()
-            exchange.close()
-            visit.end()
-            self._record(exchange)
-            correlation_id.reset(token)
+        with self._traced(scope) as traced:
+            try:
+                await (self._answer(exchange) if scope["type"] == "http" else self._converse(exchange))
+            finally:
+                metrics.HTTP_IN_PROGRESS.dec()
+                exchange.close()
+                visit.end()
+                self._record(exchange)
+                traced.named(f"{exchange.method} {exchange.route}")
+                traced.set(_attributes(exchange))
+                correlation_id.reset(token)
+
+    @staticmethod
+    def _traced(scope: Scope) -> Span:
+        """A span for what is answered at once. What lasts as long as its client likes, or is asked by machines all the time, has none."""
+        if scope["type"] != "http" or scope["path"] in _QUIET:
+            return NO_SPAN
+        return incoming("request", scope["headers"])
 
     async def _answer(self, exchange: _Exchange) -> None:
         scope = exchange.scope
@@ -110,6 +121,21 @@ class RequestContext:
                 sent=exchange.sent,
                 seconds=seconds,
             )
+
+
+def _attributes(exchange: _Exchange) -> Attributes:
+    """What a request's span says of it, in OpenTelemetry's names where it has them."""
+    tally = exchange.visit.tally
+    return {
+        "http.request.method": exchange.method,
+        "http.route": exchange.route,
+        "http.response.status_code": exchange.status,
+        "http.response.body.size": exchange.sent,
+        "k2.correlation_id": correlation_id.get() or "",
+        "k2.rows": tally.rows,
+        "k2.files": tally.files_scanned,
+        "k2.wait_seconds": tally.wait_seconds,
+    }
 
 
 class _Exchange:

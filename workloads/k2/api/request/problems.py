@@ -16,6 +16,7 @@ from k2.lake.reader import TableMissingError
 from k2.model.errors import DamagedError, K2Error, UserError, WorldError
 from k2.obs import metrics
 from k2.obs.logging import correlation_id, get_logger
+from k2.obs.traces import trace_ids
 from k2.query.rows.errors import (
     AbandonedError,
     AmbiguousSymbolError,
@@ -74,6 +75,7 @@ def problem(
         "detail": detail,
         "instance": instance,
         "correlation_id": correlation_id.get(),
+        **({} if (traced := trace_ids()) is None else {"trace_id": traced[0]}),
         **more,
     }
     # JSON can bring half of a surrogate pair, which is no character: an answer that quotes it could not be sent.

@@ -46,6 +46,7 @@ from k2.model.tables import TOPIC_ID
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.logging import get_logger
+from k2.obs.traces import span
 
 log = get_logger(__name__)
 
@@ -136,6 +137,12 @@ class Committer:
             WorldError: the catalog or the store did not answer for `retry_seconds`, or `stop` was set meanwhile. The
                 outcome is settled by the table at the next start.
         """
+        with span("commit", {"k2.table": self.identifier, "k2.topic": self.origin.topic}) as told:
+            done = self._commit(batch)
+            told.set({"k2.snapshot": str(done.snapshot_id), "k2.rows": done.rows, "k2.files": done.files})
+            return done
+
+    def _commit(self, batch: Batch) -> Committed:
         ordered = OrderedBatch(batch.rows, self.data_type)
         verdicts = Verdicts(ordered, self.data_type, self.rules.tolerance_us)
         attempt = Attempt(batch, ordered, uuid.uuid4().hex, verdicts)
@@ -144,7 +151,8 @@ class Committer:
             attempt.number += 1
             began = time.monotonic()
             try:
-                done = self._try(attempt)
+                with span("commit.try", {"k2.try": attempt.number}):
+                    done = self._try(attempt)
             except CommitFailedException as conflict:
                 self.trouble = str(conflict)
                 metrics.COMMITS.labels(self.identifier, "conflict").inc()

@@ -13,6 +13,7 @@ from k2.model.table_names import TableNames, names_of
 from k2.model.topics import DataType
 from k2.obs import metrics
 from k2.obs.tally import tally
+from k2.obs.traces import span
 from k2.query.asked.requests import At, TableSnapshots, Window
 from k2.query.plan.directory import SymbolDirectory
 from k2.query.plan.overlaps import left_out
@@ -68,6 +69,17 @@ class Planner:
             TableMissingError, WorldError: see `TableReader.known`.
         """
         started = time.perf_counter()
+        with span("plan", {"k2.data_type": str(data_type)}) as told:
+            pinned = self._pinned(data_type, at)
+            told.set({f"k2.snapshot.{table}": str(found) for table, found in pinned.snapshots})
+        took = time.perf_counter() - started
+        metrics.PLAN_DURATION.observe(took)
+        counted = tally()
+        counted.plan_seconds += took
+        counted.snapshots.update(pinned.snapshots)
+        return pinned
+
+    def _pinned(self, data_type: DataType, at: At) -> Pinned:
         tails = self.tails_for(at)
         names = self._asked(data_type, at)
         with ExitStack() as held:
@@ -81,11 +93,6 @@ class Planner:
         pinned = Pinned(each_topic_once(tables), self.sight)
         if self.sight.is_partial and self.directory is not None:
             pinned = replace(pinned, tables=tuple(self._seen(each, self.directory) for each in pinned.tables))
-        took = time.perf_counter() - started
-        metrics.PLAN_DURATION.observe(took)
-        counted = tally()
-        counted.plan_seconds += took
-        counted.snapshots.update(pinned.snapshots)
         return pinned
 
     def _asked(self, data_type: DataType, at: At) -> tuple[str, ...]:
