@@ -27,7 +27,7 @@ lock: $(BIN)/python ## Resolve the dependencies again: requirements/*.txt and np
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(LOCK) --all-extras --group dev pyproject.toml --output-file requirements/dev.txt
 	@# The images get the versions that the tests ran with.
-	$(LOCK) --extra bus --extra lake --extra otel --extra query --constraint requirements/dev.txt pyproject.toml --output-file requirements/workloads.txt
+	$(LOCK) --extra bus --extra feeds --extra lake --extra otel --extra query --constraint requirements/dev.txt pyproject.toml --output-file requirements/workloads.txt
 	$(LOCK) --extra bus --extra lake --extra operator --constraint requirements/dev.txt pyproject.toml --output-file requirements/operator.txt
 	printf 'hatchling\nnodejs-wheel-binaries\n' | $(LOCK) - --output-file requirements/build.txt
 	@# By name and hash alone: the addresses of a registry are the machine's business.
