@@ -27,6 +27,14 @@ def test_the_calendar_says_of_each_date_when_it_opens_and_what_kind_it_is(client
     assert body["source"].startswith(f"exchange-calendars {body['version'].partition('-')[0]}, tzdata ")
 
 
+def test_which_profiles_an_exchange_has_stands_beside_its_dates(client):
+    asx = client.get("/v1/calendar/ASX", params=WEEK).json()
+    assert asx["profiles"] == {"on_market": {"exclude_conditions": ["1", "3", "9"]}}
+    assert asx["default_profile"] == "on_market"
+    nyse = client.get("/v1/calendar/NYSE", params=WEEK).json()
+    assert (nyse["profiles"], nyse["default_profile"]) == ({}, None)
+
+
 def test_pauses_and_evenings_are_told(client):
     (row,) = client.get("/v1/calendar/TSE", params={"start": "2024-11-05", "end": "2024-11-05"}).json()["data"]
     assert row["pauses"] == ["2024-11-05T02:30:00.000000Z/2024-11-05T03:30:00.000000Z"]

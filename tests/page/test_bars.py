@@ -63,7 +63,7 @@ def test_daily_bars_and_the_days_before_and_after(week, tab):
     page.get_by_role("button", name="Day before").click()
     expect(page.locator("#subtitle")).to_contain_text("10 March 2014 · bars of 1d")
     page.get_by_role("button", name="Day before").click()
-    expect(page.locator("#subtitle")).to_contain_text("9 March 2014 · bars of 1d")
+    expect(page.locator("#subtitle")).to_contain_text("7 March 2014 · bars of 1d")
     expect(page.locator("#empty")).to_contain_text("No trades")
     page.get_by_role("button", name="Day after").click()
     expect(page.locator("#subtitle")).to_contain_text("10 March 2014 · bars of 1d")

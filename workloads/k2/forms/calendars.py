@@ -51,7 +51,8 @@ def calendar_body(code: str, params: CalendarParams, now_us: int) -> dict[str, A
     """The calendar of an exchange from one trading date to another.
 
     `status` of a date is `regular` (the hours of its weekday), `special` (hours of its own), `closed`, or `unknown`: beyond what the
-    calendar knows. Times are ISO 8601 in UTC, a pause is an interval of two.
+    calendar knows. Times are ISO 8601 in UTC, a pause is an interval of two. Beside the dates stands what is known of the exchange, its
+    profiles among it.
 
     Raises:
         UserError: the exchange is not known, the dates are reversed, or there are too many of them.
@@ -74,6 +75,8 @@ def calendar_body(code: str, params: CalendarParams, now_us: int) -> dict[str, A
         "time_zone": calendar.zone.key,
         "currency": market.currency,
         "asset_class": market.asset_class.value,
+        "profiles": {name: profile.conditions_said() for name, profile in market.profiles},
+        "default_profile": market.default_profile,
         "calendar": calendar.name,
         "version": calendar.version or None,
         "source": f"{source()['source']} {source()['version']}, tzdata {source()['tzdata']}" if ships else None,

@@ -19,6 +19,11 @@ export class ApiError extends Error {
     this.retryAfter = retryAfter;
     this.correlationId = correlationId;
   }
+
+  /** Whether the same may be answered another time. */
+  get passes() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
 }
 
 /**

@@ -1,7 +1,10 @@
 // The page put together: what is chosen, what is asked for it, and when it is asked again.
 
-import { key } from "./api.js";
+import { DEFAULT_BUCKET, addressOf, chosenBy } from "./address.js";
+import { ApiError, key } from "./api.js";
+import { calendarAround } from "./calendar.js";
 import { PriceChart } from "./chart.js";
+import { Choices } from "./choices.js";
 import { Exports } from "./exports.js";
 import { dayPlus, localDate } from "./format.js";
 import * as market from "./market.js";
@@ -11,20 +14,23 @@ import { Trouble } from "./trouble.js";
 import { View, moment, say, showBadge, showEmpty } from "./view.js";
 
 const POLL_MS = 2000;
-const DEFAULT_BUCKET = "5m";
 
 const at = (id) => document.getElementById(id);
 // `snapshot` null is live; `following`: the newest day is shown, also when a newer one begins.
 const chosen = {
-  symbol: null, exchange: null, bucket: DEFAULT_BUCKET, day: null, session: "all", snapshot: null, following: true,
+  symbol: null, exchange: null, bucket: DEFAULT_BUCKET, day: null, session: "all", profile: null, snapshot: null, following: true,
 };
 let answer = null;
+// When the exchange of what is chosen trades; null where that is not known (yet).
+let calendar = null;
+let isToldAll = false;
 let confirmed = 0;
 let isListed = false;
 let running = new AbortController();
 let timer = 0;
 
 const view = new View();
+const choices = new Choices((changed) => { Object.assign(chosen, changed); load({ byHand: true }); });
 const picker = new SymbolPicker(at("symbol"), at("symbols"), (info) => pickSymbol(info, null, { byHand: true }).catch(report));
 const slider = new SnapshotSlider({
   slider: at("snapshots"),
@@ -90,6 +96,7 @@ function busier(best, each) {
 /** Show a symbol; without a day, its newest. */
 async function pickSymbol(info, day = null, how = {}) {
   supersede();
+  if (info.exchange !== chosen.exchange && how.byHand) chosen.profile = null; // another exchange has others
   chosen.symbol = info.symbol;
   chosen.exchange = info.exchange;
   chosen.following = day === null;
@@ -104,13 +111,15 @@ async function load({ byHand = false } = {}) {
   supersede();
   at("day").value = chosen.day;
   remember(byHand);
+  view.day(null, chosen.day);
+  choices.show(chosen, calendar);
   at("chart").setAttribute("aria-busy", "true");
   try {
     take(await market.bars(chosen, { signal: running.signal }), { fit: true });
     trouble.settle();
     say(answer.bars.length ? `${at("title").textContent}: ${answer.bars.length} bars` : at("empty-text").textContent);
+    await tellTheRest();
     again(POLL_MS, poll);
-    if (!answer.bars.length) await tellOfDaysAround();
   } catch (error) {
     report(error);
   } finally {
@@ -118,13 +127,37 @@ async function load({ byHand = false } = {}) {
   }
 }
 
+/** What there is to know beside the bars. Asked after them: they do not wait for it, and are shown without it where it cannot be had. */
+async function tellTheRest() {
+  const about = { ...chosen };
+  calendar = await unless(calendarAround(about, about.day, running.signal));
+  isToldAll = calendar !== undefined;
+  view.day(calendar ?? null, about.day);
+  choices.show(chosen, calendar);
+  if (!answer.bars.length) await tellOfDaysAround();
+}
+
+/** What was asked for: null where it was refused, undefined where it may come another time. */
+async function unless(asked) {
+  try {
+    return await asked;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    return error.passes ? undefined : null;
+  }
+}
+
 /** Of an empty day: where there is something to be seen. */
 async function tellOfDaysAround() {
-  const { days, zone } = await market.daysAround(chosen, running.signal);
+  const isClosed = calendar?.status(chosen.day) === "closed" && market.firstDay(chosen.bucket, chosen.day) === chosen.day;
+  const { days, zone } = isClosed
+    ? { days: [-1, 1].map((step) => calendar.near(chosen.day, step)).filter(Boolean), zone: calendar.zone }
+    : await market.daysAround(chosen, running.signal);
   if (answer.bars.length) return; // a commit may have come between
   answer = { ...answer, zone };
   view.show(chosen, answer, { fit: false });
-  view.nothing(days, chooseDay);
+  if (isClosed) view.closed(calendar, days, chooseDay);
+  else view.nothing(days, chooseDay);
   view.freshness(confirmed);
 }
 
@@ -139,8 +172,9 @@ async function poll() {
     const isNewSnapshot = newer && newer.snapshot !== answer.snapshot;
     take(newer, { fit: false });
     trouble.settle();
+    if (!isToldAll) await tellTheRest();
+    else if (newer && !answer.bars.length) await tellOfDaysAround();
     again(POLL_MS, poll);
-    if (newer && !answer.bars.length) await tellOfDaysAround();
     if (isNewSnapshot) await followCommit();
   } catch (error) {
     report(error);
@@ -150,7 +184,7 @@ async function poll() {
 /** After a commit: the symbols and snapshots that it brought, and the new day, if it began one. */
 async function followCommit() {
   const info = (await catalogue()).find(isChosen);
-  const newest = info && localDate(info.last_time, answer.zone);
+  const newest = info && (calendar?.dateOf(info.last_time) ?? localDate(info.last_time, answer.zone));
   if (chosen.following && newest > chosen.day) {
     chosen.day = newest;
     await load();
@@ -216,10 +250,6 @@ function takeKey({ target: dialog }) {
   begin();
 }
 
-function sessionTold() {
-  return at("regular").checked ? "regular" : "all";
-}
-
 async function audit() {
   at("audited").textContent = "…";
   try {
@@ -239,24 +269,23 @@ function chooseDay(day) {
 async function stepDay(step) {
   if (!chosen.symbol || !chosen.day) return;
   try {
-    chooseDay((await market.nearDay(chosen, step, running.signal)) ?? dayPlus(chosen.day, step));
+    const known = await unless(calendarAround(chosen, chosen.day, running.signal));
+    const next = known?.near(chosen.day, step) ?? (await market.nearDay(chosen, step, running.signal));
+    chooseDay(next ?? dayPlus(chosen.day, step));
   } catch (error) {
     report(error);
   }
 }
 
-/** Keep the choice in the address, so that it can be kept and passed on; the key is not in it. `anew`: as a step of its own. */
+/** Keep the choice in the address; `anew`: as a step of its own, to go back from. */
 function remember(anew) {
-  const { symbol, exchange, bucket, day, session, snapshot, following } = chosen;
-  const query = new URLSearchParams({ symbol, exchange, bucket, session });
-  if (!following) query.set("day", day);
-  if (snapshot) query.set("snapshot", snapshot);
-  if (location.search === `?${query}`) return;
-  if (anew) history.pushState(null, "", `?${query}`);
-  else history.replaceState(null, "", `?${query}`);
+  const address = addressOf(chosen);
+  if (location.search === address) return;
+  if (anew) history.pushState(null, "", address);
+  else history.replaceState(null, "", address);
 }
 
-/** Back and forward: what the address says now, with all that it leaves open as it is at the beginning. */
+/** Back and forward: what the address says now. */
 function goBack() {
   recall();
   if (!key.get()) return;
@@ -264,19 +293,8 @@ function goBack() {
 }
 
 function recall() {
-  const query = new URLSearchParams(location.search);
-  for (const name of ["symbol", "exchange", "snapshot"]) chosen[name] = query.get(name);
-  const buckets = [...at("buckets").querySelectorAll("input")];
-  const bucket = buckets.find(({ value }) => value === (query.get("bucket") ?? DEFAULT_BUCKET));
-  if (bucket) {
-    chosen.bucket = bucket.value;
-    bucket.checked = true;
-  }
-  at("regular").checked = query.get("session") === "regular";
-  chosen.session = sessionTold();
-  const day = query.get("day") ?? "";
-  chosen.following = !/^\d{4}-\d\d-\d\d$/.test(day);
-  chosen.day = chosen.following ? null : day;
+  Object.assign(chosen, chosenBy(location.search, choices.buckets));
+  choices.show(chosen, calendar);
 }
 
 // --- theme, chart, events ---
@@ -314,11 +332,9 @@ async function loadChart() {
 }
 
 function listen() {
-  at("buckets").addEventListener("change", ({ target }) => { chosen.bucket = target.value; load({ byHand: true }); });
   at("day").addEventListener("change", ({ target }) => target.value && chooseDay(target.value));
   at("day-before").addEventListener("click", () => stepDay(-1));
   at("day-after").addEventListener("click", () => stepDay(1));
-  at("regular").addEventListener("change", () => { chosen.session = sessionTold(); load({ byHand: true }); });
   at("audit").addEventListener("click", audit);
   at("key").addEventListener("click", () => askForKey(""));
   at("key-dialog").addEventListener("close", takeKey);

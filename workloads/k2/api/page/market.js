@@ -60,8 +60,9 @@ export async function bars(chosen, { signal, etag } = {}) {
 }
 
 /** The parameters of the question that what is chosen stands for. */
-export function questionOf({ symbol, exchange, bucket, day, session, snapshot }) {
-  return { symbol, exchange, interval: bucket, date: firstDay(bucket, day), last_date: day, session, ...at(snapshot) };
+export function questionOf({ symbol, exchange, bucket, day, session, profile, snapshot }) {
+  const period = { interval: bucket, date: firstDay(bucket, day), last_date: day };
+  return { symbol, exchange, ...period, session, profile, ...at(snapshot) };
 }
 
 /** The last date of the exchange's calendar on which the symbol traded. */
@@ -74,9 +75,9 @@ export async function lastDay({ symbol, exchange, last_time }, signal) {
 }
 
 /** The nearest day before (`step` -1) or after (1) with trades of the symbol, so many days away at most; else null. */
-export async function nearDay({ symbol, exchange, day, session, snapshot }, step, signal, most = 14) {
+export async function nearDay({ symbol, exchange, day, session, profile, snapshot }, step, signal, most = 14) {
   const [date, last_date] = step < 0 ? [dayPlus(day, -most), dayPlus(day, -1)] : [dayPlus(day, 1), dayPlus(day, most)];
-  const parameters = { symbol, exchange, interval: "1d", date, last_date, session, ...at(snapshot) };
+  const parameters = { symbol, exchange, interval: "1d", date, last_date, session, profile, ...at(snapshot) };
   const { body } = await ask("bars", parameters, { signal });
   const found = shaped(body, exchange).bars;
   return (step < 0 ? found.at(-1) : found[0])?.date ?? null;
@@ -105,6 +106,7 @@ function shaped(body, exchange) {
   return {
     bars,
     zone,
+    profile: body.profile?.[exchange] ?? null,
     snapshot: body.sources.map((source) => source.snapshot_id ?? "").join(),
     snapshotTime: body.snapshot_time ?? body.sources.map((source) => source.snapshot_time ?? "").sort().at(-1),
     completeUntil: body.complete_until,

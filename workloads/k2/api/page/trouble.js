@@ -52,7 +52,7 @@ export class Trouble {
     } else if (status === 410) {
       this.#goLive();
       this.#say("That snapshot is gone", `${message} Live data is shown instead.`);
-    } else if (status === 0 || status === 429 || status >= 500) {
+    } else if (error.passes) {
       showBadge("away", status === 429 ? "Slowed down" : "Away");
       const traced = status >= 500 && correlationId ? `${message} (correlation id ${correlationId})` : message;
       this.#say(TITLES[status] ?? title, traced);

@@ -1,6 +1,7 @@
 // What is shown of an answer: headline, legend, chart, table and badge.
 
 import { drawable } from "./chart.js";
+import { profileText } from "./choices.js";
 import { ageOf, dayName, decimal, drawnPlaces, localDate, localTime, placesOf } from "./format.js";
 import { firstDay } from "./market.js";
 
@@ -14,15 +15,15 @@ export function say(text) {
   at("status").textContent = text;
 }
 
-/** In place of the chart; nothing where the chart is to be seen. `days` can be gone to from here by `go`. */
-export function showEmpty(text, days = [], go = null) {
+/** In place of the chart; nothing where the chart is to be seen. `ways` lead on from here: each a `name`, and what `go` does. */
+export function showEmpty(text, ways = []) {
   at("empty-text").textContent = text;
-  at("empty-days").replaceChildren(
-    ...days.map((day) => {
+  at("empty-ways").replaceChildren(
+    ...ways.map(({ name, go }) => {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = dayName(day);
-      button.addEventListener("click", () => go(day));
+      button.textContent = name;
+      button.addEventListener("click", go);
       return button;
     }),
   );
@@ -106,8 +107,10 @@ export class View {
     const days = from === day ? dayName(day) : `${dayName(from)} to ${dayName(day)}`;
     document.title = `${symbol} – K2`;
     at("title").textContent = `${symbol} · ${exchange}`;
-    const which = session === "regular" ? "regular session" : "all trades";
-    at("subtitle").textContent = `${days} · bars of ${bucket} · ${which} · time of ${this.#answer.zone}`;
+    const when = session === "regular" ? "regular session" : "whole day";
+    const { profile, zone } = this.#answer;
+    const which = profile ? `trades of profile ${profile.name} (${profileText(profile)})` : "all trades";
+    at("subtitle").textContent = `${days} · bars of ${bucket} · ${when} · ${which} · time of ${zone}`;
     const count = this.#answer.bars.length;
     at("chart").setAttribute("aria-label", `Candlestick chart of ${symbol}, ${days}, ${count} bars of ${bucket}`);
   }
@@ -115,12 +118,34 @@ export class View {
   /** Say that there is nothing in these days, by whose clock, and where there is something. */
   nothing(around = [], go = null) {
     const { symbol, exchange, session } = this.#chosen;
+    const { profile } = this.#answer;
     const [from, day] = this.#days();
     const days = from === day ? `on ${dayName(day)}` : `from ${dayName(from)} to ${dayName(day)}`;
-    const which = session === "regular" ? " in the regular session" : "";
+    const of = profile ? ` of profile ${profile.name}` : "";
+    const which = `${of}${session === "regular" ? " in the regular session" : ""}`;
     const clock = `dates of ${exchange}, by the clock of ${this.#answer.zone}`;
     const nearest = around.length ? " Nearest days with trades:" : "";
-    showEmpty(`No trades of ${symbol} ${days}${which} (${clock}).${nearest}`, around, go);
+    const ways = around.map((each) => ({ name: dayName(each), go: () => go(each) }));
+    showEmpty(`No trades of ${symbol} ${days}${which} (${clock}).${nearest}`, ways);
+  }
+
+  /** Say that the exchange does not trade on this day, and on which ones nearby it does. */
+  closed(calendar, nearest, go) {
+    const { exchange, day } = this.#chosen;
+    const ways = nearest.map((each) => ({ name: calendar.nameOf(each), go: () => go(each) }));
+    const lead = ways.length ? " Nearest trading days:" : "";
+    showEmpty(`${exchange} is closed on ${dayName(day)} (by the clock of ${calendar.zone}).${lead}`, ways);
+  }
+
+  /** What is special about the day, and where the buttons beside it lead; `calendar` is null where nothing is known. */
+  day(calendar, day) {
+    const note = calendar?.noteOf(day) ?? "";
+    at("day-note").textContent = note;
+    at("day-note").hidden = !note;
+    for (const [id, step] of [["day-before", -1], ["day-after", 1]]) {
+      const next = calendar?.near(day, step) ?? null;
+      at(id).title = next === null ? "" : calendar.nameOf(next);
+    }
   }
 
   #days() {
