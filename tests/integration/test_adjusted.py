@@ -19,6 +19,7 @@ from k2.model.topics import DataType
 from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.bar_requests import BarsQuery, Dates, Interval
+from k2.query.asked.cursor import Cursor, ReplayQuery
 from k2.query.asked.requests import At, EventsQuery, SummaryQuery, Window
 from k2.query.rows.errors import SnapshotGoneError
 
@@ -121,6 +122,40 @@ def test_a_window_and_a_page_give_the_same_rows_as_the_whole(questions):
     stream = questions.stream(EventsQuery(DataType.TRADES, ("BHP",), limit=30_000, adjusted=ALL))
     streamed = [price for batch in stream.batches() for price in batch.column("price").to_pylist()]
     assert streamed == whole["price"].to_pylist()
+
+
+@pytest.mark.parametrize("how", [SPLITS, ALL], ids=lambda how: how.to.value)
+def test_a_replay_has_the_factors_of_trades_and_quotes_from_any_cursor_and_after_a_seek(questions, how):
+    replay = questions.replay_merged(ReplayQuery(symbols=("BHP",), adjusted=how))
+    whole = [row for batch in replay.batches() for row in batch.rows.to_pylist()]
+    for kind, column, data_type in (("trade", "price", DataType.TRADES), ("quote", "ask_price", DataType.QUOTES)):
+        expected = questions.events(EventsQuery(data_type, ("BHP",), adjusted=how)).rows[column].to_pylist()
+        assert [row[column] for row in whole if row["type"] == kind] == expected
+    paged, done = [], False
+    while not done:
+        page, done = replay.page(8)
+        paged += page.rows.to_pylist()
+        replay = questions.replay_from(Cursor.decode(page.cursor.encode()))
+    assert paged == whole
+    # From before its window on too: factors that no row of the window needed are needed then.
+    late = Window(micros(midnight_of(MERGER)))
+    replay = questions.replay_merged(ReplayQuery(symbols=("BHP",), window=late, adjusted=how))
+    assert [row for batch in replay.batches() for row in batch.rows.to_pylist()] == whole[-3:]
+    sought = replay.from_time(micros(TRADES[0]["timestamp"]))
+    assert [row for batch in sought.batches() for row in batch.rows.to_pylist()] == whole[1:]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "how", "said"),
+    [
+        ((), SPLITS, "adjusted is of named symbols"),
+        (("BHP", "UNKNOWN"), SPLITS, "found 'nothing of UNKNOWN on ASX'"),
+        (("RIO",), ALL, "in another currency than its trades"),
+    ],
+)
+def test_a_replay_that_cannot_be_adjusted_is_refused_before_it_begins(questions, symbols, how, said):
+    with pytest.raises(UserError, match=said):
+        questions.replay_merged(ReplayQuery(symbols=symbols, adjusted=how))
 
 
 @pytest.mark.parametrize("how", [SPLITS, ALL], ids=lambda how: how.to.value)
@@ -278,3 +313,27 @@ def test_over_rest_with_pages_that_stay_with_what_was_known_first(tmp_path):
         for path in ("/v1/bars/BHP?interval=1d&", "/v1/asof?symbol=BHP&", "/v1/quotes?symbol=BHP&"):
             assert client.get(f"{path}adjusted=splits").json()["adjusted"]["events"] == 2, path
         problem(client.get("/v1/trades", params={"symbol": "BHP", "adjusted": "never"}), 422)
+
+
+def test_a_replay_over_rest_and_its_stream_stay_with_what_was_known_first(tmp_path):
+    lake = make_lake(tmp_path, *DataType)
+    append_ticks(lake, TRADES)
+    first = append_reference(lake, RECORDS)
+    with serving(tmp_path) as client:
+        asked = {"symbols": ["BHP"], "tables": ["trades"], "adjusted": "all"}
+        page = client.post("/v1/replay", json=asked | {"limit": 4}).json()
+        assert page["adjusted"]["to"] == "all"
+        assert page["adjusted"]["tables"]["reference_data"] == {"market_data.reference_data": str(first)}
+        append_reference(lake, [split("1", REVERSE, "0.5")], days=1)
+        prices = [row["price"] for row in page["data"]]
+        with client.websocket_connect("/v1/stream") as talk:
+            talk.send_json({"type": "start", "cursor": page["cursor"]})
+            while (message := talk.receive_json())["type"] != "end":
+                prices += [row["price"] for row in message.get("rows", ())]
+        assert [Decimal(price) for price in prices] == by_hand("all")
+        with client.websocket_connect("/v1/stream") as talk:
+            talk.send_json({"type": "start", "tables": ["trades"], "adjusted": "splits"})
+            assert "adjusted is of named symbols" in talk.receive_json()["detail"]
+        with_cursor = {"cursor": page["cursor"], "adjusted": "all"}
+        said = problem(client.post("/v1/replay", json=with_cursor), 400)["detail"]
+        assert said == "A cursor is given with what it says itself: found 'adjusted', expected the cursor alone."

@@ -1,5 +1,7 @@
 """Reference data that is in its topic alone adjusts rows of files and of the topic alike, on a real broker and catalog."""
 
+from contextlib import closing
+
 import pytest
 from k2_testing.asking import hybrid_questions_of
 from k2_testing.companies import TABLE, company, reference_batch, split
@@ -13,12 +15,24 @@ from k2.model.adjusted import Adjusted
 from k2.model.events import arrow_schema
 from k2.model.topics import DataType, TopicName, sink_group_id
 from k2.query.asked.adjusted import Adjusting
+from k2.query.asked.cursor import Cursor, ReplayQuery
 from k2.query.asked.reference_requests import ReferenceQuery
 from k2.query.asked.requests import At, EventsQuery
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
 REFERENCE = DataType.REFERENCE_DATA
+
+
+def taken(batches, rows):
+    """The prices of so many rows of a replay, and its cursor after them."""
+    prices, cursor = [], None
+    while len(prices) < rows:
+        batch = next(batches)
+        if batch.rows.num_rows:
+            prices += batch.rows["price"].to_pylist()
+            cursor = batch.cursor
+    return prices, cursor
 
 
 def test_a_split_that_no_file_has_yet_adjusts_files_and_tail(pipeline, free_topic):
@@ -52,6 +66,8 @@ def test_a_split_that_no_file_has_yet_adjusts_files_and_tail(pipeline, free_topi
         before = questions.events(split_only)
         assert before.provenance.factors.events == 0
         first = questions.events(EventsQuery(DataType.TRADES, ("BHP",), limit=60, adjusted=split_only.adjusted))
+        replayed = ReplayQuery((DataType.TRADES,), ("BHP",), follow=True, adjusted=split_only.adjusted)
+        replay = questions.replay_merged(replayed)
         send(split("1", "2014-03-11", "2"), start=1)
         eventually(lambda: questions.reference(ReferenceQuery(kinds=("split",))).rows.num_rows == 1, "the split")
         found, raw = questions.events(split_only), questions.events(plain)
@@ -68,3 +84,19 @@ def test_a_split_that_no_file_has_yet_adjusts_files_and_tail(pipeline, free_topi
         how = first.provenance.factors.how
         rest = questions.events(EventsQuery(DataType.TRADES, ("BHP",), at=at, after=first.last, adjusted=how))
         assert first.rows["price"].to_pylist() + rest.rows["price"].to_pylist() == raw.rows["price"].to_pylist()
+        # A replay that began before has its history as it was known then; what comes in later has what is known by then.
+        goes_on(pipeline, questions, replay, plain)
+
+
+def goes_on(pipeline, questions, replay, plain):
+    """The history as it was traded, what comes in halved; the same from the cursor at the seam."""
+    with closing(replay.batches()) as batches:
+        history, cursor = taken(batches, 100)
+        assert history == questions.events(plain).rows["price"].to_pylist()
+        pipeline.produce(800, 1_600)
+        eventually(lambda: questions.events(plain).rows.num_rows == 200, "what came in")
+        live, _ = taken(batches, 100)
+    assert live == [price / 2 for price in questions.events(plain).rows["price"].to_pylist()[100:]]
+    with closing(questions.replay_from(Cursor.decode(cursor.encode())).batches()) as batches:
+        again, _ = taken(batches, 100)
+    assert again == live

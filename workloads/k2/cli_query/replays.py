@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from k2.cli_query.options import (
+    Adjusted,
     AsOf,
     Date,
     End,
@@ -81,6 +82,7 @@ def replay(
     as_of: AsOf = None,
     pin: Pin = None,
     hybrid: Hybrid = None,
+    adjusted: Adjusted = None,
     output: Annotated[Lines, typer.Option("--output", "-o", help="csv, or json (one object a line).")] = Lines.CSV,
     local: Local = False,
     url: Url = None,
@@ -102,6 +104,7 @@ def replay(
         "pin": pin,
         "hybrid": hybrid,
         "follow": follow or None,
+        "adjusted": adjusted,
         **prints,
     }
     pace = {"speed": speed, "rate": rate}

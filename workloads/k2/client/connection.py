@@ -440,6 +440,7 @@ class Connection:
         as_of: Time | None = None,
         pin: Pin | str | None = None,
         hybrid: bool | None = None,
+        adjusted: Adjusted | None = None,
         cursor: str | None = None,
         **options: Unpack[PrintOptions],
     ) -> Playback:
@@ -463,6 +464,7 @@ class Connection:
             as_of: answer as was known at this time.
             pin: answer from what this pin fixes.
             hybrid: with what is in the topics beyond the tables.
+            adjusted: history as known when the replay begins, what comes in later as known then.
             cursor: go on where another replay stood (`Playback.cursor`); it says all but speed, rate and batch_rows.
             options: which of the trades (`PrintOptions`); quotes come all.
         """
@@ -478,5 +480,6 @@ class Connection:
             "pin": pin_id(pin),
             "hybrid": hybrid,
             "follow": follow,
+            "adjusted": adjusted,
         }
         return self._client.replay(asked | prints(options) | when(start, end, date, last_date, session, tz) | paced)

@@ -14,6 +14,7 @@ from k2.forms import print_parameters, sources
 from k2.lake.reader import SnapshotInfo, TableState
 from k2.model.times import iso
 from k2.query.aggregates.summaries import Summary
+from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.cursor import Cursor
 from k2.query.events.paging import Events
 from k2.query.plan.directory import SymbolInfo
@@ -147,8 +148,10 @@ def pin(found: PinRecord) -> dict[str, Any]:
 def replay_snapshots(cursor: Cursor) -> dict[str, Any]:
     """What a replay reads: by data type the snapshot's id (null where there is none, or several), and that of each table.
 
-    And which trades count in it, where not all do; one of trading dates says by which calendars these were found.
+    And which trades count in it, where not all do; by what its history is adjusted, where it is; one of trading dates says by
+    which calendars these were found.
     """
+    how = cursor.query.adjusted
     return {
         **({"calendars": calendars(cursor.query.window.by)} if cursor.query.window.by else {}),
         "snapshots": {
@@ -160,6 +163,19 @@ def replay_snapshots(cursor: Cursor) -> dict[str, Any]:
             for each, tables in cursor.snapshots.items()
         },
         **print_parameters.told(cursor.query.prints),
+        **({} if how is None else {"adjusted": _adjusting(how)}),
+    }
+
+
+def _adjusting(how: Adjusting) -> dict[str, Any]:
+    """By what is adjusted that is read later: as known at which snapshots, and up to when."""
+    return {
+        "to": how.to.value,
+        "until": None if how.until_us is None else iso(how.until_us),
+        "tables": {
+            data_type.value: {table: None if found is None else str(found) for table, found in at.tables}
+            for data_type, at in how.tables
+        },
     }
 
 

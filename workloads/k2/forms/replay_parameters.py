@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, StrictInt
 
 from k2.forms.formats import Format
-from k2.forms.parameters import TIME, Params, WindowBody, as_text
+from k2.forms.parameters import TIME, AdjustedParams, Params, WindowBody, as_text
 from k2.forms.print_parameters import PRINT_PARAMETERS, PrintParams
 from k2.model.errors import UserError
 from k2.model.topics import DataType
@@ -21,7 +21,7 @@ MOST_ROWS = 100_000
 MOST_FRAME_ROWS = 65_536
 
 
-class ReplayAsked(WindowBody, PrintParams):
+class ReplayAsked(WindowBody, PrintParams, AdjustedParams):
     """Which events, from where: what the page and the stream of a replay share. Filters are of its trades."""
 
     tables: list[DataType] = Field(
@@ -73,13 +73,16 @@ class ReplayAsked(WindowBody, PrintParams):
             at,
             follow,
             self.prints_of(self.session, exchange, self.tables),
+            self.adjusting,
         )
         return questions.replay_merged(query)
 
 
 _WHEN = {"start", "end", "date", "last_date", "session", "tz"}
 _FIXED = (
-    _WHEN | set(PRINT_PARAMETERS) | {"tables", "symbols", "exchange", "snapshots", "as_of", "pin", "hybrid", "follow"}
+    _WHEN
+    | set(PRINT_PARAMETERS)
+    | {"tables", "symbols", "exchange", "snapshots", "as_of", "pin", "hybrid", "follow", "adjusted"}
 )
 
 

@@ -20,6 +20,7 @@ from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType, TopicName
 from k2.obs.tally import count_rows
 from k2.query.adjust.adjusting import AdjustedRows, Adjuster
+from k2.query.adjust.replays import KnownFactors
 from k2.query.aggregates.asof import Asof, asof_of
 from k2.query.aggregates.bars import Bars, bars_of
 from k2.query.aggregates.lasts import Last, last_of
@@ -409,11 +410,14 @@ class Questions:
 
     def replay_merged(self, query: ReplayQuery) -> Replay:
         """Quotes and trades in one order of events, from the beginning; raises as `Replay.begin` does."""
-        return Replay.begin(self._planner, self._engine, query)
+        return Replay.begin(self._planner, self._engine, query, self._factors())
 
     def replay_from(self, cursor: Cursor) -> Replay:
         """The rest of a replay; raises `SnapshotGoneError` when what it read is not retained, once it is read."""
-        return Replay(self._planner, self._engine, cursor)
+        return Replay(self._planner, self._engine, cursor, factors=self._factors())
+
+    def _factors(self) -> KnownFactors:
+        return KnownFactors(self._engine, self._planner, self._directory)
 
     def ready(self) -> tuple[bool, str]:
         """Whether the tables of trades and quotes are there, and what is missing; raises as `TableReader.state` does."""

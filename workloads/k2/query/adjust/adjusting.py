@@ -25,7 +25,7 @@ from k2.query.plan.pinned import Pinned
 from k2.query.plan.planner import Planner
 from k2.query.plan.provenance import FactorSource
 from k2.query.plan.venue import one_exchange
-from k2.query.reference.records import reference_of
+from k2.query.reference.records import Reference, reference_of
 from k2.query.rows import sql
 from k2.query.rows.adjusted import Step, SymbolSteps
 from k2.query.rows.errors import SnapshotGoneError
@@ -71,17 +71,16 @@ class Adjuster:
             return pinned
         if not rows.symbols:
             raise UserError("adjusted is of named symbols", found="none", expected="one or more symbols")
-        reference, at = self._reference(pinned, rows, how)
+        reference, at = self.reference(pinned, rows, how)
         trades, trades_at = self._trades(pinned, rows, how)
         until_us = how.until_us if how.until_us is not None else self._until(pinned, reference, rows.at)
-        asked = ReferenceQuery(rows.symbols, exchange=rows.exchange, limit=_EVERY_RECORD, at=at)
-        found = reference_of(self.engine, self.planner, reference, asked)
+        found = self.known(reference, rows, at)
         records = found.rows.to_pylist()  # of a few companies: the loops below are over their events
-        known = self._known(pinned, rows, records, dividends=how.to is Adjusted.ALL)
-        firsts = self._firsts(pinned, rows, known, until_us)
+        histories = self._histories(pinned, rows, records, dividends=how.to is Adjusted.ALL)
+        firsts = self._firsts(pinned, rows, histories, until_us)
         series: list[SymbolSteps] = []
         events = 0
-        for symbol, (code, stretches) in known.items():
+        for symbol, (code, stretches) in histories.items():
             used = relevant(stretches, firsts.get(symbol), until_us)
             market = exchange_of(code)
             closes = self._closes(
@@ -94,11 +93,17 @@ class Adjuster:
         fixed = [(DataType.REFERENCE_DATA, _fixed(reference, at))]
         if how.to is Adjusted.ALL:
             fixed.append((DataType.TRADES, _fixed(trades, trades_at)))
-        venues = {symbol: code for symbol, (code, _) in known.items()}
+        venues = {symbol: code for symbol, (code, _) in histories.items()}
         source = FactorSource(Adjusting(how.to, until_us, tuple(fixed)), events, found.provenance, venues)
         return replace(pinned, series=tuple(series), factors=source)
 
-    def _reference(self, pinned: Pinned, rows: AdjustedRows, how: Adjusting) -> tuple[Pinned, At]:
+    def known(self, reference: Pinned, rows: AdjustedRows, at: At) -> Reference:
+        """The newest record of each thing of the companies that have or had the symbols of the rows."""
+        asked = ReferenceQuery(rows.symbols, exchange=rows.exchange, limit=_EVERY_RECORD, at=at)
+        return reference_of(self.engine, self.planner, reference, asked)
+
+    def reference(self, pinned: Pinned, rows: AdjustedRows, how: Adjusting) -> tuple[Pinned, At]:
+        """The reference data that gives the factors; raises as `adjusted` does."""
         at = how.at(DataType.REFERENCE_DATA) or _beside(pinned, rows.at)
         try:
             found = self.planner.pin(DataType.REFERENCE_DATA, at)
@@ -130,7 +135,7 @@ class Adjuster:
         committed = [each.snapshot.time_us for each in tables if each.snapshot is not None]
         return max(committed) if at.is_past and committed else self.now_us
 
-    def _known(
+    def _histories(
         self, pinned: Pinned, rows: AdjustedRows, records: Sequence[dict[str, Any]], *, dividends: bool
     ) -> dict[str, tuple[str, tuple[Stretch, ...]]]:
         """Symbol → its exchange, and what happened to it; a symbol without rows is absent."""

@@ -103,7 +103,7 @@ def _changes(market: Exchange, records: Sequence[Record], *, dividends: bool) ->
         kind = record["kind"]
         if kind not in RATIOS and not (dividends and kind == "dividend"):
             continue
-        day = record["ex_date"] or record["effective_timestamp"].astimezone(market.zone).date()
+        day = _ex_date(market, record)
         by_day = found.setdefault(record["company_id"], {})
         known = by_day.get(day) or FactorChange(micros(market.trading_day(day)[0]), day)
         if kind in RATIOS:
@@ -111,6 +111,17 @@ def _changes(market: Exchange, records: Sequence[Record], *, dividends: bool) ->
         elif paid := _dividend(record, day):
             by_day[day] = FactorChange(known.us, day, known.ratio, (*known.dividends, paid))
     return {company: [by_day[day] for day in sorted(by_day) if by_day[day].events] for company, by_day in found.items()}
+
+
+def ex_dates(market: Exchange, records: Sequence[Record], *, dividends: bool) -> list[int]:
+    """When each change on an exchange came about or will (µs since 1970 UTC), whatever it changes."""
+    kinds = RATIOS | {"dividend"} if dividends else RATIOS
+    own = (record for record in records if record["exchange"] == market.code and record["kind"] in kinds)
+    return sorted({micros(market.trading_day(_ex_date(market, record))[0]) for record in own})
+
+
+def _ex_date(market: Exchange, record: Record) -> date:
+    return record["ex_date"] or record["effective_timestamp"].astimezone(market.zone).date()
 
 
 def _ratio(record: Record, day: date) -> Fraction:

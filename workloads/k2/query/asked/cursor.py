@@ -13,14 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from k2.model.adjusted import Adjusted
 from k2.model.errors import UserError
 from k2.model.events import SortKey
 from k2.model.prints import EVERY_PRINT, PrintFilter, Prints, check_prints
 from k2.model.topics import DataType
+from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.requests import At, TableSnapshots, Window, check_instant, check_symbols, exchange_code
 
-# Of a cursor with filters: whoever does not know of them must not go on without.
-_VERSION, _FILTERED = 2, 3
+# Of a cursor with filters, or of adjusted prices: whoever does not know of them must not go on without.
+_VERSION, _FILTERED, _ADJUSTED = 2, 3, 4
 _LONGEST = 65_536
 Ends = tuple[tuple[str, int, int], ...]
 """(topic id, partition, next offset)."""
@@ -53,6 +55,7 @@ class ReplayQuery:
         at: which snapshots answer for each data type; one that is not named: the current ones.
         follow: go on with what comes in when history is at its end.
         prints: of trades only those that these let through.
+        adjusted: for what prices and quantities are adjusted; None: they are as they were traded.
     """
 
     data_types: tuple[DataType, ...] = (DataType.QUOTES, DataType.TRADES)
@@ -62,6 +65,7 @@ class ReplayQuery:
     at: Mapping[DataType, At] | None = None
     follow: bool = False
     prints: Prints = EVERY_PRINT
+    adjusted: Adjusting | None = None
 
     def __post_init__(self) -> None:
         check_prints(self.prints, self.data_types)
@@ -94,7 +98,7 @@ class Cursor:
         """The token."""
         query = self.query
         content: dict[str, Any] = {
-            "v": _FILTERED if query.prints else _VERSION,
+            "v": _version(filtered=bool(query.prints), adjusted=query.adjusted is not None),
             "types": [each.value for each in query.data_types],
             "symbols": query.symbols,
             "exchange": query.exchange,
@@ -108,6 +112,8 @@ class Cursor:
         }
         if query.prints:
             content["prints"] = [each.to_dict() for each in query.prints]
+        if query.adjusted is not None:
+            content["adjusted"] = query.adjusted.to_list()
         packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode())
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -123,6 +129,7 @@ class Cursor:
             prints = tuple(PrintFilter.from_dict(each) for each in held.get("prints", ()))
             window, follow = Window.from_list(held["window"]), bool(held["follow"])
             query = ReplayQuery(types, symbols, exchange, window, follow=follow, prints=prints)
+            query = replace(query, adjusted=_adjusting(held.get("adjusted")))
             return cls(
                 query,
                 {each: _tables(held["snapshots"][each.value]) for each in query.data_types},
@@ -151,9 +158,24 @@ def _unpacked(token: str) -> dict[str, Any]:
     raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     # Bounded: a few bytes of compressed zeros would fill the memory.
     held: dict[str, Any] = json.loads(zlib.decompressobj().decompress(raw, 16 * _LONGEST))
-    if held["v"] != (_FILTERED if held.get("prints") else _VERSION):
+    if held["v"] != _version(filtered=bool(held.get("prints")), adjusted=held.get("adjusted") is not None):
         raise ValueError(held["v"])
     return held
+
+
+def _version(*, filtered: bool, adjusted: bool) -> int:
+    if adjusted:
+        return _ADJUSTED
+    return _FILTERED if filtered else _VERSION
+
+
+def _adjusting(held: list[Any] | None) -> Adjusting | None:
+    """By what the replay's history is adjusted; None: it is not."""
+    if held is None:
+        return None
+    to, until_us, tables = held
+    found = tuple((DataType(each), At(ends=_ends(ends), tables=_tables(at))) for each, at, ends in tables)
+    return Adjusting(Adjusted(to), None if until_us is None else check_instant(until_us), found)
 
 
 def _types(held: list[Any]) -> tuple[DataType, ...]:
@@ -183,12 +205,11 @@ def _key(held: list[Any]) -> SortKey:
 def _by_type(held: dict[str, Any] | None) -> dict[DataType, Ends] | None:
     if held is None:
         return None
-    return {
-        DataType(each): tuple(
-            (_text(topic), _of_kind(partition, int), _of_kind(end, int)) for topic, partition, end in ends
-        )
-        for each, ends in held.items()
-    }
+    return {DataType(each): _ends(ends) for each, ends in held.items()}
+
+
+def _ends(held: list[Any]) -> Ends:
+    return tuple((_text(topic), _of_kind(partition, int), _of_kind(end, int)) for topic, partition, end in held)
 
 
 def _of_kind(value: Any, kind: type[int | str]) -> Any:

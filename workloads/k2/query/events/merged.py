@@ -86,13 +86,13 @@ def statement(parts: Sequence[Part], *, limit: int | None = None) -> Statement:
         if not part.relation:
             continue
         condition, values = sql.where(part.relation, part.which)
-        whole = sql.statement("", values, part.relation)
         columns = ", ".join(_selected(part.relation.columns, types))
         rank, name = RANKS[part.data_type]
         text = (
             f"SELECT '{name}' AS {TYPE}, {rank}::INTEGER AS {RANK}, {columns} "
             f"FROM {sql.source(part.relation)}{condition}"
         )
+        whole = sql.statement(text, values, part.relation)
         # Each table has names of its own for its values and its tail.
         tail = f"{TAIL}_{name}"
         texts.append(re.sub(rf"\b{TAIL}\b", tail, re.sub(r"\$([a-z0-9_]+)", rf"$\1_{name}", text)))

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import pyarrow as pa
 
 from k2.lake.reader import TableMissingError
-from k2.model.errors import UserError
+from k2.model.errors import UserError, WorldError
 from k2.model.prints import EVERY_PRINT
 from k2.model.topics import DataType
+from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.cursor import Cursor, Ends, ReplayQuery
 from k2.query.asked.requests import CURRENT, At
 from k2.query.events import merged
@@ -24,6 +26,8 @@ from k2.query.events.merged import Part
 from k2.query.plan.pinned import Pinned
 from k2.query.plan.planner import Planner
 from k2.query.rows import sql
+from k2.query.rows.adjusted import SymbolSteps
+from k2.query.rows.relation import Relation
 from k2.query.rows.statement import RowSource
 
 BATCH_ROWS = 65_536
@@ -61,6 +65,24 @@ class ReplayBatch:
         return replace(self, rows=self.rows.slice(start, count), _all=self._all.slice(start, count))
 
 
+class ReplayFactors(Protocol):
+    """What adjusts the rows of one replay (`k2.query.adjust.replays.KnownFactors`)."""
+
+    def fixed(self, query: ReplayQuery, pinned: Mapping[DataType, Pinned]) -> Adjusting:
+        """By what the history that is pinned is adjusted from now on; raises as `Adjuster.adjusted` does."""
+        ...
+
+    def of_history(self, cursor: Cursor, data_type: DataType, pinned: Pinned) -> Pinned:
+        """The rows that the cursor fixed, adjusted by what it fixed; raises as `Adjuster.adjusted` does."""
+        ...
+
+    def of_news(
+        self, query: ReplayQuery, data_type: DataType, pinned: Pinned, rows: Relation
+    ) -> tuple[SymbolSteps, ...]:
+        """The factors of rows that came in after the history, by what is known now; raises as `Adjuster.adjusted` does."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """One replay, from its beginning or from a cursor.
@@ -70,6 +92,7 @@ class Replay:
         engine: reads them.
         start: where to go on; `Replay.begin` makes the first.
         lineage: rows have the columns that tell where in Kafka they came from.
+        factors: adjusts the rows of a question that asks for it.
     """
 
     planner: Planner
@@ -78,13 +101,16 @@ class Replay:
     batch_rows: int = BATCH_ROWS
     window_rows: int = merged.WINDOW_ROWS
     lineage: bool = False
+    factors: ReplayFactors | None = None
 
     @classmethod
-    def begin(cls, planner: Planner, engine: RowSource, query: ReplayQuery) -> Replay:
+    def begin(
+        cls, planner: Planner, engine: RowSource, query: ReplayQuery, factors: ReplayFactors | None = None
+    ) -> Replay:
         """A replay from its beginning: fixes the snapshots, and the ends of their tails.
 
         Raises:
-            UserError: no kind of event, or one that cannot be replayed.
+            UserError: no kind of event, or one that cannot be replayed; or it cannot be adjusted.
             SnapshotGoneError: a snapshot or time is not retained.
         """
         if not query.data_types or any(each not in merged.RANKS for each in query.data_types):
@@ -96,7 +122,9 @@ class Replay:
         pinned = {each: planner.pin(each, (query.at or {}).get(each, CURRENT)) for each in query.data_types}
         snapshots = {each: found.snapshots for each, found in pinned.items()}
         ends = {each: found.ends for each, found in pinned.items() if found.is_hybrid}
-        return cls(planner, engine, Cursor(query, snapshots, ends))
+        if query.adjusted is not None:
+            query = replace(query, adjusted=_asked(factors).fixed(query, pinned))
+        return cls(planner, engine, Cursor(query, snapshots, ends), factors=factors)
 
     def from_time(self, start_us: int) -> Replay:
         """The same replay of the same rows, from that time on."""
@@ -147,6 +175,8 @@ class Replay:
         found: list[Part] = []
         for data_type in query.data_types:
             pinned = self._pinned(data_type)
+            if query.adjusted is not None:
+                pinned = _asked(self.factors).of_history(self.start, data_type, pinned)
             which = _which(query, data_type)
             window = query.window
             if self.start.key and isinstance(instant := self.start.key[0][1], int):
@@ -220,7 +250,10 @@ class Replay:
         if all(known.get(place, -1) >= end for place, end in pinned.in_files.items()):
             files = []
         which = replace(_which(query, data_type), beyond=before, before=pinned.clipped(At(ends=up_to)))
-        part = Part(data_type, replace(relation.of(files), tail=relation.tail), which)
+        news = replace(relation.of(files), tail=relation.tail)
+        if query.adjusted is not None and news:
+            news = replace(news, series=_asked(self.factors).of_news(query, data_type, pinned, news))
+        part = Part(data_type, news, which)
         return merged.after(part, cursor.key) if cursor.key else part
 
     def _nothing(self, query: ReplayQuery, data_type: DataType, pinned: Pinned) -> Part:
@@ -256,6 +289,12 @@ class Replay:
 
 
 _NO_ROWS = pa.RecordBatch.from_arrays([pa.array([], pa.string())], names=[merged.TYPE])
+
+
+def _asked(factors: ReplayFactors | None) -> ReplayFactors:
+    if factors is None:
+        raise WorldError("An adjusted replay was begun without anything that adjusts it")
+    return factors
 
 
 def _by_place(ends: Ends) -> dict[tuple[str, int], int]:
