@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from k2_testing.asking import crowded_lake, questions_of
+from k2_testing.extent import sized
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.ticks import OPEN, append_ticks, trade
 
@@ -15,8 +19,11 @@ from k2.model.errors import UserError
 from k2.model.settings import Settings
 from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
+from k2.obs.tally import begin
+from k2.query.aggregates.last_in_files import LastInFiles, SnapshotRows
 from k2.query.aggregates.lasts import newest
-from k2.query.asked.requests import At, Window
+from k2.query.asked.last_requests import LastQuery
+from k2.query.asked.requests import CURRENT, At, Window
 from k2.query.opening import open_questions
 from k2.query.rows import sql
 from k2.query.rows.schema import arrow_schema
@@ -122,6 +129,9 @@ def test_files_that_end_before_the_tails_rows_are_not_read(folder):
         gone = replace(relation, files=tuple(replace(f, path=f.path + ".gone") for f in relation.files))
         which = sql.Filter(("BHP", "CBA"), None)
 
+        def last(rows, names):
+            return newest(LastInFiles(engine), SnapshotRows((), rows), which, names)
+
         def with_tail(*seconds_of_symbols):
             rows = [
                 {"symbol": name, "exchange": "ASX", "timestamp": OPEN + timedelta(seconds=at)}
@@ -130,16 +140,82 @@ def test_files_that_end_before_the_tails_rows_are_not_read(folder):
             return pa.Table.from_pylist(rows, arrow_schema(relation.columns, lineage=True))
 
         both = with_tail(("BHP", 20_000), ("BHP", 20_001), ("CBA", 20_000))
-        found = newest(engine, replace(gone, tail=both), which, ("symbol", "timestamp"))
+        found = last(replace(gone, tail=both), ("symbol", "timestamp"))
         assert found.to_pylist() == [
             {"symbol": "BHP", "timestamp": OPEN + timedelta(seconds=20_001)},
             {"symbol": "CBA", "timestamp": OPEN + timedelta(seconds=20_000)},
         ]
-        one = newest(engine, replace(relation, tail=with_tail(("BHP", 20_000))), which, ("symbol", "price"))
+        one = last(replace(relation, tail=with_tail(("BHP", 20_000))), ("symbol", "price"))
         assert one.to_pylist() == [{"symbol": "BHP", "price": None}, {"symbol": "CBA", "price": Decimal("6.5")}]
-        late = newest(engine, replace(relation, tail=with_tail(("BHP", 1))), which, ("symbol", "price"))
+        late = last(replace(relation, tail=with_tail(("BHP", 1))), ("symbol", "price"))
         assert late["price"].to_pylist() == [3, Decimal("6.5")], "what comes late is no newer"
         assert not Path(gone.files[0].path).exists()
     finally:
         questions.close()
         engine.close()
+
+
+def test_what_a_snapshots_files_have_is_read_once_and_another_snapshot_is_another(tmp_path):
+    lake = make_lake(tmp_path, DataType.TRADES, DataType.QUOTES)
+    append_ticks(lake, [trade(0, "1"), trade(1, "2", symbol="CBA"), trade(9, "3", symbol="CBA")])
+    append_ticks(lake, [quote(1, "1", "2")], DataType.QUOTES)
+    with questions_of(tmp_path) as questions:
+
+        def asked(*symbols):
+            """The prices, and how many files were read for them."""
+            counted = begin()
+            rows = questions.last(LastQuery(symbols)).rows
+            return rows["price"].to_pylist(), counted.files_scanned
+
+        assert asked("BHP") == ([1], 2)
+        assert asked("BHP") == ([1], 0)
+        assert asked("CBA", "BHP") == ([3, 1], 1), "of trades for one of them: no file of quotes may have it"
+        assert asked("BHP", "CBA", "NONE") == ([1, 3], 0), "no file may have it"
+        append_ticks(lake, [trade(5, "4")])
+        assert asked("BHP", "CBA") == ([4, 3], 2), "trades have another snapshot, quotes do not"
+        assert asked("CBA") == ([3], 0)
+
+
+TICK = st.builds(
+    lambda at, price, sequence: (at, {"price": Decimal(price), "source_sequence": sequence}),
+    st.integers(0, 3),  # few instants: ties are the rule
+    st.integers(1, 99),
+    st.sampled_from([None, 1, 2]),
+)
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    with crowded_lake(tmp_path_factory.mktemp("crowded")) as lake:
+        yield lake
+
+
+@settings(max_examples=sized(20, 300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files=st.lists(st.lists(TICK, min_size=1, max_size=4), min_size=1, max_size=4), tail=st.lists(TICK, max_size=4))
+def test_it_is_the_last_of_all_rows_of_files_and_tail_however_they_tie(crowded, files, tail):
+    questions, append = crowded
+    engine, planner = questions._engine, questions._planner
+    in_files = [
+        [
+            {"timestamp": OPEN + timedelta(seconds=at), "kafka_offset": 10 * n + m, **more}
+            for m, (at, more) in enumerate(each)
+        ]
+        for n, each in enumerate(files)
+    ]
+    symbol, _ = append(in_files)
+    pinned = planner.pin(DataType.TRADES, CURRENT)
+    relation = planner.plan(pinned, (symbol,), None, Window())
+    row = {"symbol": symbol, "exchange": "ASX", "currency": "AUD", "kafka_topic_id": "topic-1", "kafka_partition": 0}
+    beyond = [
+        row | {"timestamp": OPEN + timedelta(seconds=at), "kafka_offset": 1_000 + n, **more}
+        for n, (at, more) in enumerate(tail)
+    ]
+    if beyond:
+        schema = arrow_schema(relation.columns, lineage=True)
+        relation = replace(relation, tail=pa.Table.from_pylist(beyond, schema))
+    whole = engine.fetch("trades", sql.events(relation, sql.Filter((symbol,)), lineage=True))
+    columns = ("timestamp", "price", "source_sequence", "kafka_topic_id", "kafka_offset")
+    for _ in range(2):  # read, and remembered
+        rows = SnapshotRows(pinned.snapshots, relation)
+        found = newest(questions._lasts, rows, sql.Filter((symbol,)), columns)
+        assert found.to_pylist() == whole.select(columns).to_pylist()[-1:]

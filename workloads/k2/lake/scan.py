@@ -81,6 +81,11 @@ class DataFileRef:
         # Writers cut bounds at 16 characters: equal ones of that length prove nothing.
         return lower if lower is not None and lower == upper and len(lower) < 16 else None
 
+    def may_hold(self, symbol: str) -> bool:
+        """Whether there may be rows of the symbol, by the bounds."""
+        lower, upper = self.symbols
+        return (lower is None or lower <= symbol) and (upper is None or symbol <= upper)
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:

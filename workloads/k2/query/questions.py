@@ -23,6 +23,7 @@ from k2.query.adjust.adjusting import AdjustedRows, Adjuster
 from k2.query.adjust.replays import KnownFactors
 from k2.query.aggregates.asof import Asof, asof_of
 from k2.query.aggregates.bars import Bars, bars_of
+from k2.query.aggregates.last_in_files import LastInFiles
 from k2.query.aggregates.lasts import Last, last_of
 from k2.query.aggregates.summaries import Summary, summary_of
 from k2.query.asked.adjusted import Adjusting
@@ -64,12 +65,20 @@ class Questions:
         planner: chooses snapshots and files.
         engine: reads the files.
         directory: remembers the symbols of files; None: an empty one.
+        lasts: remembers last rows; None: none yet.
     """
 
-    def __init__(self, planner: Planner, engine: Engine, directory: SymbolDirectory | None = None) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        engine: Engine,
+        directory: SymbolDirectory | None = None,
+        lasts: LastInFiles | None = None,
+    ) -> None:
         self._planner = planner
         self._engine = engine
         self._directory = directory or SymbolDirectory(engine)
+        self._lasts = lasts or LastInFiles(engine)
 
     @property
     def background(self) -> Background:
@@ -81,7 +90,7 @@ class Questions:
         if sight == self._planner.sight:
             return self
         planner = replace(self._planner, sight=sight, directory=self._directory)
-        return Questions(planner, self._engine, self._directory)
+        return Questions(planner, self._engine, self._directory, self._lasts)
 
     def events(self, query: EventsQuery) -> Events:
         """Trades or quotes, oldest first, in the total order.
@@ -272,7 +281,7 @@ class Questions:
         with measured("last"):
             trades = self._planner.pin(DataType.TRADES, query.at)
             quotes = self._quotes_beside(trades, query.at)
-            found = last_of(self._engine, self._planner, self._directory, (trades, quotes), query)
+            found = last_of(self._lasts, self._planner, self._directory, (trades, quotes), query)
             count_rows("last", found.rows.num_rows)
             return found
 

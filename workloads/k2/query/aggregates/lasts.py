@@ -1,7 +1,6 @@
 """The newest trade and quote of each symbol: the last of each in the total order.
 
-Most often the tail has them, and no file is read. Files are looked at newest first, until none is left that may end later than
-what was found.
+Most often the tail has them, and no file is read; what files have is remembered by snapshot.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import pyarrow as pa
 from k2.lake.reader import ColumnInfo
 from k2.model.compute import pc
 from k2.model.events import TIMESTAMP
+from k2.query.aggregates.last_in_files import LastInFiles, SnapshotRows
 from k2.query.asked.last_requests import LastQuery
 from k2.query.asked.requests import Window
 from k2.query.plan.directory import SymbolDirectory
@@ -23,15 +23,11 @@ from k2.query.plan.planner import Planner
 from k2.query.plan.provenance import Provenance
 from k2.query.plan.venue import check_exchanges
 from k2.query.rows import sql
-from k2.query.rows.last_rows import last_rows, last_times
-from k2.query.rows.relation import Relation
 from k2.query.rows.schema import arrow_schema, decimal_type
-from k2.query.rows.statement import RowSource
 
 QUOTE = ("bid_price", "bid_quantity", "ask_price", "ask_quantity")
 _COMMON = ("symbol", "exchange", "currency", "timestamp")
 _TRADE = (*_COMMON, "price", "quantity", "side")
-_FILES_AT_FIRST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ class Last:
 
 
 def last_of(
-    engine: RowSource,
+    kept: LastInFiles,
     planner: Planner,
     directory: SymbolDirectory,
     pinned: tuple[Pinned, Pinned | None],
@@ -76,7 +72,8 @@ def last_of(
         relation = planner.plan(each, symbols, query.exchange, Window())
         if query.exchange is None:
             check_exchanges(directory, relation, symbols, Window())
-        found.append(newest(engine, relation, sql.Filter(symbols, query.exchange), names))
+        rows = SnapshotRows(each.snapshots, relation)
+        found.append(newest(kept, rows, sql.Filter(symbols, query.exchange), names))
         provenances.append(each.provenance((relation,)))
         columns.append(relation.columns)
     rows = _side_by_side(symbols, found, columns)
@@ -86,38 +83,35 @@ def last_of(
     return Last(rows, provenances[0], provenances[1] if len(provenances) > 1 else None, note)
 
 
-def newest(engine: RowSource, relation: Relation, which: sql.Filter, names: Sequence[str]) -> pa.Table:
-    """Of each symbol of the condition its last row with these columns, by symbol."""
-    schema = arrow_schema(relation.columns, names=names)
+def newest(kept: LastInFiles, rows: SnapshotRows, which: sql.Filter, names: Sequence[str]) -> pa.Table:
+    """Of each symbol of the condition its last row in files and tail with these columns, by symbol."""
+    relation = rows.relation
+    order = sql.order_of(relation)
+    read = tuple(dict.fromkeys(("symbol", *names, *order)))
+    schema = arrow_schema(relation.columns, names=read)
+    found: list[pa.Table] = []
     times: dict[str, int] = {}
-
-    def look(part: Relation, symbols: tuple[str, ...]) -> None:
-        for row in engine.fetch("last", last_times(part, replace(which, symbols=symbols))).to_pylist():
-            name, us = str(row["symbol"]), int(row["us"])
-            times[name] = max(times.get(name, us), us)
-
     if relation.tail is not None and relation.tail.num_rows:
         tail, times = _newest_of_tail(relation.tail, which.symbols)
-        relation = replace(relation, tail=tail)
-    left = sorted(relation.files, key=lambda file: file.end_us)
-    at_once = _FILES_AT_FIRST
-    while left:
-        # What ties with the last row decides with it, so a file that may reach its instant is still to be looked at.
-        open_still = tuple(name for name in which.symbols if name not in times or times[name] <= left[-1].end_us)
-        if not open_still:
-            break
-        left, chosen = left[:-at_once], left[-at_once:]
-        at_once *= 2
-        look(relation.of(chosen), open_still)
-    if not times:
-        return schema.empty_table()
-    instants = sorted(set(times.values()))
-    files = [file for file in relation.files if any(file.start_us <= us <= file.end_us for us in instants)]
-    rows = replace(relation, files=tuple(files))
-    within = tuple((us, us + 1) for us in instants)
-    only = replace(which, start_us=instants[0], end_us=instants[-1] + 1, within=within if len(within) > 1 else ())
-    # Where one symbol's instant is another's earlier one, that one's last row is later still: the last of all is the last.
-    return engine.fetch("last", last_rows(rows, only, names)).cast(schema)
+        found.append(tail.select(read).cast(schema))
+    # What ties with the last row of the tail decides with it, so a file that may reach its instant is still to be looked at.
+    in_files = tuple(
+        symbol
+        for symbol in which.symbols
+        if any(file.may_hold(symbol) and times.get(symbol, file.end_us) <= file.end_us for file in relation.files)
+    )
+    if in_files:
+        only_files = replace(rows, relation=relation.of(relation.files))
+        found += kept.rows(only_files, replace(which, symbols=in_files), read)
+    return _last_of_each(pa.concat_tables([schema.empty_table(), *found]), order).select(names)
+
+
+def _last_of_each(rows: pa.Table, order: Sequence[str]) -> pa.Table:
+    """Of each symbol the last of a few rows in the total order, by symbol. Arrow puts nulls last, as the order does."""
+    keys = [(name, "ascending") for name in ("symbol", *order)]
+    rows = rows.take(pc.sort_indices(rows, sort_keys=keys))
+    last = {symbol: number for number, symbol in enumerate(rows.column("symbol").to_pylist())}
+    return rows.take(pa.array(last.values(), pa.int64()))
 
 
 def _newest_of_tail(tail: pa.Table, symbols: Sequence[str]) -> tuple[pa.Table, dict[str, int]]:

@@ -6,7 +6,6 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from k2.lake.scan import DataFileRef
 from k2.model.compute import pc
 from k2.model.exchanges import known_exchange
 from k2.model.prints import Prints, check_profile
@@ -33,7 +32,7 @@ def one_exchange(directory: SymbolDirectory, relation: Relation, symbol: str, wi
     Raises:
         AmbiguousSymbolError: they are of several.
     """
-    chosen = [file for file in relation.files if _may_hold(file, symbol)]
+    chosen = [file for file in relation.files if file.may_hold(symbol)]
     proven = {file.exchange for file in chosen}
     in_tail = _in_tail(relation, symbol)
     if len(proven) == 1 and (only := next(iter(proven))) is not None and in_tail <= {only}:
@@ -110,8 +109,3 @@ def ambiguous(symbol: str, exchanges: set[str]) -> AmbiguousSymbolError:
         expected="one of them",
         remedy=f"Ask with exchange={min(exchanges)}",
     )
-
-
-def _may_hold(file: DataFileRef, symbol: str) -> bool:
-    lower, upper = file.symbols
-    return (lower is None or lower <= symbol) and (upper is None or symbol <= upper)
