@@ -29,7 +29,7 @@ from k2.lake.scan import plan_files
 from k2.lake.upkeep.choice import Choice, FileGroup, by_partition, choose
 from k2.lake.upkeep.long_files import LongFiles
 from k2.lake.upkeep.reading import read_pieces
-from k2.lake.upkeep.replacing import live_files, replace_files
+from k2.lake.upkeep.replacing import UnequalError, live_files, replace_files
 from k2.lake.upkeep.row_digest import RowDigest
 from k2.lake.upkeep.sorting import ROWS_AT_ONCE, SortedRows
 from k2.model.errors import UserError, WorldError
@@ -49,10 +49,6 @@ Progress = Callable[[str, int, int], None]
 
 class OvertakenError(WorldError):
     """What was written anew is no longer what the table has: it is to be chosen again."""
-
-
-class UnequalError(WorldError):
-    """What was written does not hold the rows that were read. Nothing was committed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,14 @@ A folder that holds another table, or a table whose files lie elsewhere too, is 
 
 from __future__ import annotations
 
+import gzip
+import json
+import posixpath
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 from pyiceberg.table import Table
 
 from k2.lake.catalog import TableSource
@@ -17,7 +21,41 @@ from k2.lake.upkeep.noted import FOLDER, Emptied, Survey, empty, note
 from k2.lake.upkeep.referred import Folder, Referred, StoredFile, keys_of, others_in, referred_files
 from k2.model.errors import UserError
 
-REASON = "nothing refers to it"
+
+@dataclass(frozen=True, slots=True)
+class OrphanKind:
+    """Which of the files that nothing refers to are looked for.
+
+    Attributes:
+        reason: what a list says of them.
+        alone: whether the folder has to be this table's alone: what a file is cannot be told from itself.
+        includes: whether a file is one of them.
+    """
+
+    reason: str
+    alone: bool
+    includes: Callable[[Survey, StoredFile], bool]
+
+
+def _is_old_metadata(survey: Survey, file: StoredFile) -> bool:
+    """Whether a file is metadata of this very table; one that cannot be read is nobody's."""
+    key = keys_of(file.path)[0]
+    if not key.endswith(".metadata.json") or posixpath.dirname(key) != keys_of(f"{survey.folder.base}/metadata")[0]:
+        return False
+    try:
+        with survey.folder.system.open_input_stream(file.path, compression=None) as stream:
+            content = stream.read()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        return json.loads(content)["table-uuid"] == str(survey.table.metadata.table_uuid)
+    except (OSError, EOFError, pa.ArrowException, ValueError, KeyError, TypeError):
+        return False
+
+
+ALL = OrphanKind("nothing refers to it", alone=True, includes=lambda _survey, _file: True)
+OLD_METADATA = OrphanKind(
+    "metadata that the table's log does not name any more", alone=False, includes=_is_old_metadata
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +81,13 @@ class OrphansFound:
 
 
 def remove_orphans(
-    catalog: TableSource, identifier: str, older_than_us: int, delay_us: int, *, dry_run: bool = False
+    catalog: TableSource,
+    identifier: str,
+    older_than_us: int,
+    delay_us: int,
+    *,
+    kind: OrphanKind = ALL,
+    dry_run: bool = False,
 ) -> OrphansFound:
     """Delete what a run before has noted, and note what is there now.
 
@@ -52,6 +96,7 @@ def remove_orphans(
         identifier: the table.
         older_than_us: younger files stay.
         delay_us: how long a file is on a list before it is deleted.
+        kind: which files.
         dry_run: only say what would be noted and deleted.
 
     Raises:
@@ -61,13 +106,17 @@ def remove_orphans(
     now_us = time.time_ns() // 1000
     survey = Survey.of(catalog, identifier)
     table, folder, there = survey.table, survey.folder, survey.there
-    referred = _checked(table, folder, there)
+    referred = _checked(table, folder, there) if kind.alone else referred_files(table)
     due = survey.due(delay_us, now_us)
     waiting = {key for each in survey.lists if each not in due for file in each.files for key in keys_of(file.path)}
     free = [file for file in there if file.path not in referred and not _is_list(folder, file)]
     old = [file for file in free if file.modified_us is not None and file.modified_us + older_than_us <= now_us]
     on_due = {file.path for each in due for file in each.files}
-    fresh = tuple(file for file in old if file.path not in on_due and keys_of(file.path)[0] not in waiting)
+    fresh = tuple(
+        file
+        for file in old
+        if file.path not in on_due and keys_of(file.path)[0] not in waiting and kind.includes(survey, file)
+    )
     emptied = _would_empty(on_due, old) if dry_run else empty(survey, due, referred)
     return OrphansFound(
         ".".join(table.name()),
@@ -76,7 +125,7 @@ def remove_orphans(
         len(waiting & {keys_of(file.path)[0] for file in there}),
         len(free) - len(old),
         emptied,
-        None if dry_run else note(table, fresh, REASON, now_us),
+        None if dry_run else note(table, fresh, kind.reason, now_us),
     )
 
 

@@ -1,4 +1,4 @@
-"""Files of a table in place of others, with the same rows: a snapshot whose operation is `replace`.
+"""Files or manifests of a table in place of others, with the same rows: a snapshot whose operation is `replace`.
 
 PyIceberg 0.12 has no such operation (apache/iceberg-python#3131), and its overwrite looks like new rows to whoever reads a table's
 changes. The summary carries the offsets on, so that what the table holds of Kafka is told by this snapshot as by any other.
@@ -18,14 +18,19 @@ from pyiceberg.table.update.snapshot import (
 
 from k2.lake.landed import guard
 from k2.lake.offsets import COMMIT_ID, OFFSETS, OPERATION, recorded_offsets
+from k2.model.errors import WorldError
 
-_NOTHING: Mapping[str, str] = {}
+NOTHING: Mapping[str, str] = {}
 
 
-class _ReplaceFiles(_OverwriteFiles):
+class UnequalError(WorldError):
+    """What was written does not hold what was read. Nothing was committed."""
+
+
+class ReplaceFiles(_OverwriteFiles):
     """An overwrite in how it is made, a replacement in what it says."""
 
-    def _summary(self, snapshot_properties: Mapping[str, str] = _NOTHING) -> Summary:
+    def _summary(self, snapshot_properties: Mapping[str, str] = NOTHING) -> Summary:
         computed = super()._summary(dict(snapshot_properties))
         return Summary(operation=Operation.REPLACE, **computed.additional_properties)
 
@@ -60,13 +65,10 @@ def replace_files(
         CommitFailedException: another commit was quicker. Nothing has changed.
         RefusedError: the table was rolled back: a person has to decide first which rows it holds.
     """
-    recorded_offsets(table)
-    summary = {COMMIT_ID: commit_id, OPERATION: operation}
-    if OFFSETS in table.properties:
-        summary[OFFSETS] = table.properties[OFFSETS]
+    summary = replacement_summary(table, commit_id, operation)
     guard(table)
     with table.transaction() as transaction:
-        producer = _ReplaceFiles(
+        producer = ReplaceFiles(
             operation=Operation.OVERWRITE,
             transaction=transaction,
             io=table.io,
@@ -79,3 +81,10 @@ def replace_files(
             for file in new:
                 producer.append_data_file(file)
     return producer.snapshot_id
+
+
+def replacement_summary(table: Table, commit_id: str, operation: str) -> dict[str, str]:
+    """What the snapshot of a replacement says: who made it, and the offsets as they are. Raises as `replace_files` does."""
+    recorded_offsets(table)
+    carried = {OFFSETS: table.properties[OFFSETS]} if OFFSETS in table.properties else {}
+    return {COMMIT_ID: commit_id, OPERATION: operation, **carried}
