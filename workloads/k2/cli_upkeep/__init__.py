@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from k2.cli_upkeep import compaction, removal
+from k2.cli_upkeep import compaction, removal, scrubbing
 
 
 def register(app: typer.Typer) -> None:
@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
         help="Keep a table fast and small: by hand, or by the schedules of its IcebergTable.", no_args_is_help=True
     )
     upkeep_app.callback()(lambda: None)
-    for command in (compaction.compact, removal.expire, removal.orphans, removal.metadata):
+    for command in (compaction.compact, removal.expire, removal.orphans, removal.metadata, scrubbing.scrub):
         name = command.__name__
         example = f"Example: k2 upkeep {name} --table market_data.trades --dry-run"
         upkeep_app.command(name, epilog=example)(command)

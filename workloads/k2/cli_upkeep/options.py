@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from k2.model.errors import UserError
+
 if TYPE_CHECKING:
+    from k2.lake.catalog import TableSource
     from k2.lake.upkeep.noted import Emptied
 
 SECOND_US = 1_000_000
@@ -35,3 +41,31 @@ def emptied_lists(emptied: Emptied) -> str:
 def mib(size: float) -> str:
     """A size as people read it."""
     return f"{size / (1 << 20):,.1f} MiB"
+
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+
+def bytes_a_second(text: str) -> float:
+    """`50MB/s` → bytes a second; `0` is as many as there are."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(|[kMG]|[KMG]i)(?:B|B/s)?", text)
+    if found is None:
+        raise UserError(
+            "That is no rate", found=text, expected="bytes a second, such as 50MB/s or 200MiB/s; 0: without a limit"
+        )
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def record(catalog: TableSource, table: str, task: str, began: float, figures: Mapping[str, Any]) -> None:
+    """Leave in the table what a run came to, for the operator to tell.
+
+    Args:
+        catalog: where the table is loaded from.
+        table: its identifier.
+        task: of upkeep.
+        began: `time.monotonic()` then.
+        figures: see `TaskRun`.
+    """
+    from k2.lake.upkeep.runs import TaskRun, record_run
+
+    record_run(catalog, table, TaskRun(task, time.time_ns() // 1000, time.monotonic() - began, figures))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -42,6 +42,30 @@ class Proof(StrEnum):
 
 
 GOOD = (Proof.DIGEST, Proof.PAGES)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFile:
+    """What a file should be: its name below the table's location, where it lies, and what its manifest says. Can be pickled.
+
+    `digest` and `rows` are None where nothing says them.
+    """
+
+    name: str
+    path: str
+    bytes: int
+    digest: bytes | None
+    rows: int | None
+
+    @classmethod
+    def of(cls, name: str, file: DataFile) -> Self:
+        """As a manifest says it."""
+        rows = file.record_count if file.content is DataFileContent.DATA else None
+        return cls(name, file.file_path, file.file_size_in_bytes, digest_of(file), rows)
+
+
+BytesRead = Callable[[int], None]
+"""Told of bytes once they are read: it may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +132,7 @@ def audit_deep(table: Table, progress_file: Path | None = None, progress: Progre
             elif path in done:
                 results[name] = DeepFinding(name, done[path])
             else:
-                results[name] = found = _verified(table.io, name, file)
+                results[name] = found = verified(table.io, WantedFile.of(name, file))
                 log.add(path, found)
             if progress is not None:
                 progress(number, len(files))
@@ -126,23 +150,30 @@ def audit_deep(table: Table, progress_file: Path | None = None, progress: Progre
     )
 
 
-def _verified(io: FileIO, name: str, file: DataFile) -> DeepFinding:
-    digest = digest_of(file)
-    if digest is not None and _digest(io, file.file_path) == digest:
-        return DeepFinding(name, Proof.DIGEST)  # byte for byte what was written: its pages and rows are too
-    rows = file.record_count if file.content is DataFileContent.DATA else None
-    found = _decoded(io, name, file.file_path, rows)
-    if digest is None or found.problem is not Proof.PAGES:
+def verified(io: FileIO, file: WantedFile, pace: BytesRead = lambda _: None) -> DeepFinding:
+    """Read every byte of a file and compare it. Decoding a damaged one may end the process.
+
+    Raises:
+        StoreError: the store did not give it.
+    """
+    if file.digest is not None and _digest(io, file.path, pace) == file.digest:
+        return DeepFinding(file.name, Proof.DIGEST)  # byte for byte what was written: its pages and rows are too
+    found = _decoded(io, file.name, file.path, file.rows)
+    pace(file.bytes)
+    if file.digest is None or found.problem is not Proof.PAGES:
         return found
-    return DeepFinding(name, Proof.CHANGED, "each page is whole: another file under its name, or a byte between them")
+    return DeepFinding(
+        file.name, Proof.CHANGED, "each page is whole: another file under its name, or a byte between them"
+    )
 
 
-def _digest(io: FileIO, path: str) -> bytes:
+def _digest(io: FileIO, path: str, pace: BytesRead) -> bytes:
     found = hashlib.sha256()
     try:
         with io.new_input(path).open() as stream:
             while block := stream.read(_BLOCK):
                 found.update(block)
+                pace(len(block))
     except OSError as error:
         raise StoreError(f"A data file could not be read: {error}") from error
     return found.digest()

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from k2.lake.catalog import TableSource
+from k2.lake.upkeep import scrub
 from k2.lake.upkeep.noted import FOLDER, Emptied, Survey, empty, note
 from k2.lake.upkeep.referred import Folder, Referred, StoredFile, keys_of, others_in, referred_files
 from k2.model.errors import UserError
@@ -109,7 +110,7 @@ def remove_orphans(
     referred = _checked(table, folder, there) if kind.alone else referred_files(table)
     due = survey.due(delay_us, now_us)
     waiting = {key for each in survey.lists if each not in due for file in each.files for key in keys_of(file.path)}
-    free = [file for file in there if file.path not in referred and not _is_list(folder, file)]
+    free = [file for file in there if file.path not in referred and not _is_own(folder, file)]
     old = [file for file in free if file.modified_us is not None and file.modified_us + older_than_us <= now_us]
     on_due = {file.path for each in due for file in each.files}
     fresh = tuple(
@@ -149,8 +150,10 @@ def _checked(table: Table, folder: Folder, there: Sequence[StoredFile]) -> Refer
     return referred
 
 
-def _is_list(folder: Folder, file: StoredFile) -> bool:
-    return keys_of(file.path)[0].startswith(keys_of(f"{folder.base}/{FOLDER}")[0] + "/")
+def _is_own(folder: Folder, file: StoredFile) -> bool:
+    """Whether it is a list, or says how far a scrub came."""
+    own = tuple(keys_of(f"{folder.base}/{each}")[0] + "/" for each in (FOLDER, scrub.FOLDER))
+    return keys_of(file.path)[0].startswith(own)
 
 
 def _would_empty(due: set[str], old: Sequence[StoredFile]) -> Emptied:
