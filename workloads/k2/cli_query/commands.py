@@ -40,8 +40,11 @@ for part in (events, aggregates, companies, tables, calendars, pins, replays):
 
 
 def register(parent: typer.Typer) -> None:
-    """Add the commands as `k2 query …`."""
+    """Add the commands as `k2 query …`, and `k2 sql`, which asks no service."""
+    from k2.cli_query import own_sql  # `k2-query` does without it
+
     parent.add_typer(app, name="query")
+    parent.command(epilog=own_sql.EXAMPLES)(own_sql.sql)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from k2.client.answer import Answer
 
 _GAP = 2
+_NARROW = "--fields chooses columns, --output csv has all"
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 
@@ -49,7 +50,13 @@ def coloured() -> bool:
 
 
 def print_rows(
-    answer: Answer, output: Output, waiting: Waiting, shown: Sequence[str] | None = None, *, chosen: bool = False
+    answer: Answer,
+    output: Output,
+    waiting: Waiting,
+    shown: Sequence[str] | None = None,
+    *,
+    chosen: bool = False,
+    narrow: str = _NARROW,
 ) -> None:
     """All rows of an answer while they come; then, on stderr, what is to be known of them.
 
@@ -59,13 +66,14 @@ def print_rows(
         waiting: is told how far it is.
         shown: columns; None: all.
         chosen: the one who asks chose them, so that all are shown, however narrow the terminal is.
+        narrow: how to see the columns that a terminal has no room for.
     """
     refuse_bytes(output)
     if output is Output.TABLE:
         names = [name for name in answer.schema.names if shown is None or name in shown]
         if shown is not None:
             names.sort(key=list(shown).index)
-        pieces = _table_of(answer, names, waiting, room=None if chosen else _room())
+        pieces = _table_of(answer, names, waiting, room=None if chosen else _room(), narrow=narrow)
     else:
         from k2.forms.encoding import encode_batches
         from k2.forms.formats import Format
@@ -152,7 +160,9 @@ def print_table(
     _say_left_out(names[count:])
 
 
-def _table_of(answer: Answer, names: Sequence[str], waiting: Waiting, *, room: int | None) -> Iterator[bytes]:
+def _table_of(
+    answer: Answer, names: Sequence[str], waiting: Waiting, *, room: int | None, narrow: str
+) -> Iterator[bytes]:
     """Batch by batch; columns grow when a later batch needs it, but the lines before stay as they are.
 
     Of a table that is wider than there is room for the last columns are left out, by the width of the first batch.
@@ -177,7 +187,7 @@ def _table_of(answer: Answer, names: Sequence[str], waiting: Waiting, *, room: i
         begun = True
     if not begun:
         yield _lines(names, [], right, widths, header=True)
-    _say_left_out(names[len(kept) :])
+    _say_left_out(names[len(kept) :], narrow)
 
 
 def fitting(widths: Sequence[int], room: int | None) -> int:
@@ -193,9 +203,9 @@ def _room() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _say_left_out(names: Sequence[str]) -> None:
+def _say_left_out(names: Sequence[str], narrow: str = _NARROW) -> None:
     if names:
-        say(f"the terminal is too narrow for {', '.join(names)} (--fields chooses columns, --output csv has all)")
+        say(f"the terminal is too narrow for {', '.join(names)} ({narrow})")
 
 
 def _counted(answer: Answer, waiting: Waiting) -> Iterator[pa.RecordBatch]:

@@ -23,6 +23,7 @@ class Waiting:
     def __init__(self, what: str = "asking") -> None:
         self._what = what
         self._rows = 0
+        self._percent = 0.0
         self._started = self._said = time.monotonic()
         self._changing = threading.Lock()
         self._over = not sys.stderr.isatty()
@@ -51,6 +52,13 @@ class Waiting:
                 self._said = time.monotonic()
                 self._line.update(self._text())
 
+    def done(self, percent: float) -> None:
+        """So much of what rows are made of is read."""
+        with self._changing:
+            self._percent = percent
+            if self._line is not None:
+                self._line.update(self._text())
+
     def will_write(self) -> None:
         """Rows are about to be written to stdout."""
         if not self._over and sys.stdout.isatty():
@@ -75,4 +83,6 @@ class Waiting:
                 self._line.start()
 
     def _text(self) -> str:
-        return f"{self._rows:,} rows, {self._rows / self.seconds:,.0f} a second" if self._rows else f"{self._what} …"
+        if self._rows:
+            return f"{self._rows:,} rows, {self._rows / self.seconds:,.0f} a second"
+        return f"{self._what}: {self._percent:.0f} %" if self._percent else f"{self._what} …"

@@ -195,6 +195,7 @@ class AsyncConnection:
     last = _answered(Connection.last)
     diff = _answered(Connection.diff)
     reference = _answered(Connection.reference)
+    sql = _answered(Connection.sql)
     symbols = _answered(Connection.symbols)
     snapshots = _answered(Connection.snapshots)
     calendar = _answered(Connection.calendar)

@@ -24,7 +24,7 @@ from k2.client.asking import (
 )
 from k2.client.panel import BarField, Layout, wide
 from k2.client.pin import Pin
-from k2.client.protocol import Client, Playback
+from k2.client.protocol import Client, Playback, SqlAsking
 from k2.client.records import CALENDAR, SNAPSHOTS, SYMBOLS, records
 from k2.client.shape import Shape, Shaped
 from k2.client.summary import DaySummary
@@ -316,6 +316,43 @@ class Connection:
         found = self._client.reference(asked | at(snapshot, as_of, pin, hybrid))
         found.warn = limit is None
         return found
+
+    def sql(
+        self,
+        query: str,
+        values: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        frames: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        snapshot: str | int | None = None,
+        as_of: Time | None = None,
+        pin: Pin | str | None = None,
+        hybrid: bool | None = None,
+        **shaped: Unpack[Shaped],
+    ) -> Answer:
+        """The rows of the last statement of a query in DuckDB's SQL, run in this process: of a catalog only, never of a service.
+
+        It reads `trades`, `quotes`, `reference_data` and every other table of their namespace as they were at one moment, and files
+        that this process may read. A snapshot's id is of one of the tables; the others are as they were at its time. What it makes
+        (CREATE TABLE) stays as long as the connection. Ctrl-C stops it.
+
+        Args:
+            query: one statement, or several with `;` between.
+            values: of its `?`, or by the names of its `$name`.
+            frames: what else it may read, by name: Arrow tables, data frames of pandas or polars.
+            limit: most rows of the answer.
+            snapshot: as everywhere.
+            as_of: as everywhere.
+            pin: as everywhere.
+            hybrid: as everywhere.
+            shaped: `progress=True` also tells how much of it is done before the first row comes.
+
+        Raises:
+            UserError: the SQL is wrong (DuckDB's words, and which tables and columns there are), or this is a service.
+        """
+        shape = self._shape.over(shaped)
+        asking = SqlAsking(values, frames or {}, limit, shape.percent())
+        return self._client.sql(query, at(snapshot, as_of, pin, hybrid), asking).shaped(shape)
 
     def symbols(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
@@ -11,17 +12,19 @@ import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
 from k2.client.answer import Answer
-from k2.client.protocol import Params, one_by_one
+from k2.client.protocol import Params, SqlAsking, one_by_one
 from k2.forms import audits, bodies
 from k2.forms.aggregate_parameters import AggregationsBody, AsofParams
 from k2.forms.aggregates import asof_envelope, asof_query, bars_envelope, bars_query
 from k2.forms.calendars import CalendarParams, calendar_body
 from k2.forms.companies import reference_envelope, reference_query
 from k2.forms.lasts import LastParams, last_envelope, last_query
+from k2.forms.own_sql import sql_envelope
 from k2.forms.parameters import (
     AuditParams,
     DiffParams,
     EventsParams,
+    LiveParams,
     PinBody,
     ReferenceParams,
     SnapshotsParams,
@@ -38,8 +41,10 @@ from k2.model.topics import DataType
 from k2.model.workload import QueryConfig
 from k2.query.asked.pace import Pace
 from k2.query.asked.requests import At, EventsQuery, SummaryQuery, exchange_code
+from k2.query.asked.sql_requests import SqlQuery
 from k2.query.events.player import Player
-from k2.query.opening import open_questions
+from k2.query.opening import open_own_sql, open_questions
+from k2.query.own_sql import SqlAnswer
 
 _BATCH_ROWS = 65_536
 _TAKE_SECONDS = 1.0
@@ -60,12 +65,15 @@ class Local:
         if live:
             settings.kafka_config()
             settings.registry_config()
-        self._questions, self._engine = open_questions(_config(settings), settings, live=live)
+        config = _config(settings)
+        self._questions, self._engine = open_questions(config, settings, live=live)
+        self._sql = open_own_sql(config, settings, self._questions)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._sql.close()
         self._questions.close()
         self._engine.close()
 
@@ -113,6 +121,13 @@ class Local:
         given = _checked(ReferenceParams, one_by_one(params))
         found = self._questions.reference(reference_query(given, QueryConfig().max_rows))
         return _whole(found.rows, reference_envelope(found))
+
+    def sql(self, query: str, params: Params, asking: SqlAsking) -> Answer:
+        """The rows of a query in the asker's own SQL."""
+        at = _checked(LiveParams, params).at
+        if asking.limit is not None and asking.limit < 1:
+            raise UserError("limit cannot be used", found=asking.limit, expected="1 or more")
+        return _first(self._sql.ask(SqlQuery(query, at, asking.values, asking.frames), asking.told), asking.limit)
 
     def symbols(self, params: Params) -> dict[str, Any]:
         """Every symbol of a table."""
@@ -225,6 +240,26 @@ def _config(settings: Settings) -> QueryConfig:
 
 def _whole(rows: pa.Table, envelope: dict[str, Any]) -> Answer:
     return Answer(rows.schema, iter(rows.to_batches()), envelope)
+
+
+def _first(found: SqlAnswer, limit: int | None) -> Answer:
+    """So many of its rows; None: all. What runs for the others is stopped."""
+    said: dict[str, Any] = {"count": 0, "more": False}
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with closing(found.rows.batches) as rows:
+            for batch in rows:
+                kept = batch if limit is None else batch.slice(0, limit - said["count"])
+                said["count"] += kept.num_rows
+                if kept.num_rows:
+                    yield kept
+                if kept.num_rows < batch.num_rows:
+                    said["more"] = True
+                    return
+
+    return Answer(
+        found.rows.schema, batches(), sql_envelope(found.sources), lambda: said, close=found.rows.batches.close
+    )
 
 
 def _unpaged(params: Params) -> Params:

@@ -5,7 +5,8 @@ Parameters have their names of the API, rows are Arrow, everything else the JSON
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
@@ -26,6 +27,23 @@ def one_by_one(params: Params) -> Params:
     one = params.get("symbol")
     first: list[str] = [] if one is None else [one] if isinstance(one, str) else list(one)
     return {**params, "symbol": [*first, *symbols] or None, "symbols": None}
+
+
+@dataclass(frozen=True, slots=True)
+class SqlAsking:
+    """What belongs to a query in SQL and is no parameter of the API.
+
+    Attributes:
+        values: of its `?`, or by the names of its `$name`.
+        frames: what else it may read, by name: Arrow tables, data frames of pandas or polars.
+        limit: most rows; None: all.
+        told: is called with how many percent are done, while one waits.
+    """
+
+    values: Sequence[Any] | Mapping[str, Any] = ()
+    frames: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    limit: int | None = None
+    told: Callable[[float], None] | None = None
 
 
 class Playback(Protocol):
@@ -95,6 +113,10 @@ class Client(Protocol):
 
     def reference(self, params: Params) -> Answer:
         """What is known of companies: their symbols by date, dividends, splits and mergers."""
+        ...
+
+    def sql(self, query: str, params: Params, asking: SqlAsking) -> Answer:
+        """The rows of a query in the asker's own SQL; a service refuses it."""
         ...
 
     def symbols(self, params: Params) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from k2.client.answer import Answer
 from k2.client.brief_http import CORRELATION, BriefHttp, Reply
 from k2.client.credentials import Credentials
 from k2.client.errors import not_installed, refusal
-from k2.client.protocol import Params, one_by_one
+from k2.client.protocol import Params, SqlAsking, one_by_one
 from k2.forms.wire import ending_of
 from k2.model.errors import K2Error, UserError, WorldError
 from k2.model.settings import Settings
@@ -101,6 +101,17 @@ class Remote:
     def reference(self, params: Params) -> Answer:
         """What is known of companies: their symbols by date, dividends, splits and mergers."""
         return self._rows(self._get("/v1/reference", {**one_by_one(params), "format": "arrow"}))
+
+    def sql(self, query: str, params: Params, asking: SqlAsking) -> Answer:
+        """Refused: see docs/sql.md."""
+        del query, params, asking
+        raise UserError(
+            "SQL is not asked of a service: DuckDB has no walls inside, and whoever writes SQL sees more than a key may",
+            found=self._url,
+            expected="a catalog that is read in this process",
+            remedy="k2.connect(local=True), where `k2 up` or K2_CATALOG_PROPERTIES say which, or k2.connect(catalog={…}); "
+            "on the command line: k2 sql",
+        )
 
     def symbols(self, params: Params) -> dict[str, Any]:
         """Every symbol of a table."""

@@ -113,6 +113,10 @@ class Shape:
         told = self.progress
         return lambda rows: None if rows is None else told(rows)
 
+    def percent(self) -> Callable[[float], None] | None:
+        """What is called with how much of an answer is made, before its first row comes; None: nobody wants to know."""
+        return _percent if self.progress is True else None
+
 
 def floats(column: pa.Array) -> pa.Array:
     """Decimals as the nearest float64 each; null where they are.
@@ -138,6 +142,11 @@ def floats(column: pa.Array) -> pa.Array:
 
 def _float(value: Decimal | None) -> float | None:
     return None if value is None else float(value)
+
+
+def _percent(done: float) -> None:
+    sys.stderr.write(f"\r{done:.0f} % ")
+    sys.stderr.flush()
 
 
 def _nothing(rows: int | None) -> None:

@@ -92,7 +92,7 @@ def _alike(columns: list[pa.Array]) -> dict[int, list[Any]]:
     kinds: dict[tuple[int, bool] | None, list[int]] = {}
     for place, column in enumerate(columns):
         if len(column) and column.null_count == 0:
-            if pa.types.is_timestamp(column.type):
+            if _is_time(column.type):
                 kinds.setdefault(None, []).append(place)
             elif pa.types.is_decimal128(column.type) and column.type.scale > 0:
                 kinds.setdefault((column.type.scale, _has_small_decimals(column)), []).append(place)
@@ -128,6 +128,8 @@ def json_text(column: pa.Array) -> pa.Array:
         return pc.fill_null(pc.cast(column, pa.string()), "null")
     if pa.types.is_boolean(kind):
         return pc.fill_null(pc.if_else(column, "true", "false"), "null")
+    if _is_nested(kind):
+        return pa.array([_dump(value) for value in column.to_pylist()], pa.string())
     if pa.types.is_list(kind):
         items = pa.ListArray.from_arrays(column.offsets, json_text(column.values))
         return _enclosed(column, "[", items, "]")
@@ -149,17 +151,38 @@ def plain_text(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_decimal(kind):
         return decimal_text(column)
-    if pa.types.is_timestamp(kind):
+    if _is_time(kind):
         return _under_nulls(column, _times(_micros(column)))
-    if pa.types.is_list(kind):
+    if pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
         return pc.binary_join(column, ";")
-    if pa.types.is_map(kind):
+    if pa.types.is_nested(kind):
         return pc.if_else(pc.is_valid(column), json_text(column), None)
     if pa.types.is_binary(kind):  # of a column that another tool has added: any bytes
         return pa.array(
             [None if value is None else b64encode(value).decode() for value in column.to_pylist()], pa.string()
         )
+    if pa.types.is_interval(kind):
+        return pa.array([None if each is None else _duration(*each) for each in column.to_pylist()], pa.string())
     return pc.cast(column, pa.string())
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    """Whether it is a time as events have it; one with nanoseconds is a text of Arrow's."""
+    return pa.types.is_timestamp(kind) and kind.unit != "ns"
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    """Whether its values are objects, or lists of such: what no column of events is, and somebody's own SQL may make."""
+    if pa.types.is_list(kind):
+        return _is_nested(kind.value_type)
+    if pa.types.is_map(kind):
+        return not pa.types.is_string(kind.key_type) or _is_nested(kind.item_type)
+    return pa.types.is_nested(kind)
+
+
+def _duration(months: int, days: int, nanoseconds: int) -> str:
+    """ISO 8601, as in P1M2DT0.5S."""
+    return f"P{months}M{days}DT{nanoseconds / 1e9:.9f}".rstrip("0").rstrip(".") + "S"
 
 
 def decimal_text(column: pa.Array) -> pa.Array:
@@ -319,4 +342,4 @@ def _enclosed(column: pa.Array, before: str, items: pa.ListArray, after: str) ->
 
 
 def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -213,6 +213,21 @@ class TableReader:
         """The same catalog opened for the caller alone, to write with; to be closed by the caller."""
         return self._open()
 
+    def tables(self, namespace: str) -> tuple[str, ...]:
+        """Identifiers of all tables of a namespace, in their order; none where there is no such namespace. Raises as `state` does."""
+        with self._asking():
+            try:
+                found = self._opened.now().list_tables(namespace)
+            except NoSuchNamespaceError:
+                return ()
+            except K2Error:
+                raise
+            except Exception as error:
+                raise WorldError(
+                    f"The catalog cannot list the tables of {namespace}: {type(error).__name__}: {error}"
+                ) from error
+        return tuple(sorted(".".join(each) for each in found))
+
     def files(self, state: TableState, snapshot_id: int) -> SnapshotFiles:
         """The data files of a snapshot of that state (see `SnapshotFiles.select`).
 

@@ -10,6 +10,8 @@ from k2.model.settings import Settings
 from k2.model.workload import QueryConfig
 from k2.query.engine.database import Limits
 from k2.query.engine.engine import Engine
+from k2.query.engine.own_database import OwnDatabase
+from k2.query.own_sql import OwnSql
 from k2.query.plan.planner import Planner
 from k2.query.questions import Questions
 from k2.query.rows.letters import LetterSource
@@ -31,6 +33,11 @@ def open_questions(config: QueryConfig, settings: Settings, *, live: bool = Fals
     return Questions(
         Planner(reader, config.tables, tails=tails, letters=open_letters(settings) if live else None), engine
     ), engine
+
+
+def open_own_sql(config: QueryConfig, settings: Settings, questions: Questions) -> OwnSql:
+    """Somebody's own SQL over the same tables, in as much memory as the questions have. Nothing is opened yet."""
+    return OwnSql(questions.planner, OwnDatabase(config.memory_limit, store=settings.catalog_config))
 
 
 def open_letters(settings: Settings) -> LetterSource | None:

@@ -81,6 +81,11 @@ class Questions:
         self._lasts = lasts or LastInFiles(engine)
 
     @property
+    def planner(self) -> Planner:
+        """What chooses snapshots and files."""
+        return self._planner
+
+    @property
     def background(self) -> Background:
         """Where long answers are to be made."""
         return self._engine.background

@@ -95,6 +95,19 @@ class Planner:
             pinned = replace(pinned, tables=tuple(self._seen(each, self.directory) for each in pinned.tables))
         return pinned
 
+    def pin_table(self, identifier: str, at: At) -> Pinned:
+        """The same of any one table, without what topics hold beyond it; for one who may see everything.
+
+        Raises:
+            SnapshotGoneError: the snapshot or time is not retained, or the pin does not hold the table.
+            TableMissingError, WorldError: see `TableReader.state`.
+        """
+        self.sight.check_whole(f"The table {identifier}")
+        state = self.reader.state(identifier)
+        ((state, snapshot),) = choose([state], at, time.time_ns() // 1000)
+        files = SnapshotFiles(()) if snapshot is None else self.reader.files(state, snapshot.id)
+        return Pinned((TableAt(state, snapshot, files),), self.sight)
+
     def _asked(self, data_type: DataType, at: At) -> tuple[str, ...]:
         """The tables that may have a part in the answer."""
         names = self.names(data_type)

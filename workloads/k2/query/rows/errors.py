@@ -29,6 +29,23 @@ class UnreadableError(UserError):
     """The table holds what this engine must not ignore and cannot honour (deletes that are not Parquet)."""
 
 
+class SqlError(UserError):
+    """Somebody's own SQL cannot be run: DuckDB's words, the place in the text, and what there is instead.
+
+    Args:
+        what: DuckDB's words, in one line.
+        place: the line of the text with a mark under the place, or nothing.
+        remedy: what to write instead.
+    """
+
+    def __init__(self, what: str, place: str = "", remedy: str = "") -> None:
+        self.place = place
+        super().__init__(what, remedy=remedy)
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.what, self.place, self.remedy) if part)
+
+
 class QueryTimeoutError(WorldError):
     """The query ran over its deadline and was stopped."""
 
