@@ -21,7 +21,7 @@ from k2.query.asked.asof_requests import AsofQuery
 from k2.query.asked.bar_requests import BarsQuery, Dates, Interval
 from k2.query.asked.cursor import Cursor, ReplayQuery
 from k2.query.asked.requests import At, EventsQuery, SummaryQuery, Window
-from k2.query.rows.errors import SnapshotGoneError
+from k2.query.rows.errors import NotAdjustableError, SnapshotGoneError
 
 SPLITS, ALL = Adjusting(Adjusted.SPLITS), Adjusting(Adjusted.ALL)
 REVERSE, SPECIAL, MERGER = "2014-03-05", "2014-03-10", "2014-03-12"  # a Wednesday, a Monday, a Wednesday
@@ -218,7 +218,7 @@ def test_what_is_asked_after_the_last_change_is_as_it_was_traded(questions):
     ],
 )  # fmt: skip
 def test_what_cannot_be_adjusted_is_refused_with_the_reason(questions, symbols, how, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(NotAdjustableError, match=said):
         questions.events(EventsQuery(DataType.TRADES, symbols, adjusted=how))
     if symbols == ("RIO",):
         assert questions.events(EventsQuery(DataType.TRADES, symbols, adjusted=SPLITS)).rows.num_rows == 1

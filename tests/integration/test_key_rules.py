@@ -271,6 +271,7 @@ def test_totals_are_of_visible_rows_and_metadata_of_all_rows_is_left_out(place, 
     app, _ = clients
     _, ask_service = clients
     body = json.loads(ask_service(next(requests_of(app, "/v1/stats")))[1])
+    assert {table["data_type"] for table in body["tables"]} <= {"trades", "quotes"}
     trades = next(table for table in body["tables"] if table["table"] == "market_data.trades")
     assert (trades["rows"], trades["files"], trades["bytes"], trades["offsets"]) == (74, None, None, None)
     assert (trades["first_time"], trades["last_time"]) == ("2014-03-10T23:00:00.000000Z", "2014-03-10T23:00:39.000000Z")

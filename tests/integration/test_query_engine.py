@@ -226,6 +226,7 @@ def test_symbols_stats_and_date_range(lake, questions):
     assert (stats.rows, stats.files, stats.snapshots) == (4, 2, 2)
     assert stats.newest_us - stats.oldest_us == 8_000_000
     assert [each.rows for each in questions.stats(DataType.QUOTES)] == [0]
+    assert {each.data_type: each.rows for each in questions.all_stats()} == {DataType.TRADES: 4, DataType.QUOTES: 0}
 
 
 def test_what_is_committed_is_in_the_next_answer(lake, questions):

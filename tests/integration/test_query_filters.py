@@ -419,7 +419,10 @@ def test_a_profile_is_of_its_exchange_alone(market):
     ],
 )  # fmt: skip
 def test_a_profile_that_there_is_not_is_refused(market, path, detail):
-    assert problem(market.get(path), 400)["detail"].startswith(detail)
+    said = problem(market.get(path), 400)
+    assert said["detail"].startswith(detail)
+    has_profiles = not path.startswith("/v1/quotes")
+    assert said["type"] == f"urn:k2:problem:{'unknown-profile' if has_profiles else 'bad-request'}"
 
 
 def test_pages_and_validators_are_of_the_profile(market):

@@ -93,6 +93,7 @@ def stats(found: TableStats) -> dict[str, Any]:
     """Size and reach of a table."""
     return {
         "table": found.provenance.table,
+        "data_type": found.data_type.value,
         "rows": found.rows,
         "files": found.files,
         "bytes": found.bytes,

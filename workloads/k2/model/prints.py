@@ -37,6 +37,10 @@ _NUMBER = re.compile(r"[+-]?([0-9]{1,60}(\.[0-9]{0,60})?|\.[0-9]{1,60})([eE][+-]
 _LONGEST_CODE = 64
 
 
+class UnknownProfileError(UserError):
+    """The exchange has no profile of that name; the message says which it has."""
+
+
 @dataclass(frozen=True, slots=True)
 class PrintFilter:
     """Trades that have all of this; what is not given is no condition.
@@ -140,7 +144,7 @@ def on_exchange(prints: Prints, code: str) -> Prints:
 
 
 def check_profile(prints: Prints, code: str, named: Sequence[str]) -> None:
-    """A `UserError` where the question asks for a profile that the exchange of its answer does not have.
+    """An `UnknownProfileError` where the question asks for a profile that the exchange of its answer does not have.
 
     Args:
         prints: the question's filters.
@@ -152,9 +156,9 @@ def check_profile(prints: Prints, code: str, named: Sequence[str]) -> None:
         raise no_profile(str(asked[0].profile), code, named)
 
 
-def no_profile(name: str, code: str, named: Sequence[str]) -> UserError:
+def no_profile(name: str, code: str, named: Sequence[str]) -> UnknownProfileError:
     """The error that names the profiles which an exchange has."""
-    return UserError(
+    return UnknownProfileError(
         f"{code} has no profile of that name",
         found=name,
         expected=f"{' or '.join(named)}, or none" if named else "none: it has no profiles",

@@ -327,15 +327,18 @@ class Questions:
             return found[0]
 
     def all_stats(self, at: At = CURRENT) -> list[TableStats]:
-        """`stats` of the tables of trades and quotes, of those that are there and were at that time.
+        """`stats` of the tables that are there and were at that time.
+
+        Those of reference data only for one who may see all rows: many of its rows name no symbol to count them by.
 
         Raises:
-            TableMissingError, SnapshotGoneError: neither is.
+            TableMissingError, SnapshotGoneError: none is.
         """
         found: list[TableStats] = []
         missing: TableMissingError | SnapshotGoneError | None = None
-        kinds = (DataType.TRADES, DataType.QUOTES)
-        for data_type in [kind for kind in kinds if self._planner.sight.may_ask(kind)] or kinds:
+        sight = self._planner.sight
+        kinds = [kind for kind in DataType if kind is not DataType.REFERENCE_DATA or not sight.is_partial]
+        for data_type in [kind for kind in kinds if sight.may_ask(kind)] or kinds:
             try:
                 found += self.stats(data_type, at)
             except (TableMissingError, SnapshotGoneError) as error:
@@ -348,18 +351,28 @@ class Questions:
         """Size and reach of each table, from its metadata alone; of the visible rows where the sight leaves some out."""
         with measured("stats"):
             pinned = self._planner.pin(data_type, at.in_files())
-            return [self._stats(pinned.only(each.state.identifier)) for each in pinned.tables]
+            return [self._stats(data_type, pinned.only(each.state.identifier)) for each in pinned.tables]
 
-    def _stats(self, pinned: Pinned) -> TableStats:
+    def _stats(self, data_type: DataType, pinned: Pinned) -> TableStats:
         [table] = pinned.tables
         oldest_us, newest_us, retained = pinned.oldest_us, pinned.newest_us, len(table.state.snapshots)
         if pinned.sight.is_partial:
             rows = sum(info.rows for info in self._directory.symbols(self._planner.plan(pinned, (), None, Window())))
-            return TableStats(rows, None, None, retained, oldest_us, newest_us, None, pinned.provenance())
+            return TableStats(data_type, rows, None, None, retained, oldest_us, newest_us, None, pinned.provenance())
         held = OffsetMap() if table.snapshot is None else table.snapshot.offsets
         topics = [TopicProgress(topic, held.next_of(topic)) for topic in sorted(held.topics)]
         files, provenance = table.files, pinned.provenance()
-        return TableStats(files.rows, len(files.files), files.bytes, retained, oldest_us, newest_us, topics, provenance)
+        return TableStats(
+            data_type,
+            files.rows,
+            len(files.files),
+            files.bytes,
+            retained,
+            oldest_us,
+            newest_us,
+            topics,
+            provenance,
+        )
 
     def snapshots(self, data_type: DataType) -> list[TableState]:
         """Each table's retained snapshots, oldest first, and which one is current; totals only where all may be seen."""

@@ -14,6 +14,7 @@ from k2.api.access.limits import OverloadedError, RateLimitedError
 from k2.forms.told import told
 from k2.lake.reader import TableMissingError
 from k2.model.errors import DamagedError, K2Error, UserError, WorldError
+from k2.model.prints import UnknownProfileError
 from k2.obs import metrics
 from k2.obs.logging import correlation_id, get_logger
 from k2.obs.traces import trace_ids
@@ -22,6 +23,7 @@ from k2.query.rows.errors import (
     AmbiguousSymbolError,
     EngineBusyError,
     ForbiddenError,
+    NotAdjustableError,
     NotFoundError,
     QueryTimeoutError,
     SnapshotGoneError,
@@ -40,6 +42,8 @@ _PROBLEMS: tuple[tuple[type[K2Error], int, str, str], ...] = (
     (SnapshotGoneError, 410, "snapshot-gone", "The snapshot is not retained"),
     (TooLargeError, 422, "too-large", "The question needs too much memory"),
     (UnreadableError, 501, "delete-files", "The table has delete files"),
+    (NotAdjustableError, 400, "not-adjustable", "The prices cannot be adjusted as asked"),
+    (UnknownProfileError, 400, "unknown-profile", "The exchange has no such profile"),
     (RateLimitedError, 429, "rate-limited", "The key has asked as much as it may for now"),
     (UserError, 400, "bad-request", "The request cannot be used"),
     (QueryTimeoutError, 504, "timeout", "The query was stopped at its deadline"),

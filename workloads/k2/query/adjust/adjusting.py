@@ -11,7 +11,6 @@ from typing import Any
 
 from k2.lake.reader import TableMissingError
 from k2.model.adjusted import Adjusted
-from k2.model.errors import UserError
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
 from k2.query.adjust.closes import DATES_BACK, Trades
@@ -28,7 +27,7 @@ from k2.query.plan.venue import one_exchange
 from k2.query.reference.records import Reference, reference_of
 from k2.query.rows import sql
 from k2.query.rows.adjusted import Step, SymbolSteps
-from k2.query.rows.errors import SnapshotGoneError
+from k2.query.rows.errors import NotAdjustableError, SnapshotGoneError
 from k2.query.rows.statement import RowSource
 
 _EVERY_RECORD = 1_000_000
@@ -63,14 +62,14 @@ class Adjuster:
         """The same tables, whose rows are given adjusted; without `how` they are as they are.
 
         Raises:
-            UserError: no symbol is named, there is no reference data of one, or its records give no factor.
+            NotAdjustableError: no symbol is named, there is no reference data of one, or its records give no factor.
             SnapshotGoneError: what was known then is not retained.
             AmbiguousSymbolError: a symbol is traded on several exchanges in the window, and none was asked for.
         """
         if how is None:
             return pinned
         if not rows.symbols:
-            raise UserError("adjusted is of named symbols", found="none", expected="one or more symbols")
+            raise NotAdjustableError("adjusted is of named symbols", found="none", expected="one or more symbols")
         reference, at = self.reference(pinned, rows, how)
         trades, trades_at = self._trades(pinned, rows, how)
         until_us = how.until_us if how.until_us is not None else self._until(pinned, reference, rows.at)
@@ -108,7 +107,9 @@ class Adjuster:
         try:
             found = self.planner.pin(DataType.REFERENCE_DATA, at)
         except TableMissingError as error:
-            raise UserError("There is no reference data to adjust by", found=str(error), remedy=_LOAD) from error
+            raise NotAdjustableError(
+                "There is no reference data to adjust by", found=str(error), remedy=_LOAD
+            ) from error
         except SnapshotGoneError as error:
             raise SnapshotGoneError(
                 f"No reference data is kept of then: {error.what}",
@@ -117,7 +118,9 @@ class Adjuster:
                 remedy="Ask as of a time at which it was loaded, or make the pin with reference_data among its tables",
             ) from error
         if not found.has_data:
-            raise UserError("There is no reference data to adjust by", found=f"{found.named} is empty", remedy=_LOAD)
+            raise NotAdjustableError(
+                "There is no reference data to adjust by", found=f"{found.named} is empty", remedy=_LOAD
+            )
         return found, at
 
     def _trades(self, pinned: Pinned, rows: AdjustedRows, how: Adjusting) -> tuple[Pinned, At]:
@@ -154,7 +157,7 @@ class Adjuster:
             else:
                 found[symbol] = (code, stretches)
         if missing:
-            raise UserError(
+            raise NotAdjustableError(
                 "There is no reference data to adjust by", found=f"nothing of {', '.join(missing)}", remedy=_LOAD
             )
         return found
@@ -200,7 +203,7 @@ class Adjuster:
         found = trades.closes(symbol, paying)
         absent = next((change for change in paying if change not in found), None)
         if absent is not None:
-            raise UserError(
+            raise NotAdjustableError(
                 f"There is no close to set the dividend of {symbol} with ex-date {absent.day.isoformat()} against",
                 found=f"no trade of it on {trades.market.code} within {DATES_BACK} dates before",
                 expected="a trade",

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
-from k2.model.errors import UserError
 from k2.query.adjust.histories import FactorChange, Stretch
 from k2.query.rows.adjusted import PLACES, Step
+from k2.query.rows.errors import NotAdjustableError
 
 _ONE = Fraction(1)
 _LEAST, _MOST = 10 ** (PLACES - 12), 10 ** (2 * PLACES)
@@ -51,7 +51,7 @@ def steps(symbol: str, stretches: Sequence[Stretch], closes: Mapping[FactorChang
         closes: the close before each change that has dividends.
 
     Raises:
-        UserError: a dividend is in another currency than the close, or not below it; or factors become too large or small.
+        NotAdjustableError: a dividend is in another currency than the close, or not below it; or factors become too large or small.
     """
     found: list[Step] = []
     for number, stretch in enumerate(stretches):
@@ -87,7 +87,7 @@ def _price_factor(
     close = closes[change]
     for dividend in change.dividends:
         if dividend.currency is not None and dividend.currency != close.currency:
-            raise UserError(
+            raise NotAdjustableError(
                 f"The dividend of {symbol} with ex-date {change.day.isoformat()} is in another currency than its trades",
                 found=f"{dividend.amount.normalize():f} {dividend.currency}",
                 expected=f"an amount in {close.currency}: K2 knows no rates of exchange",
@@ -100,7 +100,7 @@ def _price_factor(
             price /= other.ratio
     paid = sum((Fraction(dividend.amount) for dividend in change.dividends), Fraction(0))
     if paid >= price:
-        raise UserError(
+        raise NotAdjustableError(
             f"The dividend of {symbol} with ex-date {change.day.isoformat()} is not below the close before it",
             found=f"{float(paid):g} with a close of {float(price):g}",
             expected="less than the close",
@@ -113,7 +113,7 @@ def _rounded(symbol: str, factor: Fraction) -> int:
     """In units of 10^-18, half to even."""
     units = round(factor * 10**PLACES)
     if not _LEAST <= units < _MOST:
-        raise UserError(
+        raise NotAdjustableError(
             f"The factors of {symbol} multiply to a number that no price can be adjusted by",
             found=f"{float(factor):g}",
             expected="at least 1e-12 and below 1e18",

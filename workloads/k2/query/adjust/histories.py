@@ -13,9 +13,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from k2.model.errors import UserError
 from k2.model.exchanges import Exchange
 from k2.model.times import micros
+from k2.query.rows.errors import NotAdjustableError
 
 Record = Mapping[str, Any]
 """A record of reference data, by column (`query/reference/records.py`)."""
@@ -71,7 +71,7 @@ def history(symbol: str, market: Exchange, records: Sequence[Record], *, dividen
         dividends: whether these count too.
 
     Raises:
-        UserError: a record does not say what it should.
+        NotAdjustableError: a record does not say what it should.
     """
     own = [record for record in records if record["exchange"] == market.code]
     changes = _changes(market, own, dividends=dividends)
@@ -138,8 +138,8 @@ def _dividend(record: Record, day: date) -> Dividend | None:
     return Dividend(amount, record["currency"]) if amount else None
 
 
-def _says_nothing(record: Record, day: date, column: str) -> UserError:
-    return UserError(
+def _says_nothing(record: Record, day: date, column: str) -> NotAdjustableError:
+    return NotAdjustableError(
         f"The {record['kind']} of {record['symbol'] or record['company_id']} on {day.isoformat()} has no {column}",
         expected="a number",
         remedy="Load a record of it that has one",

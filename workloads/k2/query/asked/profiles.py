@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from k2.model.errors import UserError
 from k2.model.exchanges import Session, known, known_exchange
-from k2.model.prints import Prints, no_profile
+from k2.model.prints import Prints, UnknownProfileError, no_profile
 from k2.model.topics import DataType
 
 NONE = "none"
@@ -27,7 +27,8 @@ def with_profile(
         data_types: what is asked for.
 
     Raises:
-        UserError: the exchange has no such profile, or no exchange has; or none of the data types is of trades.
+        UnknownProfileError: the exchange has no such profile, or no exchange has.
+        UserError: none of the data types is of trades.
     """
     if profile == NONE or (profile is None and session is not Session.REGULAR):
         return prints
@@ -49,7 +50,7 @@ def with_profile(
         if exchange is not None:
             raise no_profile(profile, exchange, [] if found is None else [name for name, _ in found.profiles])
         there = [f"{name} (of {market.code})" for market in markets for name, _ in market.profiles]
-        raise UserError(
+        raise UnknownProfileError(
             "No exchange has a profile of that name",
             found=profile,
             expected=f"{', '.join(there)}, or none" if there else "none: no exchange has profiles",

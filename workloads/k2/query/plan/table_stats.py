@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from k2.model.topics import DataType
 from k2.query.plan.provenance import Provenance
 
 
@@ -23,6 +24,7 @@ class TableStats:
     For one who may see some of the rows: `rows` and times are of those; `files`, `bytes` and `topics` are None.
     """
 
+    data_type: DataType
     rows: int
     files: int | None
     bytes: int | None

@@ -21,6 +21,10 @@ class SnapshotGoneError(UserError):
     """The snapshot or time asked for is not retained (any more); the message names the nearest ones."""
 
 
+class NotAdjustableError(UserError):
+    """Reference data gives no factors for the question: the message says what stands in the way."""
+
+
 class TooLargeError(UserError):
     """The question needs more memory than a query may take: narrow it."""
 
