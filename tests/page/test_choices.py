@@ -1,4 +1,4 @@
-"""What the page shows of what there is: of which days, by the exchange's calendar, and of which trades, by its profiles."""
+"""What the page shows of what there is: which days, by the exchange's calendar, which trades, by its profiles, at which prices."""
 
 import csv
 import shlex
@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from k2_testing.companies import append_reference, company, dividend, split
 from k2_testing.lake import make_lake
 from k2_testing.page import KEY, MARKS, OPEN, ask, market, same_as_the_api, serving
 from k2_testing.ticks import append_ticks
@@ -24,9 +25,15 @@ REGULAR_UNTIL_NOON = 24
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    """BHP in the mornings of Monday and Tuesday, with prints from off the market before they begin. Served on loopback."""
+    """BHP in the mornings of Monday and Tuesday, with prints from off the market before they begin. Served on loopback.
+
+    On Wednesday a share becomes two, and on Thursday a dividend is paid in another currency.
+    """
     folder = tmp_path_factory.mktemp("desk")
-    lake = make_lake(folder, DataType.TRADES, DataType.QUOTES)
+    lake = make_lake(folder, *DataType)
+    own = {"company_name": "Broken Hill", "isin": "AU000000BHP4", "sector": "Mining"}
+    changes = [split("7", "2014-03-12", "2"), dividend("7", "2014-03-13", "0.40", "USD")]
+    append_reference(lake, [company("7", "BHP", "2001-07-02", **own), *changes])
     for day in range(2):
         opens = OPEN + timedelta(days=day)
         off = market("BHP", opens - timedelta(minutes=10), 10, 42.0, 7 + day)
@@ -167,3 +174,61 @@ def test_the_regular_session_has_the_exchanges_default_profile_unless_another_is
     page.get_by_label("Regular session only").uncheck()
     expect(subtitle).to_contain_text("whole day · all trades")
     expect(profile).to_have_value("none")
+
+
+def test_the_company_stands_above_the_chart_and_adjusted_prices_are_the_apis(desk, tab):
+    mine = tab(desk)
+    page = mine.open(f"{BHP}&day=2014-03-11")
+    bars, subtitle, prices = (
+        page.locator("#bars tr"),
+        page.locator("#subtitle"),
+        page.get_by_label("Prices", exact=True),
+    )
+    expect(page.locator("#company")).to_have_text(
+        "Broken Hill · listed since 2001-07-02 · in AUD · ISIN AU000000BHP4 · Mining"
+    )
+    prices.select_option("splits")
+    expect(subtitle).to_contain_text("prices adjusted for splits (1 event since)")
+    wanted = {"exchange": "ASX", "interval": "5m", "date": "2014-03-11", "adjusted": "splits"}
+    asked = ask(desk, "bars/BHP", **wanted)["data"]
+    traded = ask(desk, "bars/BHP", exchange="ASX", interval="5m", date="2014-03-11")["data"]
+    assert [Decimal(bar["low"]) for bar in asked] == [Decimal(bar["low"]) / 2 for bar in traded]
+    assert [[Decimal(cell) for cell in row[1:5]] for row in mine.rows()] == [
+        [Decimal(bar[name]) for name in ("open", "high", "low", "close")] for bar in asked
+    ]
+    assert parse_qs(urlsplit(page.url).query)["adjusted"] == ["splits"]
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="CSV").click()
+    assert saved.value.suggested_filename == "BHP-ASX-5m-2014-03-11-adjusted-splits.csv"
+    page.get_by_role("button", name="curl").click()
+    assert "adjusted=splits" in page.locator("#code").input_value()
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Python").click()
+    assert 'adjusted="splits"' in page.locator("#code").input_value()
+    page.get_by_role("button", name="Close").click()
+    assert mine.complaints == []
+    prices.select_option("all")
+    expect(page.locator("#empty-text")).to_have_text(
+        "Prices of BHP cannot be adjusted for splits and dividends. The dividend of BHP with ex-date 2014-03-13 is in "
+        "another currency than its trades: found '0.4 USD', expected an amount in AUD: K2 knows no rates of exchange."
+    )
+    expect(bars).to_have_count(0)
+    expect(page.locator("#badge")).to_contain_text("Not shown")
+    expect(page.locator("#problem")).to_be_hidden()
+    expect(page.locator("#empty button")).to_have_text(["Adjust for splits alone", "Show prices as traded"])
+    page.get_by_role("button", name="Show prices as traded").click()
+    expect(bars).to_have_count(len(traded))
+    expect(prices).to_have_value("")
+    same_as_the_api(mine, traded)
+
+
+def test_an_address_with_a_profile_that_there_is_not_leads_to_one_that_there_is(desk, tab):
+    page = tab(desk).open(f"{BHP}&day=2014-03-11&profile=lit&adjusted=never")
+    expect(page.locator("#empty-text")).to_have_text(
+        "ASX has no profile of that name: found 'lit', expected on_market, or none."
+    )
+    options = page.get_by_label("Trades", exact=True).locator("option")
+    expect(options).to_have_text(["All trades", "Profile on_market", "Profile lit"])
+    page.get_by_role("button", name="Show all trades").click()
+    expect(page.locator("#bars tr")).to_have_count(REGULAR_UNTIL_NOON + 2)
+    expect(options).to_have_text(["All trades", "Profile on_market"])

@@ -9,15 +9,26 @@ export const key = {
   forget: () => sessionStorage.removeItem(KEY),
 };
 
-/** What went wrong with a request. `status` is 0 where there was no answer; `retryAfter` is in seconds or null. */
+/**
+ * What went wrong with a request. `status` is 0 where there was no answer; `retryAfter` is in seconds or null; `kind` is the last
+ * part of the problem's type, and `remedy` the end of its message.
+ */
 export class ApiError extends Error {
-  constructor(status, title, detail, { retryAfter = null, correlationId = "" } = {}) {
+  constructor(status, title, detail, { retryAfter = null, correlationId = "", kind = "", remedy = "" } = {}) {
     super(detail);
     this.name = "ApiError";
     this.status = status;
     this.title = title;
     this.retryAfter = retryAfter;
     this.correlationId = correlationId;
+    this.kind = kind;
+    this.remedy = remedy;
+  }
+
+  /** What was found, and what was expected: the message without the remedy, which is of who writes a question by hand. */
+  get reason() {
+    const at = this.remedy ? this.message.lastIndexOf(this.remedy.replace(/\.$/, "")) : -1;
+    return at > 0 ? this.message.slice(0, at).trim() : this.message;
   }
 
   /** Whether the same may be answered another time. */
@@ -63,6 +74,8 @@ async function problemOf(reply) {
   return new ApiError(reply.status, body.title ?? reply.statusText, detail, {
     retryAfter: secondsOf(reply.headers.get("Retry-After")),
     correlationId: body.correlation_id ?? reply.headers.get("X-Correlation-ID") ?? "",
+    kind: body.type?.split(":").at(-1) ?? "",
+    remedy: body.remedy ?? "",
   });
 }
 

@@ -28,6 +28,11 @@ export class Calendar {
     return this.#exchange.time_zone;
   }
 
+  /** What its prices are in. */
+  get currency() {
+    return this.#exchange.currency;
+  }
+
   /** Which of the exchange's trades count, by name: the conditions of each. */
   get profiles() {
     return this.#exchange.profiles;

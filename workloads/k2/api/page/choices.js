@@ -17,17 +17,21 @@ export function profileOf({ profile, session }, calendar) {
 export class Choices {
   #buckets = [...at("buckets").querySelectorAll("input")];
 
-  /** `choose` is called with what was changed: `{bucket}`, `{session}`, or `{profile}`. */
+  /** `choose` is called with what was changed: `{bucket}`, `{session}`, `{profile}` or `{adjusted}`. */
   constructor(choose) {
     at("buckets").addEventListener("change", ({ target }) => choose({ bucket: target.value }));
     at("regular").addEventListener("change", ({ target }) => choose({ session: target.checked ? "regular" : "all" }));
     at("profile").addEventListener("change", ({ target }) => choose({ profile: target.value }));
+    at("adjusted").addEventListener("change", ({ target }) => choose({ adjusted: target.value || null }));
   }
 
   /** Lengths of bars. */
   get buckets() {
     return this.#buckets.map(({ value }) => value);
   }
+
+  /** Whether there is reference data to adjust prices by. */
+  canAdjust = false;
 
   /** Show what is chosen, and of profiles those that the exchange has by its calendar (null: not known, or not yet). */
   show(chosen, calendar) {
@@ -46,5 +50,7 @@ export class Choices {
       }),
     );
     at("profiles").hidden = names.length === 1;
+    at("adjusted").value = chosen.adjusted ?? "";
+    at("prices").hidden = !this.canAdjust && !chosen.adjusted;
   }
 }

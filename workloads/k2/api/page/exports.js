@@ -97,8 +97,8 @@ async function copy() {
   }
 }
 
-function nameOf({ symbol, exchange, bucket, day, profile }) {
-  return [symbol, exchange, bucket, day, profile].filter(Boolean).join("-").replace(/[^\w.-]+/g, "_");
+function nameOf({ symbol, exchange, bucket, day, profile, adjusted }) {
+  return [symbol, exchange, bucket, day, profile, adjusted && `adjusted-${adjusted}`].filter(Boolean).join("-").replace(/[^\w.-]+/g, "_");
 }
 
 function save(blob, name) {

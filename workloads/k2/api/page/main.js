@@ -5,6 +5,7 @@ import { ApiError, key } from "./api.js";
 import { calendarAround } from "./calendar.js";
 import { PriceChart } from "./chart.js";
 import { Choices } from "./choices.js";
+import { companyOf, knowsCompanies } from "./company.js";
 import { Exports } from "./exports.js";
 import { dayPlus, localDate } from "./format.js";
 import * as market from "./market.js";
@@ -14,11 +15,14 @@ import { Trouble } from "./trouble.js";
 import { View, moment, say, showBadge, showEmpty } from "./view.js";
 
 const POLL_MS = 2000;
+// Adjusted answers have no ETag: each is computed anew.
+const POLL_ADJUSTED_MS = 10_000;
 
 const at = (id) => document.getElementById(id);
 // `snapshot` null is live; `following`: the newest day is shown, also when a newer one begins.
 const chosen = {
-  symbol: null, exchange: null, bucket: DEFAULT_BUCKET, day: null, session: "all", profile: null, snapshot: null, following: true,
+  symbol: null, exchange: null, bucket: DEFAULT_BUCKET, day: null, following: true,
+  session: "all", profile: null, adjusted: null, snapshot: null,
 };
 let answer = null;
 // When the exchange of what is chosen trades; null where that is not known (yet).
@@ -97,6 +101,7 @@ function busier(best, each) {
 async function pickSymbol(info, day = null, how = {}) {
   supersede();
   if (info.exchange !== chosen.exchange && how.byHand) chosen.profile = null; // another exchange has others
+  if (!isChosen(info)) view.company(null);
   chosen.symbol = info.symbol;
   chosen.exchange = info.exchange;
   chosen.following = day === null;
@@ -115,16 +120,38 @@ async function load({ byHand = false } = {}) {
   choices.show(chosen, calendar);
   at("chart").setAttribute("aria-busy", "true");
   try {
-    take(await market.bars(chosen, { signal: running.signal }), { fit: true });
-    trouble.settle();
-    say(answer.bars.length ? `${at("title").textContent}: ${answer.bars.length} bars` : at("empty-text").textContent);
+    await show();
     await tellTheRest();
-    again(POLL_MS, poll);
+    if (!answer.isRefused) again(chosen.adjusted ? POLL_ADJUSTED_MS : POLL_MS, poll);
   } catch (error) {
     report(error);
   } finally {
     at("chart").removeAttribute("aria-busy");
   }
+}
+
+/** The bars, or why there are none of what is chosen. */
+async function show() {
+  try {
+    take(await market.bars(chosen, { signal: running.signal }), { fit: true });
+  } catch (error) {
+    if (!isRefusal(error)) throw error;
+    refuse(error);
+  }
+  trouble.settle();
+  say(answer.bars.length ? `${at("title").textContent}: ${answer.bars.length} bars` : at("empty-text").textContent);
+}
+
+/** Whether it is about a choice that stands beside a better one on the page. */
+function isRefusal({ kind }) {
+  return kind === "not-adjustable" || kind === "unknown-profile";
+}
+
+/** Say why what is chosen cannot be shown; nothing else stays in its place. */
+function refuse(error) {
+  answer = { bars: [], zone: calendar?.zone ?? "UTC", isRefused: true };
+  view.show(chosen, answer, { fit: true });
+  view.refused(error, (changed) => { Object.assign(chosen, changed); load({ byHand: true }); });
 }
 
 /** What there is to know beside the bars. Asked after them: they do not wait for it, and are shown without it where it cannot be had. */
@@ -134,7 +161,18 @@ async function tellTheRest() {
   isToldAll = calendar !== undefined;
   view.day(calendar ?? null, about.day);
   choices.show(chosen, calendar);
-  if (!answer.bars.length) await tellOfDaysAround();
+  if (!answer.bars.length && !answer.isRefused) await tellOfDaysAround();
+  if (isToldAll) await tellOfCompany(about);
+}
+
+async function tellOfCompany(about) {
+  const { signal } = running;
+  const isKnown = await unless(knowsCompanies(signal));
+  const company = isKnown ? await unless(companyOf(about, signal)) : isKnown;
+  isToldAll = company !== undefined;
+  choices.canAdjust = Boolean(isKnown);
+  choices.show(chosen, calendar);
+  view.company(company || null, calendar?.currency);
 }
 
 /** What was asked for: null where it was refused, undefined where it may come another time. */
@@ -174,7 +212,7 @@ async function poll() {
     trouble.settle();
     if (!isToldAll) await tellTheRest();
     else if (newer && !answer.bars.length) await tellOfDaysAround();
-    again(POLL_MS, poll);
+    again(chosen.adjusted ? POLL_ADJUSTED_MS : POLL_MS, poll);
     if (isNewSnapshot) await followCommit();
   } catch (error) {
     report(error);
@@ -215,7 +253,8 @@ function again(milliseconds, what) {
 function report(error) {
   if (error.name === "AbortError") return;
   clearTimeout(timer);
-  trouble.report(error);
+  if (isRefusal(error)) refuse(error);
+  else trouble.report(error);
 }
 
 // --- choosing ---
@@ -341,7 +380,7 @@ function listen() {
   at("theme").addEventListener("click", switchTheme);
   prefersDark.addEventListener("change", showTheme);
   window.addEventListener("popstate", goBack);
-  document.addEventListener("visibilitychange", () => !document.hidden && answer && again(0, poll));
+  document.addEventListener("visibilitychange", () => !document.hidden && answer && !answer.isRefused && again(0, poll));
   setInterval(() => trouble.isOpen || view.freshness(confirmed), 5000);
 }
 

@@ -12,19 +12,27 @@ export async function symbols(signal) {
   return (await ask("symbols", { table: "trades" }, { signal })).body.data;
 }
 
-/** Where trades lie in several tables a snapshot is of one of them: the time by its id, at which all of them answer. */
+/** When each snapshot was committed, by its id. */
 const times = new Map();
+/** Where trades lie in several tables a snapshot is of one of them: all of them answer at its time. */
+let isOfOneTable = true;
 
 /** Retained snapshots of the trades, oldest first. */
 export async function snapshots(signal) {
   const { body } = await ask("snapshots", { table: "trades", limit: MOST_SNAPSHOTS }, { signal });
   times.clear();
-  if (body.tables.length > 1) body.data.forEach(({ snapshot_id, time }) => times.set(snapshot_id, time));
+  for (const { snapshot_id, time } of body.data) times.set(snapshot_id, time);
+  isOfOneTable = body.tables.length === 1;
   return body.data.reverse();
 }
 
 function at(snapshot) {
-  return times.has(snapshot) ? { as_of: times.get(snapshot) } : { snapshot };
+  return isOfOneTable || !times.has(snapshot) ? { snapshot } : { as_of: times.get(snapshot) };
+}
+
+/** When a snapshot of the trades was committed: as of then other tables answer; null for now. */
+export function timeOf(snapshot) {
+  return times.get(snapshot) ?? null;
 }
 
 /** Whether every offset of the newest snapshots is in the tables once, in a few words. */
@@ -60,9 +68,9 @@ export async function bars(chosen, { signal, etag } = {}) {
 }
 
 /** The parameters of the question that what is chosen stands for. */
-export function questionOf({ symbol, exchange, bucket, day, session, profile, snapshot }) {
+export function questionOf({ symbol, exchange, bucket, day, session, profile, adjusted, snapshot }) {
   const period = { interval: bucket, date: firstDay(bucket, day), last_date: day };
-  return { symbol, exchange, ...period, session, profile, ...at(snapshot) };
+  return { symbol, exchange, ...period, session, profile, adjusted, ...at(snapshot) };
 }
 
 /** The last date of the exchange's calendar on which the symbol traded. */
@@ -107,6 +115,7 @@ function shaped(body, exchange) {
     bars,
     zone,
     profile: body.profile?.[exchange] ?? null,
+    adjusted: body.adjusted ?? null,
     snapshot: body.sources.map((source) => source.snapshot_id ?? "").join(),
     snapshotTime: body.snapshot_time ?? body.sources.map((source) => source.snapshot_time ?? "").sort().at(-1),
     completeUntil: body.complete_until,

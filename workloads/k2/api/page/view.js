@@ -2,10 +2,14 @@
 
 import { drawable } from "./chart.js";
 import { profileText } from "./choices.js";
+import { companyText } from "./company.js";
 import { ageOf, dayName, decimal, drawnPlaces, localDate, localTime, placesOf } from "./format.js";
 import { firstDay } from "./market.js";
 
 const LATE_MS = 15_000;
+/** Places of adjusted prices on the scale: products have many, which say nothing there. The legend and the table have all. */
+const ADJUSTED_PLACES = 4;
+const ADJUSTED = { splits: "splits", all: "splits and dividends" };
 const PRICES = ["open", "high", "low", "close"];
 
 const at = (id) => document.getElementById(id);
@@ -60,6 +64,7 @@ export class View {
     this.#answer = answer;
     this.#places = Math.max(2, ...bars.map((bar) => Math.max(placesOf(bar.high), placesOf(bar.low))));
     this.#drawnPlaces = drawnPlaces(bars.flatMap((bar) => [bar.high, bar.low]), this.#places);
+    if (answer.adjusted) this.#drawnPlaces = Math.min(this.#drawnPlaces, ADJUSTED_PLACES);
     const daily = chosen.bucket === "1d";
     this.#drawn = drawable(bars, daily);
     this.#headline();
@@ -88,7 +93,7 @@ export class View {
   /** How fresh and how complete what is shown is. `confirmed`: when the service last said that it is current. */
   freshness(confirmed) {
     const answer = this.#answer;
-    if (!answer) return;
+    if (!answer || answer.isRefused) return;
     if (!answer.completeUntil) {
       showBadge("none", "No data");
       return;
@@ -108,9 +113,15 @@ export class View {
     document.title = `${symbol} – K2`;
     at("title").textContent = `${symbol} · ${exchange}`;
     const when = session === "regular" ? "regular session" : "whole day";
-    const { profile, zone } = this.#answer;
-    const which = profile ? `trades of profile ${profile.name} (${profileText(profile)})` : "all trades";
-    at("subtitle").textContent = `${days} · bars of ${bucket} · ${when} · ${which} · time of ${zone}`;
+    const { profile, adjusted, isRefused, zone } = this.#answer;
+    const parts = [days, ` · bars of ${bucket}`];
+    if (!isRefused) {
+      parts.push(` · ${when} · ${profile ? `trades of profile ${profile.name}` : "all trades"}`);
+      if (profile) parts.push(detail(` (${profileText(profile)})`));
+      if (adjusted) parts.push(` · prices adjusted for ${ADJUSTED[adjusted.to]}`, detail(` (${eventsText(adjusted)})`));
+      parts.push(` · time of ${zone}`);
+    }
+    at("subtitle").replaceChildren(...parts);
     const count = this.#answer.bars.length;
     at("chart").setAttribute("aria-label", `Candlestick chart of ${symbol}, ${days}, ${count} bars of ${bucket}`);
   }
@@ -135,6 +146,26 @@ export class View {
     const ways = nearest.map((each) => ({ name: calendar.nameOf(each), go: () => go(each) }));
     const lead = ways.length ? " Nearest trading days:" : "";
     showEmpty(`${exchange} is closed on ${dayName(day)} (by the clock of ${calendar.zone}).${lead}`, ways);
+  }
+
+  /** Say why what was chosen cannot be shown, with the choices that can: `choose` takes what is to be changed for one. */
+  refused(error, choose) {
+    const { symbol, adjusted } = this.#chosen;
+    const way = (name, changed) => ({ name, go: () => choose(changed) });
+    if (error.kind === "not-adjustable") {
+      const lead = `Prices of ${symbol} cannot be adjusted for ${ADJUSTED[adjusted]}.`;
+      const splits = adjusted === "all" ? [way("Adjust for splits alone", { adjusted: "splits" })] : [];
+      showEmpty(`${lead} ${error.reason}`, [...splits, way("Show prices as traded", { adjusted: null })]);
+    } else {
+      showEmpty(error.reason, [way("Show all trades", { profile: "none" })]);
+    }
+    showBadge("none", "Not shown");
+  }
+
+  /** Who it is that is traded: a record of reference data, or null. */
+  company(record, currency) {
+    at("company").textContent = record ? companyText(record, currency) : "";
+    at("company").hidden = !record;
   }
 
   /** What is special about the day, and where the buttons beside it lead; `calendar` is null where nothing is known. */
@@ -187,6 +218,18 @@ export class View {
 function ageText({ isHybrid, staleSeconds, snapshotTime }, unconfirmed) {
   if (isHybrid && staleSeconds !== null) return `${ageOf(staleSeconds * 1000 + unconfirmed)} behind`;
   return snapshotTime ? `committed ${ageOf(Date.now() - Date.parse(snapshotTime))} ago` : "not committed yet";
+}
+
+function eventsText({ events }) {
+  return events === 1 ? "1 event since" : `${events || "no"} events since`;
+}
+
+/** What a narrow screen has no room for. */
+function detail(text) {
+  const part = document.createElement("span");
+  part.className = "detail";
+  part.textContent = text;
+  return part;
 }
 
 function rowOf(texts) {
