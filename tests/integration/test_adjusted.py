@@ -10,6 +10,7 @@ from k2_testing.companies import append_reference, company, dividend, merger, mi
 from k2_testing.lake import make_lake
 from k2_testing.service import problem, serving
 from k2_testing.ticks import append_ticks
+from prometheus_client import REGISTRY
 
 from k2.model.adjusted import Adjusted
 from k2.model.errors import UserError
@@ -272,6 +273,28 @@ def test_where_the_day_before_had_no_regular_session_the_close_is_the_last_there
         assert late.rows["price"].to_pylist() == [rounded(30, Fraction(25, 30))]
         with pytest.raises(UserError, match="found 'no trade of it on ASX within 10 dates before'"):
             questions.events(EventsQuery(DataType.TRADES, ("GONE",), adjusted=ALL))
+
+
+def test_the_close_of_a_snapshot_is_read_once_and_another_snapshot_has_its_own(tmp_path):
+    lake = make_lake(tmp_path, *DataType)
+    append_ticks(lake, [at_clock("2014-03-07", "11:00", "20")])
+    append_reference(lake, [dividend("1", SPECIAL, "5", symbol="BHP")])
+    with questions_of(tmp_path) as questions:
+
+        def asked():
+            """The first price, and how many statements looked for closes."""
+            before = closes_read()
+            price = questions.events(EventsQuery(DataType.TRADES, ("BHP",), adjusted=ALL)).rows["price"][0].as_py()
+            return price, closes_read() - before
+
+        def closes_read():
+            return REGISTRY.get_sample_value("k2_query_scan_duration_seconds_count", {"query": "closes"}) or 0
+
+        assert asked() == (Decimal(15), 1)
+        assert asked() == (Decimal(15), 0)
+        append_ticks(lake, [at_clock("2014-03-07", "15:00", "10")])
+        assert asked() == (Decimal(10), 1), "20 less half of it"
+        assert asked() == (Decimal(10), 0)
 
 
 def test_what_its_column_does_not_hold_is_refused_and_never_cut(tmp_path):

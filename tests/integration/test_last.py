@@ -217,5 +217,5 @@ def test_it_is_the_last_of_all_rows_of_files_and_tail_however_they_tie(crowded, 
     columns = ("timestamp", "price", "source_sequence", "kafka_topic_id", "kafka_offset")
     for _ in range(2):  # read, and remembered
         rows = SnapshotRows(pinned.snapshots, relation)
-        found = newest(questions._lasts, rows, sql.Filter((symbol,)), columns)
+        found = newest(questions._remembered.lasts, rows, sql.Filter((symbol,)), columns)
         assert found.to_pylist() == whole.select(columns).to_pylist()[-1:]

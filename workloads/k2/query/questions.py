@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from k2.lake.offsets import OffsetMap
@@ -15,11 +15,13 @@ from k2.lake.reader import TableMissingError, TableState
 from k2.model.errors import UserError
 from k2.model.exchanges import Session
 from k2.model.exchanges import exchange as exchange_of
+from k2.model.lru import Lru
 from k2.model.prints import on_exchange
 from k2.model.sequences import SequenceScope
 from k2.model.topics import DataType, TopicName
 from k2.obs.tally import count_rows
 from k2.query.adjust.adjusting import AdjustedRows, Adjuster
+from k2.query.adjust.closes import MOST_CLOSES, Closes
 from k2.query.adjust.replays import KnownFactors
 from k2.query.aggregates.asof import Asof, asof_of
 from k2.query.aggregates.bars import Bars, bars_of
@@ -58,27 +60,29 @@ from k2.query.rows.visibility import Sight
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is kept between questions, whoever asks them: each of it is of files and snapshots, which never change, and bounded."""
+
+    directory: SymbolDirectory
+    lasts: LastInFiles
+    closes: Closes = field(default_factory=lambda: Lru(MOST_CLOSES))
+
+
 class Questions:
     """Answers questions about the tables of one catalog.
 
     Args:
         planner: chooses snapshots and files.
         engine: reads the files.
-        directory: remembers the symbols of files; None: an empty one.
-        lasts: remembers last rows; None: none yet.
+        remembered: what is kept between questions; None: nothing yet.
     """
 
-    def __init__(
-        self,
-        planner: Planner,
-        engine: Engine,
-        directory: SymbolDirectory | None = None,
-        lasts: LastInFiles | None = None,
-    ) -> None:
+    def __init__(self, planner: Planner, engine: Engine, remembered: Remembered | None = None) -> None:
         self._planner = planner
         self._engine = engine
-        self._directory = directory or SymbolDirectory(engine)
-        self._lasts = lasts or LastInFiles(engine)
+        self._remembered = remembered or Remembered(SymbolDirectory(engine), LastInFiles(engine))
+        self._directory = self._remembered.directory
 
     @property
     def planner(self) -> Planner:
@@ -95,7 +99,7 @@ class Questions:
         if sight == self._planner.sight:
             return self
         planner = replace(self._planner, sight=sight, directory=self._directory)
-        return Questions(planner, self._engine, self._directory, self._lasts)
+        return Questions(planner, self._engine, self._remembered)
 
     def events(self, query: EventsQuery) -> Events:
         """Trades or quotes, oldest first, in the total order.
@@ -143,7 +147,8 @@ class Questions:
 
     def _adjusted(self, pinned: Pinned, rows: AdjustedRows, how: Adjusting | None) -> Pinned:
         now_us = time.time_ns() // 1000
-        return Adjuster(self._engine, self._planner, self._directory, now_us).adjusted(pinned, rows, how)
+        adjuster = Adjuster(self._engine, self._planner, self._directory, self._remembered.closes, now_us)
+        return adjuster.adjusted(pinned, rows, how)
 
     def _why_nothing(self, asked: PreparedEvents) -> str:
         query = asked.query
@@ -286,7 +291,7 @@ class Questions:
         with measured("last"):
             trades = self._planner.pin(DataType.TRADES, query.at)
             quotes = self._quotes_beside(trades, query.at)
-            found = last_of(self._lasts, self._planner, self._directory, (trades, quotes), query)
+            found = last_of(self._remembered.lasts, self._planner, self._directory, (trades, quotes), query)
             count_rows("last", found.rows.num_rows)
             return found
 
@@ -444,7 +449,7 @@ class Questions:
         return Replay(self._planner, self._engine, cursor, factors=self._factors())
 
     def _factors(self) -> KnownFactors:
-        return KnownFactors(self._engine, self._planner, self._directory)
+        return KnownFactors(self._engine, self._planner, self._directory, self._remembered.closes)
 
     def ready(self) -> tuple[bool, str]:
         """Whether the tables of trades and quotes are there, and what is missing; raises as `TableReader.state` does."""

@@ -13,7 +13,7 @@ from k2.lake.reader import TableMissingError
 from k2.model.adjusted import Adjusted
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
-from k2.query.adjust.closes import DATES_BACK, Trades
+from k2.query.adjust.closes import DATES_BACK, Closes, Trades
 from k2.query.adjust.factors import Close, relevant, steps
 from k2.query.adjust.histories import FactorChange, Stretch, history
 from k2.query.asked.adjusted import Adjusting
@@ -51,11 +51,12 @@ class AdjustedRows:
 
 @dataclass(frozen=True, slots=True)
 class Adjuster:
-    """Puts factors to the rows of a question. `now_us`: when it is asked."""
+    """Puts factors to the rows of a question. `closes`: what is remembered of them; `now_us`: when it is asked."""
 
     engine: RowSource
     planner: Planner
     directory: SymbolDirectory
+    closes: Closes
     now_us: int
 
     def adjusted(self, pinned: Pinned, rows: AdjustedRows, how: Adjusting | None) -> Pinned:
@@ -82,9 +83,9 @@ class Adjuster:
         for symbol, (code, stretches) in histories.items():
             used = relevant(stretches, firsts.get(symbol), until_us)
             market = exchange_of(code)
-            closes = self._closes(
-                Trades(self.engine, self.planner, trades, market, trades.clipped(trades_at)), symbol, used
-            )
+            before = trades.clipped(trades_at)
+            where = Trades(self.engine, self.planner, trades, market, before, self.closes)
+            closes = self._closes(where, symbol, used)
             made = steps(symbol, used, closes)
             if made not in ((), (Step(None),)):
                 series.append(SymbolSteps(symbol, made))

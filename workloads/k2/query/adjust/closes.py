@@ -1,5 +1,7 @@
 """The close before an ex-date: the last trade of the regular session of the date before it, read with a statement for all dates.
 
+What the files of a snapshot have of a date is remembered: nothing changes it but rows that a tail has beside them.
+
 Where that session had no trade it is that of the date before, up to ten dates back; where none had one, the last trade of any
 time of these dates.
 """
@@ -9,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
 from k2.model.exchanges import Exchange, Session
+from k2.model.lru import Lru
 from k2.model.times import iso
 from k2.query.adjust.factors import Close
 from k2.query.adjust.histories import FactorChange
@@ -24,18 +28,25 @@ from k2.query.rows.statement import RowSource, Statement
 DATES_BACK = 10
 """So many dates before an ex-date a close is looked for."""
 
+Closes = Lru[tuple[Any, ...], tuple[Close | None]]
+"""What is remembered: the last trade of a stretch of time in the files of a snapshot, or that there is none."""
+
+MOST_CLOSES = 65_536
+"""So many are remembered: twenty years of four dividends a year, of a few hundred symbols."""
+
 _LAST_SEQUENCE = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Trades:
-    """Where closes are read, of one exchange; `before`: no row from these offsets on."""
+    """Where closes are read, of one exchange; `before`: no row from these offsets on; `kept`: what is remembered."""
 
     engine: RowSource
     planner: Planner
     pinned: Pinned
     market: Exchange
-    before: tuple[tuple[str, int, int], ...] = ()
+    before: tuple[tuple[str, int, int], ...]
+    kept: Closes
 
     def closes(self, symbol: str, changes: Sequence[FactorChange]) -> dict[FactorChange, Close]:
         """The close before each change; a change without a trade before it is absent. Raises as `RowSource.fetch` does."""
@@ -55,10 +66,24 @@ class Trades:
         """The last trade of each stretch that has one, by the stretch's start."""
         if not stretches:
             return {}
-        window = Window.of(stretches)
-        relation = self.planner.plan(self.pinned, (symbol,), self.market.code, window)
+        relation = self._planned(symbol, stretches)
+        if relation.tail is not None and relation.tail.num_rows:
+            return self._read(relation, symbol, stretches)
+        left_out = tuple(each.left_out for each in relation.tables)
+        of_files = (self.pinned.snapshots, self.pinned.sight, left_out, self.before, self.market.code, symbol)
+        known = {stretch: held for stretch in stretches if (held := self.kept.get((of_files, stretch))) is not None}
+        if missing := [stretch for stretch in stretches if stretch not in known]:
+            found = self._read(self._planned(symbol, missing), symbol, missing)
+            known |= {each: self.kept.put((of_files, each), (found.get(each[0]),)) for each in missing}
+        return {start_us: close for (start_us, _), (close,) in known.items() if close is not None}
+
+    def _planned(self, symbol: str, stretches: Sequence[tuple[int, int]]) -> Relation:
+        return self.planner.plan(self.pinned, (symbol,), self.market.code, Window.of(stretches))
+
+    def _read(self, relation: Relation, symbol: str, stretches: Sequence[tuple[int, int]]) -> dict[int, Close]:
         if not relation:
             return {}
+        window = Window.of(stretches)
         which = sql.Filter((symbol,), self.market.code, *window.bounds, before=self.before, within=window.within)
         rows = self.engine.fetch("closes", _statement(relation, which, stretches))
         return {row["start_us"]: Close(row["price"], row["currency"], row["us"]) for row in rows.to_pylist()}

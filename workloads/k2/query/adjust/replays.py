@@ -17,6 +17,7 @@ from k2.model.events import TIMESTAMP
 from k2.model.exchanges import exchange as exchange_of
 from k2.model.topics import DataType
 from k2.query.adjust.adjusting import AdjustedRows, Adjuster
+from k2.query.adjust.closes import Closes
 from k2.query.adjust.histories import ex_dates
 from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.cursor import Cursor, ReplayQuery
@@ -58,6 +59,7 @@ class KnownFactors:
     engine: RowSource
     planner: Planner
     directory: SymbolDirectory
+    closes: Closes
     clock: Callable[[], int] = lambda: time.time_ns() // 1000
     # Of the window that was read last: a page, or what is read after a seek, asks more than once.
     _made: dict[DataType, _Made] = field(default_factory=dict[DataType, _Made])
@@ -119,7 +121,7 @@ class KnownFactors:
         return self._changes
 
     def _adjuster(self) -> Adjuster:
-        return Adjuster(self.engine, self.planner, self.directory, self.clock())
+        return Adjuster(self.engine, self.planner, self.directory, self.closes, self.clock())
 
 
 def _rows(query: ReplayQuery, data_type: DataType, at: At, window: Window | None = None) -> AdjustedRows:
