@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from confluent_kafka.schema_registry import SchemaRegistryClient
 from prometheus_client import REGISTRY
 from prometheus_client.registry import Collector
 
@@ -50,6 +51,14 @@ def test_logs_go_to_stderr_as_json_with_the_correlation_id(capsys):
     assert line["correlation_id"] == "abc-1"
     assert (line["level"], line["logger"], line["rows"]) == ("info", "k2.test", 3)
     assert line["timestamp"].endswith("Z")
+
+
+def test_what_the_registrys_client_asks_with_says_nothing_of_each_request():
+    configure_logging(Settings(log_format="json"))
+    with SchemaRegistryClient({"url": "http://127.0.0.1:9"}) as client:
+        library = type(client._rest_client.session).__module__.partition(".")[0]
+    assert library.startswith("http")
+    assert not logging.getLogger(library).isEnabledFor(logging.INFO)
 
 
 def test_a_library_that_logs_by_the_standard_module_comes_out_in_the_same_form(capsys):

@@ -24,7 +24,7 @@ correlation_id: ContextVar[str | None] = ContextVar("k2_correlation_id", default
 _FORMATS = ("auto", "json", "console")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 # Talkative at INFO with nothing that an operator of K2 can act on.
-_QUIET = ("httpx", "httpcore", "pyiceberg", "sqlalchemy", "uvicorn.access")
+_QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "pyiceberg", "sqlalchemy", "uvicorn.access")
 
 # What a handler of the standard module can say of a line by itself.
 _OF_THE_RECORD = ("level", "logger", "timestamp")
