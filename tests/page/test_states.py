@@ -58,7 +58,7 @@ def test_a_key_sees_on_the_page_what_its_rules_let_it_see(week, tab):
     expect(page.get_by_role("heading", level=1)).to_have_text("RIO · ASX")
     expect(page.locator("#badge")).to_contain_text("complete until 2014-03-10 15:59:")
     page.keyboard.press("/")
-    expect(page.get_by_role("option")).to_have_text([re.compile("^RIO")])
+    expect(page.locator("#symbols").get_by_role("option")).to_have_text([re.compile("^RIO")])
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Audit").click()
     expect(page.locator("#audited")).to_contain_text("this key sees a part of them")
