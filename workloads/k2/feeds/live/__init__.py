@@ -1,0 +1,1 @@
+"""Live markets: connections, subscriptions, gaps and their filling, for every venue alike."""
