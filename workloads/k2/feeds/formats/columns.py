@@ -99,7 +99,7 @@ def decimals(
     """
     encoded = rows.columns[column]
     distinct = trimmed(encoded.dictionary)
-    values, ok = _parsed(distinct, rows.decimals)
+    values, ok = parsed_amounts(distinct, rows.decimals)
     low, high = unscaled(values)
     negative, none = high < 0, (low == 0) & (high == 0)
     index = encoded.indices.to_numpy(zero_copy_only=False)
@@ -283,14 +283,8 @@ def canonical(*parts: Any) -> pa.StringArray:
     return pc.binary_join_element_wise(*map(_in_one_form, parts), "\x1f")
 
 
-def _in_one_form(part: Any) -> Any:
-    if isinstance(part, Amounts):
-        return part.canonical
-    return pa.array(part).cast(pa.string()) if isinstance(part, np.ndarray) else part
-
-
-def _parsed(distinct: pa.StringArray, decimals: Decimals) -> tuple[pa.Array, Mask]:
-    """Values of distinct texts, zero where they are none, and which of them are numbers that such decimals hold."""
+def parsed_amounts(distinct: pa.StringArray, decimals: Decimals) -> tuple[pa.Array, Mask]:
+    """Values of texts, zero where they are none, and which of them are numbers that such decimals hold."""
     ok = pc.match_substring_regex(distinct, _PLAIN_DECIMAL[decimals]).to_numpy(zero_copy_only=False).copy()
     safe = distinct if ok.all() else pc.if_else(pa.array(ok), distinct, "0")
     values = safe.cast(decimals.arrow)
@@ -306,6 +300,12 @@ def _parsed(distinct: pa.StringArray, decimals: Decimals) -> tuple[pa.Array, Mas
             words[2 * position] = low - 2**64 if low >= 2**63 else low
             ok[position] = True
     return pa.Array.from_buffers(decimals.arrow, len(values), [None, pa.py_buffer(words)]), ok
+
+
+def _in_one_form(part: Any) -> Any:
+    if isinstance(part, Amounts):
+        return part.canonical
+    return pa.array(part).cast(pa.string()) if isinstance(part, np.ndarray) else part
 
 
 def _fixed_times(text: npt.NDArray[np.uint8]) -> tuple[Ints, Mask]:
