@@ -24,7 +24,7 @@ from k2.model.events import COLUMNS, Decimals, arrow_schema
 from k2.model.ids import message_ids
 from k2.model.topics import DataType
 
-Number = Annotated[int, Meta(ge=0, lt=2**63)]
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """A whole number that a column holds, for typed messages: larger ones are refused where they are decoded."""
 
 LATEST_MICROS = 2**63 // 1000

@@ -1,0 +1,1 @@
+"""Binance's spot market: trades and best bids and asks."""
