@@ -130,3 +130,30 @@ def test_a_time_says_its_unit_by_its_size():
     ]
     assert times_in_micros([AT // 1_000, AT]) == [AT // 1_000 * 1_000, AT]
     assert times_in_micros([]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "micros_since_1970"),
+    [
+        ("2026-08-09T21:05:42.514318Z", 1_786_309_542_514_318),
+        ("2026-08-09T21:05:42.5Z", 1_786_309_542_500_000),
+        ("2026-08-09T21:05:42Z", 1_786_309_542_000_000),
+        ("2026-08-09T21:05:42.5143189Z", 1_786_309_542_514_318),
+        ("2026-08-09T21:05:42.514318999Z", 1_786_309_542_514_318),
+        ("2026-08-09T21:05:42.51431899999Z", 1_786_309_542_514_318),
+        ("2026-08-09T22:05:42.5+01:00", 1_786_309_542_500_000),
+    ],
+)
+def test_a_written_time_is_read_to_the_microsecond_and_what_is_finer_is_cut(text, micros_since_1970):
+    made = EventColumns("COINBASE").trades(trades(["1"], times=[text]))
+    assert made.events is not None
+    assert made.events.column("timestamp").cast(pa.int64()).to_pylist() == [micros_since_1970]
+
+
+def test_a_row_whose_written_time_is_none_is_refused_alone():
+    times = ["2026-08-09T21:05:42Z", "yesterday", "2026-08-09 21:05:42", "", "2300-01-01T00:00:00Z"]
+    made = EventColumns("COINBASE").trades(trades(["1"] * 5, times=times))
+    assert made.events is not None
+    assert made.events.num_rows == 1
+    assert [each.raw for each in made.unreadable] == [f"message {row}".encode() for row in range(1, 5)]
+    assert all("time is no time: found" in each.reason and "ISO 8601" in each.reason for each in made.unreadable)

@@ -6,11 +6,12 @@ with its reason and the message, and the others become a batch. Nothing here kno
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ LATEST_MICROS = 2**63 // 1000
 """The first time that 64-bit nanoseconds do not hold."""
 _MICROS_FROM = 10**14
 _MILLIS_FROM = 10**11
+_NANOSECONDS = pa.timestamp("ns", tz="UTC")
+_FINER = re.compile(r"(\.[0-9]{9})[0-9]+")
+_TIME_SHAPE = "ISO 8601 with its offset (2026-08-09T21:05:42.514318Z), 1970 to 2262"
 _NO_CONDITIONS = pa.list_(pa.field("item", pa.string(), nullable=False))
 
 Mask = npt.NDArray[np.bool_]
@@ -47,8 +51,8 @@ class TradeRows:
     symbols: list[str] = field(default_factory=list[str])
     ids: Sequence[str | int] = field(default_factory=list[str | int])
     """The venue's own; one list has either texts or numbers."""
-    times: Sequence[int] = field(default_factory=list[int])
-    """Microseconds since 1970 by the venue's clock (`micros`)."""
+    times: Sequence[int] | Sequence[str] = field(default_factory=list[int])
+    """By the venue's clock: microseconds since 1970 (`micros`), or ISO 8601 with its offset, what is finer than them cut."""
     prices: Sequence[str] = field(default_factory=list[str])
     """As plain decimals (`amount`)."""
     quantities: Sequence[str] = field(default_factory=list[str])
@@ -68,7 +72,7 @@ class QuoteRows:
     received: list[int] = field(default_factory=list[int])
     symbols: list[str] = field(default_factory=list[str])
     ids: Sequence[str | int] = field(default_factory=list[str | int])
-    times: Sequence[int] = field(default_factory=list[int])
+    times: Sequence[int] | Sequence[str] = field(default_factory=list[int])
     bid_prices: Sequence[str] = field(default_factory=list[str])
     bid_quantities: Sequence[str] = field(default_factory=list[str])
     ask_prices: Sequence[str] = field(default_factory=list[str])
@@ -206,14 +210,28 @@ class _Reader:
         self._refuse(ok, lambda row: f"{label} {exact(texts[row], self._decimals)}")
         return found
 
-    def times(self, micros: Sequence[int]) -> pa.Array:
-        """Times, those that 64-bit nanoseconds do not hold refused."""
-        values = np.array(micros, dtype=np.int64)
+    def times(self, told: Sequence[int] | Sequence[str]) -> pa.Array:
+        """Times, those that 64-bit nanoseconds do not hold refused, and texts that are none."""
+        if told and isinstance(told[0], str):
+            values = self._written(cast("Sequence[str]", told))
+        else:
+            values = np.array(told, dtype=np.int64)
         self._refuse(
             (values > 0) & (values < LATEST_MICROS),
             lambda row: f"time is out of range: found {values[row]} µs since 1970, expected 1970 to 2262",
         )
         return timestamp_array(values)
+
+    def _written(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Microseconds of ISO 8601 times; 1 where a text is none."""
+        try:
+            nanoseconds = pa.array(texts, pa.string()).cast(_NANOSECONDS).cast(pa.int64())
+            return nanoseconds.to_numpy() // 1000
+        except pa.ArrowInvalid:
+            found = [_micros_written(text) for text in texts]  # one of them is odd: each by itself
+        ok = np.array([value is not None for value in found])
+        self._refuse(ok, lambda row: f"time is no time: found {texts[row]!r}, expected {_TIME_SHAPE}")
+        return np.array([1 if value is None else value for value in found], dtype=np.int64)
 
     def unreadable(self) -> tuple[Unreadable, ...]:
         """The rows that were refused, each with its first reason."""
@@ -250,6 +268,15 @@ def micros(time: int) -> int:
     if time >= _MICROS_FROM:
         return time
     return time * 1000 if time >= _MILLIS_FROM else time * 1_000_000
+
+
+def _micros_written(text: str) -> int | None:
+    # More than nine digits behind the point are more than Arrow reads; they are cut like all that is finer than a microsecond.
+    short = _FINER.sub(r"\1", text)
+    try:
+        return pa.scalar(short).cast(_NANOSECONDS).value // 1000
+    except pa.ArrowInvalid:
+        return None
 
 
 def times_in_micros(times: Sequence[int]) -> list[int]:
