@@ -179,6 +179,8 @@ class Venue(Protocol):
     limits: Limits
     data_types: Collection[DataType]
     """What it can be heard for."""
+    separate: bool
+    """Whether each data type has an address of its own, so that a connection hears one of them; else it may hear all."""
     ping: bytes | None
     """The message that keeps a connection open; None: the protocol's own pings do."""
     ping_seconds: float
