@@ -100,6 +100,15 @@ def feed_of(name, exchange, source, streams=("trades",), **spec):
 
 FINITE = {"synthetic": {"start": "2026-03-02", "symbols": ["ACME"], "days": 2}}
 LIVE = {"synthetic": {"start": "2026-03-02", "symbols": ["ACME"], "days": 0, "eventsPerSecond": 100}}
+MARKET = {
+    "live": {
+        "venue": "binance",
+        "symbols": ["BTCUSDT", "ETHUSDT"],
+        "urls": {"stream": "wss://exchange.example", "rest": "https://exchange.example"},
+        "caFile": "ca.pem",
+        "volume": {"configMapName": "authorities"},
+    }
+}
 FILES = {"csv": {"format": "asx", "uris": ["file:7078.csv"], "symbol": "BHP", "volume": {"claimName": "ticks"}}}
 WIDE_STREAM = {"dataType": "trades", "tableRef": {"name": "trades-wide"}}
 LIMITS = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
@@ -116,6 +125,10 @@ CASES = {
             duplicateTolerance="250ms",
             deadLetters={"stopAbove": "5%"},
         ),
+    ),
+    "feed-market": (
+        PLAIN,
+        feed_of("binance", "BINANCE", MARKET, ("trades", "quotes"), producer={"replicas": 2}),
     ),
     "feed-files": (PLAIN, feed_of("asx-files", "ASX", FILES)),
     "feed-wide": (PLAIN, feed_of("shib", "SIM", LIVE, [WIDE_STREAM])),

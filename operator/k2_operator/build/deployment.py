@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from k2.model.platform import Platform
-from k2_operator.build import autoscaling, budget, configmap, environment, names, pod, service, stamp
+from k2_operator.build import autoscaling, budget, configmap, environment, files, names, pod, service, stamp
 from k2_operator.build.types import (
     ConfigMap,
     Counted,
     Deployment,
     DeploymentStrategy,
-    HeadlessService,
     Manifest,
     Mount,
     PodTemplate,
@@ -48,14 +47,26 @@ def sink(feed: FeedPlan, plan: SinkPlan, platform: Platform) -> list[Manifest]:
     return built
 
 
-def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[ConfigMap | Deployment | HeadlessService]:
-    """ConfigMap, Deployment and Service of a live source: one replica, never two, or the source would be sent twice."""
+def producer(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[Manifest]:
+    """ConfigMap, Deployment and Service of a live source, and a budget where it has two pods.
+
+    Of a market that several may hear a new pod comes before the old one goes. Any other source has one replica and never two, or it would
+    be sent twice.
+    """
     name = names.producer(feed.name)
     marks = labels.of("producer", name, feed=feed.name)
     config, template = _pipeline("producer", name, marks, feed, plan, platform)
-    replicas = 0 if feed.suspended else 1
-    deployment = _deployment("producer", name, feed.namespace, marks, template, replicas=replicas, strategy="Recreate")
-    return [config, _stamped(deployment, feed, platform), service.metrics("producer", name, feed.namespace, marks)]
+    replicas = 0 if feed.suspended else plan.replicas
+    how: Rolling = "RollingUpdate" if plan.hot else "Recreate"
+    deployment = _deployment("producer", name, feed.namespace, marks, template, replicas=replicas, strategy=how)
+    built: list[Manifest] = [
+        config,
+        _stamped(deployment, feed, platform),
+        service.metrics("producer", name, feed.namespace, marks),
+    ]
+    if replicas > 1:
+        built.append(budget.one_at_a_time("producer", name, feed.namespace, marks))
+    return built
 
 
 def _stamped(deployment: Deployment, feed: FeedPlan, platform: Platform) -> Deployment:
@@ -74,13 +85,16 @@ def _pipeline(
     """ConfigMap and pod template of a workload that serves nothing but its health and metrics."""
     config = configmap.config_map(name, feed.namespace, marks, plan.config)
     env = pod.config_env() + pod.base_env() + pod.metrics_env() + environment.connections(platform, component)
+    mounts = environment.volumes(platform, component)
+    if isinstance(plan, ProducerPlan):
+        files.of_source(plan.volume, env, mounts)
     workload = pod.Workload(
         args=("run", component),
         env=env,
         ports={"metrics": pod.METRICS_PORT},
         probed="metrics",
         resources=plan.resources,
-        mounts=environment.volumes(platform, component),
+        mounts=mounts,
         annotations={labels.CONFIG_HASH: configmap.config_hash(config, env)},
     )
     return config, pod.template(name, marks, platform.images, workload)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from k2.model.platform import Platform
-from k2_operator.build import configmap, environment, names, pod, stamp
-from k2_operator.build.types import ConfigMap, Job, PodVolume
-from k2_operator.plan.plans import FeedPlan, ProducerPlan, VolumePlan
+from k2_operator.build import configmap, environment, files, names, pod, stamp
+from k2_operator.build.types import ConfigMap, Job
+from k2_operator.plan.plans import FeedPlan, ProducerPlan
 from k2_operator.spec import labels
-
-SOURCE_DIR = "/var/lib/k2-source"
 
 
 def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[ConfigMap | Job]:
@@ -18,9 +16,7 @@ def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[ConfigM
     config = configmap.config_map(name, feed.namespace, marks, plan.config)
     env = pod.config_env() + pod.base_env() + pod.metrics_env() + environment.connections(platform, "producer")
     mounts = environment.volumes(platform, "producer")
-    if plan.volume is not None:
-        env.append(environment.literal("K2_SOURCE_DIR", SOURCE_DIR))
-        mounts.append((_source_volume(plan.volume), SOURCE_DIR))
+    files.of_source(plan.volume, env, mounts)
     workload = pod.Workload(
         args=("run", "load"),
         env=env,
@@ -49,9 +45,3 @@ def load(feed: FeedPlan, plan: ProducerPlan, platform: Platform) -> list[ConfigM
             },
         },
     ]
-
-
-def _source_volume(volume: VolumePlan) -> PodVolume:
-    if volume.kind == "claim":
-        return {"name": "source", "persistentVolumeClaim": {"claimName": volume.name}}
-    return {"name": "source", "configMap": {"name": volume.name}}

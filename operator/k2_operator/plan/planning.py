@@ -330,7 +330,11 @@ def _milliseconds(duration: str | None) -> int | None:
 
 def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan:
     sink, stop_above = feed.spec.sink, feed.spec.dead_letters.stop_above
-    numbered = feed.spec.sequence_policy is SequencePolicy.PER_SYMBOL and topic.data_type is not DataType.REFERENCE_DATA
+    source = feed.spec.source.config
+    numbered = None if source is None else source.numbers(topic.data_type)
+    if numbered is None:
+        is_asked = feed.spec.sequence_policy is SequencePolicy.PER_SYMBOL
+        numbered = is_asked and topic.data_type is not DataType.REFERENCE_DATA
     config = SinkConfig(
         topic=str(topic),
         table=table.table.identifier,

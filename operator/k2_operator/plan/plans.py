@@ -95,13 +95,18 @@ class VolumePlan:
 
 @dataclass(frozen=True, slots=True)
 class ProducerPlan:
-    """What sends the feed's events: a live source runs for ever, a finite one is a Job named after its source's hash."""
+    """What sends the feed's events: a live source runs for ever, a finite one is a Job named after its source's hash.
+
+    A `hot` one may be heard by several pods at once, so a new pod comes before the old one goes.
+    """
 
     config: ProducerConfig
     finite: bool
     source_hash: str
     volume: VolumePlan | None
     resources: Resources
+    replicas: int = 1
+    hot: bool = False
 
 
 @dataclass(frozen=True, slots=True)

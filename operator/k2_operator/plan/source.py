@@ -26,12 +26,17 @@ def source_errors(who: str, feed: MarketFeed) -> list[ResourceError]:
     config = source.config
     if config is None:
         return []
-    return [
+    found = [
         ResourceError(
             who, f"spec.source.{config.kind}.{each.path}", each.what, found=each.found, expected=each.expected
         )
         for each in config.problems([stream.data_type for stream in feed.spec.streams])
     ]
+    replicas = feed.spec.producer.replicas
+    if replicas > 1 and not config.hot:
+        what = f"a {config.kind} source has one producer, or it would be sent twice"
+        found.append(ResourceError(who, "spec.producer.replicas", what, found=replicas, expected="1"))
+    return found
 
 
 def producer_plan(feed: MarketFeed, market: Exchange, streams: Sequence[StreamConfig]) -> ProducerPlan | None:
@@ -49,7 +54,15 @@ def producer_plan(feed: MarketFeed, market: Exchange, streams: Sequence[StreamCo
         prices=feed.spec.prices,
         schema_version=feed.spec.schema_version,
     )
-    return ProducerPlan(config, not source.is_live, _digest(config), _volume(source), feed.spec.producer.resources)
+    return ProducerPlan(
+        config,
+        not source.is_live,
+        _digest(config),
+        _volume(source),
+        feed.spec.producer.resources,
+        feed.spec.producer.replicas,
+        source.hot,
+    )
 
 
 def _digest(config: ProducerConfig) -> str:

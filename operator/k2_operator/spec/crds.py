@@ -199,6 +199,9 @@ def _node(schema: Mapping[str, Any], defs: Mapping[str, Any], outer: Mapping[str
     if "anyOf" in schema:
         inner = next(each for each in schema["anyOf"] if each.get("type") != "null")
         return _node(inner, defs, {**schema, **outer})
+    if "oneOf" in schema:
+        # Of several forms a structural schema can say none: what is written there is looked at by the plan.
+        return {"description": schema["description"], "x-kubernetes-preserve-unknown-fields": True}
     built: dict[str, Any] = {"type": schema.get("type", "string")}
     description = outer.get("description", schema.get("description"))
     if description:

@@ -191,6 +191,13 @@ class Sink(_Model):
 class Producer(_Model):
     """Settings of the feed's producer."""
 
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=2,
+        description="Pods. With a live source two hear the same market, and each event is in the table once: the death of one loses "
+        "nothing. Other sources have one.",
+    )
     resources: Resources = Field(default=Resources(), description="Of the producer's container.")
 
 

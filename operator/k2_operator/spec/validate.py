@@ -108,8 +108,13 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
 
 
 def path_of(location: Sequence[str | int], root: str = "spec") -> str:
-    """A field's place as a person writes it: `spec.streams[0].dataType`."""
-    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    """A field's place as a person writes it: `spec.streams[0].dataType`. Which of several forms a value has is no part of it."""
+    written = (part for part in location if not _is_form(part))
+    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in written)
+
+
+def _is_form(part: str | int) -> bool:
+    return isinstance(part, str) and part.startswith("(")
 
 
 def _check_envelope(document: Mapping[str, Any], who: str) -> list[ResourceError]:
@@ -205,7 +210,11 @@ def _node(schema: dict[str, Any], location: Sequence[str | int]) -> dict[str, An
 
     node = resolve(schema)
     for part in location:
-        following = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+        if _is_form(part):
+            wanted = "array" if part == "(names)" else "object"
+            following = next((each for each in map(resolve, node.get("oneOf", ())) if each["type"] == wanted), None)
+        else:
+            following = node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
         if following is None:
             return {}
         node = resolve(following)

@@ -124,10 +124,10 @@ def run_producer(settings: Settings, config: ProducerConfig) -> None:
         WorldError: the producer can send nothing more, or Kafka did not take the last events before the stop.
     """
     topics = {stream.data_type: stream.topic for stream in config.streams}
-    live = LiveProducer(config.exchange)
     _begin(config)
     with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-producer-") as folder:
         source = live_source(Opening(config, settings, stop, Path(folder)))
+        live = LiveProducer(config.exchange, source.ready)
         with serve_health(settings.metrics_port, live.ready, families=metrics.OF_PRODUCERS):
             _when_topics_exist(settings, topics, stop)
             if stop.is_set():
@@ -137,7 +137,7 @@ def run_producer(settings: Settings, config: ProducerConfig) -> None:
                 return
             with outlet:
                 _log.info("producer.started", feed=config.feed, topics=list(topics.values()))
-                live.run(source.events(), outlet)
+                live.run(source.events(), outlet, source.unreadable)
     _log.info("producer.stopped", feed=config.feed, events=live.sent)
 
 
@@ -148,6 +148,17 @@ def _begin(config: ProducerConfig) -> None:
             counter.labels(config.exchange, str(stream.data_type))
         for reason in REASON_CLASSES:
             metrics.DEAD_LETTERS.labels(stream.topic, reason)
+    for figure in (
+        metrics.FEED_CONNECTIONS,
+        metrics.FEED_CONNECTION_FAILURES,
+        metrics.FEED_WAITING,
+        metrics.FEED_CLOCK_DIFFERENCE,
+    ):
+        figure.labels(config.exchange)
+    for reason in metrics.DISCONNECTION_REASONS:
+        metrics.FEED_DISCONNECTIONS.labels(config.exchange, reason)
+    for outcome in metrics.MESSAGE_OUTCOMES:
+        metrics.FEED_MESSAGES.labels(config.exchange, outcome)
 
 
 def _when_topics_exist(settings: Settings, topics: Mapping[DataType, str], stop: threading.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from k2.feeds.live import source as heard
 from k2.feeds.load import csv_source
 from k2.feeds.load.chunks import FiniteSource
 from k2.feeds.load.live import LiveSource
@@ -22,6 +23,7 @@ class SourceReader:
 
 
 READERS: Mapping[str, SourceReader] = {
+    "live": SourceReader(live=heard.opened),
     "csv": SourceReader(finite=csv_source.opened),
     "synthetic": SourceReader(finite=synthetic.opened, live=synthetic.opened_live),
 }

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 from pydantic.alias_generators import to_camel
 
 from k2.model.id_scopes import ID_SPACE_PATTERN, MIDNIGHT, TIME_OF_DAY_PATTERN, IdScope
 from k2.model.mapping.named import FormatName, names_symbols, shipped
 from k2.model.topics import DataType
+from k2.model.venues import NUMBERED, VenueName
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 SYMBOL_PATTERN = r"^[A-Z0-9][A-Z0-9.\-/]{0,31}$"
@@ -58,6 +59,15 @@ class SourceConfig(BaseModel):
     @property
     def mounts(self) -> Volume | None:
         """The volume that it reads."""
+        return None
+
+    @property
+    def hot(self) -> bool:
+        """Whether several producers may hear it at once: they give the same events with the same ids."""
+        return False
+
+    def numbers(self, data_type: DataType) -> bool | None:  # noqa: ARG002 - some kinds know
+        """Whether each symbol's events of that type are numbered without holes; None: the feed's author says it."""
         return None
 
     def problems(self, data_types: Sequence[DataType]) -> Iterator[Problem]:  # noqa: ARG002 - some kinds look
@@ -205,7 +215,96 @@ class CsvSource(SourceConfig):
             yield Problem("dataType", f"not what {self.format} files hold", " or ".join(kinds), self.data_type)
 
 
-SOURCES: dict[str, type[SourceConfig]] = {each.kind: each for each in (CsvSource, SyntheticSource)}
+class SymbolSelection(BaseModel):
+    """Which symbols of a venue's listing are heard; looked at again every five minutes."""
+
+    model_config = SourceConfig.model_config
+
+    quote: str | None = Field(default=None, max_length=16, description="The currency of their prices, such as USDT.")
+    status: str | None = Field(
+        default=None, max_length=32, description="In the venue's words, such as TRADING. Left out: those that trade."
+    )
+    limit: int = Field(default=200, ge=1, le=5_000, description="At most so many: the most traded where it is known.")
+
+
+def _form_of_symbols(value: object) -> str:
+    return "(selection)" if isinstance(value, dict | SymbolSelection) else "(names)"
+
+
+SymbolNames = Annotated[
+    Annotated[tuple[Symbol, ...], Field(min_length=1, max_length=5_000), Tag("(names)")]
+    | Annotated[SymbolSelection, Tag("(selection)")],
+    Discriminator(_form_of_symbols),
+]
+"""Symbols by name, or what they must be like. The tags stand in places of errors, and nobody is told them."""
+
+
+class VenueUrls(BaseModel):
+    """Other addresses than the venue's own."""
+
+    model_config = SourceConfig.model_config
+
+    stream: Annotated[str, Field(pattern=r"^wss://[^/?#]+$", max_length=253)] | None = Field(
+        default=None, description="Of the WebSockets: wss://host:port."
+    )
+    rest: Annotated[str, Field(pattern=r"^https://[^/?#]+$", max_length=253)] | None = Field(
+        default=None, description="Of the REST interface: https://host:port."
+    )
+
+
+class VenueSource(SourceConfig):
+    """An exchange's public market data, as it happens."""
+
+    kind: ClassVar[str] = "live"
+    says: ClassVar[str] = "The public feed of an exchange, without an end."
+
+    venue: VenueName = Field(description="Which exchange.")
+    symbols: SymbolNames = Field(
+        description="Symbols as the venue writes them: [BTCUSDT, ETHUSDT]. Or which of its listing: {quote: USDT, status: "
+        "TRADING, limit: 200}, followed as it changes.",
+    )
+    urls: VenueUrls = Field(default=VenueUrls(), description="Other addresses than the venue's own.")
+    ca_file: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(
+        default=None,
+        description="PEM file of the authorities that are trusted, in place of the system's; a path relative to the volume, or "
+        "on one machine to the working directory. Certificates are always verified.",
+    )
+    proxy: Annotated[str, Field(pattern=r"^https?://[^/?#@]+$", max_length=253)] | None = Field(
+        default=None, description="URL of a proxy: http://host:port. Left out: what HTTPS_PROXY says."
+    )
+    # How the file comes to the workload, and nothing that it is told.
+    volume: Volume | None = Field(default=None, exclude=True, description="The volume that caFile is relative to.")
+
+    @property
+    def mounts(self) -> Volume | None:
+        """See `SourceConfig`."""
+        return self.volume
+
+    @property
+    def hot(self) -> bool:
+        """See `SourceConfig`."""
+        return True
+
+    def numbers(self, data_type: DataType) -> bool | None:
+        """See `SourceConfig`. Quotes are numbered with holes, or not at all."""
+        return data_type is DataType.TRADES and NUMBERED[self.venue]
+
+    def problems(self, data_types: Sequence[DataType]) -> Iterator[Problem]:
+        """See `SourceConfig`."""
+        if DataType.REFERENCE_DATA in data_types:
+            yield Problem("venue", "does not send reference_data", "streams of trades and quotes", self.venue)
+        if not isinstance(self.symbols, SymbolSelection):
+            twice = sorted({symbol for symbol in self.symbols if self.symbols.count(symbol) > 1})
+            if twice:
+                yield Problem("symbols", "a symbol twice", "each once", ", ".join(twice[:3]))
+        if self.volume is not None:
+            if (self.volume.claim_name is None) == (self.volume.config_map_name is None):
+                yield Problem("volume", "not one volume", "exactly one of claimName, configMapName")
+            if self.ca_file is None:
+                yield Problem("volume", "without caFile", "the file of the volume that is meant")
+
+
+SOURCES: dict[str, type[SourceConfig]] = {each.kind: each for each in (CsvSource, SyntheticSource, VenueSource)}
 """Every kind, in the order in which people are told of them."""
 
 

@@ -18,6 +18,40 @@ _ROWS = (0, 100, 1_000, 10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_
 # --- feeds: from a source to events ---------------------------------------------------------------------------------
 FEED_EVENTS = Counter("k2_feed_events_total", "Events that a source gave.", ("exchange", "data_type"))
 FEED_REJECTED = Counter("k2_feed_rejected_rows_total", "Rows of a source that are no event.", ("exchange", "data_type"))
+FEED_CONNECTIONS = Gauge("k2_feed_connections", "Connections to an exchange that stand.", ("exchange",))
+FEED_CONNECTION_FAILURES = Counter(
+    "k2_feed_connection_failures_total", "Tries to connect to an exchange that failed.", ("exchange",)
+)
+DISCONNECTION_REASONS = (
+    "announced",
+    "closed",
+    "error",
+    "full",
+    "planned",
+    "refused",
+    "silent",
+    "stopped",
+    "stream",
+)
+FEED_DISCONNECTIONS = Counter(
+    "k2_feed_disconnections_total",
+    "Connections to an exchange that ended, by reason: closed, error and silent ended by themselves; announced, planned, refused and "
+    "stream (one of its streams was dead) were exchanged for another one; full: Kafka was too slow, so that hearing more would only "
+    "have taken memory; stopped.",
+    ("exchange", "reason"),
+)
+MESSAGE_OUTCOMES = ("read", "unknown", "unreadable")
+FEED_MESSAGES = Counter(
+    "k2_feed_messages_total",
+    "Messages of an exchange: read, unknown (an event that K2 does not know), unreadable (a dead letter).",
+    ("exchange", "outcome"),
+)
+FEED_WAITING = Gauge("k2_feed_waiting_messages", "Events that were heard and wait to be sent to Kafka.", ("exchange",))
+FEED_CLOCK_DIFFERENCE = Gauge(
+    "k2_feed_clock_difference_seconds",
+    "Our clock less the exchange's, and what the fastest message of the last seconds took: 0.02 is well, 300 is a wrong clock.",
+    ("exchange",),
+)
 
 # --- bus: Kafka -----------------------------------------------------------------------------------------------------
 PRODUCED = Counter("k2_kafka_messages_produced_total", "Messages that the brokers acknowledged.", ("topic",))
@@ -178,8 +212,18 @@ KEY_FILE_READS = Counter(
 )
 
 # --- which process shows which: one that it never sets would only be in the way ---------------------------------------
-OF_PRODUCERS = (FEED_EVENTS, PRODUCED, PRODUCED_BYTES, PRODUCE_ERRORS, PRODUCE_QUEUE_FULL, PRODUCE_QUEUE)
-OF_LOADS = (*OF_PRODUCERS, FEED_REJECTED, DEAD_LETTERS)
+_OF_SENDERS = (FEED_EVENTS, PRODUCED, PRODUCED_BYTES, PRODUCE_ERRORS, PRODUCE_QUEUE_FULL, PRODUCE_QUEUE)
+OF_LOADS = (*_OF_SENDERS, FEED_REJECTED, DEAD_LETTERS)
+OF_PRODUCERS = (
+    *_OF_SENDERS,
+    DEAD_LETTERS,
+    FEED_CONNECTIONS,
+    FEED_CONNECTION_FAILURES,
+    FEED_DISCONNECTIONS,
+    FEED_MESSAGES,
+    FEED_WAITING,
+    FEED_CLOCK_DIFFERENCE,
+)
 OF_SINKS = (
     CONSUMED,
     CONSUMED_BYTES,

@@ -1,1 +1,1 @@
-"""Live markets: connections, subscriptions, gaps and their filling, for every venue alike."""
+"""The machinery that hears exchanges: connections, what keeps them up, and the way to Kafka. It knows no venue."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
 from k2.bus.producer import FatalProducerError
 from k2.feeds.load.load import DeliveryReport, Outlet
+from k2.feeds.load.unreadable import Unreadable
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
 from k2.obs import metrics
@@ -37,17 +38,41 @@ class LiveSource(Protocol):
         """Events as they come, until the event is set that it was opened with; each piece is sent at once."""
         ...
 
+    def unreadable(self) -> Sequence[Unreadable]:
+        """What came since this was last asked, should have been an event and is none."""
+        ...
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether events can come, and what they come from; why they cannot. Asked from any thread."""
+        ...
+
+
+class LiveOutlet(Outlet, Protocol):
+    """The way into Kafka of a live source."""
+
+    def put_aside(self, messages: Sequence[tuple[bytes, str]]) -> None:
+        """Put messages that are no events, each with its reason, into the dead-letter topic; returns when they are acknowledged.
+
+        Raises:
+            WorldError: they were not.
+        """
+        ...
+
 
 class LiveProducer:
     """Sends what a live source gives. The client reconnects by itself; `ready` tells when the brokers stay silent.
 
     Args:
         exchange: the exchange's code, for metrics.
+        source_ready: whether the source gives events, and why not.
     """
 
-    def __init__(self, exchange: str) -> None:
+    def __init__(
+        self, exchange: str, source_ready: Callable[[], tuple[bool, str]] = lambda: (True, "producing")
+    ) -> None:
         self.sent = 0
         self._exchange = exchange
+        self._source_ready = source_ready
         self._running = False
         self._refusal = ""
         self._given_up = 0
@@ -62,10 +87,17 @@ class LiveProducer:
             return False, f"Kafka confirmed nothing for {UNREADY_SECONDS:.0f} s"
         if self._refusal:
             return False, f"Kafka did not take events: {self._refusal}"
-        return True, "producing"
+        return self._source_ready()
 
-    def run(self, events: Iterator[Batches], outlet: Outlet) -> None:
+    def run(
+        self, events: Iterator[Batches], outlet: LiveOutlet, unreadable: Callable[[], Sequence[Unreadable]] = tuple
+    ) -> None:
         """Send until the source stops; then wait for what is outstanding.
+
+        Args:
+            events: of the source.
+            outlet: the way into Kafka.
+            unreadable: what the source found and is no event: dead letters.
 
         Raises:
             WorldError: the last events were given up, or not confirmed before the end; or nothing can be sent any more.
@@ -76,6 +108,7 @@ class LiveProducer:
                 self._waiting.append((time.monotonic(), outlet.send(kind, batch)))
                 self.sent += batch.num_rows
                 metrics.FEED_EVENTS.labels(self._exchange, str(kind)).inc(batch.num_rows)
+            self._put_aside(unreadable(), outlet)
             outlet.poll(0)
             self._settle()
         self._flush(outlet)
@@ -85,7 +118,19 @@ class LiveProducer:
         if self._refusal:
             raise WorldError(f"Kafka did not take events: {self._refusal}")
 
-    def _flush(self, outlet: Outlet) -> None:
+    def _put_aside(self, found: Sequence[Unreadable], outlet: LiveOutlet) -> None:
+        if not found:
+            return
+        _log.warning("messages.unreadable", exchange=self._exchange, messages=len(found), reason=found[0].reason[:200])
+        try:
+            outlet.put_aside([(each.raw, each.reason) for each in found])
+        except FatalProducerError:
+            raise
+        except WorldError as error:
+            _log.error("dead_letters.given_up", exchange=self._exchange, messages=len(found), error=str(error))
+            self._refusal = str(error)
+
+    def _flush(self, outlet: LiveOutlet) -> None:
         told = self._given_up
         try:
             outlet.flush(FLUSH_SECONDS)

@@ -91,12 +91,22 @@ class KafkaOutlet:
 
     def reject(self, file: str, header: bytes | None, rejected: Sequence[Rejected]) -> None:
         """Put rows into the dead-letter topic of the (only) topic of the load; returns when they are acknowledged."""
+        data_type, letters = self._letters()
+        letters.send([_letter(file, header, bad, data_type) for bad in rejected])
+        letters.flush()
+
+    def put_aside(self, messages: Sequence[tuple[bytes, str]]) -> None:
+        """See `LiveOutlet`: into the dead-letter topic of the feed's first topic."""
+        data_type, letters = self._letters()
+        letters.send([DeadLetter(raw, reason, data_type=data_type) for raw, reason in messages])
+        letters.flush()
+
+    def _letters(self) -> tuple[DataType, DeadLetterWriter]:
         data_type, topic = next(iter(self._topics.items()))
         letters = self._dead_letters.get(topic)
         if letters is None:
             letters = self._dead_letters[topic] = DeadLetterWriter(self._kafka, TopicName.parse(topic).dead_letters)
-        letters.send([_letter(file, header, bad, data_type) for bad in rejected])
-        letters.flush()
+        return data_type, letters
 
     def poll(self, seconds: float) -> None:
         """Take in delivery reports, for at most that long in sum."""

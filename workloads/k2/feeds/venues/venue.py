@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from k2.feeds.load.unreadable import Unreadable
 from k2.model.topics import DataType
 
 
@@ -78,14 +79,6 @@ class Notice:
     connection: int
     text: str = ""
     symbols: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A frame, or a part of it, that should have been an event and is none: a dead letter."""
-
-    raw: bytes
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

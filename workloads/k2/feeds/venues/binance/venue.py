@@ -62,7 +62,9 @@ class Binance:
         weight_a_minute=6000,
     )
     data_types: Collection[DataType] = (DataType.TRADES, DataType.QUOTES)
-    ping: bytes | None = None
+    separate = False
+    # The venue pings by the protocol; what proves that it still talks to us is an answer.
+    ping: bytes | None = b'{"method":"LIST_SUBSCRIPTIONS","id":0}'
     ping_seconds = 20.0
 
     def __init__(self, columns: EventColumns) -> None:

@@ -15,6 +15,7 @@ from k2.feeds.load.chunks import Chunk, Position
 from k2.feeds.load.csv_source import Clock, now_micros
 from k2.feeds.load.live import Batches
 from k2.feeds.load.opening import Opening
+from k2.feeds.load.unreadable import Unreadable
 from k2.feeds.venues.synthetic.events import EventMaker, rebatched
 from k2.feeds.venues.synthetic.market import SyntheticMarket
 from k2.model.errors import UserError
@@ -109,6 +110,14 @@ class SyntheticLive:
     data_types: Sequence[DataType]
     stop: threading.Event
     clock: Clock = now_micros
+
+    def ready(self) -> tuple[bool, str]:
+        """See `LiveSource`."""
+        return True, "producing"
+
+    def unreadable(self) -> Sequence[Unreadable]:
+        """See `LiveSource`: nothing that is made up is."""
+        return ()
 
     def events(self) -> Iterator[Batches]:
         """See `LiveSource`."""
