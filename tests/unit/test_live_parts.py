@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from k2.feeds.live.handover import Handover, together
 from k2.feeds.live.listing import chosen
-from k2.feeds.live.pace import Backoff, Pace
+from k2.feeds.live.pace import EvenPace, RetryWaits
 from k2.feeds.live.streams import StreamWatch
 from k2.feeds.venues.registry import VENUES
 from k2.feeds.venues.venue import Instrument, Unreadable
@@ -37,7 +37,7 @@ def test_every_venue_that_a_person_can_name_is_there_and_said_to_prove_what_it_p
 
 
 def test_waits_double_up_to_a_minute_and_begin_anew_only_when_it_worked():
-    backoff = Backoff(0.25, 60.0, random_part=lambda: 1.0)
+    backoff = RetryWaits(0.25, 60.0, random_part=lambda: 1.0)
     assert [backoff.failed() for _ in range(10)] == [0.25, 0.5, 1, 2, 4, 8, 16, 32, 60, 60]
     backoff.worked()
     assert backoff.failed() == 0.25
@@ -45,14 +45,14 @@ def test_waits_double_up_to_a_minute_and_begin_anew_only_when_it_worked():
 
 @given(st.integers(0, 5_000), st.floats(0, 1))
 def test_a_wait_is_any_part_of_its_bound_for_ever(failures, part):
-    backoff = Backoff(0.25, 60.0, random_part=lambda: part)
+    backoff = RetryWaits(0.25, 60.0, random_part=lambda: part)
     backoff.failures = failures
     assert 0 <= backoff.failed() <= 60
 
 
 def test_a_pace_is_kept_by_whoever_waits_for_a_turn():
     async def turns():
-        pace = Pace(a_second=50, at_once=2)
+        pace = EvenPace(a_second=50, at_once=2)
         began = time.monotonic()
         for _ in range(6):
             await pace.turn()

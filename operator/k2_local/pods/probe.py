@@ -15,7 +15,7 @@ _MOST_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ProbeAnswer:
     """What a probe heard.
 
     Args:
@@ -54,19 +54,19 @@ class Probe:
             delay=float(spec.get("initialDelaySeconds", 0)),
         )
 
-    def ask(self, numbers: Mapping[str, int]) -> Heard:
+    def ask(self, numbers: Mapping[str, int]) -> ProbeAnswer:
         """Ask the workload, whose ports by name are given."""
         url = f"http://{ports.LOOPBACK}:{numbers[self.port]}{self.path}"
         try:
             with urllib.request.urlopen(url, timeout=self.timeout) as answer:
-                return Heard(warning=_told(answer.read(_MOST_BYTES)).get("warning", ""))
+                return ProbeAnswer(warning=_told(answer.read(_MOST_BYTES)).get("warning", ""))
         except urllib.error.HTTPError as error:
             with error:
                 body = error.read(_MOST_BYTES)
             told, text = _told(body), body.decode(errors="replace").strip()
-            return Heard(told.get("reason") or text or f"HTTP {error.code}", told.get("warning", ""))
+            return ProbeAnswer(told.get("reason") or text or f"HTTP {error.code}", told.get("warning", ""))
         except OSError as error:
-            return Heard(f"no answer yet ({getattr(error, 'reason', error)})")
+            return ProbeAnswer(f"no answer yet ({getattr(error, 'reason', error)})")
 
 
 def _told(body: bytes) -> dict[str, str]:

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from k2.feeds.live.pace import Backoff, Pace, Timing
+from k2.feeds.live.pace import EvenPace, RetryWaits, Timing
 from k2.feeds.live.sockets import Socket
 from k2.feeds.live.web import LimitedError
 from k2.feeds.venues.venue import Venue
@@ -46,7 +46,7 @@ class Line:
         symbols: Sequence[str],
         *,
         made: Callable[[], Socket],
-        pace: Pace,
+        pace: EvenPace,
         timing: Timing,
         carries: Callable[[Socket, bool], None],
     ) -> None:
@@ -54,7 +54,7 @@ class Line:
         self.data_types = tuple(data_types)
         self.trouble: WorldError | None = None
         self._venue, self._made, self._pace, self._timing, self._carries = venue, made, pace, timing, carries
-        self._backoff = Backoff(timing.first_retry, timing.longest_retry)
+        self._backoff = RetryWaits(timing.first_retry, timing.longest_retry)
         self._socket: Socket | None = None
         self._wanted = asyncio.Event()
         self._why = ""

@@ -19,7 +19,7 @@ import pyarrow as pa
 from k2.feeds.live.handover import Handover
 from k2.feeds.live.lines import Line
 from k2.feeds.live.listing import Chosen, chosen
-from k2.feeds.live.pace import SHARE, Backoff, Pace, Timing
+from k2.feeds.live.pace import SHARE, EvenPace, RetryWaits, Timing
 from k2.feeds.live.sockets import Socket
 from k2.feeds.live.streams import Stream, StreamWatch
 from k2.feeds.live.web import Address, RefusedPlaceError, Web
@@ -75,7 +75,7 @@ class LiveMarket:
         self._asked = symbols
         self._web = Web(address, timing.opening)
         self._numbers = itertools.count(1)
-        self._pace = Pace(venue.limits.connections_a_minute * SHARE / 60, at_once=10)
+        self._pace = EvenPace(venue.limits.connections_a_minute * SHARE / 60, at_once=10)
         self._frames: list[Frame] = []
         self._reading: asyncio.TimerHandle | None = None
         self._sockets: dict[int, tuple[Socket, Line]] = {}
@@ -141,7 +141,7 @@ class LiveMarket:
 
     async def _follow(self) -> None:
         """Ask for the listing, now and again, and hear what follows from it."""
-        backoff = Backoff(self.timing.first_retry, self.timing.longest_retry)
+        backoff = RetryWaits(self.timing.first_retry, self.timing.longest_retry)
         while True:
             try:
                 listed = self.venue.parse_instruments(await self._web.get(self.venue.instruments()))
@@ -162,11 +162,12 @@ class LiveMarket:
         before = self.chosen
         self.chosen = now
         self.columns.currencies.update(now.currencies)
-        for names, event in ((now.left_out, "symbol.left_out"), (now.not_trading, "symbol.not_trading")):
-            old = {} if before is None else before.left_out if event == "symbol.left_out" else before.not_trading
-            for name, why in names.items():
-                if old.get(name) != why:
-                    _log.warning(event, venue=self.venue.name, symbol=name, reason=why)
+        for name, why in now.left_out.items():
+            if before is None or before.left_out.get(name) != why:
+                _log.warning("symbol.left_out", venue=self.venue.name, symbol=name, reason=why)
+        for name, status in now.not_trading.items():
+            if before is None or before.not_trading.get(name) != status:
+                _log.warning("symbol.halted", venue=self.venue.name, symbol=name, status=status)
         old_symbols = set() if before is None else set(before.symbols)
         added = [name for name in now.symbols if name not in old_symbols]
         removed = old_symbols - set(now.symbols)

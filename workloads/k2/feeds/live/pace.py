@@ -37,7 +37,7 @@ class Timing:
 AS_USUAL = Timing()
 
 
-class Backoff:
+class RetryWaits:
     """How long to wait before the next try: a random part of twice the last bound, for ever; begins anew with `worked`.
 
     Args:
@@ -61,7 +61,7 @@ class Backoff:
         self.failures = 0
 
 
-class Pace:
+class EvenPace:
     """Lets one at a time go on, so many a second on average and after a rest so many at once.
 
     Args:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import aiohttp
 
-from k2.feeds.live.pace import SHARE, Pace, Timing
+from k2.feeds.live.pace import SHARE, EvenPace, Timing
 from k2.feeds.live.web import Stream, Web
 from k2.feeds.venues.venue import Frame, Venue
 from k2.model.errors import WorldError
@@ -130,7 +130,7 @@ class Socket:
             raise WorldError(f"a connection could not be read: {error}") from error
 
     async def _send(self, stream: Stream) -> None:
-        pace = Pace(self._venue.limits.messages_a_second * SHARE)
+        pace = EvenPace(self._venue.limits.messages_a_second * SHARE)
         ping = self._venue.ping
         try:
             while True:

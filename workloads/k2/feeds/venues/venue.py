@@ -29,7 +29,7 @@ class Numbering(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class VenueLimits:
     """What an exchange lets one address do. Sizes of batches and paces stay within four fifths of them."""
 
     streams_a_connection: int
@@ -122,7 +122,7 @@ class Request:
     path: str
     """From the root, with its query: /api/v3/exchangeInfo."""
     weight: float
-    """In the units of `Limits.weight_a_minute`."""
+    """In the units of `VenueLimits.weight_a_minute`."""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -169,7 +169,7 @@ class Venue(Protocol):
     """Of its own; a setting may name another."""
     rest_url: str
     numbering: Numbering
-    limits: Limits
+    limits: VenueLimits
     data_types: Collection[DataType]
     """What it can be heard for."""
     separate: bool

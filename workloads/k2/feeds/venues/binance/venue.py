@@ -22,11 +22,11 @@ from k2.feeds.venues.venue import (
     Heard,
     Hole,
     Instrument,
-    Limits,
     Numbering,
     Request,
     Subscription,
     Unreadable,
+    VenueLimits,
 )
 from k2.model.topics import DataType
 
@@ -53,7 +53,7 @@ class Binance:
     stream_url = "wss://stream.binance.com:9443"
     rest_url = "https://api.binance.com"
     numbering = Numbering.CONSECUTIVE
-    limits = Limits(
+    limits = VenueLimits(
         streams_a_connection=1024,
         messages_a_second=5,
         connections_a_minute=60,  # 300 in five minutes
