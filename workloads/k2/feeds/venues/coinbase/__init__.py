@@ -1,0 +1,1 @@
+"""Coinbase: trades and best quotes of the Advanced Trade stream, filled from the Exchange's REST interface."""
