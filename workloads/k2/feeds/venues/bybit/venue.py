@@ -144,7 +144,8 @@ class Bybit:
         return self._of_rest(*_trades_of(body), received, symbol)
 
     def _of_rest(self, trades: Sequence[RestTrade], bad: Sequence[Unreadable], received: int, symbol: str) -> Heard:
-        oldest_first = sorted(trades[::-1], key=_time)  # they stand newest first, many in one millisecond
+        # They stand newest first, many in one millisecond.
+        oldest_first = sorted(trades, key=_time, reverse=True)[::-1]
         named = [
             StreamTrade(
                 symbol=symbol,

@@ -100,7 +100,7 @@ class Answer(msgspec.Struct):
     """Any answer of the REST interface: errors come with the status 200."""
 
     error: list[str] = []
-    result: dict[str, Raw] = {}
+    result: dict[str, Raw] | None = None
 
 
 MESSAGES = msgspec.json.Decoder(Message, strict=False)

@@ -258,8 +258,8 @@ def _note(gathered: Gathered, frame: Frame, message: Message) -> None:
 
 def _result(body: bytes, expected: str) -> dict[str, msgspec.Raw]:
     found = answer(messages.ANSWER, body, expected)
-    if found.error:
-        raise WorldError(f"Kraken's answer is not {expected}: {', '.join(found.error)}")
+    if found.error or found.result is None:
+        raise WorldError(f"Kraken's answer is not {expected}: {', '.join(found.error) or shown(body)}")
     return found.result
 
 

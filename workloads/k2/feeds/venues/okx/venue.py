@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from operator import attrgetter
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 
@@ -138,9 +138,10 @@ class Okx:
         found, bad = _trades_of(body)
         wanted = [trade for trade in found if hole.first <= trade.trade_id <= hole.last]
         oldest = min((trade.trade_id for trade in found), default=0)
-        following = _history(hole.symbol, oldest) if oldest > hole.first else None
-        # An answer that begins where the one before did would be asked for again for ever.
-        return Filled(self._of_rest(wanted, bad, received, hole.symbol), None if following == request else following)
+        asked = int(parse_qs(urlsplit(request.path).query)["after"][0])
+        # An answer that does not reach further back would be asked for again for ever.
+        following = _history(hole.symbol, oldest) if hole.first < oldest < asked else None
+        return Filled(self._of_rest(wanted, bad, received, hole.symbol), following)
 
     def latest(self, symbol: str) -> Request | None:
         """The newest page."""
