@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from k2_testing.venues import RECEIVED, columns, frames, iso, kinds, rows, spelled_trades, told
 
+from k2.feeds.formats.layouts import Assembler, Files
+from k2.feeds.formats.registry import file_format
+from k2.feeds.load.csv_source import CsvFiles, ids_of
 from k2.feeds.venues.coinbase.venue import Coinbase
 from k2.feeds.venues.venue import Hole, Notice, NoticeKind, Request
 from k2.model.errors import WorldError
 from k2.model.events import Decimals
+from k2.model.exchanges import exchange
 from k2.model.ids import message_id
 from k2.model.topics import DataType
 
@@ -94,6 +98,22 @@ def test_a_trade_is_the_same_event_in_the_stream_in_a_snapshot_and_over_rest(ven
     assert same[0]["side"] == "BUY"
     assert same[0]["symbol"] == "AAA-USD"
     assert same[0]["vendor_data"] is None
+
+
+def test_a_file_of_a_vendor_tells_the_same_trade(venue, tmp_path):
+    path = tmp_path / "trades.csv"
+    path.write_text(
+        "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
+        f"coinbase,AAA-USD,{AT},{AT + 9},10,buy,12.5,0.3\n"
+    )
+    market = exchange("COINBASE")
+    form = file_format("tardis-trades", Files(DataType.TRADES, market, paths=[path]))
+    ids = ids_of(form, None, None, None)
+    assembler = Assembler(DataType.TRADES, market, market.currency, str(market.asset_class), ids)
+    (loaded,) = [batch for chunk in CsvFiles([path], form, assembler).chunks() for _, batch in chunk.events]
+    streamed = venue.parse(frames(market_trades(trade(10)))).events[DataType.TRADES]
+    for name in ("message_id", "trade_id", "symbol", "exchange", "timestamp", "price", "quantity", "side", "currency"):
+        assert loaded.column(name).to_pylist() == streamed.column(name).to_pylist(), name
 
 
 def test_an_unknown_side_is_said_to_be_unknown(venue):

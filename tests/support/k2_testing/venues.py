@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pytest
 from hypothesis import strategies as st
 
 from k2.feeds.venues.columns import EventColumns
 from k2.feeds.venues.venue import Frame, Heard, NoticeKind
 from k2.model.events import Decimals
 from k2.model.topics import DataType
+
+RECORDED = Path(os.environ.get("K2_TEST_DATA") or Path(__file__).parents[4] / "shared" / "data") / "frames"
+"""Messages of exchanges as they were recorded: no part of the project."""
+needs_recorded = [
+    pytest.mark.data,
+    pytest.mark.skipif(
+        not RECORDED.is_dir(), reason=f"there are no recorded messages in {RECORDED} (K2_TEST_DATA names its folder)"
+    ),
+]
 
 RECEIVED = 1_790_000_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +44,12 @@ def frames(*messages: object) -> list[Frame]:
         Frame(message if isinstance(message, bytes) else msgspec.json.encode(message), RECEIVED + place, 3)
         for place, message in enumerate(messages)
     ]
+
+
+def recorded(path: str) -> list[bytes]:
+    """The messages of a file below `RECORDED`."""
+    with (RECORDED / f"{path}.jsonl").open() as lines:
+        return [json.loads(line)["raw"].encode() for line in lines]
 
 
 def rows(heard: Heard, data_type: DataType = DataType.TRADES) -> list[dict[str, Any]]:
