@@ -34,19 +34,24 @@ class Client:
 
     async def __aenter__(self):
         context = ssl.create_default_context(cafile=str(self._exchange.ca_file))
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
+        connector = aiohttp.TCPConnector(ssl=context, socket_factory=self._opened)
+        self._session = aiohttp.ClientSession(connector=connector)
         return self
+
+    def _opened(self, address):
+        self._sockets.append(socket.socket(*address[:3]))
+        self._sockets[-1].setblocking(False)
+        return self._sockets[-1]
 
     async def __aexit__(self, *_):
         await self._session.close()
-        # The loop ends with us: what TLS has still to say is said before.
-        while any(socket.fileno() != -1 for socket in self._sockets):
+        # The loop ends with us, and TLS has still to say goodbye.
+        end = time.monotonic() + SECONDS
+        while any(one.fileno() != -1 for one in self._sockets) and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
     async def stream(self, path=STREAMS, **options):
-        stream = await self._session.ws_connect(self._exchange.url + path, max_msg_size=0, **options)
-        self._sockets.append(stream.get_extra_info("socket"))
-        return stream
+        return await self._session.ws_connect(self._exchange.url + path, max_msg_size=0, **options)
 
     async def get(self, path, **headers):
         async with self._session.get(self._exchange.rest_url + path, headers=headers) as response:
@@ -259,7 +264,7 @@ def test_a_half_open_connection_says_nothing_answers_nothing_and_does_not_end(st
             client.socket.recv(1)
         assert still.counts.messages == before
         assert still.connections == 0
-        still.call(lambda server: [wire.abort() for wire in server.wires])
+        still.call(lambda server: [wire.reset() for wire in server.wires])
 
 
 def test_a_mute_connection_answers_pings_and_has_no_data(still):

@@ -9,6 +9,7 @@ import math
 import operator
 import random
 import ssl
+import time
 from collections import defaultdict, deque
 from collections.abc import Collection, Sequence
 
@@ -30,7 +31,7 @@ from k2_testing.exchange.market import FOREVER, Market, Trade
 from k2_testing.exchange.protocols.protocol import Query, Reply, Talk
 from k2_testing.exchange.protocols.registry import PROTOCOLS
 from k2_testing.exchange.setup import Setup
-from k2_testing.exchange.wire import Wire, with_broken_utf8
+from k2_testing.exchange.wire import FAREWELL_SECONDS, Wire, with_broken_utf8
 
 TICK_SECONDS = 0.005
 AT_ONCE = 500
@@ -89,9 +90,16 @@ class Server:
         failed = self._mover.done()
         self._mover.cancel()
         await asyncio.gather(self._mover, return_exceptions=True)
-        for wire in self.wires:
-            wire.abort()
+        assert self._runner.server is not None
+        transports = [one.transport for one in self._runner.server.connections if one.transport is not None]
+        sockets = [transport.get_extra_info("socket") for transport in transports]
+        for transport in transports:
+            transport.abort()
         await self._runner.cleanup()
+        # A loop that ends with a socket open leaves it to the collector, which complains at any time.
+        end = time.monotonic() + FAREWELL_SECONDS
+        while any(one is not None and one.fileno() != -1 for one in sockets) and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
         if failed:
             self._mover.result()
 

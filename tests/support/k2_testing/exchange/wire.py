@@ -221,11 +221,6 @@ class Wire:
         self.going = True
         self._transport.close()
 
-    def abort(self) -> None:
-        """End it at once, however it stands."""
-        self.going = True
-        self._transport.abort()
-
     def counted(self) -> bool:
         """Count a frame that came, and close where they are too many; whether it may be answered."""
         now = self._clock.seconds()
