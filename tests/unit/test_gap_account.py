@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2.feeds.gaps.account import CHECKED_US, RETOLD_US, SETTLE_US, Account, Way
+from k2.feeds.gaps.account import CHECKED_US, PATIENCE_US, RETOLD_US, SETTLE_US, Account, Way
 from k2.feeds.venues.venue import Hole, Numbering
 from k2.model.gaps import MOST_REMEMBERED, GapAccount, GapCounts, GapEvent, GapKind
 from k2.model.topics import DataType
@@ -161,6 +161,8 @@ def test_an_outage_of_ours_says_why_and_asks_for_the_newest_trades(account, cloc
     account.disconnected(1, ["A", "B"], clock.after(SECOND))
     assert sorted(account.deaf) == ["A", "B"]
     account.connected(2, ["A", "B"], clock.after(SECOND))
+    assert account.unheard() == []
+    account.advance(clock.after(PATIENCE_US))
     assert account.unheard() == ["A", "B"]
     account.seen(DataType.TRADES, of("A", 6, 7), Way.SNAPSHOT, clock.after(SECOND))
     account.advance(clock.after(SECOND))

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from k2.feeds.gaps.numbers import NumberChanges, Numbers
-from k2.feeds.venues.venue import Hole, Numbering
+from k2.feeds.venues.venue import Heard, Hole, Numbering
 from k2.model.compute import pc
 from k2.model.gaps import GapAccount, GapCounts, GapEvent, GapKind
 from k2.model.missing import MissingRange
@@ -23,6 +23,8 @@ from k2.model.times import HOUR_US, MINUTE_US, SECOND_US, iso
 from k2.model.topics import DataType
 
 SETTLE_US = SECOND_US // 2
+PATIENCE_US = 5 * SECOND_US
+"""For so long after an outage a symbol may tell by its next trade what was missed; then it is asked for."""
 CHECKED_US = 5 * MINUTE_US
 """Symbols that have traded since are said to be accounted for this often: a restart reads the topic from there on."""
 RETOLD_US = 6 * HOUR_US
@@ -68,7 +70,7 @@ class Account:
         self._carriers: dict[str, set[int]] = {}
         self._deaf: dict[str, int] = {}
         self._outages: dict[str, tuple[int, int]] = {}
-        self._unheard: dict[str, None] = {}
+        self._unheard: dict[str, int] = {}
         self._checked: dict[str, int] = {}
         self._checked_at = self._retold_at = 0
         for symbol, event in self._told.checked.items():
@@ -155,7 +157,7 @@ class Account:
                 continue
             if self._numbered:
                 self._outages[symbol] = (self._outages.get(symbol, (since, 0))[0], self._now)
-                self._unheard[symbol] = None
+                self._unheard[symbol] = self._now
             else:
                 why = f"no connection from {iso(since)} to {iso(self._now)}"
                 event = GapEvent(
@@ -195,9 +197,32 @@ class Account:
             if each.since <= settled
         ]
 
+    def holes_within(self, hole: Hole) -> list[Hole]:
+        """What is still missing of a hole."""
+        parts = self._numbers.missing(hole.symbol).within(hole.first, hole.last)
+        return [replace(hole, first=part.first, last=part.last) for part in parts]
+
     def unheard(self) -> list[str]:
-        """Symbols that could not be heard for a time and have not traded since: their newest trades say what was missed."""
-        return list(self._unheard)
+        """Symbols that could not be heard for a time, and have not traded in the seconds since: their newest trades say what was missed."""
+        return [symbol for symbol, since in self._unheard.items() if since + PATIENCE_US <= self._now]
+
+    def heard_newest(self, symbol: str) -> None:
+        """The newest trades of a symbol were asked for, and an answer came."""
+        self._unheard.pop(symbol, None)
+
+    def only_new(self, heard: Heard) -> Heard:
+        """What was heard, without the trades that came already."""
+        trades = heard.events.get(DataType.TRADES)
+        if trades is None or not self._numbered or not len(trades):
+            return heard
+        numbers = trades.column("source_sequence").fill_null(-1).to_numpy(zero_copy_only=False)
+        new = numbers < 0  # what has no number nobody can say of that it came
+        for symbol in trades.column("symbol").unique().to_pylist():
+            its = np.asarray(pc.equal(trades.column("symbol"), symbol))
+            new |= its & (numbers > (self._numbers.highest(symbol) or -1))
+            for part in self._numbers.missing(symbol).within(int(numbers.min()), int(numbers.max())):
+                new |= its & (numbers >= part.first) & (numbers <= part.last)
+        return replace(heard, events={**heard.events, DataType.TRADES: trades.filter(pa.array(new))})
 
     @property
     def counts(self) -> GapCounts:
