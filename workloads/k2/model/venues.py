@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-VenueName = Literal["binance"]
+VenueName = Literal["binance", "bybit", "coinbase", "kraken", "okx"]
 
-NUMBERED: Mapping[str, bool] = MappingProxyType({"binance": True})
+NUMBERED: Mapping[str, bool] = MappingProxyType(
+    {"binance": True, "bybit": False, "coinbase": True, "kraken": True, "okx": True}
+)
 """Whether the venue numbers each symbol's trades without holes, so that a sink can tell what is missing."""

@@ -21,12 +21,12 @@ from k2.feeds.venues.venue import (
     Heard,
     Hole,
     Instrument,
-    Limits,
     NoticeKind,
     Numbering,
     Request,
     Subscription,
     Unreadable,
+    VenueLimits,
 )
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
@@ -49,7 +49,7 @@ class Bybit:
     stream_url = "wss://stream.bybit.com"
     rest_url = "https://api.bybit.com"
     numbering = Numbering.NONE
-    limits = Limits(
+    limits = VenueLimits(
         # The topics of a connection may have 21,000 characters together.
         streams_a_connection=400,
         messages_a_second=5,

@@ -23,12 +23,12 @@ from k2.feeds.venues.venue import (
     Heard,
     Hole,
     Instrument,
-    Limits,
     NoticeKind,
     Numbering,
     Request,
     Subscription,
     Unreadable,
+    VenueLimits,
 )
 from k2.model.topics import DataType
 
@@ -47,7 +47,7 @@ class Coinbase:
     stream_url = "wss://advanced-trade-ws.coinbase.com"
     rest_url = "https://api.exchange.coinbase.com"
     numbering = Numbering.CONSECUTIVE
-    limits = Limits(
+    limits = VenueLimits(
         # The number of streams is not documented; 100 keep a connection's burst of snapshots (100 trades a product) small.
         streams_a_connection=100,
         messages_a_second=8,

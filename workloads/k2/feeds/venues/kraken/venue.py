@@ -24,12 +24,12 @@ from k2.feeds.venues.venue import (
     Heard,
     Hole,
     Instrument,
-    Limits,
     NoticeKind,
     Numbering,
     Request,
     Subscription,
     Unreadable,
+    VenueLimits,
 )
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
@@ -60,7 +60,7 @@ class Kraken:
     stream_url = "wss://ws.kraken.com"
     rest_url = "https://api.kraken.com"
     numbering = Numbering.CONSECUTIVE
-    limits = Limits(
+    limits = VenueLimits(
         streams_a_connection=250,
         messages_a_second=5,
         # About 150 in ten minutes.

@@ -20,12 +20,12 @@ from k2.feeds.venues.venue import (
     Heard,
     Hole,
     Instrument,
-    Limits,
     NoticeKind,
     Numbering,
     Request,
     Subscription,
     Unreadable,
+    VenueLimits,
 )
 from k2.model.errors import WorldError
 from k2.model.topics import DataType
@@ -51,7 +51,7 @@ class Okx:
     stream_url = "wss://ws.okx.com:8443"
     rest_url = "https://www.okx.com"
     numbering = Numbering.CONSECUTIVE
-    limits = Limits(
+    limits = VenueLimits(
         streams_a_connection=200,
         # 480 subscriptions an hour for a connection, so few and large ones; a message may have 64 KiB.
         messages_a_second=3,
