@@ -77,7 +77,7 @@ def by_fastavro(row: dict, data_type: DataType, decimals: Decimals) -> bytes:
             # fastavro writes -128 as ff 80. Avro allows that, but asks for nothing; Java and we write the shortest.
             field["type"] = ["null", "bytes"] if column.nullable else "bytes"
             datum[column.name] = None if value is None else minimal(int(f"{value:f}".replace(".", "")))
-        if column.kind is Kind.TIMESTAMP:
+        if column.kind is Kind.TIMESTAMP and value is not None:
             datum[column.name] = EPOCH + timedelta(microseconds=value)
         if column.kind is Kind.STRING_MAP and value is not None:
             datum[column.name] = dict(value)

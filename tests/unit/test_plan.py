@@ -210,7 +210,7 @@ def test_one_column_is_not_two_later():
         ({"streams": []}, "spec.streams: not usable: found [], expected at least 1"),
         (
             {"streams": [{"dataType": "trade", "tableRef": {"name": "trades"}}]},
-            "spec.streams[0].dataType: not usable: found 'trade', expected 'trades', 'quotes' or 'reference_data'",
+            "spec.streams[0].dataType: not usable: found 'trade', expected 'trades', 'quotes', 'reference_data' or 'gaps'",
         ),
         (
             {"streams": [{"datatype": "trades", "tableRef": {"name": "trades"}}]},
@@ -325,7 +325,7 @@ def test_every_mistake_of_a_feed_has_its_path_and_its_remedy(change, expected):
         ),
         (
             {"schema": "candles"},
-            "spec.schema: not usable: found 'candles', expected 'trades', 'quotes' or 'reference_data'",
+            "spec.schema: not usable: found 'candles', expected 'trades', 'quotes', 'reference_data' or 'gaps'",
         ),
         (
             {"sortOrder": [{"column": "simbol"}]},

@@ -20,7 +20,7 @@ from k2.model.workload import SinkConfig, StreamConfig
 from k2_operator.plan.columns import column_errors, further_columns
 from k2_operator.plan.layout import layout_errors, partition_by, properties_of, sort_by
 from k2_operator.plan.plans import AutoscalingPlan, FeedPlan, PlatformPlan, SinkPlan, TablePlan, TopicPlan
-from k2_operator.plan.source import producer_plan, source_errors
+from k2_operator.plan.source import keeps_account, producer_plan, source_errors
 from k2_operator.plan.upkeep import upkeep_errors, upkeep_plans
 from k2_operator.spec.conditions import Reason
 from k2_operator.spec.quantities import seconds, share, size_in_bytes
@@ -34,6 +34,11 @@ from k2_operator.spec.resources import (
     Stream,
 )
 from k2_operator.spec.validate import ResourceError, describe, parse
+
+SINGLE = frozenset({DataType.REFERENCE_DATA, DataType.GAPS})
+"""Kinds whose topic has one partition whatever the feed's other topics have: there is little of them, and their order counts."""
+
+ACCOUNT_MS = 7 * 24 * 3600 * 1000
 
 Key = tuple[str, str]
 """(namespace, name) of a resource."""
@@ -314,14 +319,20 @@ def _topic_plan(feed: MarketFeed, topic: TopicName, table: TablePlan, platform: 
     settings = feed.spec.topic
     return TopicPlan(
         name=topic,
-        partitions=1 if topic.data_type is DataType.REFERENCE_DATA else settings.partitions,
+        partitions=1 if topic.data_type in SINGLE else settings.partitions,
         replication_factor=platform.kafka.replication_factor,
-        retention_ms=_milliseconds(settings.retention),
+        retention_ms=_retention(topic.data_type, settings.retention),
         dead_letter_retention_ms=_milliseconds(feed.spec.dead_letters.retention or settings.retention),
         allow_reordering=settings.allow_reordering,
         decimals=table.table.decimals,
         further=of_table(table.table),
     )
+
+
+def _retention(data_type: DataType, duration: str | None) -> int | None:
+    """A feed that begins again reads its account from the topic: that is kept longer than trades may be."""
+    asked = _milliseconds(duration)
+    return asked if asked is None or data_type is not DataType.GAPS else max(asked, ACCOUNT_MS)
 
 
 def _milliseconds(duration: str | None) -> int | None:
@@ -332,9 +343,11 @@ def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan
     sink, stop_above = feed.spec.sink, feed.spec.dead_letters.stop_above
     source = feed.spec.source.config
     numbered = None if source is None else source.numbers(topic.data_type)
-    if numbered is None:
-        is_asked = feed.spec.sequence_policy is SequencePolicy.PER_SYMBOL
-        numbered = is_asked and topic.data_type is not DataType.REFERENCE_DATA
+    if topic.data_type in SINGLE or (topic.data_type is DataType.TRADES and keeps_account(feed)):
+        # The account says what is missing; a sink would count what is filled later, too.
+        numbered = False
+    elif numbered is None:
+        numbered = feed.spec.sequence_policy is SequencePolicy.PER_SYMBOL
     config = SinkConfig(
         topic=str(topic),
         table=table.table.identifier,
@@ -348,8 +361,7 @@ def _sink_plan(feed: MarketFeed, topic: TopicName, table: TablePlan) -> SinkPlan
         prices=feed.spec.prices,
         sequences="per_symbol" if numbered else "ignore",
     )
-    # Reference data has one partition whatever the feed's other topics have.
-    is_single = topic.data_type is DataType.REFERENCE_DATA
+    is_single = topic.data_type in SINGLE
     asked = None if is_single else sink.autoscaling
     return SinkPlan(
         config,

@@ -10,10 +10,16 @@ from k2.model.events import Decimals
 from k2.model.exchanges import Exchange
 from k2.model.feed_rules import Prices
 from k2.model.sources import SourceConfig, Volume, told
+from k2.model.topics import DataType
 from k2.model.workload import ProducerConfig, StreamConfig
 from k2_operator.plan.plans import ProducerPlan, VolumePlan
 from k2_operator.spec.resources import MarketFeed
 from k2_operator.spec.validate import ResourceError
+
+
+def keeps_account(feed: MarketFeed) -> bool:
+    """Whether the feed says which trades it has not got."""
+    return any(stream.data_type is DataType.GAPS for stream in feed.spec.streams)
 
 
 def source_errors(who: str, feed: MarketFeed) -> list[ResourceError]:
@@ -26,6 +32,17 @@ def source_errors(who: str, feed: MarketFeed) -> list[ResourceError]:
     config = source.config
     if config is None:
         return []
+    if keeps_account(feed) and not config.is_live:
+        index = [stream.data_type for stream in feed.spec.streams].index(DataType.GAPS)
+        return [
+            ResourceError(
+                who,
+                f"spec.streams[{index}].dataType",
+                "a source that has an end keeps no account of gaps",
+                found=DataType.GAPS,
+                remedy="leave the stream out",
+            )
+        ]
     found = [
         ResourceError(
             who, f"spec.source.{config.kind}.{each.path}", each.what, found=each.found, expected=each.expected

@@ -224,7 +224,7 @@ class MarketFeedSpec(_Model):
     currency: Annotated[str, Field(pattern=_CURRENCY_PATTERN)] | None = Field(
         default=None, description="Currency of the prices. Left out: that of the exchange."
     )
-    streams: tuple[Stream, ...] = Field(min_length=1, max_length=3, description="Kinds of event, each at most once.")
+    streams: tuple[Stream, ...] = Field(min_length=1, max_length=4, description="Kinds of event, each at most once.")
     topic: Topic = Field(default=Topic(), description="Settings of the topics.")
     sink: Sink = Field(default=Sink(), description="Settings of the sinks.")
     dead_letters: DeadLetters = Field(default=DeadLetters(), description="Settings of the dead-letter topics.")
@@ -339,7 +339,7 @@ class IcebergTableSpec(_Model):
     identifier: Annotated[str, Field(pattern=_IDENTIFIER_PATTERN, max_length=128)] = Field(
         description="namespace.name in the catalog, such as market_data.trades."
     )
-    table_schema: DataType = Field(alias="schema", description="The built-in schema: trades, quotes or reference_data.")
+    table_schema: DataType = Field(alias="schema", description="The built-in schema: trades, quotes, reference_data or gaps.")
     decimals: Decimals = Field(
         default=Decimals.STANDARD,
         description="How large and fine prices and quantities are: standard, decimal(18, 8), or wide, decimal(38, 18), which "

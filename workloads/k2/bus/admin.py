@@ -173,6 +173,14 @@ def beginning_offsets(kafka_config: Mapping[str, str], topic: str) -> dict[int, 
     return _offsets(kafka_config, topic, OffsetSpec.earliest(), "read_uncommitted")
 
 
+def offsets_at(kafka_config: Mapping[str, str], topic: str, at_us: int) -> dict[int, int]:
+    """Per partition the first offset of a message that was sent at that time (microseconds since 1970) or later; else its end."""
+    # To the millisecond before: what Kafka keeps is rounded down.
+    found = _offsets(kafka_config, topic, OffsetSpec.for_timestamp(max(0, at_us // 1000)), "read_uncommitted")
+    ends = end_offsets(kafka_config, topic)
+    return {partition: ends.get(partition, 0) if offset < 0 else offset for partition, offset in found.items()}
+
+
 def committed_offsets(kafka_config: Mapping[str, str], group: str, topic: str) -> dict[int, int]:
     """The offsets that a group has committed for a topic: partitions without one are left out, an unknown group is {}."""
     return {partition: offset for partition, (offset, _) in committed_with_metadata(kafka_config, group, topic).items()}

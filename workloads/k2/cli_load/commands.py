@@ -169,6 +169,12 @@ def load(
         raise UserError("Unknown --output", found=output, expected="table or json")
     env = settings()
     kind_of_data = DataType.parse(data_type)
+    if kind_of_data is DataType.GAPS:
+        raise UserError(
+            "Gaps are not loaded",
+            found=data_type,
+            expected="trades, quotes or reference-data: a live feed tells its own",
+        )
     venue = with_options(
         exchange_code, time_zone, None if known_exchange(exchange_code.strip()) else currency, asset_class
     )

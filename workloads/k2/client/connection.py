@@ -32,7 +32,7 @@ from k2.model.errors import UserError
 from k2.model.topics import DataType
 
 Events = Literal["trades", "quotes"]
-Tables = Literal["trades", "quotes", "reference_data"]
+Tables = Literal["trades", "quotes", "reference_data", "gaps"]
 Interval = Literal["1m", "5m", "15m", "30m", "1h", "4h", "1d"]
 Empty = Literal["skip", "null", "carry"]
 Adjusted = Literal["splits", "all"]

@@ -339,7 +339,7 @@ class StatsParams(Params):
 class SnapshotsParams(Params):
     """Parameters of /v1/snapshots."""
 
-    table: DataType = Field(default=DataType.TRADES, description="trades, quotes or reference_data.")
+    table: DataType = Field(default=DataType.TRADES, description="trades, quotes, reference_data or gaps.")
     limit: int = Field(default=100, ge=1, le=10_000, description="Most snapshots, newest first.")
 
 
@@ -347,7 +347,7 @@ class AuditParams(Params):
     """Parameters of /v1/audit."""
 
     table: DataType | None = Field(
-        default=None, description="trades, quotes or reference_data; default: all that are there."
+        default=None, description="trades, quotes, reference_data or gaps; default: all that are there."
     )
     sequences: SequenceScope | None = Field(
         default=None,

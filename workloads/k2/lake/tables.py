@@ -29,7 +29,7 @@ from k2.lake.landed import tried_again
 from k2.lake.refusals import refused_as_asked
 from k2.lake.settling import is_faulty, settle
 from k2.model.errors import UserError, WorldError
-from k2.model.events import COLUMNS, Decimals, Kind
+from k2.model.events import COLUMNS, Decimals, Kind, has_amounts
 from k2.model.tables import RESERVED_PROPERTIES, TableColumn, TableSpec
 from k2.model.topics import DataType
 
@@ -166,7 +166,7 @@ def _evolve(catalog: Catalog, spec: TableSpec, table: Table) -> list[str]:
 
 
 def _refuse_other_decimals(table: Table, spec: TableSpec) -> None:
-    if spec.data_type is None:
+    if spec.data_type is None or not has_amounts(spec.data_type):
         return
     have = table_decimals(table.schema(), spec.data_type)
     if have is not spec.decimals:

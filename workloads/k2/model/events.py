@@ -194,18 +194,59 @@ REFERENCE = (
     _INGESTION,
     _VENDOR,
 )
+GAP = (
+    _MESSAGE_ID,
+    Column(
+        "kind",
+        Kind.STRING,
+        "opened, filled, unfillable, unknown, dead_lettered, restarted or checked; readers pass over what they do not know.",
+    ),
+    Column("symbol", Kind.STRING, "Whose trades it is about; the message's key."),
+    _EXCHANGE,
+    _ASSET_CLASS,
+    Column("timestamp", Kind.TIMESTAMP, "When the feed told it, by its own clock, UTC, microseconds."),
+    Column("first_sequence", Kind.LONG, "The first number it is about, included.", True),
+    Column("last_sequence", Kind.LONG, "The last number it is about, included.", True),
+    Column(
+        "after_timestamp", Kind.TIMESTAMP, "Time of the trade before; of unknown, since when nothing was heard.", True
+    ),
+    Column(
+        "before_timestamp",
+        Kind.TIMESTAMP,
+        "Time of the trade after; of unknown, until when. Null: not known yet.",
+        True,
+    ),
+    Column("since", Kind.TIMESTAMP, "When the gap showed itself, by the feed's clock.", True),
+    Column("way", Kind.STRING, "How missing trades came: stream, snapshot or fill.", True),
+    Column("reason", Kind.STRING, "Why, for a person.", True),
+    _SOURCE_SEQUENCE,
+    _INGESTION,
+    _VENDOR,
+)
 COLUMNS: dict[DataType, tuple[Column, ...]] = {
     DataType.TRADES: TRADE,
     DataType.QUOTES: QUOTE,
     DataType.REFERENCE_DATA: REFERENCE,
+    DataType.GAPS: GAP,
 }
 _BUILT_IN = frozenset(column.name for columns in COLUMNS.values() for column in columns)
-_RECORD_NAMES = {DataType.TRADES: "Trade", DataType.QUOTES: "Quote", DataType.REFERENCE_DATA: "ReferenceData"}
+_RECORD_NAMES = {
+    DataType.TRADES: "Trade",
+    DataType.QUOTES: "Quote",
+    DataType.REFERENCE_DATA: "ReferenceData",
+    DataType.GAPS: "Gap",
+}
 EVENT_TIME: dict[DataType, str] = {
     DataType.TRADES: "timestamp",
     DataType.QUOTES: "timestamp",
     DataType.REFERENCE_DATA: "effective_timestamp",
+    DataType.GAPS: "timestamp",
 }
+
+
+def has_amounts(data_type: DataType) -> bool:
+    """Whether events of that type have prices, quantities or the like, for which a table's decimals are chosen."""
+    return any(column.kind is Kind.DECIMAL for column in COLUMNS[data_type])
 
 
 @cache

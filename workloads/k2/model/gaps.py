@@ -93,6 +93,8 @@ class GapAccount:
     dead_lettered: int = 0
     restarts: deque[GapEvent] = field(default_factory=lambda: deque[GapEvent](maxlen=100))
     newest: int | None = None
+    rounds: deque[int] = field(default_factory=lambda: deque[int](maxlen=2))
+    """The two times at which symbols were last checked, all that had traded at each."""
     _unfillable_more: int = 0
     _unknown_more: int = 0
 
@@ -101,6 +103,14 @@ class GapAccount:
         for event in events:
             self._add(event)
             self.newest = event.at if self.newest is None else max(self.newest, event.at)
+
+    def keep(self, symbols: Iterable[str]) -> None:
+        """Forget what is about others than these symbols."""
+        kept = set(symbols)
+        self.open = {symbol: each for symbol, each in self.open.items() if symbol in kept}
+        self.unfillable = {symbol: each for symbol, each in self.unfillable.items() if symbol in kept}
+        self.checked = {symbol: each for symbol, each in self.checked.items() if symbol in kept}
+        self.unknown = {key: each for key, each in self.unknown.items() if key[0] in kept}
 
     def _add(self, event: GapEvent) -> None:
         match event.kind:
@@ -111,6 +121,8 @@ class GapAccount:
                     self._unknown_more += 1
             case GapKind.CHECKED:
                 self.checked[event.symbol] = event
+                if not self.rounds or event.at > self.rounds[-1]:
+                    self.rounds.append(event.at)
             case GapKind.RESTARTED:
                 self.restarts.append(event)
                 self.checked.pop(event.symbol, None)

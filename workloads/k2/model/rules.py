@@ -30,6 +30,7 @@ _LOWEST: dict[DataType, dict[str, int]] = {
     DataType.TRADES: {"price": 1, "quantity": 1},
     DataType.QUOTES: {"bid_price": 1, "bid_quantity": 1, "ask_price": 1, "ask_quantity": 1},
     DataType.REFERENCE_DATA: {"net_amount": 0, "gross_amount": 0, "ratio": 1},
+    DataType.GAPS: {},
 }
 """Columns of amounts, with the lowest sign that is allowed (1: above zero, 0: zero too)."""
 _PRICES = frozenset({"price", "bid_price", "ask_price"})

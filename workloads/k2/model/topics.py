@@ -16,6 +16,7 @@ class DataType(StrEnum):
     TRADES = "trades"
     QUOTES = "quotes"
     REFERENCE_DATA = "reference_data"
+    GAPS = "gaps"
 
     @classmethod
     def parse(cls, text: str) -> DataType:
@@ -23,7 +24,9 @@ class DataType(StrEnum):
         try:
             return cls(text.strip().lower().replace("-", "_"))
         except ValueError:
-            raise UserError("Unknown data type", found=text, expected="one of trades, quotes, reference-data") from None
+            raise UserError(
+                "Unknown data type", found=text, expected="one of trades, quotes, reference-data, gaps"
+            ) from None
 
 
 class AssetClass(StrEnum):
@@ -97,6 +100,11 @@ class TopicName:
 def subject_of(topic: str) -> str:
     """Subject of a topic's values, by the registry's TopicNameStrategy."""
     return f"{topic}-value"
+
+
+def account_group_id(topic: str) -> str:
+    """Group beside whose offsets of a topic of gap events the feed leaves what its account comes to. Nobody joins it."""
+    return f"k2-account-{re.sub(r'[^a-z0-9]+', '-', topic.removeprefix('market.')).strip('-')}"
 
 
 def sink_key(topic: str, table: str) -> str:

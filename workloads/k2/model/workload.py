@@ -38,7 +38,7 @@ class _Config(BaseModel):
 class StreamConfig(_Config):
     """One stream of a feed: what goes into which topic, and the table it ends in."""
 
-    data_type: DataType = Field(description="trades, quotes or reference_data.")
+    data_type: DataType = Field(description="trades, quotes, reference_data or gaps.")
     topic: str = Field(description="Kafka topic.")
     table: str = Field(description="Iceberg identifier, `namespace.name`.")
     decimals: Decimals = Field(
@@ -78,7 +78,7 @@ class SinkConfig(_Config):
 
     topic: str = Field(description="Kafka topic that is read.")
     table: str = Field(description="Iceberg table that is written, `namespace.name`.")
-    data_type: DataType = Field(description="trades, quotes or reference_data.")
+    data_type: DataType = Field(description="trades, quotes, reference_data or gaps.")
     group_id: str = Field(description="Consumer group: shares the partitions out; it derives from topic and table.")
     commit_interval_seconds: float = Field(
         default=30.0, gt=0, description="Seconds after which what was read is committed, however little it is."
@@ -132,6 +132,7 @@ class QueryConfig(_Config):
     )
     quotes: TableNames = Field(default="market_data.quotes", description="The same of quotes.")
     reference_data: TableNames = Field(default="market_data.reference_data", description="The same of reference data.")
+    gaps: TableNames = Field(default="market_data.gaps", description="The same of the accounts of gaps.")
     host: str = Field(default="127.0.0.1", description="Address that the service listens on.")
     api_keys_file: Path | None = Field(
         default=None,
@@ -198,6 +199,7 @@ class QueryConfig(_Config):
             DataType.TRADES: self.trades,
             DataType.QUOTES: self.quotes,
             DataType.REFERENCE_DATA: self.reference_data,
+            DataType.GAPS: self.gaps,
         }
 
 

@@ -27,6 +27,7 @@ CONTENT: dict[DataType, tuple[str, ...]] = {
     DataType.TRADES: ("price", "quantity", "side"),
     DataType.QUOTES: ("bid_price", "bid_quantity", "ask_price", "ask_quantity"),
     DataType.REFERENCE_DATA: ("net_amount", "gross_amount", "ratio"),
+    DataType.GAPS: ("kind", "first_sequence", "last_sequence"),
 }
 """What must be equal in two rows that tell one event."""
 

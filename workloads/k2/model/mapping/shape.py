@@ -291,6 +291,8 @@ class FileMapping(_Rule):
     def _whole(self) -> Self:
         if self.data_type is DataType.REFERENCE_DATA:
             raise ValueError("dataType: expected trades or quotes; reference data is loaded by the format asx")
+        if self.data_type is DataType.GAPS:
+            raise ValueError("dataType: expected trades or quotes; gaps are told by the live feed that has them")
         needed, foreign = (
             (("price", "quantity"), self.of_quotes)
             if self.data_type is DataType.TRADES
