@@ -1,18 +1,22 @@
 """A feed's account in Kafka: what a process knew is known to the next one, and the table has each word once."""
 
+import json
 import time
 
 import pytest
 from k2_testing.lake import catalog_properties, make_lake
 from k2_testing.paper_venue import START_US, paper_trades
+from typer.testing import CliRunner
 
 from k2.bus.admin import TopicSpec, committed_with_metadata, ensure_topics
 from k2.bus.producer import EventProducer
 from k2.bus.registry import ensure_subjects
+from k2.cli import app
 from k2.feeds.gaps.account import CHECKED_US, Account, Way
 from k2.feeds.gaps.topic import begun_account, leave_note, read_account
-from k2.feeds.venues.venue import Numbering
+from k2.feeds.venues.venue import Hole, Numbering
 from k2.lake.catalog import load_table
+from k2.model.errors import UserError
 from k2.model.gap_events import gap_batch, gap_events
 from k2.model.gap_note import GapNote
 from k2.model.gaps import GapEvent, GapKind
@@ -174,6 +178,51 @@ def test_what_an_account_comes_to_is_found_beside_a_groups_offsets(market):
     assert GapNote.from_json(text) == note
     assert GapNote.from_json('{"snapshot": 5}') is None
     assert GapNote.from_json("") is None
+
+
+@pytest.fixture
+def command(market, monkeypatch):
+    """`k2 feed …` against this Kafka."""
+    monkeypatch.setenv("K2_KAFKA_BOOTSTRAP_SERVERS", market.settings.kafka_bootstrap_servers)
+    monkeypatch.setenv("K2_REGISTRY_URL", market.settings.registry_url)
+    return lambda *words: CliRunner().invoke(app, ["feed", *words])
+
+
+def test_a_person_is_shown_what_is_missing_and_scripts_know_by_the_exit_code(market, command):
+    name = market.topics[DataType.GAPS]
+    account = Account(Numbering.CONSECUTIVE)
+    market.hears(account, "A", 1, 2, 10)
+    account.advance(market.now + SECOND)
+    market.tells(account)
+    shown = command("gaps", name)
+    assert shown.exit_code == 1
+    assert ["A", "open", "3", "9", "7"] in [line.split()[:5] for line in shown.stdout.splitlines()]
+    assert f"{name}: 7 trades missing now, 0 filled, 0 unfillable, 0 times unknown; as of " in shown.stdout
+    body = json.loads(command("gaps", name, "-o", "json").stdout)
+    assert (body["complete"], body["open"], body["gaps"][0]["reason"]) == (False, 7, "the numbers jumped")
+    account.unfillable(Hole("A", 9, 9, 0, 0), market.now + SECOND, "PAPER has no such trades")
+    market.hears(account, "A", *range(3, 9))
+    market.tells(account)
+    left = json.loads(command("gaps", name, "-o", "json").stdout)
+    assert [(each["state"], each["first"], each["last"]) for each in left["gaps"]] == [("unfillable", 9, 9)]
+    market.hears(account, "A", 9)
+    assert [str(each.kind) for each in market.tells(account)] == ["filled"]
+    assert command("gaps", name).exit_code == 0
+
+
+def test_an_account_with_nothing_missing_is_complete_and_an_unknown_exchange_is_said_to_be_one(market, command):
+    name = market.topics[DataType.GAPS]
+    account = Account(Numbering.CONSECUTIVE)
+    market.hears(account, "A", 1, 2, 3)
+    account.close(market.now)
+    market.tells(account)
+    shown = command("gaps", name.rsplit(".", 1)[1].upper())
+    assert shown.exit_code == 0
+    assert "0 trades missing now" in shown.stdout
+    wrong = command("gaps", "nobody")
+    assert isinstance(wrong.exception, UserError)
+    assert name.rsplit(".", 1)[1] in wrong.exception.expected
+    assert isinstance(command("gaps", market.topics[DataType.TRADES]).exception, UserError)
 
 
 def test_gap_events_survive_their_columns():

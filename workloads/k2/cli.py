@@ -13,6 +13,7 @@ from k2 import (
     cli_audit,
     cli_dlq,
     cli_doctor,
+    cli_feed,
     cli_keys,
     cli_load,
     cli_query,
@@ -34,7 +35,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (cli_up, cli_load, cli_query, cli_keys, cli_sink, cli_audit, cli_dlq, cli_doctor, cli_upkeep, cli_run):
+for part in (
+    cli_up,
+    cli_load,
+    cli_feed,
+    cli_query,
+    cli_keys,
+    cli_sink,
+    cli_audit,
+    cli_dlq,
+    cli_doctor,
+    cli_upkeep,
+    cli_run,
+):
     part.register(app)
 
 

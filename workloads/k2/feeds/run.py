@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from k2.feeds.gaps.figures import begin_figures
 from k2.feeds.load.chunks import FiniteSource
 from k2.feeds.load.ledger import Ledger
 from k2.feeds.load.live import LiveProducer
@@ -159,6 +160,7 @@ def _begin(config: ProducerConfig) -> None:
         metrics.FEED_DISCONNECTIONS.labels(config.exchange, reason)
     for outcome in metrics.MESSAGE_OUTCOMES:
         metrics.FEED_MESSAGES.labels(config.exchange, outcome)
+    begin_figures(config.exchange)
 
 
 def _when_topics_exist(settings: Settings, topics: Mapping[DataType, str], stop: threading.Event) -> None:

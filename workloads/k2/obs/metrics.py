@@ -52,6 +52,21 @@ FEED_CLOCK_DIFFERENCE = Gauge(
     "Our clock less the exchange's, and what the fastest message of the last seconds took: 0.02 is well, 300 is a wrong clock.",
     ("exchange",),
 )
+FEED_MISSING_TRADES = Gauge("k2_feed_missing_trades", "Trades that are known to be missing now.", ("exchange",))
+FEED_OLDEST_GAP = Gauge(
+    "k2_feed_oldest_gap_seconds", "For how long the oldest of them has been missing; 0: none is.", ("exchange",)
+)
+GAP_OUTCOMES = ("filled", "unfillable", "dead_lettered")
+FEED_GAP_TRADES = Counter(
+    "k2_feed_gap_trades_total",
+    "Trades that were missing, by what became of them: filled, unfillable (the exchange has not got them), dead_lettered.",
+    ("exchange", "outcome"),
+)
+FEED_UNKNOWN_TIMES = Counter(
+    "k2_feed_unknown_times_total",
+    "Times, by symbol, in which nothing was heard where an exchange's numbers do not tell what was missed.",
+    ("exchange",),
+)
 
 # --- bus: Kafka -----------------------------------------------------------------------------------------------------
 PRODUCED = Counter("k2_kafka_messages_produced_total", "Messages that the brokers acknowledged.", ("topic",))
@@ -223,6 +238,10 @@ OF_PRODUCERS = (
     FEED_MESSAGES,
     FEED_WAITING,
     FEED_CLOCK_DIFFERENCE,
+    FEED_MISSING_TRADES,
+    FEED_OLDEST_GAP,
+    FEED_GAP_TRADES,
+    FEED_UNKNOWN_TIMES,
 )
 OF_SINKS = (
     CONSUMED,

@@ -96,8 +96,7 @@ class Account:
         stream = by is Way.STREAM
         changes = self._numbers.see(batch, self._now, only_missing=by is Way.FILL, in_order=stream)
         self._take(changes, by)
-        if by is Way.FILL:
-            self._found_after_all(batch)
+        self._found_after_all(batch, by)
 
     def refused(self, symbol: str, number: int, at: int, why: str) -> None:
         """A trade came and was refused: it is a dead letter, and not missing."""
@@ -164,6 +163,12 @@ class Account:
                     GapKind.UNKNOWN, symbol, self._now, after=since, before=self._now, since=since, why=why
                 )
                 self._tell(event)
+
+    def forget(self, symbols: Collection[str]) -> None:
+        """These are not to be heard any more: that they are silent says nothing."""
+        for symbol in symbols:
+            for held in (self._carriers, self._deaf, self._outages, self._unheard):
+                held.pop(symbol, None)
 
     def unfillable(self, hole: Hole, at: int, why: str) -> None:
         """The exchange has not got these: what is still missing of them will not come."""
@@ -284,15 +289,16 @@ class Account:
         held = self._told.open.get(symbol)
         return held is not None and sum(part.count for part in held.within(each.first, each.last)) == each.count
 
-    def _found_after_all(self, batch: pa.RecordBatch) -> None:
+    def _found_after_all(self, batch: pa.RecordBatch, by: Way) -> None:
         """What was given up and came all the same is filled."""
-        for symbol in batch.column("symbol").unique().to_pylist():
-            lost = self._told.unfillable.get(symbol)
-            if not lost:
-                continue
-            for first, last in _runs(batch.filter(pc.equal(batch.column("symbol"), symbol))):
-                for part in lost.within(first, last):
-                    self._say(GapKind.FILLED, symbol, part, how=Way.FILL)
+        lost = {symbol: held for symbol, held in self._told.unfillable.items() if held}
+        if not lost:
+            return
+        mine = batch.filter(pc.is_in(batch.column("symbol"), pa.array(lost, pa.string())))
+        for symbol in mine.column("symbol").unique().to_pylist():
+            for first, last in _runs(mine.filter(pc.equal(mine.column("symbol"), symbol))):
+                for part in lost[symbol].within(first, last):
+                    self._say(GapKind.FILLED, symbol, part, how=by)
 
     def _check(self, *, everything: bool) -> None:
         """Say up to which number each symbol is accounted for, where that has changed; or of all, and what is open."""
