@@ -339,7 +339,9 @@ class IcebergTableSpec(_Model):
     identifier: Annotated[str, Field(pattern=_IDENTIFIER_PATTERN, max_length=128)] = Field(
         description="namespace.name in the catalog, such as market_data.trades."
     )
-    table_schema: DataType = Field(alias="schema", description="The built-in schema: trades, quotes, reference_data or gaps.")
+    table_schema: DataType = Field(
+        alias="schema", description="The built-in schema: trades, quotes, reference_data or gaps."
+    )
     decimals: Decimals = Field(
         default=Decimals.STANDARD,
         description="How large and fine prices and quantities are: standard, decimal(18, 8), or wide, decimal(38, 18), which "
