@@ -7,9 +7,9 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
+from k2.feeds.gaps.filling import LimitedError
 from k2.feeds.live.pace import EvenPace, RetryWaits, Timing
 from k2.feeds.live.sockets import Socket
-from k2.feeds.live.web import LimitedError
 from k2.feeds.venues.venue import Venue
 from k2.model.errors import WorldError
 from k2.model.topics import DataType

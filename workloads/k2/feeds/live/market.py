@@ -12,10 +12,15 @@ import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
+from k2.feeds.gaps.account import Account, Way
+from k2.feeds.gaps.budget import WeightBudget
+from k2.feeds.gaps.filling import Filling
+from k2.feeds.gaps.schedule import FillSchedule
 from k2.feeds.live.handover import Handover
 from k2.feeds.live.lines import Line
 from k2.feeds.live.listing import Chosen, chosen
@@ -56,6 +61,10 @@ class LiveMarket:
         data_types: of each symbol.
         handover: where events go.
         timing: how long things take.
+        account: of what did not come, with what was known before; it is kept in the loop. None: it begins here.
+
+    Attributes:
+        account: what is missing; touched in the loop alone.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class LiveMarket:
         data_types: Sequence[DataType],
         handover: Handover,
         timing: Timing,
+        account: Account | None = None,
     ) -> None:
         self.venue, self.columns, self.address, self.handover, self.timing = venue, columns, address, handover, timing
         self.data_types = [kind for kind in data_types if kind in venue.data_types]
@@ -88,6 +98,9 @@ class LiveMarket:
         self._has_heard = False
         self._least_delay: int | None = None
         self._stop = asyncio.Event()
+        self.account = account or Account(venue.numbering)
+        self._budget = WeightBudget(venue.limits.weight_a_minute)
+        self._volumes: dict[str, Decimal] = {}
 
     def stop(self) -> None:
         """Let everything go; `run` returns. To be called in the loop."""
@@ -121,7 +134,8 @@ class LiveMarket:
             stopped = asyncio.create_task(self._stop.wait())
             following = asyncio.create_task(self._follow())
             looking = asyncio.create_task(self._look(began))
-            tasks: set[asyncio.Task[Any]] = {stopped, following, looking}
+            filling = asyncio.create_task(self._filling().run())
+            tasks: set[asyncio.Task[Any]] = {stopped, following, looking, filling}
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -136,6 +150,15 @@ class LiveMarket:
             task.cancel()
         await asyncio.gather(*self._lines.values(), return_exceptions=True)
         self._read_frames()
+        self.account.close(_now())
+
+    def _filling(self) -> Filling:
+        """What asks for the trades that did not come; all that is asked of the exchange shares one budget."""
+        schedule = FillSchedule(self.venue, self._budget)
+        return Filling(self.venue, self.account, schedule, self._web.get, self._deliver, volumes=lambda: self._volumes)
+
+    def _deliver(self, heard: Heard) -> None:
+        self.handover.put(list(heard.events.items()), heard.unreadable)
 
     # --- what is listed -------------------------------------------------------------------------------------------------
 
@@ -143,8 +166,10 @@ class LiveMarket:
         """Ask for the listing, now and again, and hear what follows from it."""
         backoff = RetryWaits(self.timing.first_retry, self.timing.longest_retry)
         while True:
+            request = self.venue.instruments()
             try:
-                listed = self.venue.parse_instruments(await self._web.get(self.venue.instruments()))
+                self._budget.spend(time.monotonic(), request.weight)
+                listed = self.venue.parse_instruments(await self._web.get(request))
             except WorldError as error:
                 self._trouble = error
                 wait = max(backoff.failed(), getattr(error, "seconds", None) or 0.0)
@@ -153,6 +178,7 @@ class LiveMarket:
                 continue
             backoff.worked()
             self._trouble = None
+            self._volumes.update({each.symbol: each.volume for each in listed if each.volume is not None})
             before = () if self.chosen is None else self.chosen.symbols
             decimals = min((self.columns.decimals(kind) for kind in self.data_types), key=lambda each: each.scale)
             self._choose(chosen(self.venue.name, self._asked, listed, decimals or Decimals.STANDARD, before))
@@ -200,8 +226,13 @@ class LiveMarket:
         def carries(socket: Socket, stands: bool) -> None:
             if stands:
                 self._sockets[socket.number] = (socket, line)
+                if DataType.TRADES in line.data_types:
+                    self.account.connected(socket.number, socket.symbols, _now())
                 metrics.FEED_CONNECTIONS.labels(self.venue.exchange).inc()
             elif self._sockets.pop(socket.number, None) is not None:
+                # What it said last is read before it is said to be gone.
+                self._read_frames()
+                self.account.disconnected(socket.number, socket.symbols, _now())
                 metrics.FEED_CONNECTIONS.labels(self.venue.exchange).dec()
 
         line = Line(self.venue, kinds, symbols, made=made, pace=self._pace, timing=self.timing, carries=carries)
@@ -256,6 +287,7 @@ class LiveMarket:
             self._has_heard = True
             self._symbols_seen.setdefault(kind, []).append(events.column("symbol"))
             self._measure_delay(kind, events)
+            self.account.seen(kind, events, Way.STREAM, _now())
         self.handover.put(list(heard.events.items()), heard.unreadable)
         if self.handover.is_full and not self._is_held:
             self._hold()
@@ -281,6 +313,7 @@ class LiveMarket:
         while True:
             await asyncio.sleep(self.timing.look)
             now = time.monotonic()
+            self.account.advance(_now())
             self._look_at_streams(now)
             exchange = self.venue.exchange
             metrics.FEED_WAITING.labels(exchange).set(self.handover.rows)
@@ -331,3 +364,8 @@ class LiveMarket:
         for trouble in (self._trouble, *(line.trouble for line in self._lines)):
             if isinstance(trouble, RefusedPlaceError):
                 raise trouble
+
+
+def _now() -> int:
+    """Microseconds since 1970 by our clock."""
+    return time.time_ns() // 1000

@@ -88,6 +88,11 @@ class HeardMarket:
         market = self._market
         return (False, f"waiting for {self._source.venue}") if market is None else market.ready()
 
+    @property
+    def market(self) -> LiveMarket | None:
+        """What hears; None before it began. It lives in another thread: look at it when `events` has ended."""
+        return self._market
+
     def _end(self) -> None:
         loop, market = self._loop, self._market
         if loop is not None and market is not None and not loop.is_closed():

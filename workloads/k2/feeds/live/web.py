@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import aiohttp
 
 from k2 import __version__
+from k2.feeds.gaps.filling import LimitedError
 from k2.feeds.venues.venue import Request
 from k2.model.errors import UserError, WorldError
 
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
 else:
     Stream = aiohttp.ClientWebSocketResponse
 """An open WebSocket whose text comes as bytes."""
-
-
-class LimitedError(WorldError):
-    """The exchange wants nothing more for a time (429, 418). `seconds` is its Retry-After; None: it did not say."""
-
-    def __init__(self, text: str, seconds: float | None = None) -> None:
-        self.seconds = seconds
-        super().__init__(text)
 
 
 class RefusedPlaceError(WorldError):
