@@ -2,6 +2,9 @@
 
 import pytest
 from k2_testing.asking import questions_of
+from k2_testing.cluster import until
+from k2_testing.exchange import Exchange
+from k2_testing.exchange_client import SECONDS
 from k2_testing.lake import make_lake
 from k2_testing.service import serving
 from k2_testing.sinks import Pipeline
@@ -35,3 +38,16 @@ def pipeline(tmp_path, kafka, registry, free_topic):
     made = Pipeline(tmp_path, kafka, registry, free_topic())
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def still_exchange():
+    with Exchange(listed=3, rate=0.0, waits=False, history=5, rules={"weight": 0, "messages_a_second": 0}) as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def still(still_exchange):
+    """An exchange whose market moves only when it is told to, with nobody connected."""
+    until(lambda: still_exchange.connections == 0, "somebody is still connected", SECONDS)
+    return still_exchange

@@ -1,4 +1,4 @@
-"""The stand-in exchange itself: what it says is what it made, each fault does on the wire what its name says, and it counts right."""
+"""The stand-in exchange itself: what it says is what it made, and what befalls a connection is what was asked for."""
 
 from __future__ import annotations
 
@@ -12,94 +12,17 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import aiohttp
 import pyarrow as pa
 import pytest
+from k2_testing.cluster import until
 from k2_testing.exchange import Exchange, Fault, Planned, Script, listings
+from k2_testing.exchange_client import SECONDS, STREAMS, all_heard, drive, heard, numbers
 
-SECONDS = 60.0
-STREAMS = "/stream?streams=btcusdt@trade/ethusdt@trade/bnbusdt@trade&timeUnit=MICROSECOND"
 DECIMAL = pa.decimal128(38, 18)
-
-
-class Client:
-    """A client as people write them: aiohttp, and a certificate that is checked."""
-
-    def __init__(self, exchange):
-        self._exchange, self._sockets = exchange, []
-
-    async def __aenter__(self):
-        context = ssl.create_default_context(cafile=str(self._exchange.ca_file))
-        connector = aiohttp.TCPConnector(ssl=context, socket_factory=self._opened)
-        self._session = aiohttp.ClientSession(connector=connector)
-        return self
-
-    def _opened(self, address):
-        self._sockets.append(socket.socket(*address[:3]))
-        self._sockets[-1].setblocking(False)
-        return self._sockets[-1]
-
-    async def __aexit__(self, *_):
-        await self._session.close()
-        # The loop ends with us, and TLS has still to say goodbye.
-        end = time.monotonic() + SECONDS
-        while any(one.fileno() != -1 for one in self._sockets) and time.monotonic() < end:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-
-    async def stream(self, path=STREAMS, **options):
-        return await self._session.ws_connect(self._exchange.url + path, max_msg_size=0, **options)
-
-    async def get(self, path, **headers):
-        async with self._session.get(self._exchange.rest_url + path, headers=headers) as response:
-            return response.status, response.headers, await response.read()
-
-
-async def heard(stream):
-    """The next message."""
-    return await asyncio.wait_for(stream.receive(), SECONDS)
-
-
-async def all_heard(stream, messages):
-    """The data of so many messages."""
-    return [json.loads((await heard(stream)).data) for _ in range(messages)]
-
-
-def numbers(messages):
-    return [(message["data"]["s"], message["data"]["t"]) for message in messages]
-
-
-def drive(exchange, work):
-    """Run a client's work against an exchange."""
-
-    async def main():
-        async with Client(exchange) as client:
-            return await asyncio.wait_for(work(client), 2 * SECONDS)
-
-    return asyncio.run(main())
-
-
-def until(question, what):
-    deadline = time.monotonic() + SECONDS
-    while not question():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def shared():
-    with Exchange(listed=3, rate=0.0, waits=False, history=5, rules={"weight": 0, "messages_a_second": 0}) as exchange:
-        yield exchange
-
-
-@pytest.fixture
-def still(shared):
-    """An exchange whose market moves only when it is told to, with nobody connected."""
-    until(lambda: shared.connections == 0, "somebody is still connected")
-    return shared
 
 
 def spelled(exchange, rows):
@@ -244,7 +167,7 @@ def test_a_reset_is_a_reset_and_an_end_without_a_word_is_none(still):
     with Raw(still) as client:
         still.inject(Fault.RESET)
         # What TLS makes of it differs by its version: the socket itself is asked.
-        until(lambda: client.error() == errno.ECONNRESET, "no RST came")
+        until(lambda: client.error() == errno.ECONNRESET, "no RST came", SECONDS)
     with Raw(still) as client:
         still.inject(Fault.CLOSE_1006)
         assert client.socket.recv(4096) == b""
@@ -358,240 +281,6 @@ def test_a_dead_stream_is_silent_among_living_ones(still):
             assert {symbol for symbol, _ in numbers(said)} == {"ETHUSDT", "BNBUSDT"}
 
     drive(still, work)
-
-
-def spoiled(still, fault, trades=6, **options):
-    """What of trades should be heard, and what is after a fault happened to the first."""
-
-    async def work(client):
-        async with await client.stream(autoping=False) as stream:
-            still.inject(fault, **options)
-            made = still.trade(trades)
-            await stream.ping(b"end")
-            said = []
-            while (message := await heard(stream)).type is not aiohttp.WSMsgType.PONG:
-                said.append(message.data)
-                if message.type is aiohttp.WSMsgType.ERROR:
-                    break
-            return made, said
-
-    made, said = drive(still, work)
-    return [(still.symbols[trade.listing], trade.number) for trade in made], said
-
-
-def whole(said):
-    return numbers(map(json.loads, said))
-
-
-def test_dropped_messages_leave_a_hole(still):
-    made, said = spoiled(still, Fault.DROPPED, times=2)
-    assert whole(said) == made[2:]
-
-
-def test_repeated_and_swapped_messages_are_whole(still):
-    made, said = spoiled(still, Fault.REPEATED, times=2)
-    assert whole(said) == [made[0], made[0], made[1], made[1], *made[2:]]
-    made, said = spoiled(still, Fault.SWAPPED)
-    assert whole(said) == [made[1], made[0], *made[2:]]
-
-
-def test_a_message_is_cut_and_the_next_is_whole(still):
-    made, said = spoiled(still, Fault.CUT_JSON)
-    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
-        json.loads(said[0])
-    assert whole(said[1:]) == made[1:]
-
-
-def test_broken_utf8_is_what_no_client_can_read(still):
-    _, said = spoiled(still, Fault.BROKEN_UTF8)
-    assert isinstance(said[0], Exception)
-    assert still.counts.faults[Fault.BROKEN_UTF8] >= 1
-
-
-@pytest.mark.parametrize("fault", [Fault.HUGE_FRAME, Fault.HTML_MESSAGE, Fault.UNKNOWN_EVENT])
-def test_a_message_that_nobody_knows_comes_between_those_that_are_whole(still, fault):
-    made, said = spoiled(still, fault)
-    assert whole(said[1:]) == made
-    if fault is Fault.HTML_MESSAGE:
-        assert said[0].startswith("<html>")
-    else:
-        assert json.loads(said[0])["data"]["e"] == "tradeCorrected"
-        assert (len(said[0]) >= 10_000_000) == (fault is Fault.HUGE_FRAME)
-
-
-def test_a_field_more_and_a_price_as_a_number_change_nothing_else(still):
-    made, said = spoiled(still, Fault.NEW_FIELD)
-    assert whole(said) == made
-    first, second = (json.loads(message)["data"] for message in said[:2])
-    assert set(first) - set(second) == {"addedLater"}
-    made, said = spoiled(still, Fault.NUMBER_FOR_STRING)
-    assert whole(said) == made
-    assert [type(json.loads(message)["data"]["p"]) for message in said[:2]] == [float, str]
-
-
-def test_the_last_trades_come_once_more(still):
-    still.trade(3)
-    last = {(still.symbols[n], t.number) for n in range(3) for t in still.call(lambda s, n=n: s.market.newest(n, 100))}
-    made, said = spoiled(still, Fault.SNAPSHOT_AGAIN)
-    assert whole(said)[-len(made) :] == made
-    assert set(whole(said)[: -len(made)]) == last
-
-
-def test_a_subscription_is_slow_refused_or_deaf(still):
-    ask = {"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1}
-
-    async def work(client):
-        async with await client.stream("/ws", autoping=False) as stream:
-            still.inject(Fault.REFUSED_SUBSCRIPTION)
-            await stream.send_json(ask)
-            assert (await all_heard(stream, 1))[0]["code"] == 2
-            still.inject(Fault.SLOW_SUBSCRIPTION, seconds=0.2)
-            await stream.send_json(ask)
-            await stream.ping()
-            assert (await heard(stream)).type is aiohttp.WSMsgType.PONG
-            assert await all_heard(stream, 1) == [{"result": None, "id": 1}]
-        async with await client.stream("/stream") as stream:
-            still.inject(Fault.DEAF_SUBSCRIPTION)
-            await stream.send_json(ask)
-            assert await all_heard(stream, 1) == [{"result": None, "id": 1}]
-            still.trade(30)
-            await stream.send_json(ask | {"params": ["ethusdt@trade"]})
-            assert await all_heard(stream, 1) == [{"result": None, "id": 1}]
-
-    drive(still, work)
-
-
-@pytest.mark.parametrize(
-    ("fault", "status"),
-    [(Fault.CONNECT_429, 429), (Fault.CONNECT_418, 418), (Fault.CONNECT_451, 451), (Fault.CONNECT_403, 403)],
-)
-def test_a_connection_is_refused_by_status_and_the_next_is_not(still, fault, status):
-    async def work(client):
-        still.inject(fault, seconds=7.0)
-        with pytest.raises(aiohttp.WSServerHandshakeError) as told:
-            await client.stream()
-        async with await client.stream():
-            return told.value
-
-    told = drive(still, work)
-    assert told.status == status
-    assert told.headers.get("Retry-After") == ("7" if status in {429, 418} else None)
-
-
-def test_trades_are_asked_for_by_number_and_the_newest_by_none(still):
-    async def work(client):
-        made = still.call(lambda server: server.market.newest(0, 100_000))
-        path = "/api/v3/historicalTrades?symbol=BTCUSDT"
-        _, headers, body = await client.get(
-            f"{path}&fromId={made[-4].number}&limit=3", **{"X-MBX-TIME-UNIT": "MICROSECOND"}
-        )
-        rows = json.loads(body)
-        assert [row["id"] for row in rows] == [trade.number for trade in made[-4:-1]]
-        assert [row["time"] for row in rows] == [trade.time for trade in made[-4:-1]]
-        assert [row["isBuyerMaker"] for row in rows] == [not trade.buy for trade in made[-4:-1]]
-        assert int(headers["X-MBX-USED-WEIGHT-1M"]) >= 25
-        _, _, body = await client.get(f"{path}&limit=2")
-        assert [row["id"] for row in json.loads(body)] == [trade.number for trade in made[-2:]]
-        status, _, body = await client.get("/api/v3/historicalTrades?symbol=NOBODY")
-        assert (status, json.loads(body)["code"]) == (400, -1121)
-        _, _, body = await client.get("/api/v3/exchangeInfo")
-        assert [one["symbol"] for one in json.loads(body)["symbols"]] == still.symbols
-
-    still.trade(50)
-    drive(still, work)
-
-
-def test_an_answer_is_a_page_or_cut_or_broken_or_empty_or_stale_or_refused(still):
-    path = "/api/v3/historicalTrades?symbol=BTCUSDT&limit=5"
-
-    async def work(client):
-        _, _, good = await client.get(path)
-        still.inject(Fault.REST_HTML)
-        status, headers, body = await client.get(path)
-        assert (status, headers["Content-Type"]) == (200, "text/html")
-        assert body.startswith(b"<html>")
-        still.inject(Fault.REST_CUT)
-        with pytest.raises(aiohttp.ClientPayloadError):
-            await client.get(path)
-        still.inject(Fault.REST_BROKEN_UTF8)
-        _, _, body = await client.get(path)
-        assert body.replace(b"\xff\xfe", b"") == good != body
-        still.inject(Fault.REST_EMPTY)
-        assert (await client.get(path))[2] == b"[]"
-        # Half a minute ago there were those of the history alone.
-        still.inject(Fault.REST_STALE, seconds=3600.0)
-        assert json.loads((await client.get(path))[2]) == []
-        still.inject(Fault.REST_429, seconds=2.0)
-        status, headers, _ = await client.get(path)
-        assert (status, headers["Retry-After"]) == (429, "2")
-        for fault, code in ((Fault.REST_451, 451), (Fault.REST_403, 403), (Fault.REST_503, 503), (Fault.REST_418, 418)):
-            still.inject(fault)
-            assert (await client.get(path))[0] == code
-        still.inject(Fault.REST_SLOW, seconds=0.05)
-        assert (await client.get(path))[2] == good
-
-    still.trade(20)
-    drive(still, work)
-
-
-def test_too_many_messages_a_second_close_a_connection_and_are_counted():
-    async def work(client):
-        async with await client.stream("/ws") as stream:
-            for n in range(5):
-                await stream.send_json({"method": "LIST_SUBSCRIPTIONS", "id": n})
-            assert len(await all_heard(stream, 5)) == 5
-            exchange.forward(1.0)
-            for n in range(6):
-                await stream.send_json({"method": "LIST_SUBSCRIPTIONS", "id": n})
-            while not stream.closed:
-                await heard(stream)
-            return stream.close_code
-
-    with Exchange(rate=0.0, waits=False) as exchange:
-        assert drive(exchange, work) == 1008
-        counts = exchange.counts
-    assert (counts.messages, counts.most_messages_a_second, counts.over_messages) == (11, 6, 1)
-
-
-def test_too_much_weight_is_429_then_a_ban_and_passes():
-    async def work(client):
-        async def status():
-            code, headers, _ = await client.get("/api/v3/historicalTrades?symbol=BTCUSDT")
-            return code, int(headers.get("Retry-After", 0))
-
-        # From the beginning of a window, wherever the clock stands.
-        exchange.call(lambda server: server.clock.forward(60.0 - server.clock.seconds() % 60.0))
-        assert [(await status())[0] for _ in range(4)] == [200] * 4
-        told = [await status() for _ in range(3)]
-        assert [code for code, _ in told] == [429, 429, 418]
-        assert 0 < told[0][1] <= 61
-        assert told[2][1] == 120
-        exchange.forward(60.0)
-        assert (await status())[0] == 418
-        exchange.forward(61.0)
-        assert (await status())[0] == 200
-
-    with Exchange(rate=0.0, waits=False, rules={"weight": 100, "ban_after": 2}) as exchange:
-        drive(exchange, work)
-        counts = exchange.counts
-    assert (counts.requests, counts.weight, counts.most_weight_in_window) == (9, 225.0, 175.0)
-    assert (counts.status_429, counts.bans) == (2, 1)
-    assert counts.paths == {"/api/v3/historicalTrades": 9}
-
-
-def test_too_many_connections_are_refused_until_time_has_passed():
-    async def work(client):
-        for _ in range(2):
-            await (await client.stream()).close()
-        with pytest.raises(aiohttp.WSServerHandshakeError):
-            await client.stream()
-        exchange.forward(301.0)
-        await (await client.stream()).close()
-
-    with Exchange(rate=0.0, waits=False, rules={"connections": 2}) as exchange:
-        drive(exchange, work)
-        counts = exchange.counts
-    assert (counts.connections, counts.refused_connections, counts.most_connections_in_window) == (3, 1, 3)
 
 
 def test_ids_begin_again_and_the_clock_jumps():

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -30,6 +31,8 @@ class Talk:
     """Messages are wrapped in the name of their stream."""
     resolution: int = 1
     """Microseconds in one of the units in which it is told times."""
+    channel: str = ""
+    """The one that the address of the connection has, where a venue has several."""
     sequence: int = 0
     """Of the next message, where the venue numbers them by connection."""
 
@@ -173,6 +176,14 @@ def fixed(step: Decimal, shown: int) -> Callable[[int], str]:
         return f"{above}.{below:0{shown}d}"
 
     return write
+
+
+def iso(time: int, shown: int = 0) -> str:
+    """A time in microseconds as exchanges write it, with so many digits of its second at least and none that are noughts beyond."""
+    seconds, micros = divmod(time, 1_000_000)
+    below = f"{micros:06d}".rstrip("0").ljust(shown, "0")
+    moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{moment}.{below}Z" if below else f"{moment}Z"
 
 
 def dumped(value: Any) -> bytes:
