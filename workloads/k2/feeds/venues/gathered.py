@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from k2.feeds.venues.columns import EventColumns, Made, QuoteRows, TradeRows
-from k2.feeds.venues.reading import REFUSED, UnreadableError
+from k2.feeds.venues.reading import REFUSED, NoMessageError
 from k2.feeds.venues.venue import Frame, Heard, Notice, NoticeKind, Unreadable
 from k2.model.topics import DataType
 
@@ -44,7 +44,7 @@ class Gathered:
         Args:
             frames: messages as they came.
             decoder: of their type.
-            by_itself: what fits of a message that is not of its type, and why the rest does not; `UnreadableError`: nothing does.
+            by_itself: what fits of a message that is not of its type, and why the rest does not; `NoMessageError`: nothing does.
         """
         decode = decoder.decode
         # A loop over messages: each is an object of its own until here, and the columns begin behind it.
@@ -54,7 +54,7 @@ class Gathered:
             except REFUSED:
                 try:
                     message, reasons = by_itself(frame.data)
-                except UnreadableError as error:
+                except NoMessageError as error:
                     self.refuse(frame.data, str(error))
                     continue
                 self.refuse(frame.data, *reasons)

@@ -24,7 +24,7 @@ _ANY = msgspec.json.Decoder(float_hook=str)
 _SHOWN = 200
 
 
-class UnreadableError(ValueError):
+class NoMessageError(ValueError):
     """A message that says nothing: its text is the reason of a dead letter."""
 
 
@@ -32,25 +32,25 @@ def loosely(data: bytes) -> Any:
     """JSON without a type, its numbers as their texts, digit for digit.
 
     Raises:
-        UnreadableError: it is none.
+        NoMessageError: it is none.
     """
     try:
         return _as_texts(_ANY.decode(data))
     except RecursionError:
-        raise UnreadableError("is no message: its JSON is nested too deeply") from None
+        raise NoMessageError("is no message: its JSON is nested too deeply") from None
     except msgspec.DecodeError as error:
-        raise UnreadableError(f"is no message: {error}; found {shown(data)}") from None
+        raise NoMessageError(f"is no message: {error}; found {shown(data)}") from None
 
 
 def fields(data: bytes) -> Mapping[str, Any]:
     """The fields of a message, as `loosely` has them.
 
     Raises:
-        UnreadableError: it has none.
+        NoMessageError: it has none.
     """
     found = loosely(data)
     if not isinstance(found, dict):
-        raise UnreadableError(f"is no message: found {shown(data)}, expected a JSON object")
+        raise NoMessageError(f"is no message: found {shown(data)}, expected a JSON object")
     return cast("dict[str, Any]", found)
 
 

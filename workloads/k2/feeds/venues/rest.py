@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from k2.feeds.venues.reading import REFUSED, UnreadableError, loosely, rows, shown
+from k2.feeds.venues.reading import REFUSED, NoMessageError, loosely, rows, shown
 from k2.feeds.venues.venue import Unreadable
 from k2.model.errors import WorldError
 
@@ -59,7 +59,7 @@ def untyped(body: bytes, expected: str) -> Any:
     """
     try:
         return loosely(body)
-    except UnreadableError as error:
+    except NoMessageError as error:
         raise WorldError(f"The venue's answer is not {expected}: it {error}") from None
 
 

@@ -9,13 +9,13 @@ import msgspec
 from msgspec import field
 
 from k2.feeds.venues.columns import Number
-from k2.feeds.venues.reading import Name, UnreadableError, fields, rows, text
+from k2.feeds.venues.reading import Name, NoMessageError, fields, rows, text
 
 TRADES = "publicTrade"
 QUOTES = "orderbook.1"
 
 
-class StreamTrade(msgspec.Struct, gc=False):
+class BybitTrade(msgspec.Struct, gc=False):
     """A trade of the stream. `side` is the taker's."""
 
     symbol: Name = field(name="s")
@@ -30,7 +30,7 @@ class StreamTrade(msgspec.Struct, gc=False):
     seq: Number | None = None
 
 
-class Book(msgspec.Struct, gc=False):
+class BybitBook(msgspec.Struct, gc=False):
     """The best bid and ask: price and quantity, or nothing."""
 
     symbol: Name = field(name="s")
@@ -39,12 +39,12 @@ class Book(msgspec.Struct, gc=False):
     update: Number = field(name="u", default=0)
 
 
-class Message(msgspec.Struct, gc=False):
+class BybitMessage(msgspec.Struct, gc=False):
     """A message of a topic, or the answer to an operation."""
 
     topic: str = ""
     type: str = ""
-    data: tuple[StreamTrade, ...] | Book | None = None
+    data: tuple[BybitTrade, ...] | BybitBook | None = None
     ts: Number = 0
     cts: Number = 0
     op: str = ""
@@ -52,7 +52,7 @@ class Message(msgspec.Struct, gc=False):
     ret_msg: str = ""
 
 
-class RestTrade(msgspec.Struct, rename="camel", gc=False):
+class BybitRestTrade(msgspec.Struct, rename="camel", gc=False):
     """A trade of /v5/market/recent-trade."""
 
     exec_id: Name
@@ -66,30 +66,30 @@ class RestTrade(msgspec.Struct, rename="camel", gc=False):
     seq: Number | None = None
 
 
-class _PriceFilter(msgspec.Struct, rename="camel"):
+class _BybitPriceFilter(msgspec.Struct, rename="camel"):
     tick_size: str | None = None
 
 
-class _LotFilter(msgspec.Struct, rename="camel"):
+class _BybitLotFilter(msgspec.Struct, rename="camel"):
     base_precision: str | None = None
 
 
-class ListedInstrument(msgspec.Struct, rename="camel"):
+class BybitInstrument(msgspec.Struct, rename="camel"):
     """What /v5/market/instruments-info lists."""
 
     symbol: Name
     base_coin: str = ""
     quote_coin: str = ""
     status: str = ""
-    price_filter: _PriceFilter = field(default_factory=_PriceFilter)
-    lot_size_filter: _LotFilter = field(default_factory=_LotFilter)
+    price_filter: _BybitPriceFilter = field(default_factory=_BybitPriceFilter)
+    lot_size_filter: _BybitLotFilter = field(default_factory=_BybitLotFilter)
 
 
-class _Listed(msgspec.Struct):
+class _BybitListed(msgspec.Struct):
     list: msgspec.Raw
 
 
-class Answer(msgspec.Struct, rename="camel"):
+class BybitAnswer(msgspec.Struct, rename="camel"):
     """Any answer of the REST interface: errors come with a code and an empty result."""
 
     ret_code: int = 0
@@ -97,31 +97,33 @@ class Answer(msgspec.Struct, rename="camel"):
     result: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-MESSAGES = msgspec.json.Decoder(Message, strict=False)
-ANSWER = msgspec.json.Decoder(Answer)
-LISTED = msgspec.json.Decoder(_Listed)
-REST_TRADES = msgspec.json.Decoder(list[RestTrade], strict=False)
-INSTRUMENTS = msgspec.json.Decoder(list[ListedInstrument])
+MESSAGES = msgspec.json.Decoder(BybitMessage, strict=False)
+ANSWER = msgspec.json.Decoder(BybitAnswer)
+LISTED = msgspec.json.Decoder(_BybitListed)
+REST_TRADES = msgspec.json.Decoder(list[BybitRestTrade], strict=False)
+INSTRUMENTS = msgspec.json.Decoder(list[BybitInstrument])
 
 
-def piece_by_piece(data: bytes) -> tuple[Message, list[str]]:
+def piece_by_piece(data: bytes) -> tuple[BybitMessage, list[str]]:
     """A message that is not of its type: what fits of it, and why the rest does not.
 
     Raises:
-        UnreadableError: nothing of it does.
+        NoMessageError: nothing of it does.
     """
     found = fields(data)
-    message = Message(text(found, "topic"), text(found, "type"), op=text(found, "op"), ret_msg=text(found, "ret_msg"))
+    message = BybitMessage(
+        text(found, "topic"), text(found, "type"), op=text(found, "op"), ret_msg=text(found, "ret_msg")
+    )
     message.success = found.get("success") if isinstance(found.get("success"), bool) else None
     message.ts, message.cts = _number(found.get("ts")), _number(found.get("cts"))
     if message.topic.startswith(f"{TRADES}."):
-        good, bad = rows(found.get("data", {}), StreamTrade, "trade")
+        good, bad = rows(found.get("data", {}), BybitTrade, "trade")
         message.data = tuple(good)
         return message, [each.reason for each in bad]
     if message.topic.startswith(f"{QUOTES}."):
-        books, bad = rows([found.get("data")], Book, "quote")
+        books, bad = rows([found.get("data")], BybitBook, "quote")
         if bad:
-            raise UnreadableError(bad[0].reason)
+            raise NoMessageError(bad[0].reason)
         message.data = books[0]
     return message, []
 

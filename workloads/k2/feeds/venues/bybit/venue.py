@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from k2.feeds.venues.bybit import messages
-from k2.feeds.venues.bybit.messages import Book, ListedInstrument, Message, RestTrade, StreamTrade
+from k2.feeds.venues.bybit.messages import BybitBook, BybitInstrument, BybitMessage, BybitRestTrade, BybitTrade
 from k2.feeds.venues.columns import EventColumns, QuoteRows, TradeRows, times_in_micros
 from k2.feeds.venues.gathered import Gathered
 from k2.feeds.venues.reading import shown
@@ -87,15 +87,15 @@ class Bybit:
     def parse(self, frames: Sequence[Frame]) -> Heard:
         """See `Venue`."""
         gathered = Gathered()
-        trades: list[StreamTrade] = []
+        trades: list[BybitTrade] = []
         traded: list[Frame] = []
-        quotes: list[tuple[Frame, int, Book]] = []
+        quotes: list[tuple[Frame, int, BybitBook]] = []
         for frame, message in gathered.read(frames, messages.MESSAGES, messages.piece_by_piece):
             data = message.data
             if isinstance(data, tuple) and message.topic.startswith(f"{messages.TRADES}."):
                 trades += data
                 traded += [frame] * len(data)
-            elif isinstance(data, Book) and message.topic.startswith(f"{messages.QUOTES}."):
+            elif isinstance(data, BybitBook) and message.topic.startswith(f"{messages.QUOTES}."):
                 if message.type == "delta":
                     # Level 1 is documented to come whole. What only says a change cannot be told without what was before it.
                     gathered.refuse(frame.data, "quote says only what changed: found type 'delta', expected 'snapshot'")
@@ -111,7 +111,7 @@ class Bybit:
 
     def parse_instruments(self, body: bytes) -> list[Instrument]:
         """See `Venue`."""
-        listed, _ = parts(messages.INSTRUMENTS, _listed(body, "a list of instruments"), ListedInstrument, "instrument")
+        listed, _ = parts(messages.INSTRUMENTS, _listed(body, "a list of instruments"), BybitInstrument, "instrument")
         return [
             Instrument(
                 symbol=each.symbol,
@@ -143,11 +143,13 @@ class Bybit:
         """All of them, oldest first."""
         return self._of_rest(*_trades_of(body), received, symbol)
 
-    def _of_rest(self, trades: Sequence[RestTrade], bad: Sequence[Unreadable], received: int, symbol: str) -> Heard:
+    def _of_rest(
+        self, trades: Sequence[BybitRestTrade], bad: Sequence[Unreadable], received: int, symbol: str
+    ) -> Heard:
         # They stand newest first, many in one millisecond.
         oldest_first = sorted(trades, key=_time, reverse=True)[::-1]
         named = [
-            StreamTrade(
+            BybitTrade(
                 symbol=symbol,
                 id=trade.exec_id,
                 time=trade.time,
@@ -164,7 +166,7 @@ class Bybit:
         return Gathered(unreadable=list(bad)).heard(self._columns, _trade_rows(named, frames))
 
 
-def _trade_rows(trades: Sequence[StreamTrade], frames: Sequence[Frame]) -> TradeRows:
+def _trade_rows(trades: Sequence[BybitTrade], frames: Sequence[Frame]) -> TradeRows:
     return TradeRows(
         raw=[frame.data for frame in frames],
         received=[frame.received for frame in frames],
@@ -183,7 +185,7 @@ def _trade_rows(trades: Sequence[StreamTrade], frames: Sequence[Frame]) -> Trade
     )
 
 
-def _quote_rows(quotes: Sequence[tuple[Frame, int, Book]]) -> QuoteRows:
+def _quote_rows(quotes: Sequence[tuple[Frame, int, BybitBook]]) -> QuoteRows:
     """A quote's id is its time and the book's update id, which begins anew with the venue's service."""
     bids = [book.bids[0] if book.bids else ("", "") for _, _, book in quotes]
     asks = [book.asks[0] if book.asks else ("", "") for _, _, book in quotes]
@@ -200,7 +202,7 @@ def _quote_rows(quotes: Sequence[tuple[Frame, int, Book]]) -> QuoteRows:
     )
 
 
-def _note(gathered: Gathered, frame: Frame, message: Message) -> None:
+def _note(gathered: Gathered, frame: Frame, message: BybitMessage) -> None:
     if message.op == "pong" or message.ret_msg == "pong":
         gathered.note(NoticeKind.ALIVE, frame)
     elif message.success is False:
@@ -221,5 +223,5 @@ def _listed(body: bytes, expected: str) -> bytes:
     return bytes(answer(messages.LISTED, bytes(found.result), expected).list)
 
 
-def _trades_of(body: bytes) -> tuple[list[RestTrade], list[Unreadable]]:
-    return parts(messages.REST_TRADES, _listed(body, "a list of trades"), RestTrade, "trade")
+def _trades_of(body: bytes) -> tuple[list[BybitRestTrade], list[Unreadable]]:
+    return parts(messages.REST_TRADES, _listed(body, "a list of trades"), BybitRestTrade, "trade")

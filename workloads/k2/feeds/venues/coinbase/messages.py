@@ -20,7 +20,7 @@ ANSWERS = "subscriptions"
 CHANNELS = frozenset({TRADES, QUOTES, HEARTBEATS, ANSWERS})
 
 
-class StreamTrade(msgspec.Struct, gc=False):
+class CoinbaseTrade(msgspec.Struct, gc=False):
     """A trade of the stream. `side` is the maker's."""
 
     product_id: Name
@@ -31,7 +31,7 @@ class StreamTrade(msgspec.Struct, gc=False):
     side: str = ""
 
 
-class Ticker(msgspec.Struct, gc=False):
+class CoinbaseTicker(msgspec.Struct, gc=False):
     """The best bid and ask after a trade; a side that is empty has no orders."""
 
     product_id: Name
@@ -41,28 +41,28 @@ class Ticker(msgspec.Struct, gc=False):
     best_ask_quantity: str = ""
 
 
-class Event(msgspec.Struct, gc=False):
+class CoinbaseEvent(msgspec.Struct, gc=False):
     """What a message holds, by its channel. Trades stand newest first.
 
     Tuples, because an empty list would be made anew for every message.
     """
 
-    trades: tuple[StreamTrade, ...] = ()
-    tickers: tuple[Ticker, ...] = ()
+    trades: tuple[CoinbaseTrade, ...] = ()
+    tickers: tuple[CoinbaseTicker, ...] = ()
     subscriptions: dict[str, list[str]] | None = None
 
 
-class Message(msgspec.Struct, gc=False):
+class CoinbaseMessage(msgspec.Struct, gc=False):
     """A message of the stream. One without a channel has a `type` (error) and the venue's words."""
 
     channel: str = ""
     timestamp: str = ""
-    events: tuple[Event, ...] = ()
+    events: tuple[CoinbaseEvent, ...] = ()
     type: str = ""
     message: str = ""
 
 
-class RestTrade(msgspec.Struct, gc=False):
+class CoinbaseRestTrade(msgspec.Struct, gc=False):
     """A trade of /products/X/trades. `side` is the maker's, in lower case."""
 
     trade_id: Number
@@ -72,7 +72,7 @@ class RestTrade(msgspec.Struct, gc=False):
     side: str = ""
 
 
-class Product(msgspec.Struct):
+class CoinbaseProduct(msgspec.Struct):
     """What /products lists."""
 
     id: Name
@@ -85,22 +85,24 @@ class Product(msgspec.Struct):
 
 
 # Not strict: `trade_id` is a text in the stream and a number over REST.
-MESSAGES = msgspec.json.Decoder(Message, strict=False)
-REST_TRADES = msgspec.json.Decoder(list[RestTrade], strict=False)
-PRODUCTS = msgspec.json.Decoder(list[Product], strict=False)
+MESSAGES = msgspec.json.Decoder(CoinbaseMessage, strict=False)
+REST_TRADES = msgspec.json.Decoder(list[CoinbaseRestTrade], strict=False)
+PRODUCTS = msgspec.json.Decoder(list[CoinbaseProduct], strict=False)
 
 
-def piece_by_piece(data: bytes) -> tuple[Message, list[str]]:
+def piece_by_piece(data: bytes) -> tuple[CoinbaseMessage, list[str]]:
     """A message that is not of its type: what fits of it, and why the rest does not.
 
     Raises:
-        UnreadableError: nothing of it does.
+        NoMessageError: nothing of it does.
     """
     found = fields(data)
-    message = Message(text(found, "channel"), text(found, "timestamp"), (), text(found, "type"), text(found, "message"))
+    message = CoinbaseMessage(
+        text(found, "channel"), text(found, "timestamp"), (), text(found, "type"), text(found, "message")
+    )
     if message.channel not in (TRADES, QUOTES):
         return message, []
-    good: list[Event] = []
+    good: list[CoinbaseEvent] = []
     reasons: list[str] = []
     events = found.get("events")
     if not isinstance(events, list):
@@ -110,9 +112,9 @@ def piece_by_piece(data: bytes) -> tuple[Message, list[str]]:
             reasons.append(f"is no event: found {shown(event)}")
             continue
         parts = cast("dict[str, object]", event)
-        trades, bad_trades = rows(parts.get("trades"), StreamTrade, "trade")
-        tickers, bad_tickers = rows(parts.get("tickers"), Ticker, "ticker")
-        good.append(Event(tuple(trades), tuple(tickers)))
+        trades, bad_trades = rows(parts.get("trades"), CoinbaseTrade, "trade")
+        tickers, bad_tickers = rows(parts.get("tickers"), CoinbaseTicker, "ticker")
+        good.append(CoinbaseEvent(tuple(trades), tuple(tickers)))
         reasons += [bad.reason for bad in bad_trades + bad_tickers]
     message.events = tuple(good)
     return message, reasons

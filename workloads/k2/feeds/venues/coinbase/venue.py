@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 
 from k2.feeds.venues.coinbase import messages
-from k2.feeds.venues.coinbase.messages import Message, RestTrade, StreamTrade, Ticker
+from k2.feeds.venues.coinbase.messages import CoinbaseMessage, CoinbaseRestTrade, CoinbaseTicker, CoinbaseTrade
 from k2.feeds.venues.columns import EventColumns, QuoteRows, TradeRows
 from k2.feeds.venues.gathered import Gathered
 from k2.feeds.venues.reading import shown
@@ -84,9 +84,9 @@ class Coinbase:
     def parse(self, frames: Sequence[Frame]) -> Heard:
         """Trades of a message from the oldest on; they stand newest first in it."""
         gathered = Gathered()
-        trades: list[StreamTrade] = []
+        trades: list[CoinbaseTrade] = []
         traded: list[Frame] = []
-        tickers: list[tuple[Frame, str, Ticker]] = []
+        tickers: list[tuple[Frame, str, CoinbaseTicker]] = []
         for frame, message in gathered.read(frames, messages.MESSAGES, messages.piece_by_piece):
             if message.channel == messages.TRADES:
                 for event in message.events:
@@ -118,7 +118,7 @@ class Coinbase:
                 tick=step(product.quote_increment),
                 lot=step(product.base_increment),
             )
-            for product in parts(messages.PRODUCTS, body, messages.Product, "product")[0]
+            for product in parts(messages.PRODUCTS, body, messages.CoinbaseProduct, "product")[0]
         ]
 
     def fill(self, hole: Hole) -> Request | None:
@@ -127,7 +127,7 @@ class Coinbase:
 
     def parse_fill(self, request: Request, body: bytes, received: int, hole: Hole) -> Filled:
         """A page further back, while the oldest trade of this one is younger than the hole's first."""
-        found, bad = parts(messages.REST_TRADES, body, RestTrade, "trade")
+        found, bad = parts(messages.REST_TRADES, body, CoinbaseRestTrade, "trade")
         wanted = [trade for trade in found if hole.first <= trade.trade_id <= hole.last]
         oldest = min((trade.trade_id for trade in found), default=0)
         asked = int(parse_qs(urlsplit(request.path).query)["after"][0])
@@ -141,18 +141,20 @@ class Coinbase:
 
     def parse_latest(self, body: bytes, received: int, symbol: str) -> Heard:
         """All trades of the page."""
-        return self._of_rest(*parts(messages.REST_TRADES, body, RestTrade, "trade"), received, symbol)
+        return self._of_rest(*parts(messages.REST_TRADES, body, CoinbaseRestTrade, "trade"), received, symbol)
 
-    def _of_rest(self, trades: Iterable[RestTrade], bad: Sequence[Unreadable], received: int, symbol: str) -> Heard:
+    def _of_rest(
+        self, trades: Iterable[CoinbaseRestTrade], bad: Sequence[Unreadable], received: int, symbol: str
+    ) -> Heard:
         oldest_first = sorted(trades, key=_number)
         named = [
-            StreamTrade(symbol, trade.trade_id, trade.price, trade.size, trade.time, trade.side)
+            CoinbaseTrade(symbol, trade.trade_id, trade.price, trade.size, trade.time, trade.side)
             for trade in oldest_first
         ]
         frames = [Frame(msgspec.json.encode(trade), received, 0) for trade in oldest_first]
         return Gathered(unreadable=list(bad)).heard(self._columns, self._trade_rows(named, frames))
 
-    def _trade_rows(self, trades: Sequence[StreamTrade], frames: Sequence[Frame]) -> TradeRows:
+    def _trade_rows(self, trades: Sequence[CoinbaseTrade], frames: Sequence[Frame]) -> TradeRows:
         numbers = [trade.trade_id for trade in trades]
         return TradeRows(
             raw=[frame.data for frame in frames],
@@ -171,7 +173,7 @@ def _trades_before(symbol: str, number: int) -> Request:
     return Request(f"/products/{quote(symbol, safe='')}/trades?limit={PAGE}&after={number}", 1)
 
 
-def _quote_rows(tickers: Sequence[tuple[Frame, str, Ticker]]) -> QuoteRows:
+def _quote_rows(tickers: Sequence[tuple[Frame, str, CoinbaseTicker]]) -> QuoteRows:
     """Quotes have no number of their own: one's id is the message's time to the nanosecond and what it says."""
     return QuoteRows(
         raw=[frame.data for frame, _, _ in tickers],
@@ -189,7 +191,7 @@ def _quote_rows(tickers: Sequence[tuple[Frame, str, Ticker]]) -> QuoteRows:
     )
 
 
-def _note(gathered: Gathered, frame: Frame, message: Message) -> None:
+def _note(gathered: Gathered, frame: Frame, message: CoinbaseMessage) -> None:
     if message.channel == messages.HEARTBEATS:
         gathered.note(NoticeKind.ALIVE, frame)
     elif message.channel == messages.ANSWERS:

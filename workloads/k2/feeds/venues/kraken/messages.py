@@ -22,7 +22,7 @@ STATUS = "status"
 NONE = -1
 
 
-class Datum(msgspec.Struct, gc=False):
+class KrakenDatum(msgspec.Struct, gc=False):
     """A trade or a ticker, by the message's channel; what a channel does not have is empty. `side` is the taker's."""
 
     symbol: str = ""
@@ -39,26 +39,26 @@ class Datum(msgspec.Struct, gc=False):
     system: str = ""
 
 
-class Result(msgspec.Struct, gc=False):
+class KrakenResult(msgspec.Struct, gc=False):
     """What was subscribed to."""
 
     channel: str = ""
     symbol: str = ""
 
 
-class Message(msgspec.Struct, gc=False):
+class KrakenMessage(msgspec.Struct, gc=False):
     """A message of a channel, or the answer to a method."""
 
     channel: str = ""
-    data: tuple[Datum, ...] = ()
+    data: tuple[KrakenDatum, ...] = ()
     method: str = ""
     success: bool | None = None
-    result: Result | None = None
+    result: KrakenResult | None = None
     error: str = ""
     symbol: str = ""
 
 
-class _Loose(msgspec.Struct):
+class _KrakenLoosely(msgspec.Struct):
     """A trade or ticker of which some numbers are texts, or texts numbers."""
 
     symbol: str = ""
@@ -74,7 +74,7 @@ class _Loose(msgspec.Struct):
     ask_qty: str = ""
 
 
-class RestTrade(msgspec.Struct, array_like=True, gc=False):
+class KrakenRestTrade(msgspec.Struct, array_like=True, gc=False):
     """A trade of /0/public/Trades: a list. `time` is in seconds, to 100 ns."""
 
     price: str
@@ -86,7 +86,7 @@ class RestTrade(msgspec.Struct, array_like=True, gc=False):
     trade_id: Number
 
 
-class Pair(msgspec.Struct):
+class KrakenPair(msgspec.Struct):
     """What /0/public/AssetPairs lists. Of dark pools there is no `wsname`."""
 
     wsname: str = ""
@@ -96,31 +96,31 @@ class Pair(msgspec.Struct):
     lot_decimals: int | None = None
 
 
-class Answer(msgspec.Struct):
+class KrakenAnswer(msgspec.Struct):
     """Any answer of the REST interface: errors come with the status 200."""
 
     error: list[str] = []
     result: dict[str, Raw] | None = None
 
 
-MESSAGES = msgspec.json.Decoder(Message, strict=False)
-ANSWER = msgspec.json.Decoder(Answer)
-REST_TRADES = msgspec.json.Decoder(list[RestTrade], strict=False)
-PAIR = msgspec.json.Decoder(Pair, strict=False)
+MESSAGES = msgspec.json.Decoder(KrakenMessage, strict=False)
+ANSWER = msgspec.json.Decoder(KrakenAnswer)
+REST_TRADES = msgspec.json.Decoder(list[KrakenRestTrade], strict=False)
+PAIR = msgspec.json.Decoder(KrakenPair, strict=False)
 
 
-def piece_by_piece(data: bytes) -> tuple[Message, list[str]]:
+def piece_by_piece(data: bytes) -> tuple[KrakenMessage, list[str]]:
     """A message that is not of its type: what fits of it, and why the rest does not.
 
     Raises:
-        UnreadableError: nothing of it does.
+        NoMessageError: nothing of it does.
     """
     found = fields(data)
-    message = Message(text(found, "channel"), method=text(found, "method"), error=text(found, "error"))
+    message = KrakenMessage(text(found, "channel"), method=text(found, "method"), error=text(found, "error"))
     message.success = False if found.get("success") is False else None
     if message.channel not in (TRADES, QUOTES):
         return message, []
-    good, bad = rows(found.get("data", {}), _Loose, message.channel)
+    good, bad = rows(found.get("data", {}), _KrakenLoosely, message.channel)
     message.data = tuple(_datum(each) for each in good)
     return message, [each.reason for each in bad]
 
@@ -144,8 +144,10 @@ def _plain(told: str) -> str:
         return told
 
 
-def _datum(loose: _Loose) -> Datum:
-    datum = Datum(loose.symbol, loose.side, trade_id=loose.trade_id, timestamp=loose.timestamp, ord_type=loose.ord_type)
+def _datum(loose: _KrakenLoosely) -> KrakenDatum:
+    datum = KrakenDatum(
+        loose.symbol, loose.side, trade_id=loose.trade_id, timestamp=loose.timestamp, ord_type=loose.ord_type
+    )
     datum.price, datum.qty = Raw(loose.price.encode()), Raw(loose.qty.encode())
     datum.bid, datum.bid_qty = Raw(loose.bid.encode()), Raw(loose.bid_qty.encode())
     datum.ask, datum.ask_qty = Raw(loose.ask.encode()), Raw(loose.ask_qty.encode())

@@ -15,7 +15,7 @@ import msgspec
 from k2.feeds.venues.columns import EventColumns, QuoteRows, TradeRows
 from k2.feeds.venues.gathered import Gathered
 from k2.feeds.venues.kraken import messages
-from k2.feeds.venues.kraken.messages import Datum, Message, RestTrade
+from k2.feeds.venues.kraken.messages import KrakenDatum, KrakenMessage, KrakenRestTrade
 from k2.feeds.venues.reading import REFUSED, shown
 from k2.feeds.venues.rest import answer, in_batches, parts, step
 from k2.feeds.venues.venue import (
@@ -96,9 +96,9 @@ class Kraken:
     def parse(self, frames: Sequence[Frame]) -> Heard:
         """See `Venue`."""
         gathered = Gathered()
-        trades: list[Datum] = []
+        trades: list[KrakenDatum] = []
         traded: list[Frame] = []
-        tickers: list[Datum] = []
+        tickers: list[KrakenDatum] = []
         quoted: list[Frame] = []
         for frame, message in gathered.read(frames, messages.MESSAGES, messages.piece_by_piece):
             if message.channel == messages.TRADES:
@@ -177,7 +177,9 @@ class Kraken:
         """All trades of the page."""
         return self._of_rest(*_trades_of(_result(body, "a list of trades")), received, symbol)
 
-    def _of_rest(self, trades: Sequence[RestTrade], bad: Sequence[Unreadable], received: int, symbol: str) -> Heard:
+    def _of_rest(
+        self, trades: Sequence[KrakenRestTrade], bad: Sequence[Unreadable], received: int, symbol: str
+    ) -> Heard:
         numbers = [trade.trade_id for trade in trades]
         rows = TradeRows(
             raw=[msgspec.json.encode(trade) for trade in trades],
@@ -197,7 +199,7 @@ class Kraken:
         return Gathered(unreadable=list(bad)).heard(self._columns, rows)
 
 
-def _trade_rows(trades: Sequence[Datum], frames: Sequence[Frame]) -> TradeRows:
+def _trade_rows(trades: Sequence[KrakenDatum], frames: Sequence[Frame]) -> TradeRows:
     ids = [trade.trade_id for trade in trades]
     return TradeRows(
         raw=[frame.data for frame in frames],
@@ -213,7 +215,7 @@ def _trade_rows(trades: Sequence[Datum], frames: Sequence[Frame]) -> TradeRows:
     )
 
 
-def _quote_rows(tickers: Sequence[Datum], frames: Sequence[Frame]) -> QuoteRows:
+def _quote_rows(tickers: Sequence[KrakenDatum], frames: Sequence[Frame]) -> QuoteRows:
     """Quotes have no number of their own: one's id is its time and what it says."""
     times = [ticker.timestamp or _written(frame.received) for ticker, frame in zip(tickers, frames, strict=True)]
     sides = [
@@ -238,7 +240,7 @@ def _quote_rows(tickers: Sequence[Datum], frames: Sequence[Frame]) -> QuoteRows:
     )
 
 
-def _note(gathered: Gathered, frame: Frame, message: Message) -> None:
+def _note(gathered: Gathered, frame: Frame, message: KrakenMessage) -> None:
     if message.channel == messages.HEARTBEAT or message.method == "pong":
         gathered.note(NoticeKind.ALIVE, frame)
     elif message.channel == messages.STATUS:
@@ -263,10 +265,10 @@ def _result(body: bytes, expected: str) -> dict[str, msgspec.Raw]:
     return found.result
 
 
-def _trades_of(result: dict[str, msgspec.Raw]) -> tuple[list[RestTrade], list[Unreadable]]:
+def _trades_of(result: dict[str, msgspec.Raw]) -> tuple[list[KrakenRestTrade], list[Unreadable]]:
     """The trades stand under the pair's name, of which Kraken has several; beside them only `last`."""
     of_pair = next((bytes(raw) for name, raw in result.items() if name != "last"), b"[]")
-    return parts(messages.REST_TRADES, of_pair, RestTrade, "trade")
+    return parts(messages.REST_TRADES, of_pair, KrakenRestTrade, "trade")
 
 
 def _trades_since(symbol: str, nanoseconds: int) -> Request:

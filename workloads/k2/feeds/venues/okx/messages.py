@@ -16,14 +16,14 @@ PONG = b"pong"
 NONE = -1
 
 
-class Argument(msgspec.Struct, gc=False, rename="camel"):
+class OkxArgument(msgspec.Struct, gc=False, rename="camel"):
     """What was subscribed to."""
 
     channel: str = ""
     inst_id: str = ""
 
 
-class Datum(msgspec.Struct, gc=False, rename="camel"):
+class OkxDatum(msgspec.Struct, gc=False, rename="camel"):
     """A trade or a best quote, by the message's channel; what a channel does not have is empty. `side` is the taker's."""
 
     inst_id: str = ""
@@ -39,17 +39,17 @@ class Datum(msgspec.Struct, gc=False, rename="camel"):
     seq_id: Number = NONE
 
 
-class Message(msgspec.Struct, gc=False, rename="camel"):
+class OkxMessage(msgspec.Struct, gc=False, rename="camel"):
     """A message of a channel; an answer or a word of the venue's has an `event`."""
 
-    arg: Argument | None = None
-    data: tuple[Datum, ...] = ()
+    arg: OkxArgument | None = None
+    data: tuple[OkxDatum, ...] = ()
     event: str = ""
     code: str = ""
     msg: str = ""
 
 
-class ListedInstrument(msgspec.Struct, rename="camel"):
+class OkxInstrument(msgspec.Struct, rename="camel"):
     """What /api/v5/public/instruments lists."""
 
     inst_id: Name
@@ -60,7 +60,7 @@ class ListedInstrument(msgspec.Struct, rename="camel"):
     state: str = ""
 
 
-class Answer(msgspec.Struct):
+class OkxAnswer(msgspec.Struct):
     """Any answer of the REST interface: errors come with a code."""
 
     data: msgspec.Raw
@@ -68,27 +68,27 @@ class Answer(msgspec.Struct):
     msg: str = ""
 
 
-MESSAGES = msgspec.json.Decoder(Message, strict=False)
-ANSWER = msgspec.json.Decoder(Answer)
-REST_TRADES = msgspec.json.Decoder(list[Datum], strict=False)
-INSTRUMENTS = msgspec.json.Decoder(list[ListedInstrument])
+MESSAGES = msgspec.json.Decoder(OkxMessage, strict=False)
+ANSWER = msgspec.json.Decoder(OkxAnswer)
+REST_TRADES = msgspec.json.Decoder(list[OkxDatum], strict=False)
+INSTRUMENTS = msgspec.json.Decoder(list[OkxInstrument])
 
 
-def piece_by_piece(data: bytes) -> tuple[Message, list[str]]:
+def piece_by_piece(data: bytes) -> tuple[OkxMessage, list[str]]:
     """A message that is not of its type: what fits of it, and why the rest does not. The answer to a ping is no JSON.
 
     Raises:
-        UnreadableError: nothing of it does.
+        NoMessageError: nothing of it does.
     """
     if data == PONG:
-        return Message(event="pong"), []
+        return OkxMessage(event="pong"), []
     found = fields(data)
-    message = Message(event=text(found, "event"), code=text(found, "code"), msg=text(found, "msg"))
+    message = OkxMessage(event=text(found, "event"), code=text(found, "code"), msg=text(found, "msg"))
     argument = found.get("arg")
     if isinstance(argument, dict):
-        message.arg = Argument(text(argument, "channel"), text(argument, "instId"))
+        message.arg = OkxArgument(text(argument, "channel"), text(argument, "instId"))
     if message.arg is None or message.event or message.arg.channel not in (TRADES, QUOTES):
         return message, []
-    good, bad = rows(found.get("data", {}), Datum, "trade" if message.arg.channel == TRADES else "quote")
+    good, bad = rows(found.get("data", {}), OkxDatum, "trade" if message.arg.channel == TRADES else "quote")
     message.data = tuple(good)
     return message, [each.reason for each in bad]

@@ -11,7 +11,7 @@ import msgspec
 from k2.feeds.venues.columns import EventColumns, QuoteRows, TradeRows, times_in_micros
 from k2.feeds.venues.gathered import Gathered
 from k2.feeds.venues.okx import messages
-from k2.feeds.venues.okx.messages import Datum, ListedInstrument, Message
+from k2.feeds.venues.okx.messages import OkxDatum, OkxInstrument, OkxMessage
 from k2.feeds.venues.reading import shown
 from k2.feeds.venues.rest import answer, in_batches, parts, step
 from k2.feeds.venues.venue import (
@@ -89,9 +89,9 @@ class Okx:
     def parse(self, frames: Sequence[Frame]) -> Heard:
         """See `Venue`."""
         gathered = Gathered()
-        trades: list[Datum] = []
+        trades: list[OkxDatum] = []
         traded: list[Frame] = []
-        quotes: list[tuple[Frame, str, Datum]] = []
+        quotes: list[tuple[Frame, str, OkxDatum]] = []
         for frame, message in gathered.read(frames, messages.MESSAGES, messages.piece_by_piece):
             argument = message.arg
             if argument is None or message.event:
@@ -115,7 +115,7 @@ class Okx:
 
     def parse_instruments(self, body: bytes) -> list[Instrument]:
         """See `Venue`."""
-        listed, _ = parts(messages.INSTRUMENTS, _data(body, "a list of instruments"), ListedInstrument, "instrument")
+        listed, _ = parts(messages.INSTRUMENTS, _data(body, "a list of instruments"), OkxInstrument, "instrument")
         return [
             Instrument(
                 symbol=each.inst_id,
@@ -151,7 +151,7 @@ class Okx:
         """All trades of the page."""
         return self._of_rest(*_trades_of(body), received, symbol)
 
-    def _of_rest(self, trades: Sequence[Datum], bad: Sequence[Unreadable], received: int, symbol: str) -> Heard:
+    def _of_rest(self, trades: Sequence[OkxDatum], bad: Sequence[Unreadable], received: int, symbol: str) -> Heard:
         oldest_first = sorted(trades, key=_number)
         for trade in oldest_first:
             trade.inst_id = symbol
@@ -159,7 +159,7 @@ class Okx:
         return Gathered(unreadable=list(bad)).heard(self._columns, _trade_rows(oldest_first, frames))
 
 
-def _trade_rows(trades: Sequence[Datum], frames: Sequence[Frame]) -> TradeRows:
+def _trade_rows(trades: Sequence[OkxDatum], frames: Sequence[Frame]) -> TradeRows:
     numbers = [trade.trade_id for trade in trades]
     return TradeRows(
         raw=[frame.data for frame in frames],
@@ -175,7 +175,7 @@ def _trade_rows(trades: Sequence[Datum], frames: Sequence[Frame]) -> TradeRows:
     )
 
 
-def _quote_rows(quotes: Sequence[tuple[Frame, str, Datum]]) -> QuoteRows:
+def _quote_rows(quotes: Sequence[tuple[Frame, str, OkxDatum]]) -> QuoteRows:
     """A quote's id is its time and the book's `seqId`, which may begin anew; without one, its time and what it says."""
     bids = [_best(quote.bids) for _, _, quote in quotes]
     asks = [_best(quote.asks) for _, _, quote in quotes]
@@ -203,7 +203,7 @@ def _best(levels: tuple[tuple[str, ...], ...]) -> tuple[str, str]:
     return price, quantity
 
 
-def _note(gathered: Gathered, frame: Frame, message: Message) -> None:
+def _note(gathered: Gathered, frame: Frame, message: OkxMessage) -> None:
     symbols = [message.arg.inst_id] if message.arg is not None and message.arg.inst_id else []
     if message.event == "pong":
         gathered.note(NoticeKind.ALIVE, frame)
@@ -227,8 +227,8 @@ def _data(body: bytes, expected: str) -> bytes:
     return bytes(found.data)
 
 
-def _trades_of(body: bytes) -> tuple[list[Datum], list[Unreadable]]:
-    found, bad = parts(messages.REST_TRADES, _data(body, "a list of trades"), Datum, "trade")
+def _trades_of(body: bytes) -> tuple[list[OkxDatum], list[Unreadable]]:
+    found, bad = parts(messages.REST_TRADES, _data(body, "a list of trades"), OkxDatum, "trade")
     numbered = [trade for trade in found if trade.trade_id >= 0]
     bad += [Unreadable(msgspec.json.encode(trade), "trade has no tradeId") for trade in found if trade.trade_id < 0]
     return numbered, bad
