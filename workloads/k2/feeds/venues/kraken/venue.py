@@ -72,7 +72,7 @@ class Kraken:
     data_types: Collection[DataType] = tuple(CHANNELS)
     separate = False
     ping: bytes | None = b'{"method":"ping"}'
-    ping_seconds = 30.0
+    ping_seconds = 15.0
 
     def __init__(self, columns: EventColumns) -> None:
         self._columns = columns
@@ -245,7 +245,8 @@ def _note(gathered: Gathered, frame: Frame, message: KrakenMessage) -> None:
         gathered.note(NoticeKind.ALIVE, frame)
     elif message.channel == messages.STATUS:
         systems = [datum.system for datum in message.data if datum.system not in ("", "online")]
-        gathered.note(NoticeKind.REFUSED if systems else NoticeKind.ALIVE, frame, ", ".join(systems))
+        # Maintenance refuses no subscription: it is told, and the connection is kept.
+        gathered.note(NoticeKind.ALIVE, frame, ", ".join(systems))
     elif message.success is False or message.error:
         symbols = [message.symbol] if message.symbol else []
         gathered.note(NoticeKind.REFUSED, frame, message.error or f"{message.method} was refused", symbols)
