@@ -36,7 +36,7 @@ lock: $(BIN)/python ## Resolve the dependencies again: requirements/*.txt and np
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-demo: setup ## Start real Kafka and a registry, load a sample market, query it, stop (a minute or two)
+demo: setup ## Start real Kafka and a registry, load a sample market, query it, stop (about a minute)
 	$(BIN)/k2 demo
 
 demo-reset: setup ## Delete what the demo left (asks first)

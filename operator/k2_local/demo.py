@@ -1,4 +1,4 @@
-"""`k2 demo`: the platform at work in a minute or two, by the very commands that a person would type.
+"""`k2 demo`: the platform at work in about a minute, by the very commands that a person would type.
 
 It runs in `.k2-demo` of the working directory, beside and never in the `.k2` of a real run. What it loaded stays there until
 `k2 demo-reset`; a second run shows that a finished load adds nothing.

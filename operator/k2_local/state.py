@@ -77,10 +77,20 @@ def lock(data_dir: Path) -> Generator[None, None, None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            found = read(data_dir)
-            raise UserError(
-                "A platform already runs in this data directory",
-                found=f"{data_dir}, process {found.supervisor.pid}" if found else str(data_dir),
-                remedy="`k2 status` shows it and `k2 down` ends it; for a second one set K2_DATA_DIR and --port",
-            ) from None
+            raise _runs_already(data_dir, read(data_dir)) from None
         yield
+
+
+def refuse_running(data_dir: Path) -> None:
+    """Raise the error of `lock` where a platform is known to run, before anything is done for another one."""
+    found = read(data_dir)
+    if found is not None and found.alive:
+        raise _runs_already(data_dir, found)
+
+
+def _runs_already(data_dir: Path, found: State | None) -> UserError:
+    return UserError(
+        "A platform already runs in this data directory",
+        found=f"{data_dir}, process {found.supervisor.pid}" if found else str(data_dir),
+        remedy="`k2 status` shows it and `k2 down` ends it; for a second one set K2_DATA_DIR and --port",
+    )

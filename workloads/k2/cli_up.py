@@ -57,12 +57,13 @@ def up(
     ] = "512m",
 ) -> None:
     """Start the platform on this machine: Kafka, registry, catalog, and what the resources ask for. Ctrl-C stops it."""
-    _refuse_taken({"--port": port, "--kafka-port": kafka_port, "--registry-port": registry_port})
     without_extras()
-    from k2_local import background, manifests, show
+    from k2_local import background, manifests, show, state
     from k2_local.services.parts import Wishes
     from k2_local.up import Up
 
+    state.refuse_running(_data_dir())  # in the background it would be said by the process and by who waits for it
+    _refuse_taken({"--port": port, "--kafka-port": kafka_port, "--registry-port": registry_port})
     paths = files or manifests.sample_paths()
     wishes = Wishes(kafka, registry, catalog, warehouse, kafka_port, registry_port, kafka_heap)
     platform = Up(
@@ -77,8 +78,8 @@ def up(
         platform.run()
         return
     platform.check()
-    state = background.start(_data_dir(), [arg for arg in sys.argv[1:] if arg != "--detach"], _tell)
-    show.ready(state, _data_dir(), detached=True)
+    started = background.start(_data_dir(), [arg for arg in sys.argv[1:] if arg != "--detach"], _tell)
+    show.ready(started, _data_dir(), detached=True)
 
 
 def status(
@@ -110,7 +111,7 @@ def down() -> None:
 def demo(
     port: Annotated[int | None, typer.Option(help="Port of the query service; default: a free one.")] = None,
 ) -> None:
-    """Show the platform at work in a minute or two: start it, load a sample market, query it, check it, stop it."""
+    """Show the platform at work in about a minute: start it, load a sample market, query it, check it, stop it."""
     from k2_local import demo as demonstration
 
     raise typer.Exit(demonstration.run(port))
