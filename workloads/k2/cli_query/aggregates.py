@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from k2.cli_query.destination import with_out, write
 from k2.cli_query.options import (
     DEFAULT_ROWS,
     Adjusted,
@@ -33,7 +34,7 @@ from k2.cli_query.options import (
     when,
 )
 from k2.cli_query.print_options import NO_PRINTS, Prints, with_prints
-from k2.cli_query.printing import coloured, print_records, print_rows, remarks, write
+from k2.cli_query.printing import coloured, print_records, print_rows, remarks
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
 from k2.model.exchanges import Session as SessionName
@@ -59,6 +60,7 @@ def register(app: typer.Typer) -> None:
 
 
 @with_prints
+@with_out()
 def bars(
     symbols: NeededSymbols,
     interval: Annotated[Interval, typer.Option("--interval", "-i", help="Length of a bucket.")] = Interval.MINUTE,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from k2.cli_query.destination import with_out
 from k2.cli_query.options import (
     As,
     AsOf,
@@ -50,6 +51,7 @@ def register(app: typer.Typer) -> None:
     )(reference)
 
 
+@with_out()
 def reference(
     symbols: Symbols = None,
     company_id: Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from k2.cli_query.destination import with_out
 from k2.cli_query.options import (
     Adjusted,
     All,
@@ -58,6 +59,7 @@ def register(app: typer.Typer) -> None:
             "k2-query trades BHP --date 2014-03-10 --session regular -n 20",
             "k2-query trades BHP --date 2014-03-10 --adjusted all -n 20",
             "k2-query trades BHP --start 2014-03-10T10:00 --end 2014-03-10T10:30 --tz Australia/Sydney -n 20",
+            "k2-query trades BHP --all --out bhp.parquet",
             "k2-query trades BHP DVN --fields timestamp,symbol,price --all --output csv | tail -5",
             "k2-query trades BHP --exclude-conditions 1,3,9 --min-quantity 1000 -n 20",
             'k2-query trades BHP --as-of "$(date -u +%FT%TZ)" --output json',
@@ -79,6 +81,7 @@ def register(app: typer.Typer) -> None:
 
 
 @with_prints
+@with_out()
 def trades(
     symbols: Symbols = None,
     exchange: Exchange = None,
@@ -107,6 +110,7 @@ def trades(
     _events(DataType.TRADES, asked | prints | at(snapshot, as_of, pin, hybrid), output, local, url)
 
 
+@with_out()
 def quotes(
     symbols: Symbols = None,
     exchange: Exchange = None,
@@ -135,6 +139,7 @@ def quotes(
 
 
 @with_prints
+@with_out()
 def asof(
     symbols: NeededSymbols,
     exchange: Exchange = None,
@@ -168,6 +173,7 @@ def asof(
         print_rows(client.asof(asked), output, waiting, asked["fields"] or _JOINED, chosen=bool(fields))
 
 
+@with_out()
 def last(
     symbols: NeededSymbols,
     exchange: Exchange = None,
@@ -186,6 +192,7 @@ def last(
 
 
 @with_prints
+@with_out()
 def diff(
     since: Annotated[str, typer.Option("--from", help="The earlier snapshot (see `snapshots`).")],
     symbols: Symbols = None,

@@ -5,9 +5,11 @@ Nothing heavy is imported here: `--help` and completion wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -126,6 +128,36 @@ def examples(*commands: str) -> str:
     """The end of a help text. Every command in it is run by the tests."""
     heading = "Example:" if len(commands) == 1 else "Examples:"
     return "\n\n".join([heading, *(f"    {command}" for command in commands)])
+
+
+def with_options(
+    command: Callable[..., None],
+    run: Callable[..., None],
+    options: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    without: str = "",
+) -> Callable[..., None]:
+    """`run` in place of a command, as typer sees it: with the options beside the command's own.
+
+    Args:
+        command: whose name, help and options it has.
+        run: is called with all of them by keyword.
+        options: what typer makes options of, by parameter.
+        defaults: of these; None unless said.
+        without: a parameter of the command that is none of the options.
+    """
+    own = inspect.signature(command)
+    hints = get_type_hints(command, include_extras=True)
+    kept = [each.replace(annotation=hints[each.name]) for each in own.parameters.values() if each.name != without]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=(defaults or {}).get(name), annotation=kind)
+        for name, kind in options.items()
+    ]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in kept] + more
+    found = functools.wraps(command)(run)
+    found.__dict__["__signature__"] = own.replace(parameters=parameters)
+    found.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
+    return found
 
 
 def opened(*, local: bool, url: str | None, live: bool = False) -> Client:

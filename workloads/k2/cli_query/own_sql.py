@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from k2.cli_query.destination import with_out
 from k2.cli_query.options import As, AsOf, Hybrid, Output, Pin, Snapshot, at, examples, opened
 from k2.cli_query.printing import print_rows, say
 from k2.cli_query.waiting import Waiting
@@ -25,11 +26,12 @@ EXAMPLES = examples(
     'k2 sql "SELECT t.timestamp, t.symbol, price, bid_price, ask_price FROM trades t ASOF JOIN quotes q '
     'ON t.symbol = q.symbol AND t.timestamp > q.timestamp LIMIT 10"',
     'k2 sql "SHOW TABLES"',
-    'k2 sql "FROM trades" -o parquet > trades.parquet',
+    'k2 sql "FROM trades" --out trades.parquet',
     'echo "FROM trades LIMIT 5" | k2 sql - -o ndjson',
 )
 
 
+@with_out()
 def sql(
     query: Annotated[
         str | None, typer.Argument(metavar="SQL", help="One statement, or several with ; between; `-`: from stdin.")

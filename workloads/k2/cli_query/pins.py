@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from k2.cli_query.destination import write
 from k2.cli_query.options import As, Local, Output, Url, examples, opened
-from k2.cli_query.printing import print_records, say, write
+from k2.cli_query.printing import print_records, say
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
 from k2.model.times import SECOND_US, duration_us

@@ -5,13 +5,13 @@ They are the same everywhere: a decorator adds them to a command, which gets wha
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
+
+from k2.cli_query.options import with_options
 
 _PANEL = "Which trades"
 _CODES = "(repeatable, or with commas)."
@@ -65,20 +65,9 @@ OPTIONS: dict[str, Any] = {
 
 def with_prints(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options beside its own; its parameter `prints` gets them as parameters of the API."""
-    own = inspect.signature(command)
-    hints = get_type_hints(command, include_extras=True)
-    kept = [each.replace(annotation=hints[each.name]) for each in own.parameters.values() if each.name != "prints"]
-    more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in OPTIONS.items()
-    ]
 
-    @functools.wraps(command)
     def run(**given: Any) -> None:
         prints = {name: given.pop(name) for name in OPTIONS}
         command(**given, prints={name: value for name, value in prints.items() if value not in (None, [])})
 
-    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in kept] + more
-    run.__dict__["__signature__"] = own.replace(parameters=parameters)
-    run.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": None}
-    return run
+    return with_options(command, run, OPTIONS, without="prints")

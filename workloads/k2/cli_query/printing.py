@@ -12,8 +12,7 @@ from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from k2.cli_query.destination import is_terminal, write
 from k2.cli_query.options import Output
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
@@ -33,20 +32,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def write(data: bytes | memoryview) -> None:
-    """Data to stdout, at once: who reads a pipe does not wait for a buffer to be full."""
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # `| head` has read enough: that is a good end. The interpreter must not try to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
-
-
 def coloured() -> bool:
     """Whether colours are wanted: a terminal that knows them, and nobody said no (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def print_rows(
@@ -91,11 +79,11 @@ def print_rows(
 
 def refuse_bytes(output: Output) -> None:
     """A `UserError` where bytes that are no text would go to a terminal."""
-    if output in (Output.PARQUET, Output.ARROW) and sys.stdout.isatty():
+    if output in (Output.PARQUET, Output.ARROW) and is_terminal():
         raise UserError(
             f"{output.value} is no text, and this is a terminal",
             expected="a file or a pipe",
-            remedy=f"Redirect it: … --output {output.value} > rows.{output.value}",
+            remedy=f"Add --out rows.{output.value}",
         )
 
 
@@ -200,7 +188,7 @@ def fitting(widths: Sequence[int], room: int | None) -> int:
 
 def _room() -> int | None:
     """The columns of the terminal; None where it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if is_terminal() else None
 
 
 def _say_left_out(names: Sequence[str], narrow: str = _NARROW) -> None:

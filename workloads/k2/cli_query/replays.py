@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from k2.cli_query.destination import with_out, write
 from k2.cli_query.options import (
     Adjusted,
     AsOf,
@@ -29,7 +30,7 @@ from k2.cli_query.options import (
     when,
 )
 from k2.cli_query.print_options import NO_PRINTS, Prints, with_prints
-from k2.cli_query.printing import say, write
+from k2.cli_query.printing import say
 from k2.cli_query.waiting import Waiting
 from k2.model.errors import UserError
 from k2.model.exchanges import Session as SessionName
@@ -42,14 +43,16 @@ class Lines(StrEnum):
     """How a replay is printed."""
 
     CSV = "csv"
+    NDJSON = "ndjson"
     JSON = "json"
+    """The same."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog=examples(
-            "k2-query replay BHP --date 2014-03-10 --output json > bhp.ndjson",
+            "k2-query replay BHP --date 2014-03-10 --out bhp.ndjson",
             "k2-query replay BHP DVN --merged --rate 5000 | head -20",
             "k2-query replay --table quotes --end 2014-03-09T23:30Z --speed 1e9",
         )
@@ -57,6 +60,7 @@ def register(app: typer.Typer) -> None:
 
 
 @with_prints
+@with_out(kept_when_interrupted=True)
 def replay(
     symbols: Symbols = None,
     table: Annotated[EventTable | None, typer.Option(help="Which table (default: trades).", show_default=False)] = None,
@@ -83,7 +87,9 @@ def replay(
     pin: Pin = None,
     hybrid: Hybrid = None,
     adjusted: Adjusted = None,
-    output: Annotated[Lines, typer.Option("--output", "-o", help="csv, or json (one object a line).")] = Lines.CSV,
+    output: Annotated[
+        Lines, typer.Option("--output", "-o", help="csv, or ndjson (one object a line; json is the same).")
+    ] = Lines.CSV,
     local: Local = False,
     url: Url = None,
     prints: Prints = NO_PRINTS,
@@ -179,5 +185,5 @@ def _write_batch(batch: pa.RecordBatch, output: Lines, *, header: bool) -> None:
 
     pieces = encode(pa.Table.from_batches([batch]), Format.CSV if output is Lines.CSV else Format.NDJSON, {})
     for number, piece in enumerate(pieces):
-        if output is Lines.JSON or header or number:
+        if output is not Lines.CSV or header or number:
             write(piece)

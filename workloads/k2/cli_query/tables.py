@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from k2.cli_query.destination import write
 from k2.cli_query.options import As, AsOf, EventTable, Local, Output, Pin, Snapshot, Url, examples, opened
-from k2.cli_query.printing import print_records, print_table, say, write
+from k2.cli_query.printing import print_records, print_table, say
 from k2.cli_query.waiting import Waiting
 from k2.forms import audit_text
 from k2.model.sequences import SequenceScope

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
+from k2.cli_query.destination import is_terminal
+
 if TYPE_CHECKING:
     from rich.status import Status
 
@@ -60,8 +62,8 @@ class Waiting:
                 self._line.update(self._text())
 
     def will_write(self) -> None:
-        """Rows are about to be written to stdout."""
-        if not self._over and sys.stdout.isatty():
+        """Rows are about to be written."""
+        if not self._over and is_terminal():
             self.end()
 
     def end(self) -> None:
