@@ -317,6 +317,7 @@ def test_over_rest_with_pages_that_stay_with_what_was_known_first(tmp_path):
         assert "etag" not in first.headers
         assert {name: body["adjusted"][name] for name in ("to", "events")} == {"to": "all", "events": 4}
         assert body["adjusted"]["sources"][0]["table"] == "market_data.reference_data"
+        assert list(body["calendars"]) == ["ASX"], "by whose days an ex-date begins"
         append_reference(lake, [split("1", REVERSE, "0.5")], days=1)
         prices = [row["price"] for row in body["data"]]
         page = body
@@ -346,6 +347,8 @@ def test_a_replay_over_rest_and_its_stream_stay_with_what_was_known_first(tmp_pa
         asked = {"symbols": ["BHP"], "tables": ["trades"], "adjusted": "all"}
         page = client.post("/v1/replay", json=asked | {"limit": 4}).json()
         assert page["adjusted"]["to"] == "all"
+        version = client.get("/v1/calendar/ASX").json()["version"]
+        assert page["calendars"] == {"ASX": f"XASX {version}"}
         assert page["adjusted"]["tables"]["reference_data"] == {"market_data.reference_data": str(first)}
         append_reference(lake, [split("1", REVERSE, "0.5")], days=1)
         prices = [row["price"] for row in page["data"]]

@@ -137,6 +137,7 @@ def test_a_service_and_its_catalog_give_the_same(remote, local):
     assert there["fields"].more
     assert there["diff"].arrow().to_pylist() == [{"trade_id": "late"}]
     assert remote.summary("BHP", DAY) == local.summary("BHP", DAY)
+    assert remote.summary("BHP", DAY).calendar == there["bars"].envelope["calendars"]["ASX"]
     halved = [db.summary("BHP", DAY, adjusted="splits").close for db in (remote, local)]
     assert halved == [local.summary("BHP", DAY).close / 2] * 2
     assert there["adjusted"].envelope["adjusted"]["events"] == 1

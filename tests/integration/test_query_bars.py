@@ -331,6 +331,9 @@ def test_nothing_is_answered_with_a_note(lake, questions):
     found = questions.bars(of_day(day=date(2014, 3, 12)))
     assert found.rows.num_rows == 0
     assert "the table reaches from 2014-03-09T23:00:00" in str(found.note)
+    asked = questions.bars(replace(of_day(day=date(2014, 3, 12)), exchange="NYSE"))
+    assert (asked.rows.num_rows, asked.time_zones) == (0, {"NYSE": "America/New_York"})
+    assert [code for code, _ in asked.provenance.calendars] == ["NYSE"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ class DaySummary:
 
     Prices and VWAP in `currency` (VWAP with the places of the prices, half to even; None where the volume is zero), volume
     in units of the instrument, times UTC. `complete_until`: time of the newest event that was there to be counted. `profile`: of the exchange's, the one whose
-    trades alone count; None: all do.
+    trades alone count; None: all do. `calendar`: name and version of the exchange's calendar that the date and its session are of.
     """
 
     symbol: str
@@ -35,6 +35,7 @@ class DaySummary:
     snapshot_id: str | None
     complete_until: datetime | None
     profile: str | None = None
+    calendar: str | None = None
 
     @classmethod
     def read(cls, said: dict[str, Any]) -> Self:
@@ -58,4 +59,5 @@ class DaySummary:
             snapshot_id=said["snapshot_id"],
             complete_until=None if said["complete_until"] is None else datetime.fromisoformat(said["complete_until"]),
             profile=said.get("profile", {}).get(said["exchange"], {}).get("name"),
+            calendar=said.get("calendars", {}).get(said["exchange"]),
         )

@@ -65,7 +65,7 @@ def bars_envelope(found: Bars, query: BarsQuery) -> dict[str, Any]:
         "time_zones": dict(found.time_zones),
         "count": found.rows.num_rows,
         "more": found.more,
-        "calendars": bodies.calendars(found.provenance.calendars),
+        "calendars": bodies.calendars(found.provenance.followed),
         **bodies.provenance(found.provenance),
         **({} if found.note is None else {"note": found.note}),
     }

@@ -33,7 +33,7 @@ def provenance(found: Provenance) -> dict[str, Any]:
         "snapshot_id": None if snapshot is None else str(snapshot.id),
         "snapshot_time": None if snapshot is None else iso(snapshot.time_us),
         "complete_until": _time(found.complete_until_us),
-        **({"calendars": calendars(found.calendars)} if found.calendars else {}),
+        **({"calendars": calendars(found.followed)} if found.followed else {}),
         **sources.members(found),
     }
 

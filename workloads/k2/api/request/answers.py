@@ -169,8 +169,8 @@ def headers_of(provenance: Provenance, found: Events | Bars | Asof | Reference |
     described = bodies.provenance(provenance)
     headers = {header: value for name, header in names.items() if (value := described[name]) is not None}
     headers |= sources.headers(provenance)
-    if provenance.calendars:
-        said = "; ".join(f"{code} {title}" for code, title in bodies.calendars(provenance.calendars).items())
+    if provenance.followed:
+        said = "; ".join(f"{code} {title}" for code, title in bodies.calendars(provenance.followed).items())
         headers["K2-Calendars"] = said.encode("ascii", "replace").decode()
     if found is not None:
         headers["K2-More"] = "true" if found.more else "false"

@@ -94,7 +94,9 @@ class Adjuster:
         if how.to is Adjusted.ALL:
             fixed.append((DataType.TRADES, _fixed(trades, trades_at)))
         venues = {symbol: code for symbol, (code, _) in histories.items()}
-        source = FactorSource(Adjusting(how.to, until_us, tuple(fixed)), events, found.provenance, venues)
+        calendars = {(code, exchange_of(code).of(symbol).calendar.title) for symbol, code in venues.items()}
+        by = Adjusting(how.to, until_us, tuple(fixed))
+        source = FactorSource(by, events, found.provenance, venues, tuple(sorted(calendars)))
         return replace(pinned, series=tuple(series), factors=source)
 
     def known(self, reference: Pinned, rows: AdjustedRows, at: At) -> Reference:

@@ -65,19 +65,22 @@ class KnownFactors:
     _made: dict[DataType, _Made] = field(default_factory=dict[DataType, _Made])
     _changes: _Changes | None = None
 
-    def fixed(self, query: ReplayQuery, pinned: Mapping[DataType, Pinned]) -> Adjusting:
-        """By what the history that is pinned is adjusted from now on; raises as `Adjuster.adjusted` does."""
-        how = query.adjusted
+    def fixed(self, query: ReplayQuery, pinned: Mapping[DataType, Pinned]) -> ReplayQuery:
+        """The question, by what its history that is pinned is adjusted from now on; raises as `Adjuster.adjusted` does.
+
+        Its window says by which calendars the factors were found, too.
+        """
+        how, series, by = query.adjusted, dict[DataType, tuple[SymbolSteps, ...]](), set(query.window.by)
         assert how is not None
         for data_type in (each for each in _FIRST if each in pinned):
             rows = _rows(query, data_type, (query.at or {}).get(data_type, CURRENT))
             found = self._adjuster().adjusted(pinned[data_type], rows, how)
             assert found.factors is not None
-            how = found.factors.how
-            self._made[data_type] = (query.window, how, found.series)
-        # The trades come first: what the quotes were given is what they were.
-        self._made = {each: (window, how, series) for each, (window, _, series) in self._made.items()}
-        return how
+            how, series[data_type] = found.factors.how, found.series
+            by |= set(found.factors.calendars)
+        window = replace(query.window, by=tuple(sorted(by)))
+        self._made = {data_type: (window, how, found) for data_type, found in series.items()}
+        return replace(query, adjusted=how, window=window)
 
     def of_history(self, cursor: Cursor, data_type: DataType, pinned: Pinned) -> Pinned:
         """The rows that the cursor fixed, adjusted by what it fixed; raises as `Adjuster.adjusted` does."""

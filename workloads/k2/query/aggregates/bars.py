@@ -43,7 +43,7 @@ class Bars:
 
     Attributes:
         rows: the bars.
-        time_zones: exchange → its time zone, of those that have bars.
+        time_zones: exchange → its time zone, of those that were asked, whether they have bars or not.
         more: the limit cut off others.
         provenance: what they were read from.
         note: why there are none.
@@ -94,7 +94,7 @@ def bars_of(
         rows = rows.sort_by([(name, "ascending") for name in ("start", "exchange", "symbol")])
     return Bars(
         rows.slice(0, query.limit),
-        {code: exchange_of(code).time_zone for code in sorted(rows["exchange"].unique().to_pylist())},
+        {code: exchange_of(code).time_zone for code in sorted({market.code for market in markets})},
         rows.num_rows > query.limit,
         replace(
             pinned.provenance(relations, prints),

@@ -18,7 +18,6 @@ from k2.lake.reader import TableMissingError
 from k2.model.errors import UserError, WorldError
 from k2.model.prints import EVERY_PRINT
 from k2.model.topics import DataType
-from k2.query.asked.adjusted import Adjusting
 from k2.query.asked.cursor import Cursor, Ends, ReplayQuery
 from k2.query.asked.requests import CURRENT, At
 from k2.query.events import merged
@@ -68,8 +67,8 @@ class ReplayBatch:
 class ReplayFactors(Protocol):
     """What adjusts the rows of one replay (`k2.query.adjust.replays.KnownFactors`)."""
 
-    def fixed(self, query: ReplayQuery, pinned: Mapping[DataType, Pinned]) -> Adjusting:
-        """By what the history that is pinned is adjusted from now on; raises as `Adjuster.adjusted` does."""
+    def fixed(self, query: ReplayQuery, pinned: Mapping[DataType, Pinned]) -> ReplayQuery:
+        """The question, by what its history that is pinned is adjusted from now on; raises as `Adjuster.adjusted` does."""
         ...
 
     def of_history(self, cursor: Cursor, data_type: DataType, pinned: Pinned) -> Pinned:
@@ -123,7 +122,7 @@ class Replay:
         snapshots = {each: found.snapshots for each, found in pinned.items()}
         ends = {each: found.ends for each, found in pinned.items() if found.is_hybrid}
         if query.adjusted is not None:
-            query = replace(query, adjusted=_asked(factors).fixed(query, pinned))
+            query = _asked(factors).fixed(query, pinned)
         return cls(planner, engine, Cursor(query, snapshots, ends), factors=factors)
 
     def from_time(self, start_us: int) -> Replay:

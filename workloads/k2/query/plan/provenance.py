@@ -41,12 +41,14 @@ class FactorSource:
         events: how many records changed it.
         reference: what of the reference data they were read from.
         venues: symbol → exchange, of those that there are rows of.
+        calendars: (exchange, name and version of a calendar) by which ex-dates begin and closes were found.
     """
 
     how: Adjusting
     events: int
     reference: Provenance
     venues: Mapping[str, str]
+    calendars: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,12 @@ class Provenance:
     prints: Prints = EVERY_PRINT
     calendars: tuple[tuple[str, str], ...] = ()
     factors: FactorSource | None = None
+
+    @property
+    def followed(self) -> tuple[tuple[str, str], ...]:
+        """All calendars that the answer depends on: those of its dates, and of the factors that it was adjusted by."""
+        of_factors = () if self.factors is None else self.factors.calendars
+        return tuple(sorted({*self.calendars, *of_factors}))
 
     @property
     def table(self) -> str:
