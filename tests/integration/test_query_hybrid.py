@@ -154,6 +154,8 @@ def test_the_tail_of_a_table_that_nobody_asks_about_is_released(pipeline):
     pipeline.produce(100, 200)
     with hybrid_questions_of(pipeline) as questions:
         assert len(ids_of(questions)[0]) == 200
+        missed = EventsQuery(DataType.TRADES, ("bhp",), at=At(hybrid=True))
+        assert "Did you mean BHP?" in questions.events(missed).note
         tails = questions._planner.tails
         tails._idle = 1.0  # from here on nobody asks: sooner it might be released while a question waits for it
         eventually(lambda: not tails._followed and tails._budget.used == 0, "released")

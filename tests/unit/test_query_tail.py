@@ -1,12 +1,16 @@
 """A tail's memory: what it may hold is given back whole, whenever it is released, and it holds what the sinks will keep."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from k2_testing.events import START_US, message_id, trades
 
 from k2.lake.scan import SnapshotFiles
 from k2.model.feed_rules import FeedRules
 from k2.model.topics import DataType
+from k2.query.rows.tail_blocks import Reach, block_of
+from k2.query.rows.tail_view import Tail, TailView
+from k2.query.rows.visibility import EVERYTHING, Sight
 from k2.query.tail.table_tail import Budget, Known, TableTail, with_lineage
 
 KEEP = FeedRules(keeps_duplicates=True)
@@ -95,3 +99,23 @@ def test_a_tail_that_was_closed_gives_no_view_that_lacks_what_it_held():
     tail.insert(rows(0, 3), places(0, 3), {0: 3})
     tail.close()
     assert tail.view({0: 0}) is None
+
+
+def test_symbols_of_a_tail_are_those_that_may_be_seen_of_the_exchange():
+    parts = []
+    for exchange, ticks in (("ASX", [("BHP", 0), ("OLD", 10)]), ("NYSE", [("BHP", 30), ("IBM", 20)])):
+        symbols, at = zip(*ticks, strict=True)
+        ids, times = [message_id(exchange, n) for n in range(2)], [START_US + us for us in at]
+        parts.append(pa.Table.from_batches([trades(ids, symbols=symbols, times=times, exchange=exchange)]))
+    events = pa.concat_tables(parts).combine_chunks().to_batches()[0]
+    rows = with_lineage(events, "topic-1", np.zeros(4, np.int32), np.arange(4))
+    block = block_of(rows, places(0, 4), np.arange(4), DataType.TRADES)
+    tail = Tail(TailView((block,), Reach({}, {})), ())
+    assert tail.symbols(None, EVERYTHING) == {"BHP", "IBM", "OLD"}
+    assert tail.symbols("ASX", EVERYTHING) == {"BHP", "OLD"}
+    assert tail.symbols("LSE", EVERYTHING) == set()
+    assert tail.symbols(None, Sight(symbols=frozenset({"IBM"}))) == {"IBM"}
+    assert tail.symbols(None, Sight(exchanges=frozenset({"ASX"}))) == {"BHP", "OLD"}
+    assert tail.symbols("NYSE", Sight(exchanges=frozenset({"ASX"}))) == set()
+    assert tail.symbols("ASX", Sight(oldest_us=START_US + 5)) == {"OLD"}, "its row of ASX is older"
+    assert tail.symbols(None, Sight(oldest_us=START_US + 15)) == {"BHP", "IBM"}

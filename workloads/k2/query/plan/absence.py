@@ -52,15 +52,21 @@ def unknown_symbol(
 
 
 def known_symbols(planner: Planner, directory: SymbolDirectory, pinned: Pinned, exchange: str | None) -> frozenset[str]:
-    """Symbols that may be seen at this snapshot, those of the newest files; none where these cannot be read."""
+    """Symbols that may be seen at this snapshot: of the tails, and of the newest files unless these cannot be read."""
+    of_tails = {
+        symbol
+        for table in pinned.tables
+        if table.tail is not None
+        for symbol in table.tail.symbols(exchange, pinned.sight)
+    }
     in_files = replace(pinned, tables=tuple(replace(each, tail=None) for each in pinned.tables))
     try:
         relation = planner.plan(in_files, (), exchange, Window())
         found = directory.symbols(relation.of(relation.files[-_FILES_LOOKED_AT:]))
     except K2Error:
         # It is about what there is not: that something else is broken is told by those who ask for it.
-        return frozenset()
-    return frozenset(info.symbol for info in found if exchange in (None, info.exchange))
+        return frozenset(of_tails)
+    return frozenset(of_tails.union(info.symbol for info in found if exchange in (None, info.exchange)))
 
 
 def no_trades(

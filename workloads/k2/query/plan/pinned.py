@@ -117,8 +117,10 @@ class Pinned:
 
     @property
     def has_data(self) -> bool:
-        """Whether anything was ever committed to one of the tables."""
-        return any(each.snapshot is not None for each in self.tables)
+        """Whether anything was ever committed to one of the tables, or is in a tail."""
+        return any(
+            each.snapshot is not None or (each.tail is not None and bool(each.tail.view.blocks)) for each in self.tables
+        )
 
     @property
     def oldest_us(self) -> int | None:

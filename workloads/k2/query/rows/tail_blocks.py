@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 from k2.lake.appends.batch import Ints, Mask, OrderedBatch
 from k2.lake.payloads import in_one_piece
 from k2.model.topics import DataType
+from k2.query.rows.visibility import Sight
 
 Places = npt.NDArray[np.int32]
 Offsets = Mapping[int, int]
@@ -44,6 +45,24 @@ class TailBlock:
     offsets: Ints
     bounds: Mapping[int, tuple[int, int]]
     bytes: int
+
+    def symbols(self, exchange: str | None, sight: Sight, known: Collection[str] = ()) -> set[str]:
+        """Its symbols, but for the `known` ones, that have rows of the exchange (None: of any) which may be seen."""
+        codes = sight.exchanges if exchange is None else frozenset((exchange,)) & (sight.exchanges or {exchange})
+        found: set[str] = set()
+        for symbol, (start, stop) in self.runs.items():
+            if symbol in known or not (sight.symbols is None or symbol in sight.symbols):
+                continue
+            # Rows of a symbol lie by time.
+            since = 0 if sight.oldest_us is None else int(np.searchsorted(self.time[start:stop], sight.oldest_us))
+            if codes is None:
+                seen = start + since < stop
+            else:
+                rows = self.rows.column("exchange").slice(start + since, stop - start - since)
+                seen = not codes.isdisjoint(rows.unique().to_pylist())
+            if seen:
+                found.add(symbol)
+        return found
 
     def lies_before(self, floors: Offsets) -> bool:
         """Whether every row was read before the offset of its place."""

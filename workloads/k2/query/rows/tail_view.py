@@ -112,6 +112,13 @@ class Tail:
         blocks = tuple(block for block in self.view.blocks if not gone.issuperset(block.bounds))
         return replace(self, view=TailView(blocks, replace(reach, ends=ends)), topics=tuple(topics))
 
+    def symbols(self, exchange: str | None, sight: Sight) -> set[str]:
+        """The symbols of rows that may be seen, of the exchange (None: of any): without a look at each row where none is asked for."""
+        found: set[str] = set()
+        for block in self.view.blocks:
+            found |= block.symbols(exchange, sight, found)
+        return found
+
     def rows(self, wanted: Wanted, sight: Sight, columns: Sequence[ColumnInfo]) -> pa.Table | None:
         """The rows asked for that may be seen, with these columns (null where the rows have none); None: no row."""
         found = select(self.view.blocks, self.view.reach, wanted)
