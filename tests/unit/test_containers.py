@@ -236,8 +236,8 @@ def test_standard_input_is_a_file_too_and_the_same_load_as_the_file(tmp_path, mo
     (tmp_path / "in.csv").write_bytes(data)
     with (tmp_path / "in.csv").open("rb") as file:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
-        ((name, path),) = brought(["-"], tmp_path)
+        ((name, path),) = brought(["-"], tmp_path, {})
     assert name == "standard input"
     assert source(path).parts == source(tmp_path / "in.csv").parts
     with pytest.raises(UserError, match="twice"):
-        brought(["-", "-"], tmp_path)
+        brought(["-", "-"], tmp_path, {})

@@ -74,7 +74,7 @@ def load(
     files: Annotated[
         list[str],
         typer.Argument(
-            help="Files in order of time, directories, patterns, https:// or s3:// URIs, or - for standard input. "
+            help="Files in order of time, directories, patterns, https:// or s3:// URIs (also of prefixes and patterns), or - for standard input. "
             "CSV (also gz, zst, zip), Parquet or Arrow. All of them are one load."
         ),
     ],
@@ -232,11 +232,12 @@ def _source(wish: LoadWish, folder: Path, venue: Exchange, said: _Description, *
     from k2.feeds.formats.registry import file_format, own_format
     from k2.feeds.load.csv_source import CsvFiles, ids_of
     from k2.feeds.load.gathering import brought, gathered
+    from k2.feeds.load.objects import store_for
     from k2.feeds.load.rejects import is_rejects_file, unwrap
 
     paths: list[Path] = []
     names: list[str] = []
-    for name, path in gathered(brought(wish.files, folder), wish.data_type):
+    for name, path in gathered(brought(wish.files, folder, store_for(wish.files, settings())), wish.data_type):
         pieces = unwrap(path, folder) if is_rejects_file(path) else [path]
         paths += pieces
         names += [name] * len(pieces)

@@ -211,6 +211,12 @@ class Settings(BaseSettings):
             )
         return properties
 
+    def store_config(self) -> dict[str, str]:
+        """Those of the catalog's properties that say where its S3 store is and open it; none where no catalog is known."""
+        if not self.catalog_properties and self.catalog_secret_dir is None:
+            return {}
+        return {name: value for name, value in self.catalog_config().items() if name.startswith("s3.")}
+
 
 _START = "Start a platform with `k2 up`, or run the command in the directory of one (K2_DATA_DIR)"
 

@@ -15,6 +15,7 @@ from k2.feeds.formats.table_rows import header_of
 from k2.feeds.formats.tables import RowBlock, read_table
 from k2.feeds.load.chunks import Chunk, Position
 from k2.feeds.load.gathering import gathered
+from k2.feeds.load.objects import base_of, store_for
 from k2.feeds.load.opening import Opening
 from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError
@@ -193,12 +194,13 @@ def opened(opening: Opening) -> CsvFiles:
     assert isinstance(source, CsvSource)
     market = exchange(config.exchange)
     data_type = source.data_type or config.streams[0].data_type
-    brought = local_files(source.uris, opening.settings.source_dir, opening.folder)
-    found = gathered(list(zip(source.uris, brought, strict=True)), data_type)
+    store = store_for([*source.uris, source.mapping or ""], opening.settings)
+    brought = local_files(source.uris, opening.settings.source_dir, opening.folder, store)
+    found = gathered(list(zip(map(base_of, source.uris), brought, strict=True)), data_type)
     paths, names = [path for _, path in found], [name for name, _ in found]
     files = Files(data_type, market, source.symbol, config.currency, paths, prices=config.prices)
     if source.mapping is not None:
-        (mapping,) = local_files([source.mapping], opening.settings.source_dir, opening.folder / "mapping")
+        (mapping,) = local_files([source.mapping], opening.settings.source_dir, opening.folder / "mapping", store)
         form = own_format(mapping, files)
     else:
         form = file_format(source.format or GENERIC, files)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from k2.feeds.formats.containers import contents
 from k2.feeds.formats.looks import Look, look_at
+from k2.feeds.load.objects import base_of
 from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError
 from k2.model.topics import DataType
@@ -22,8 +23,10 @@ Named = tuple[str, Path]
 """What a file is called in messages, and where it is."""
 
 
-def brought(words: Sequence[str], folder: Path) -> list[Named]:
+def brought(words: Sequence[str], folder: Path, store: Mapping[str, str]) -> list[Named]:
     """A local file for each word of a command; what is far, or comes by standard input, is put into `folder` first.
+
+    `store`: properties of the platform's S3 store, where it has one. Of a prefix or a pattern there a directory.
 
     Raises:
         UserError: standard input is named twice, or a URI cannot be had.
@@ -40,7 +43,7 @@ def brought(words: Sequence[str], folder: Path) -> list[Named]:
                 shutil.copyfileobj(sys.stdin.buffer, file)
             found.append(("standard input", path))
         elif word.startswith(_REMOTE):
-            found += [(word, path) for path in local_files([word], None, folder / f"from-{number}")]
+            found += [(base_of(word), path) for path in local_files([word], None, folder / f"from-{number}", store)]
         else:
             found.append((word, Path(word)))
     return found
@@ -61,7 +64,7 @@ def gathered(named: Sequence[Named], data_type: DataType) -> list[Named]:
             if not below:
                 raise UserError(f"The directory {name} has no files", expected="files of one form")
             if data_type is not DataType.REFERENCE_DATA:  # whose kinds are of several forms
-                _refuse_mixture(name, below)
+                _refuse_mixture(name.rstrip("/"), path, below)
             found += [(f"{name.rstrip('/')}/{each.relative_to(path)}", each) for each in below]
         elif any(mark in path.name for mark in _PATTERN) and not path.exists():
             below = [Path(each) for each in sorted(glob.glob(str(path), recursive=True)) if Path(each).is_file()]  # noqa: PTH207 - a path may be absolute
@@ -77,19 +80,20 @@ def _is_data(path: Path) -> bool:
     return not any(part.startswith((".", "_")) for part in path.parts)
 
 
-def _refuse_mixture(name: str, files: Sequence[Path]) -> None:
-    first: tuple[Path, Look] | None = None
+def _refuse_mixture(name: str, directory: Path, files: Sequence[Path]) -> None:
+    first: tuple[str, Look] | None = None
     for path in files:
         for content in contents(path):
             look = look_at(content)
             if not look.width:
                 continue
-            first = first or (content.name, look)
+            called = f"{name}/{content.name.relative_to(directory)}"
+            first = first or (called, look)
             if (look.is_table, look.width, set(look.names)) != (first[1].is_table, first[1].width, set(first[1].names)):
                 kinds = ["Parquet or Arrow with " if each.is_table else "text with " for each in (first[1], look)]
                 raise UserError(
                     f"The directory {name} has files of two forms",
-                    found=f"{first[0]} ({kinds[0]}{first[1]}) and {content.name} ({kinds[1]}{look})",
+                    found=f"{first[0]} ({kinds[0]}{first[1]}) and {called} ({kinds[1]}{look})",
                     expected="files of one form",
                     remedy="Load each form by itself, for example with a pattern: 'trades/*.csv'",
                 )
