@@ -33,7 +33,7 @@ from k2.lake.appends.commit import Committer
 from k2.lake.offsets import recorded_offsets
 from k2.lake.proof.audit import audit_table
 from k2.lake.proof.deep import audit_deep
-from k2.lake.upkeep import compact
+from k2.lake.upkeep import committing, compact
 from k2.lake.upkeep.compact import Compactor, UnequalError
 from k2.lake.upkeep.replacing import live_files
 from k2.model.errors import RefusedError, StoreError, UserError, WorldError
@@ -248,14 +248,14 @@ def test_a_sink_that_commits_in_between_costs_nothing(catalog, tmp_path):
 
 def test_a_commit_that_is_beaten_is_tried_again_without_writing_anew(catalog, tmp_path, monkeypatch):
     commits(catalog, *tens(0, 200))
-    real, beaten = compact.replace_files, []
+    real, beaten = committing.replace_files, []
 
-    def slow(table, *arguments):
+    def slow(table, *arguments, **named):
         if len(beaten) < 3:
             beaten.append(commits(catalog, (200 + 10 * len(beaten), 210 + 10 * len(beaten))))
-        return real(table, *arguments)
+        return real(table, *arguments, **named)
 
-    monkeypatch.setattr(compact, "replace_files", slow)
+    monkeypatch.setattr(committing, "replace_files", slow)
     (group,) = Compactor(catalog, TRADES, MIB, tmp_path / "s").run().groups
     assert group.tries == 4
     table = catalog.load_table(TRADES)
@@ -266,7 +266,7 @@ def test_a_commit_that_is_beaten_is_tried_again_without_writing_anew(catalog, tm
 def test_without_the_look_at_the_asserted_snapshot_deleted_rows_would_come_back(catalog, tmp_path, monkeypatch):
     """The control of the next test: what it guards against happens when the guard is off."""
     commits(catalog, *tens(0, 200))
-    monkeypatch.setattr(Compactor, "_unchanged", lambda _self, table, *_: live_files(table))
+    monkeypatch.setattr(committing.Replacement, "_unchanged", lambda _self, table, *_: live_files(table))
     deleting(catalog, tmp_path).run()
     assert len(rows_of(catalog)) == 200
 
@@ -348,13 +348,13 @@ def test_rows_that_are_not_what_was_read_are_never_committed(catalog, tmp_path, 
 
 def test_a_commit_whose_answer_was_lost_is_known_by_its_id(catalog, tmp_path, monkeypatch):
     commits(catalog, *tens(0, 50))
-    real = compact.replace_files
+    real = committing.replace_files
 
-    def lost(*arguments):
-        real(*arguments)
+    def lost(*arguments, **named):
+        real(*arguments, **named)
         raise TimeoutError("no answer")
 
-    monkeypatch.setattr(compact, "replace_files", lost)
+    monkeypatch.setattr(committing, "replace_files", lost)
     (group,) = Compactor(catalog, TRADES, MIB, tmp_path / "s").run().groups
     assert group.tries == 2
     assert group.snapshot_id == catalog.load_table(TRADES).current_snapshot().snapshot_id
@@ -435,12 +435,12 @@ def assert_no_orphans(catalog, folder):
 
 def test_others_who_commit_each_time_make_it_give_up_and_leave_nothing(catalog, tmp_path, monkeypatch):
     commits(catalog, *tens(0, 50))
-    monkeypatch.setattr(compact, "TRIES", 3)
+    monkeypatch.setattr(committing, "TRIES", 3)
 
-    def beaten(*_):
+    def beaten(*_, **__):
         raise CommitFailedException("another was quicker")
 
-    monkeypatch.setattr(compact, "replace_files", beaten)
+    monkeypatch.setattr(committing, "replace_files", beaten)
     done = Compactor(catalog, TRADES, MIB, tmp_path / "s").run()
     assert done.overtaken == ("timestamp_day=2014-03-09",)
     assert_no_orphans(catalog, tmp_path)

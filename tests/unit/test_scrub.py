@@ -25,8 +25,8 @@ from k2.lake.proof.deep import DeepFinding, Proof, WantedFile
 from k2.lake.upkeep.apart import ReadApart, Throttle
 from k2.lake.upkeep.held import HeldRange, held_ranges, joined_ranges
 from k2.lake.upkeep.orphans import remove_orphans
-from k2.lake.upkeep.runs import last_runs
 from k2.lake.upkeep.scrub import FOLDER, Scrubber, all_files, known_damaged
+from k2.lake.upkeep_runs import last_runs
 from k2.model.errors import StoreError, UserError
 from k2.model.topics import DataType
 from k2.obs.logging import structlog_to_logging

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from k2.cli_upkeep import compaction, removal, scrubbing
+from k2.cli_upkeep import compaction, removal, restoring, scrubbing
 
 
 def register(app: typer.Typer) -> None:
@@ -17,4 +17,6 @@ def register(app: typer.Typer) -> None:
         name = command.__name__
         example = f"Example: k2 upkeep {name} --table market_data.trades --dry-run"
         upkeep_app.command(name, epilog=example)(command)
+    example = "Example: k2 upkeep restore --table market_data.trades --all-damaged --dry-run"
+    upkeep_app.command("restore", epilog=example)(restoring.restore)
     app.add_typer(upkeep_app, name="upkeep")

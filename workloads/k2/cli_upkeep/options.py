@@ -66,6 +66,6 @@ def record(catalog: TableSource, table: str, task: str, began: float, figures: M
         began: `time.monotonic()` then.
         figures: see `TaskRun`.
     """
-    from k2.lake.upkeep.runs import TaskRun, record_run
+    from k2.lake.upkeep_runs import TaskRun, record_run
 
     record_run(catalog, table, TaskRun(task, time.time_ns() // 1000, time.monotonic() - began, figures))

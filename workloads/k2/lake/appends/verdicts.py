@@ -6,7 +6,7 @@ stays. What one row of an event has been found to be, all rows of the batch that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,10 @@ class Verdicts:
         places = np.flatnonzero(self.dead)
         said = [self.unwritable.get(place, _CONFLICT) for place in places.tolist()]
         return dict(zip(self.ordered.order[places].tolist(), said, strict=True))
+
+    def pass_over(self, paths: Iterable[str]) -> None:
+        """Do not compare with these files of the table: they cannot be read, and these rows are theirs."""
+        self._checked.update(paths)
 
     def judge(self, known: KnownIds, table: Table) -> None:
         """Compare with the table's current snapshot, as far as that was not done before."""

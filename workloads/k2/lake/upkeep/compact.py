@@ -8,28 +8,23 @@ try of this step alone. Only then does anything refer to the new files, and the 
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from k2.lake.appends.writer import WrittenFile, discard_files
+from k2.lake.appends.writer import WrittenFile
 from k2.lake.catalog import TableSource, load_table
-from k2.lake.offsets import find_commit
-from k2.lake.scan import plan_files
 from k2.lake.upkeep.choice import Choice, FileGroup, by_partition, choose
+from k2.lake.upkeep.committing import OvertakenError, Replacement, files_with_deletes
 from k2.lake.upkeep.long_files import LongFiles
 from k2.lake.upkeep.reading import read_pieces
-from k2.lake.upkeep.replacing import UnequalError, live_files, replace_files
+from k2.lake.upkeep.replacing import UnequalError, live_files
 from k2.lake.upkeep.row_digest import RowDigest
 from k2.lake.upkeep.sorting import ROWS_AT_ONCE, SortedRows
 from k2.model.errors import UserError, WorldError
@@ -38,17 +33,10 @@ from k2.obs.logging import get_logger
 log = get_logger(__name__)
 
 OPERATION = "compact"
-TRIES = 20
-"""Commits of others that may come in between before a partition is given up; each try takes as long as a commit."""
-
 _TIMES = ("timestamp", "effective_timestamp")
 
 Progress = Callable[[str, int, int], None]
 """Told after each piece of rows: the partition, rows read of it, rows in all."""
-
-
-class OvertakenError(WorldError):
-    """What was written anew is no longer what the table has: it is to be chosen again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +125,7 @@ class Compactor:
 
     def _choose(self, table: Table, partition: str | None) -> Choice:
         _check(table)
-        live, deleted_from = live_files(table), _with_deletes(table)
+        live, deleted_from = live_files(table), files_with_deletes(table)
         spec, schema = table.spec(), table.schema()
         choice = choose(
             [file for path, file in live.items() if path not in deleted_from],
@@ -215,55 +203,9 @@ class Compactor:
                 f"read ({difference}). Nothing was committed"
             )
 
-    def _commit(self, written_for: Table, group: FileGroup, written: Sequence[WrittenFile]) -> tuple[int, int]:
-        commit_id, tries, unknown, last = uuid.uuid4().hex, 0, False, ""
-        old_paths = {file.file_path for file in group.files}
-        while True:
-            tries += 1
-            began, answers = time.monotonic(), False
-            try:
-                table = load_table(self.catalog, self.identifier)
-                if unknown and (landed := find_commit(table.metadata, commit_id)) is not None:
-                    return tries, landed
-                answers = True
-                live = self._unchanged(table, written_for, old_paths)
-                new = [file.data_file for file in written]
-                return tries, replace_files(
-                    table, [live[path] for path in sorted(old_paths)], new, commit_id, OPERATION
-                )
-            except CommitFailedException as conflict:
-                if tries >= TRIES or self.stop.is_set():
-                    self._discard(written_for, written, unknown=unknown)
-                    raise OvertakenError(f"others committed each of {tries} times: {conflict}") from conflict
-                log.info("compaction.conflicted", table=self.identifier, partition=group.name, attempt=tries)
-                self.stop.wait(random.uniform(0.0, min(time.monotonic() - began, 1.0)))
-            except (UserError, OvertakenError):
-                self._discard(written_for, written, unknown=unknown)
-                raise
-            except Exception as error:
-                # Whether it landed, the table will say. An error that comes twice, while the catalog answers, will come again.
-                unknown, is_same, last = True, answers and repr(error) == last, repr(error)
-                log.warning("compaction.outcome_lost", table=self.identifier, attempt=tries, error=repr(error))
-                if is_same or tries >= TRIES or self.stop.wait(random.uniform(0.5, 1.0) * min(0.1 * 2**tries, 10.0)):
-                    raise WorldError(f"A compaction of {self.identifier} could not be finished: {error}") from error
-
-    def _discard(self, table: Table, written: Sequence[WrittenFile], *, unknown: bool) -> None:
-        """Delete what was written, unless a commit of unknown outcome may refer to it: then it is an orphan for later."""
-        if not unknown:
-            discard_files(table.io, written)
-
-    def _unchanged(self, table: Table, written_for: Table, old_paths: set[str]) -> dict[str, DataFile]:
-        """The live files of the snapshot that the commit will assert, where the new ones can still take the old ones' place."""
-        if table.metadata.table_uuid != written_for.metadata.table_uuid:
-            raise OvertakenError("the table was made anew")
-        if table.metadata.default_spec_id != written_for.metadata.default_spec_id:
-            raise OvertakenError("the partition spec has changed")
-        live = live_files(table)
-        if gone := old_paths - live.keys():
-            raise OvertakenError(f"{len(gone)} of its files are not in the table any more")
-        if deleted := old_paths & _with_deletes(table):
-            raise OvertakenError(f"rows were deleted from {len(deleted)} of its files")
-        return live
+    def _commit(self, table: Table, group: FileGroup, written: Sequence[WrittenFile]) -> tuple[int, int]:
+        replacement = Replacement(self.catalog, self.identifier, OPERATION, self.stop)
+        return replacement.commit(table, {file.file_path for file in group.files}, written)
 
     def _check_stop(self) -> None:
         if self.stop.is_set():
@@ -287,9 +229,3 @@ def _check(table: Table) -> None:
 
 def _time_of(table: Table) -> str:
     return next(name for name in _TIMES if name in table.schema().column_names)
-
-
-def _with_deletes(table: Table) -> set[str]:
-    """Paths of data files of the current snapshot from which delete files take rows."""
-    snapshot = table.current_snapshot()
-    return set() if snapshot is None else {ref.path for ref in plan_files(table, snapshot.snapshot_id) if ref.deletes}

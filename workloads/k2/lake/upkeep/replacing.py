@@ -28,11 +28,13 @@ class UnequalError(WorldError):
 
 
 class ReplaceFiles(_OverwriteFiles):
-    """An overwrite in how it is made, a replacement in what it says."""
+    """An overwrite in how it is made, a replacement in what it says, unless `says` is something else."""
+
+    says = Operation.REPLACE
 
     def _summary(self, snapshot_properties: Mapping[str, str] = NOTHING) -> Summary:
         computed = super()._summary(dict(snapshot_properties))
-        return Summary(operation=Operation.REPLACE, **computed.additional_properties)
+        return Summary(operation=self.says, **computed.additional_properties)
 
     def _validate_concurrency(self) -> None:
         """Whoever replaces has looked at the very snapshot that the commit asserts."""
@@ -50,7 +52,13 @@ def live_files(table: Table) -> dict[str, DataFile]:
 
 
 def replace_files(
-    table: Table, old: Sequence[DataFile], new: Sequence[DataFile], commit_id: str, operation: str
+    table: Table,
+    old: Sequence[DataFile],
+    new: Sequence[DataFile],
+    commit_id: str,
+    operation: str,
+    *,
+    same_rows: bool = True,
 ) -> int:
     """Commit `new` in place of `old`; the snapshot's id.
 
@@ -60,6 +68,7 @@ def replace_files(
         new: files that no snapshot refers to, with the same rows.
         commit_id: by which the snapshot is found again when the answer is lost.
         operation: what the summary says of who did it.
+        same_rows: whether the new files have all rows of the old ones; without it the snapshot is an overwrite.
 
     Raises:
         CommitFailedException: another commit was quicker. Nothing has changed.
@@ -75,6 +84,7 @@ def replace_files(
             commit_uuid=uuid.uuid4(),
             snapshot_properties=summary,
         )
+        producer.says = Operation.REPLACE if same_rows else Operation.OVERWRITE
         with producer:
             for file in old:
                 producer.delete_data_file(file)

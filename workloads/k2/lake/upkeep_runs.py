@@ -19,6 +19,8 @@ from k2.obs.logging import get_logger
 
 PREFIX = "k2.upkeep."
 
+TASKS = ("compact", "expire", "orphans", "metadata", "scrub", "restore")
+
 log = get_logger(__name__)
 
 
@@ -37,6 +39,11 @@ class TaskRun:
     ended_us: int
     seconds: float
     figures: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def number(self, name: str) -> int:
+        """A figure; 0 where the run has none of that name."""
+        value = self.figures.get(name)
+        return value if isinstance(value, int) else 0
 
 
 def record_run(catalog: TableSource, identifier: str, run: TaskRun) -> None:
