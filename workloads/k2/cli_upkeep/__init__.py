@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from k2.cli_upkeep import compaction, removal, restoring, scrubbing
+from k2.cli_upkeep import bars, compaction, removal, restoring, scrubbing
 
 
 def register(app: typer.Typer) -> None:
@@ -19,4 +19,5 @@ def register(app: typer.Typer) -> None:
         upkeep_app.command(name, epilog=example)(command)
     example = "Example: k2 upkeep restore --table market_data.trades --all-damaged --dry-run"
     upkeep_app.command("restore", epilog=example)(restoring.restore)
+    upkeep_app.command("bars", epilog=bars.EXAMPLE)(bars.bars)
     app.add_typer(upkeep_app, name="upkeep")

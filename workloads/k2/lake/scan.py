@@ -341,7 +341,8 @@ def _partition_values(file: DataFile) -> list[Any]:
 
 
 def _time_field(schema: Schema) -> int | None:
-    return _field_id(schema, "timestamp") or _field_id(schema, "effective_timestamp")
+    found = (_field_id(schema, name) for name in ("timestamp", "effective_timestamp", "start"))  # the last: of bars
+    return next((each for each in found if each is not None), None)
 
 
 def _field_id(schema: Schema, name: str) -> int | None:

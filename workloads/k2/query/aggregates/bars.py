@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from k2.model.exchanges import Exchange
 from k2.model.exchanges import exchange as exchange_of
@@ -21,7 +22,7 @@ from k2.query.aggregates import sessions
 from k2.query.aggregates.digits import Ints, digits_of
 from k2.query.aggregates.folding import Folded, fold_ticks, joined, nothing_folded
 from k2.query.aggregates.rows_of_bars import Traded, bar_rows, bar_schema
-from k2.query.aggregates.ticks import read_ticks
+from k2.query.aggregates.ticks import Ticks, read_ticks
 from k2.query.aggregates.time_slices import SLICE_ROWS, TimeSlices, following
 from k2.query.asked.bar_requests import ALWAYS, BarsQuery, Dates, Empty
 from k2.query.asked.requests import At, Window
@@ -279,9 +280,16 @@ def _fold(engine: RowSource, relation: Relation, which: sql.Filter, question: _Q
     ticks = read_ticks(engine, "bars", relation, which, ("price", "quantity"))
     if not len(ticks.us):
         return nothing_folded()
-    calendar = question.calendar(int(ticks.us.min()), int(ticks.us.max()))
+    return fold_in_session(ticks, question.calendar(int(ticks.us.min()), int(ticks.us.max())), question.traded)
+
+
+def fold_in_session(
+    ticks: Ticks, calendar: sessions.Calendar, traded: Traded, counted: NDArray[np.bool_] | None = None
+) -> Folded:
+    """The bars of the ticks that lie in session, at least one tick; `counted`: of those that are marked so."""
     start, inside = calendar.starts(ticks.us)
-    series, us, traded = ticks.series, ticks.us, question.traded
+    inside = inside if counted is None else inside & counted
+    series, us = ticks.series, ticks.us
     price, quantity = (
         digits_of(ticks.rows[name], kind.scale)
         for name, kind in (("price", traded.price), ("quantity", traded.quantity))
