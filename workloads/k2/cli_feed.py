@@ -19,7 +19,7 @@ from k2.model.settings import settings
 from k2.model.topics import DataType, TopicName
 
 if TYPE_CHECKING:
-    from k2.feeds.live.check import Check
+    from k2.feeds.live.check import FeedCheck
 
 ODD = 4
 
@@ -95,7 +95,7 @@ def _source(
     return checked.model_copy(update={"symbols": tuple(symbols)})
 
 
-def _show(found: Check) -> None:
+def _show(found: FeedCheck) -> None:
     console = Console()
     table = Table("symbol", "what", "events", "a second", "numbers", "newest", "last", box=None)
     for each in found.streams:

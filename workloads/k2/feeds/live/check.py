@@ -38,7 +38,7 @@ class SymbolCheck:
 
 
 @dataclass(slots=True)
-class Check:
+class FeedCheck:
     """What was heard, and what is odd about it."""
 
     venue: str
@@ -51,7 +51,7 @@ class Check:
     """In a person's words; empty: all is well."""
 
 
-def check(heard: HeardMarket, venue: str, symbols: list[str], seconds: float, stop: threading.Event) -> Check:
+def check(heard: HeardMarket, venue: str, symbols: list[str], seconds: float, stop: threading.Event) -> FeedCheck:
     """Hear a market for so many seconds after its first connection stands, three times as long at most.
 
     Args:
@@ -100,7 +100,7 @@ def check(heard: HeardMarket, venue: str, symbols: list[str], seconds: float, st
     missing = 0 if market is None else market.account.counts.open
     odd += [f"{missing} trades were missed and not filled"] if missing else []
     filled = 0 if market is None else market.account.counts.filled
-    return Check(
+    return FeedCheck(
         venue,
         round(took, 1),
         sorted(found.values(), key=lambda each: (each.symbol, each.data_type)),
