@@ -92,6 +92,12 @@ def test_what_is_not_there_is_said(tmp_path, store, uri, said):
         objects.bring(uri, tmp_path, store)
 
 
+@pytest.mark.parametrize("part", ["", ".", "..", "a\0b", "ä" * 128])
+def test_a_part_of_a_key_that_no_file_can_be_called_is_none(part):
+    assert not objects._is_name(part)
+    assert objects._is_name("ä" * 127)
+
+
 def test_more_than_is_meant_to_be_one_load_is_refused_before_anything_is_brought(tmp_path, store, monkeypatch):
     monkeypatch.setattr(objects, "MOST_OBJECTS", 3)
     with pytest.raises(

@@ -22,6 +22,7 @@ from k2.model.settings import Settings
 MOST_OBJECTS = 10_000
 """So many objects one prefix or pattern may stand for."""
 
+_LONGEST_NAME = 255
 _COPY_BYTES = 1024 * 1024
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 # PyIceberg's catalog properties → parameters of Arrow's file system
@@ -122,7 +123,7 @@ def _listed(uri: str, store: Mapping[str, str]) -> list[_Found]:
         parts = name.split("/")
         if each.type is not pyarrow.fs.FileType.File or (pattern and not _matches(parts, pattern)):
             continue
-        if any(part in {"", ".", ".."} for part in parts):
+        if not all(map(_is_name, parts)):
             raise _no_file(uri, each.path)
         if not any(part.startswith((".", "_")) for part in parts):
             found.append(_Found(each.path, name, each.size))
@@ -193,6 +194,11 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
+def _is_name(part: str) -> bool:
+    """Whether a file of this machine can be called so."""
+    return part not in {"", ".", ".."} and "\0" not in part and len(part.encode()) <= _LONGEST_NAME
+
+
 def _nothing(uri: str, found: str) -> UserError:
     return UserError(f"{uri} finds no objects", found=found, expected="a prefix or a pattern that does")
 
@@ -201,6 +207,6 @@ def _no_file(uri: str, key: str) -> UserError:
     return UserError(
         f"{uri} has an object that no file can be named after",
         found=key,
-        expected="names of letters between single slashes, none of them both an object and the beginning of others",
+        expected="names of at most 255 bytes between single slashes, none of them both an object and the beginning of others",
         remedy="Rename it, or leave it out by a pattern",
     )
