@@ -32,7 +32,8 @@ def multiplied(database, units, factor, precision, scale):
             "symbol": ["BHP"],
             "timestamp": pa.array([0], pa.timestamp("us", "UTC")),
             "price": pa.array(
-                [Decimal(units).scaleb(-scale, Context(prec=precision))], pa.decimal128(precision, scale)
+                [None if units is None else Decimal(units).scaleb(-scale, Context(prec=precision))],
+                pa.decimal128(precision, scale),
             ),
         }
     )
@@ -68,6 +69,12 @@ def test_a_product_is_rounded_once_half_to_even(database, units, factor):
 @example(units=-1, factor=ONE)
 def test_so_is_one_of_a_wide_table(database, units, factor):
     assert_product(database, units, factor, 38, 18)
+
+
+@pytest.mark.parametrize(("precision", "scale"), [(18, 8), (38, 18)])
+@pytest.mark.parametrize("factor", [1, ONE // 2, 3 * ONE])
+def test_an_amount_that_is_not_there_stays_so(database, precision, scale, factor):
+    assert multiplied(database, None, factor, precision, scale) is None
 
 
 def assert_product(database, units, factor, precision, scale):

@@ -150,7 +150,7 @@ def _short(name: str, whole: str, part: str, precision: int, scale: int) -> str:
     scaled = f"(sign({name}) * {rounded})::DECIMAL(18, 0)"
     if scale:
         scaled = f"{scaled} * 0.{1:0{scale}}::DECIMAL({scale}, {scale})"
-    return f"{_checked(fits, f'{rounded} <= {most}', scaled)}::DECIMAL({precision}, {scale})"
+    return f"{_checked(name, fits, f'{rounded} <= {most}', scaled)}::DECIMAL({precision}, {scale})"
 
 
 def _wide(name: str, whole: str, part: str, precision: int, scale: int) -> str:
@@ -165,13 +165,17 @@ def _wide(name: str, whole: str, part: str, precision: int, scale: int) -> str:
     text = f"lpad({rounded}::VARCHAR, greatest({scale + 1}, length({rounded}::VARCHAR))::INTEGER, '0')"
     placed = f"left({text}, -{scale}) || '.' || right({text}, {scale})" if scale else text
     signed = f"CASE WHEN {name} < 0 THEN '-' ELSE '' END || {placed}"
-    return f"{_checked(fits, f'{rounded} <= {most}::HUGEINT', signed)}::DECIMAL({precision}, {scale})"
+    return f"{_checked(name, fits, f'{rounded} <= {most}::HUGEINT', signed)}::DECIMAL({precision}, {scale})"
 
 
-def _checked(first: str, then: str, value: str) -> str:
-    """The value where both conditions hold, else an error. The second is asked where the first holds: it would overflow."""
+def _checked(name: str, first: str, then: str, value: str) -> str:
+    """The value where both conditions hold, else an error. The second is asked where the first holds: it would overflow.
+
+    Of no amount (a side of a quote that is not there) it is none.
+    """
     failed = f"error('{TOO_LARGE}')"
-    return f"CASE WHEN {first} THEN CASE WHEN {then} THEN {value} ELSE {failed} END ELSE {failed} END"
+    checked = f"CASE WHEN {then} THEN {value} ELSE {failed} END"
+    return f"CASE WHEN {name} IS NULL THEN NULL WHEN {first} THEN {checked} ELSE {failed} END"
 
 
 def _up(rest: str, units: str) -> str:
