@@ -112,7 +112,7 @@ def test_every_table_of_the_namespace_has_a_view_and_several_of_a_kind_are_one(t
     tables = {"trades": [TRADES, "market_data.trades_old"]}
     with k2.connect(catalog=catalog_properties(tmp_path), tables=tables) as db:
         shown = db.sql("SHOW TABLES").arrow()["name"].to_pylist()
-        assert shown == ["quotes", "reference_data", "strange name", "trades", "trades_old"]
+        assert shown == sorted([*DataType, "strange name", "trades_old"])
         assert value(db, COUNT) == 2_001
         assert value(db, "SELECT count(*) FROM trades_old") == 1
         assert value(db, 'SELECT count(*) FROM "strange name"') == 0
@@ -203,8 +203,11 @@ def test_only_what_a_text_names_is_planned_unless_it_lists_tables(folder):
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        ("SELECT * FROM trdes", ["trdes does not exist", "LINE 1", "Did you mean", "Tables here: trades, quotes"]),
-        ("SELECT * FROM trades JOIN nothing USING (symbol)", ["nothing does not exist", "Tables here: trades, quotes"]),
+        ("SELECT * FROM trdes", ["trdes does not exist", "LINE 1", "Did you mean", "Tables here: trades, quotes, "]),
+        (
+            "SELECT * FROM trades JOIN nothing USING (symbol)",
+            ["nothing does not exist", "Tables here: trades, quotes, "],
+        ),
         ("SELECT prce FROM trades", ['"prce" not found', '"price"', "Columns of trades: message_id, trade_id, symbol"]),
         ("SELECT t.prce FROM trades t", ["prce", "Columns of trades: message_id"]),
         ("SELEC 1", ['syntax error at or near "SELEC"', "LINE 1: SELEC 1\n        ^"]),
@@ -268,6 +271,18 @@ def test_frames_values_files_and_what_a_statement_made_are_there_beside_the_tabl
     assert value(db, "SELECT count(*) FROM few") == 5
     with pytest.raises(SqlError, match="mine does not exist"):
         db.sql("FROM mine")
+
+
+def test_frames_are_joined_by_their_times_whatever_zone_they_have(db):
+    moments = db.sql("SELECT timestamp AS moment, price FROM trades ORDER BY timestamp LIMIT 3")
+    rows = moments.arrow()
+    query = "SELECT count(*) FROM trades JOIN mine ON trades.timestamp = mine.moment WHERE mine.moment > TIMESTAMPTZ '2001-01-01'"
+    sydney = rows.set_column(0, "moment", rows["moment"].cast(pa.timestamp("ns", "Australia/Sydney")))
+    for frame in (rows, sydney, pl.from_arrow(rows), rows.to_pandas().set_index("price")):
+        assert value(db, query, frames={"mine": frame}) == 3
+    assert db.sql("FROM mine", frames={"mine": sydney}).arrow()["moment"] == rows["moment"]
+    with pytest.raises(UserError, match="The frame mine cannot be read"):
+        db.sql("FROM mine", frames={"mine": 7})
 
 
 def test_times_are_utc_and_columns_of_one_name_are_told_apart(db):

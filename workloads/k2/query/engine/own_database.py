@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 import duckdb
 import pyarrow as pa
 
+from k2.model.errors import UserError
 from k2.obs.renewed import ClientSettings, Watched
 from k2.query.asked.sql_requests import SqlQuery
 from k2.query.engine.own_errors import Readable, told
@@ -154,10 +155,10 @@ def _opened(memory_limit: str, spill: str) -> duckdb.DuckDBPyConnection:
 
 def _begun(connection: duckdb.DuckDBPyConnection, query: SqlQuery, views: list[ViewText]) -> pa.RecordBatchReader:
     for name, frame in query.frames.items():
-        connection.register(name, frame)
+        _register(connection, name, _arrow_of(name, frame))
     for view in views:
         for name, rows in view.tails.items():
-            connection.register(name, rows)
+            _register(connection, name, rows)
         connection.execute(f"CREATE TEMP VIEW {name_of(view.name)} AS {view.sql}")
     values = dict(query.values) if isinstance(query.values, Mapping) else list(query.values)
     done = cast("duckdb.DuckDBPyConnection | None", connection.execute(query.text, values))
@@ -166,6 +167,37 @@ def _begun(connection: duckdb.DuckDBPyConnection, query: SqlQuery, views: list[V
             "There is no statement in the query, only comments", remedy="Write one, such as FROM trades LIMIT 10."
         )
     return done.to_arrow_reader(_BATCH_ROWS)
+
+
+def _register(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    """Make rows readable by a name.
+
+    Their times with a zone are handed over as numbers: DuckDB gives conditions on such columns (of a join, too) to Arrow by way of
+    a module that K2 does not bring.
+    """
+    zoned = [each.name for each in rows.schema if pa.types.is_timestamp(each.type) and each.type.tz is not None]
+    for column in zoned:
+        us = rows[column].cast(pa.timestamp("us", "UTC"), safe=False).cast(pa.int64())
+        rows = rows.set_column(rows.schema.get_field_index(column), column, us)
+    plain = f"k2_numbers_of_{name}" if zoned else name
+    connection.register(plain, rows)
+    if zoned:
+        times = ", ".join(f"make_timestamptz({name_of(column)}) AS {name_of(column)}" for column in zoned)
+        connection.execute(f"CREATE TEMP VIEW {name_of(name)} AS SELECT * REPLACE ({times}) FROM {name_of(plain)}")
+
+
+def _arrow_of(name: str, frame: Any) -> pa.Table:
+    try:
+        if hasattr(frame, "to_arrow") and not isinstance(frame, pa.Table):  # polars
+            frame = frame.to_arrow()
+        # Of pandas an index is no column.
+        return pa.table(frame.reset_index(drop=True) if hasattr(frame, "reset_index") else frame)
+    except (TypeError, ValueError, AttributeError, pa.ArrowException) as error:
+        raise UserError(
+            f"The frame {name} cannot be read",
+            found=type(frame).__name__,
+            expected="an Arrow table, or a data frame of pandas or polars",
+        ) from error
 
 
 def _each_once(schema: pa.Schema) -> pa.Schema:
