@@ -141,7 +141,7 @@ def test_up_makes_topics_tables_key_and_workloads_and_a_signal_ends_all_of_it_in
     assert stat.S_IMODE((data_dir / "api-key").stat().st_mode) == 0o600
     (kept,) = json.loads((data_dir / "secrets" / "k2-api-keys" / "keys.json").read_text())
     assert kept["sha256"] == hashlib.sha256(key.encode()).hexdigest()
-    assert {pod.component for pod in found.pods} == {"sink", "load", "query"}
+    assert {pod.component for pod in found.pods} == {"sink", "load", "query", "upkeep"}
     pids = [pod.pid for pod in found.pods if pod.pid]
     run.process.send_signal(signal.SIGINT)
     assert run.ended() == 0
@@ -304,7 +304,7 @@ def test_when_the_supervisor_is_killed_its_workloads_end_and_the_next_one_starts
     assert not found.alive
     again = up()
     later = again.until_ready()
-    assert {pod.component for pod in later.pods} == {"sink", "query"}  # the load was done and is not run again
+    assert {pod.component for pod in later.pods} == {"sink", "query", "upkeep"}  # the load was done and is not run again
 
 
 def loads(found):

@@ -141,6 +141,8 @@ UPKEEP = {
     "compaction": {"schedule": "15 3 * * *", "targetFileSize": "256Mi"},
     "snapshotExpiry": {"schedule": "45 */6 * * *"},
     "orphanRemoval": {"schedule": "30 4 * * sun", "olderThan": "7d"},
+    "metadata": {"schedule": "0 5 * * *"},
+    "scrub": {"schedule": "0 6 * * *", "rate": "20Mi", "olderThan": "30d"},
     "timeZone": "Australia/Sydney",
 }
 OTHERS = ["query", "table-upkeep"]
@@ -456,7 +458,7 @@ def test_a_stamp_tells_a_change_of_the_platform_from_one_of_the_feed():
 
 
 def test_the_longest_names_still_fit():
-    for task in ("compact", "expire", "orphans"):
+    for task in ("compact", "expire", "orphans", "metadata", "scrub"):
         longest, other = names.upkeep("t" * 63, task), names.upkeep("t" * 62 + "u", task)
         assert len(longest) <= names.MAX_CRON_JOB
         assert longest != other

@@ -164,6 +164,7 @@ def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
         "_busy",
         "_held_up",
         "_in_progress",
+        "_tries",
         "_reachable",
     )
     for family in REGISTRY.collect():

@@ -476,6 +476,14 @@ def test_a_table_has_upkeep_only_where_it_has_a_schedule():
     assert plan([table()], PLATFORM).tables[0].upkeep == ()
 
 
+def test_a_scrub_ends_before_its_job_is_stopped_and_metadata_has_its_age():
+    upkeep = {"scrub": {"schedule": "0 3 * * *"}, "metadata": {"schedule": "0 4 * * *"}, "deadline": "1h"}
+    (made,) = plan([table(upkeep=upkeep)], PLATFORM).tables
+    metadata, scrub = made.upkeep
+    assert metadata.limits == (("older-than-seconds", 86_400),)
+    assert scrub.limits == (("rate", 50 * 2**20), ("older-than-seconds", 604_800), ("most-seconds", 3_540))
+
+
 def test_with_autoscaling_a_sink_has_bounds():
     asked = {"minReplicas": 2, "maxReplicas": 6, "targetLag": 5000}
     (made,) = plan([table(), feed(sink={"autoscaling": asked})], PLATFORM).feeds

@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 import pytest
 
 from k2_operator.plan.planning import plan
-from k2_operator.report.upkeep import CONDITIONS, upkeep_finding
+from k2_operator.reconcile.reconciler import _is_late
+from k2_operator.report.upkeep import (
+    CONDITIONS,
+    intact_finding,
+    on_time_finding,
+    run_ended,
+    run_status,
+    upkeep_finding,
+)
 from k2_operator.spec import schedules
 
 
@@ -92,4 +100,75 @@ def test_suspended_upkeep_says_how_it_goes_on():
 
 
 def test_every_task_has_its_condition():
-    assert set(CONDITIONS) == {"compact", "expire", "orphans"}
+    assert set(CONDITIONS) == {"compact", "expire", "orphans", "metadata", "scrub"}
+
+
+def at(text):
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ended", "well", "now", "late"),
+    [
+        # Daily at 3; the deadline is 2 h. The CronJob is there since the 20th, 12:00.
+        (None, None, "2026-11-22T04:59:00", False),
+        (None, None, "2026-11-22T05:00:00", True),
+        ("2026-11-21T03:00:40Z", None, "2026-11-23T04:00:00", False),
+        ("2026-11-21T03:00:40Z", None, "2026-11-23T06:00:00", True),
+        # The later of what the table and what the CronJob says counts: by hand is as good.
+        ("2026-11-21T03:00:40Z", "2026-11-22T03:01:00Z", "2026-11-23T06:00:00", False),
+        ("2026-11-22T13:00:00Z", "2026-11-21T03:01:00Z", "2026-11-23T06:00:00", False),
+        # Runs of before the schedule was put in say nothing of it.
+        ("2025-01-01T00:00:00Z", None, "2026-11-21T06:00:00", False),
+    ],
+)
+def test_a_task_is_late_once_it_has_missed_two_periods_and_its_deadline(ended, well, now, late):
+    job = {
+        "metadata": {"name": "trades-compact", "creationTimestamp": "2026-11-20T12:00:00Z"},
+        "status": {"lastSuccessfulTime": well},
+    }
+    runs = {"compact": {"task": "compact", "lastSuccessTime": ended}} if ended else {}
+    assert _is_late(task(), job, runs, at(now)) is late
+
+
+def test_what_is_late_is_named():
+    assert on_time_finding([], 3).reason == "RunsOnTime"
+    found = on_time_finding(["compact", "scrub"], 3)
+    assert (found.status, found.reason) == ("False", "RunsMissed")
+    assert "compact, scrub" in found.message
+    assert run_ended(None, None) is None
+
+
+def scrubbed(**figures):
+    return run_status("scrub", 1_795_000_000_000_000, 12.4, {"files": 9, "checked": 9, "unread": 0, **figures})
+
+
+def test_a_run_is_told_as_the_table_keeps_it_and_what_is_no_figure_is_left_out():
+    told = scrubbed(damaged=2, named=["a (missing)", "b (damaged)"], bytes_before="many", other=1)
+    assert told == {
+        "task": "scrub",
+        "lastSuccessTime": "2026-11-18T11:06:40Z",
+        "seconds": 12,
+        "files": 9,
+        "checked": 9,
+        "unread": 0,
+        "damaged": 2,
+        "named": ["a (missing)", "b (damaged)"],
+    }
+
+
+def test_damage_is_told_with_the_way_out_and_ends_when_it_is_mended():
+    failed = upkeep_finding(task(), {"metadata": {"name": "trades-scrub"}, "status": {"lastScheduleTime": EARLY}})
+    began = {"status": {"lastScheduleTime": "2026-11-18T10:00:00Z"}}
+    found = intact_finding(scrubbed(damaged=3, damaged_rows=70, named=["a (missing)"]), failed, began)
+    assert (found.status, found.reason) == ("False", "FilesDamaged")
+    assert "3 files with 70 rows" in found.message
+    assert "a (missing) and 2 more" in found.message
+    assert "k2 upkeep restore --all-damaged" in found.message
+    # A run that finds damage ends with an error: once it is mended that says nothing any more.
+    assert intact_finding(scrubbed(damaged=0), failed, began).reason == "AllFilesIntact"
+    later = {"status": {"lastScheduleTime": "2026-11-19T10:00:00Z"}}
+    assert intact_finding(scrubbed(damaged=0), failed, later).reason == "RunFailed"
+    assert intact_finding(None, failed, later) == failed
+    assert intact_finding(None, None, None) is None
+    assert "4 are left for the next run" in intact_finding(scrubbed(unread=4), None, None).message

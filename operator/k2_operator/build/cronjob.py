@@ -1,4 +1,4 @@
-"""CronJobs of a table's upkeep: `k2 upkeep compact | expire | orphans`, only where the resource gives a schedule."""
+"""CronJobs of a table's upkeep: `k2 upkeep compact | expire | orphans | metadata | scrub`, only where the resource gives a schedule."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from k2_operator.spec.validate import ResourceError
 class UpkeepPlan:
     """One kind of a table's upkeep: `k2 upkeep <task>`, when, and with which limits (options by name, without dashes)."""
 
-    task: Literal["compact", "expire", "orphans"]
+    task: Literal["compact", "expire", "orphans", "metadata", "scrub"]
     schedule: str
     time_zone: str
     suspended: bool

@@ -9,11 +9,25 @@ from dataclasses import dataclass
 
 from k2_operator.plan.plans import UpkeepPlan
 from k2_operator.spec.quantities import seconds, size_in_bytes
-from k2_operator.spec.resources import Compaction, OrphanRemoval, Resources, SnapshotExpiry, Upkeep
+from k2_operator.spec.resources import (
+    Compaction,
+    MetadataUpkeep,
+    OrphanRemoval,
+    Resources,
+    Scrub,
+    SnapshotExpiry,
+    Upkeep,
+)
 from k2_operator.spec.schedules import EXPECTED, known_zone, schedule_problem
 from k2_operator.spec.validate import ResourceError
 
+_Task = Compaction | SnapshotExpiry | OrphanRemoval | MetadataUpkeep | Scrub
+
 LEAST = Resources(requests={"cpu": "100m", "memory": "256Mi"})
+
+
+SPARE_SECONDS = 60
+"""A scrub ends so long before the deadline of its Job, and the next one goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +44,8 @@ _DEADLINE = _Bounds(60, 7 * 86_400, "1m to 7d")
 _SNAPSHOT_AGE = _Bounds(3600, 3650 * 86_400, "1h to 3650d")
 # A commit that is under way refers to its files only at its end.
 _ORPHAN_AGE = _Bounds(3600, 3650 * 86_400, "1h to 3650d")
+_CHECK_AGE = _Bounds(0, 3650 * 86_400, "0s to 3650d")
+_RATE = _Bounds(1 << 10, 1 << 40, "1Ki to 1Ti")
 
 
 def upkeep_errors(who: str, upkeep: Upkeep | None) -> list[ResourceError]:
@@ -52,6 +68,11 @@ def upkeep_errors(who: str, upkeep: Upkeep | None) -> list[ResourceError]:
         bounded.append(("snapshotExpiry.olderThan", task.older_than, seconds(task.older_than), _SNAPSHOT_AGE))
     if task := upkeep.orphan_removal:
         bounded.append(("orphanRemoval.olderThan", task.older_than, seconds(task.older_than), _ORPHAN_AGE))
+    if task := upkeep.metadata:
+        bounded.append(("metadata.olderThan", task.older_than, seconds(task.older_than), _ORPHAN_AGE))
+    if task := upkeep.scrub:
+        bounded.append(("scrub.olderThan", task.older_than, seconds(task.older_than), _CHECK_AGE))
+        bounded.append(("scrub.rate", task.rate, size_in_bytes(task.rate), _RATE))
     return errors + [
         ResourceError(who, f"spec.upkeep.{name}", "out of range", found=found, expected=bounds.text)
         for name, found, value, bounds in bounded
@@ -64,7 +85,9 @@ def upkeep_plans(upkeep: Upkeep | None) -> tuple[UpkeepPlan, ...]:
     if upkeep is None:
         return ()
 
-    def planned(task: Compaction | SnapshotExpiry | OrphanRemoval) -> UpkeepPlan:
+    deadline = int(seconds(upkeep.deadline))
+
+    def planned(task: _Task) -> UpkeepPlan:
         match task:
             case Compaction():
                 name, limits = "compact", (("target-file-bytes", size_in_bytes(task.target_file_size)),)
@@ -73,12 +96,18 @@ def upkeep_plans(upkeep: Upkeep | None) -> tuple[UpkeepPlan, ...]:
                 name, limits = "expire", (("retain-last", task.retain_last), age)
             case OrphanRemoval():
                 name, limits = "orphans", (("older-than-seconds", int(seconds(task.older_than))),)
+            case MetadataUpkeep():
+                name, limits = "metadata", (("older-than-seconds", int(seconds(task.older_than))),)
+            case Scrub():
+                age = ("older-than-seconds", int(seconds(task.older_than)))
+                most = ("most-seconds", max(1, deadline - SPARE_SECONDS))
+                name, limits = "scrub", (("rate", size_in_bytes(task.rate)), age, most)
         return UpkeepPlan(
             task=name,
             schedule=task.schedule,
             time_zone=upkeep.time_zone,
             suspended=upkeep.suspend,
-            deadline_seconds=int(seconds(upkeep.deadline)),
+            deadline_seconds=deadline,
             limits=limits,
             resources=LEAST if upkeep.resources == Resources() else upkeep.resources,
         )
@@ -86,11 +115,13 @@ def upkeep_plans(upkeep: Upkeep | None) -> tuple[UpkeepPlan, ...]:
     return tuple(planned(task) for task in _tasks(upkeep).values())
 
 
-def _tasks(upkeep: Upkeep) -> dict[str, Compaction | SnapshotExpiry | OrphanRemoval]:
+def _tasks(upkeep: Upkeep) -> dict[str, _Task]:
     """The tasks that are asked for, by their field."""
     found = {
         "compaction": upkeep.compaction,
         "snapshotExpiry": upkeep.snapshot_expiry,
         "orphanRemoval": upkeep.orphan_removal,
+        "metadata": upkeep.metadata,
+        "scrub": upkeep.scrub,
     }
     return {name: task for name, task in found.items() if task is not None}

@@ -19,6 +19,7 @@ from k2.bus.admin import committed_with_metadata, end_offsets_of
 from k2.bus.groups import known_groups
 from k2.lake.burden import NEWEST
 from k2.lake.layout import Layout, LookFor
+from k2.lake.upkeep_runs import TaskRun
 from k2.model.errors import K2Error, WorldError
 from k2.model.exchanges import exchange
 from k2.model.platform import Platform
@@ -74,6 +75,7 @@ class _Look:
     present: Finding
     broken: int = 0
     missing: int = 0
+    runs: Mapping[str, TaskRun] = field(default_factory=dict[str, TaskRun])
 
     @property
     def findings(self) -> dict[ConditionType, Finding]:
@@ -233,6 +235,7 @@ class Collector:
             self._take(where, tables[where], found[tables[where].table.identifier], now, asked)
         metrics.BROKEN_FILES.set(sum(look.broken for look in self._looks.values()))
         metrics.MISSING_ROWS.set(sum(look.missing for look in self._looks.values()))
+        metrics.show_runs([run for look in self._looks.values() for run in look.runs.values()])
 
     def _due(self, where: Ref, plan: TablePlan, now: float) -> LookFor | None:
         """What is to be looked at; None when nothing is."""
@@ -255,14 +258,14 @@ class Collector:
             self._tell(where, Told(self.told(where).fields, look.findings), now)
             return
         look = before or _Look(0, now, now, now, table_figures.NOT_MEASURED, table_figures.NOT_MEASURED)
-        look = replace(look, sequence=found.totals.sequence, at=now, missing=found.totals.missing)
+        look = replace(look, sequence=found.totals.sequence, at=now, missing=found.totals.missing, runs=found.runs)
         if asked.newest:
             look = replace(look, deep_at=now, compacted=table_figures.compacted(plan, found.newest))
         if found.files is not None:
             broken = 0 if isinstance(found.files, Exception) else len(found.files.findings)
             look = replace(look, files_at=now, present=table_figures.present(found.files), broken=broken)
         self._looks[where] = look
-        self._tell(where, Told(table_figures.fields(found.totals), look.findings), now)
+        self._tell(where, Told(table_figures.fields(found), look.findings), now)
 
     def _publish(self, where: Ref, plan: FeedPlan) -> None:
         found = {

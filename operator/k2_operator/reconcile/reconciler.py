@@ -11,22 +11,23 @@ import asyncio
 import time
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from k2.model.errors import StoreError, UserError, WorldError
 from k2_operator.build import cronjob, names
 from k2_operator.build import feed as build_feed
 from k2_operator.kube.cache import FEED
-from k2_operator.plan.plans import FeedPlan, TopicPlan
+from k2_operator.plan.plans import FeedPlan, TopicPlan, UpkeepPlan
 from k2_operator.reconcile import apply, deletion, metrics, observe, rollout, strimzi, workloads
 from k2_operator.reconcile.context import WAITING, Context
 from k2_operator.reconcile.world import AwayError, WorldPart
 from k2_operator.report import figures, status, table_figures
 from k2_operator.report.status import Finding, no, yes
-from k2_operator.report.upkeep import CONDITIONS, upkeep_finding
+from k2_operator.report.upkeep import CONDITIONS, intact_finding, on_time_finding, run_ended, upkeep_finding
 from k2_operator.spec.conditions import UNREACHABLE, ConditionType, EventReason, Reason
 from k2_operator.spec.objects import Object, Ref, condition, generation_of, ref
+from k2_operator.spec.schedules import next_run
 from k2_operator.spec.validate import ResourceError
 
 WELL = {
@@ -259,8 +260,9 @@ class Reconciler:
         if finding.good and applied.finding is not None:
             finding = applied.finding
         told = self.context.told(where)
-        findings = {ConditionType.READY: finding, **_table_findings(facts, told.findings)}
-        await self.context.write(facts.obj, findings, _table_fields(facts, told.fields), seen)
+        table_fields = _table_fields(facts, told.fields)
+        findings = {ConditionType.READY: finding, **_table_findings(facts, told.findings, table_fields)}
+        await self.context.write(facts.obj, findings, table_fields, seen)
         known = None if before is None else (before["status"], before["reason"], before.get("observedGeneration"))
         if known != (finding.status, finding.reason, seen):
             self._wake_feeds(facts)  # with new columns there are new fields to tell the registry of
@@ -365,21 +367,50 @@ def _tables_ready(facts: observe.FeedFacts) -> Finding:
     return yes(Reason.TABLES_EXIST, "The tables of all streams are there.")
 
 
-def _upkeep_findings(facts: observe.TableFacts) -> dict[ConditionType, Finding]:
+def _upkeep_findings(facts: observe.TableFacts, runs: Mapping[str, Object]) -> dict[ConditionType, Finding]:
+    """What CronJobs and the table say of upkeep. `runs`: what the table keeps of each task's last run."""
     if facts.plan is None:
         return {}
+    table = facts.plan.name
     jobs = {each["metadata"]["name"]: each for each in facts.owned if each["kind"] == "CronJob"}
-    return {
-        CONDITIONS[each.task]: upkeep_finding(each, jobs.get(names.upkeep(facts.plan.name, each.task)))
+    found = {
+        CONDITIONS[each.task]: upkeep_finding(each, jobs.get(names.upkeep(table, each.task)))
         for each in facts.plan.upkeep
     }
+    scrub = jobs.get(names.upkeep(table, "scrub"))
+    intact = intact_finding(runs.get("scrub"), found.get(ConditionType.FILES_INTACT), scrub)
+    if intact is not None:
+        found[ConditionType.FILES_INTACT] = intact
+    scheduled = [each for each in facts.plan.upkeep if not each.suspended]
+    if scheduled:
+        now = datetime.now(UTC)
+        late = [
+            each.task
+            for each in scheduled
+            if (job := jobs.get(names.upkeep(table, each.task))) is not None and _is_late(each, job, runs, now)
+        ]
+        found[ConditionType.UPKEEP_ON_TIME] = on_time_finding(late, len(scheduled))
+    return found
+
+
+def _is_late(plan: UpkeepPlan, job: Object, runs: Mapping[str, Object], now: datetime) -> bool:
+    """Whether a task has missed two periods since it last ended well, or since its CronJob is there."""
+    since = run_ended(runs.get(plan.task), job)
+    created = job["metadata"].get("creationTimestamp")
+    if created is not None:
+        # Of a schedule that was put in later than the last run by hand, or into a table of before.
+        since = max(filter(None, (since, datetime.fromisoformat(created))))
+    if since is None:
+        return False
+    second = next_run(plan.schedule, plan.time_zone, next_run(plan.schedule, plan.time_zone, since))
+    return now >= second + timedelta(seconds=plan.deadline_seconds)
 
 
 def _table_findings(
-    facts: observe.TableFacts, measured: Mapping[ConditionType, Finding]
+    facts: observe.TableFacts, measured: Mapping[ConditionType, Finding], table_fields: Mapping[str, Any]
 ) -> dict[ConditionType, Finding]:
     """What upkeep says of itself, and what the files say of it."""
-    runs = _upkeep_findings(facts)
+    runs = _upkeep_findings(facts, {each["task"]: each for each in table_fields.get("upkeep") or ()})
     known: dict[ConditionType, Finding] = {
         **dict.fromkeys(table_figures.MEASURED, table_figures.NOT_MEASURED),
         **(measured or status.carried(facts.obj, table_figures.MEASURED)),

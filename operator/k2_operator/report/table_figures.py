@@ -7,15 +7,19 @@ from datetime import UTC
 from typing import Any
 
 from k2.lake.burden import TARGET_BYTES, crowded, described
-from k2.lake.layout import PartitionFiles, Presence, Totals
+from k2.lake.layout import Layout, PartitionFiles, Presence
 from k2_operator.plan.plans import TablePlan
 from k2_operator.report.status import Finding, no, unknown, yes
+from k2_operator.report.upkeep import run_status
 from k2_operator.spec.conditions import ConditionType, Reason
 
 MOST_NAMED = 3
 """Files that a condition names."""
 
-FIELDS = ("lastSnapshot", "lastCommitTime", "rows", "bytes", "files")
+MOST_RUNS = 16
+"""Tasks of upkeep that a status tells of: there are six, and the property's names could be anybody's."""
+
+FIELDS = ("lastSnapshot", "lastCommitTime", "rows", "bytes", "files", "upkeep")
 MEASURED = (ConditionType.COMPACTED, ConditionType.FILES_PRESENT)
 """What the collector finds of a table."""
 
@@ -27,15 +31,19 @@ def not_known(reason: Reason, told: str) -> dict[ConditionType, Finding]:
     return dict.fromkeys(MEASURED, unknown(reason, f"Not measured: {told}"))
 
 
-def fields(totals: Totals) -> dict[str, Any]:
+def fields(found: Layout) -> dict[str, Any]:
     """The figures of a table's status."""
-    committed = totals.committed
+    totals, committed = found.totals, found.totals.committed
     return {
         "lastSnapshot": None if totals.snapshot is None else str(totals.snapshot),
         "lastCommitTime": None if committed is None else committed.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "rows": totals.rows,
         "bytes": totals.bytes,
         "files": totals.files,
+        "upkeep": [
+            run_status(run.task, run.ended_us, run.seconds, run.figures) for _, run in sorted(found.runs.items())
+        ][:MOST_RUNS]
+        or None,
     }
 
 

@@ -39,8 +39,11 @@ class ConditionType(StrEnum):
     UP_TO_DATE = "UpToDate", "all of its pods were built from its spec and the platform's present settings"
     COMPACTED = "Compacted", "the newest partitions lie in about as few files as their size takes"
     FILES_PRESENT = "FilesPresent", "every file of the newest snapshot is there with the size that its manifest says"
+    FILES_INTACT = "FilesIntact", "no file that the scrub has compared is other than what was written"
     SNAPSHOTS_EXPIRED = "SnapshotsExpired", "the last run of snapshot expiry ended well"
     ORPHANS_REMOVED = "OrphansRemoved", "the last run of orphan removal ended well"
+    METADATA_TIDY = "MetadataTidy", "the last run of metadata upkeep ended well"
+    UPKEEP_ON_TIME = "UpkeepOnTime", "every scheduled task of upkeep has ended well within two of its periods"
 
 
 class Reason(StrEnum):
@@ -127,10 +130,14 @@ class Reason(StrEnum):
     NO_DATA = "NoData"
     ALL_FILES_PRESENT = "AllFilesPresent"
     FILES_MISSING = "FilesMissing"
+    ALL_FILES_INTACT = "AllFilesIntact"
+    FILES_DAMAGED = "FilesDamaged"
     NOT_YET_RUN = "NotYetRun"
     RUNNING = "Running"
     RUN_SUCCEEDED = "RunSucceeded"
     RUN_FAILED = "RunFailed"
+    RUNS_ON_TIME = "RunsOnTime"
+    RUNS_MISSED = "RunsMissed"
 
 
 UNREACHABLE = frozenset(

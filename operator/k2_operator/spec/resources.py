@@ -317,12 +317,34 @@ class OrphanRemoval(_Model):
     )
 
 
+class MetadataUpkeep(_Model):
+    """Writes small manifests anew by partition, and deletes metadata files that the table's log does not name any more."""
+
+    schedule: Schedule = Field(description="When: a cron line of five fields, such as `15 3 * * *`.")
+    older_than: Duration = Field(
+        default="1d",
+        description="Younger metadata files stay: a commit that is under way may be about to refer to them.",
+    )
+
+
+class Scrub(_Model):
+    """Compares all bytes of the table's files with what was written, those that were checked longest ago first."""
+
+    schedule: Schedule = Field(description="When: a cron line of five fields, such as `15 3 * * *`.")
+    rate: ByteSize = Field(default="50Mi", description="Bytes that are read a second at most.")
+    older_than: Duration = Field(default="7d", description="Files that were checked within it are left.")
+
+
 class Upkeep(_Model):
     """What is done for a table now and then, by CronJobs. Nothing is done that has no schedule."""
 
     compaction: Compaction | None = Field(default=None, description="Makes few large files of many small ones.")
     snapshot_expiry: SnapshotExpiry | None = Field(default=None, description="Drops old snapshots and their files.")
     orphan_removal: OrphanRemoval | None = Field(default=None, description="Deletes files that nothing refers to.")
+    metadata: MetadataUpkeep | None = Field(
+        default=None, description="Makes few manifests of many, and deletes old metadata files."
+    )
+    scrub: Scrub | None = Field(default=None, description="Looks whether files are what was written.")
     time_zone: Annotated[str, Field(pattern=_ZONE_PATTERN)] = Field(
         default="Etc/UTC", description="Time zone of the schedules (IANA), such as Australia/Sydney."
     )
@@ -363,7 +385,9 @@ class IcebergTableSpec(_Model):
         max_length=100,
         description="Iceberg table properties. Those that a writer reads have to be what it reads; `k2.*` is reserved.",
     )
-    upkeep: Upkeep | None = Field(default=None, description="Compaction, expiry and removal of orphans, by schedule.")
+    upkeep: Upkeep | None = Field(
+        default=None, description="Compaction, expiry, removal of orphans, metadata and scrub, by schedule."
+    )
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.RETAIN,
         description="Whether the table is dropped, with its rows, when this resource is deleted. It waits for feeds.",

@@ -77,6 +77,27 @@ class MarketFeedStatus(_Status):
     sinks: tuple[SinkStatus, ...] = Field(default=(), max_length=8, description="What each sink has done, by topic.")
 
 
+class UpkeepRun(_Status):
+    """What the last run of a task of upkeep came to, as the table itself keeps it; what a task does not tell is left out."""
+
+    task: str = Field(max_length=32, description="compact, expire, orphans, metadata, scrub or restore.")
+    last_success_time: str = Field(json_schema_extra={"format": "date-time"}, description="When it came to its end.")
+    seconds: int = Field(description="How long it took.")
+    tries: int | None = Field(default=None, description="Commits that were begun for the slowest of its commits.")
+    files_before: int | None = Field(default=None, description="Files (metadata: manifests) that it has replaced.")
+    files_after: int | None = Field(default=None, description="Files in their place.")
+    bytes_before: int | None = Field(default=None, description="Size of the files that it has replaced, in bytes.")
+    bytes_after: int | None = Field(default=None, description="Size of those in their place, in bytes.")
+    noted: int | None = Field(default=None, description="Files that a later run deletes.")
+    deleted: int | None = Field(default=None, description="Files that it has deleted.")
+    files: int | None = Field(default=None, description="Files of the table.")
+    checked: int | None = Field(default=None, description="Files that were compared with what was written.")
+    unread: int | None = Field(default=None, description="Files that were due and are left for the next run.")
+    damaged: int | None = Field(default=None, description="Files that are not what was written.")
+    damaged_rows: int | None = Field(default=None, description="Rows that these held.")
+    named: tuple[str, ...] = Field(default=(), max_length=8, description="Some of them, each with what is wrong.")
+
+
 class IcebergTableStatus(_Status):
     """What is true of a table."""
 
@@ -91,3 +112,6 @@ class IcebergTableStatus(_Status):
     rows: int | None = Field(default=None, description="Rows of the newest snapshot.")
     bytes: int | None = Field(default=None, description="Size of its data files, in bytes.")
     files: int | None = Field(default=None, description="Number of its data files.")
+    upkeep: tuple[UpkeepRun, ...] = Field(
+        default=(), max_length=16, description="What the last run of each task of upkeep came to."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from k2.cli_upkeep.options import DryRun, Output, TableName, mib
+from k2.cli_upkeep.options import DryRun, Output, TableName, mib, record
 from k2.model.settings import settings
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def compact(
     from k2.lake.upkeep.compact import Compactor
     from k2.obs.stopping import stop_on_signals
 
+    began, catalog = time.monotonic(), LastingCatalog(settings())
     with (
         stop_on_signals(second_ends=True) as stop,
         tempfile.TemporaryDirectory(prefix="k2-compact-", dir=scratch) as folder,
@@ -67,13 +69,12 @@ def compact(
                 tasks[name] = bar.add_task(name, total=rows)
             bar.update(tasks[name], completed=read)
 
-        compactor = Compactor(
-            LastingCatalog(settings()), table, target_file_bytes, Path(folder), progress=told, stop=stop
-        )
+        compactor = Compactor(catalog, table, target_file_bytes, Path(folder), progress=told, stop=stop)
         if dry_run:
             _show_choice(compactor, compactor.chosen(partition), output)
             return
         done = compactor.run(partition)
+    record(catalog, table, "compact", began, _figures(done))
     _show_done(done, output)
     if done.overtaken:
         raise typer.Exit(1)
@@ -117,6 +118,13 @@ def _show_choice(compactor: Compactor, choice: Choice, output: str) -> None:
     print(
         f"{_partitions(choice.groups)} of {compactor.identifier} would be compacted{_left(choice.left)}; nothing was done"
     )
+
+
+def _figures(done: Compacted) -> dict[str, int]:
+    names = ("files_before", "files_after", "bytes_before", "bytes_after", "rows")
+    sums = {name: sum(getattr(each, name) for each in done.groups) for name in names}
+    tries = max((each.tries for each in done.groups), default=0)
+    return {"partitions": len(done.groups), "overtaken": len(done.overtaken), "tries": tries, **sums}
 
 
 def _show_done(done: Compacted, output: str) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from k2.cli_upkeep.options import SECOND_US, Delay, DryRun, Output, TableName, emptied_lists, noted_files
+from k2.cli_upkeep.options import SECOND_US, Delay, DryRun, Output, TableName, emptied_lists, noted_files, record
 from k2.model.settings import settings
+
+if TYPE_CHECKING:
+    from k2.lake.upkeep.noted import Emptied
 
 
 def expire(
@@ -32,11 +36,14 @@ def expire(
     from k2.lake.upkeep import expire as expiry
 
     catalog, older_than, now = LastingCatalog(settings()), timedelta(seconds=older_than_seconds), datetime.now(UTC)
+    began = time.monotonic()
     if dry_run:
         told = expiry.expire(catalog, table, retain_last, older_than, now, dry_run=True)
     else:
         delay = timedelta(seconds=delete_after_seconds)
         told = expiry.expire_with_files(catalog, table, retain_last, older_than, delay, now)
+        figures = {"expired": told.expired, "kept": told.kept, "noted": told.noted}
+        record(catalog, table, "expire", began, figures | _gone(told.emptied))
     if output == "json":
         print(json.dumps(asdict(told), indent=2))
         return
@@ -69,13 +76,12 @@ def orphans(
     from k2.lake.catalog import LastingCatalog
     from k2.lake.upkeep.orphans import remove_orphans
 
+    catalog, began = LastingCatalog(settings()), time.monotonic()
     told = remove_orphans(
-        LastingCatalog(settings()),
-        table,
-        older_than_seconds * SECOND_US,
-        delete_after_seconds * SECOND_US,
-        dry_run=dry_run,
+        catalog, table, older_than_seconds * SECOND_US, delete_after_seconds * SECOND_US, dry_run=dry_run
     )
+    if not dry_run:
+        record(catalog, table, "orphans", began, {"noted": len(told.noted)} | _gone(told.emptied))
     if output == "json":
         print(json.dumps(asdict(told), indent=2))
         return
@@ -109,7 +115,7 @@ def metadata(
     from k2.lake.upkeep.manifests import rewrite_manifests
     from k2.lake.upkeep.orphans import OLD_METADATA, remove_orphans
 
-    catalog = LastingCatalog(settings())
+    catalog, began = LastingCatalog(settings()), time.monotonic()
     manifests = rewrite_manifests(catalog, table, dry_run=dry_run)
     old = remove_orphans(
         catalog,
@@ -119,6 +125,9 @@ def metadata(
         kind=OLD_METADATA,
         dry_run=dry_run,
     )
+    if not dry_run:
+        figures = {"files_before": manifests.before, "files_after": manifests.after, "tries": manifests.tries}
+        record(catalog, table, "metadata", began, figures | {"noted": len(old.noted)} | _gone(old.emptied))
     if output == "json":
         print(json.dumps({"manifests": asdict(manifests), "old_metadata": asdict(old)}, indent=2))
         return
@@ -131,3 +140,7 @@ def metadata(
         f"{noted_files(len(old.noted), old.list_path)}{emptied_lists(old.emptied)}"
         + ("; nothing was done" if dry_run else "")
     )
+
+
+def _gone(emptied: Emptied) -> dict[str, int]:
+    return {"deleted": emptied.deleted, "deleted_bytes": emptied.bytes}

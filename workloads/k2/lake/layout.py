@@ -6,7 +6,7 @@ Whether the files are there takes a listing, and is looked for only where it is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pyiceberg.catalog import Catalog
@@ -22,6 +22,7 @@ from k2.lake.catalog import load_table
 from k2.lake.offsets import recorded_offsets, summary_of
 from k2.lake.proof.decisions import Accepted, decisions_of, in_force
 from k2.lake.proof.files_audit import FileFinding, compare_sizes, live_sizes
+from k2.lake.upkeep_runs import TaskRun, last_runs
 from k2.model.errors import RefusedError
 
 
@@ -58,11 +59,13 @@ class Layout:
         totals: of the newest snapshot.
         newest: empty when it was not asked for, and None when no partition is the newest.
         files: whether all files are there, or why that cannot be told; None when it was not asked for.
+        runs: what the last runs of upkeep came to, by task.
     """
 
     totals: Totals
     newest: Sequence[PartitionFiles] | None
     files: Presence | Exception | None = None
+    runs: Mapping[str, TaskRun] = field(default_factory=dict[str, TaskRun])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ def _layout(catalog: Catalog, identifier: str, asked: LookFor) -> Layout | Excep
     try:
         table = load_table(catalog, identifier)
         newest = newest_partitions(table, asked.newest) if asked.newest else ()
-        return Layout(totals(table), newest, _presence(table) if asked.files else None)
+        present = _presence(table) if asked.files else None
+        return Layout(totals(table), newest, present, last_runs(table.metadata))
     except Exception as error:  # noqa: BLE001 - catalogs and stores raise whatever they like
         return error
 
