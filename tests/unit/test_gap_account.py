@@ -322,3 +322,18 @@ def test_after_any_crash_the_account_and_the_topic_tell_what_did_not_come(script
     assert not still & lost
     assert numbers_in(feed.account.holes()) == still
     assert folded([*feed.ledger, *feed.ledger]).counts.open == known.counts.open
+
+
+def test_without_numbers_the_newest_trades_are_asked_for_once_after_each_cut(clock):
+    account = Account(Numbering.NONE)
+    account.connected(1, ["BTCUSDT"], clock.now)
+    account.advance(clock.after(PATIENCE_US))
+    assert account.unheard() == []
+    account.disconnected(1, ["BTCUSDT"], clock.after(SECOND))
+    account.connected(2, ["BTCUSDT"], clock.after(SECOND))
+    # A trade says nothing of those before it.
+    account.seen(DataType.TRADES, of("BTCUSDT", 7), Way.STREAM, clock.after(SECOND))
+    account.advance(clock.after(PATIENCE_US))
+    assert account.unheard() == ["BTCUSDT"]
+    account.heard_newest("BTCUSDT")
+    assert account.unheard() == []

@@ -88,7 +88,8 @@ class Account:
         self._pass(at)
         if data_type is not DataType.TRADES or not len(batch):
             return
-        if self._unheard and by is not Way.FILL:
+        # A number says what came before it; where there are none, only the newest trades themselves do.
+        if self._unheard and by is not Way.FILL and self._numbered:
             for symbol in batch.column("symbol").unique().to_pylist():
                 self._unheard.pop(symbol, None)
         if not self._numbered:
@@ -154,9 +155,9 @@ class Account:
             since = self._deaf.pop(symbol, self._last_heard if is_new else None)
             if since is None:
                 continue
+            self._unheard[symbol] = self._now
             if self._numbered:
                 self._outages[symbol] = (self._outages.get(symbol, (since, 0))[0], self._now)
-                self._unheard[symbol] = self._now
             else:
                 why = f"no connection from {iso(since)} to {iso(self._now)}"
                 event = GapEvent(
@@ -208,7 +209,11 @@ class Account:
         return [replace(hole, first=part.first, last=part.last) for part in parts]
 
     def unheard(self) -> list[str]:
-        """Symbols that could not be heard for a time, and have not traded in the seconds since: their newest trades say what was missed."""
+        """Symbols that could not be heard for a time and whose newest trades are to be asked for.
+
+        With numbers, those that have not traded in the seconds since: the newest say what was missed. Without, all: what the venue still has
+        of the time makes a short cut whole, and proves nothing.
+        """
         return [symbol for symbol, since in self._unheard.items() if since + PATIENCE_US <= self._now]
 
     def heard_newest(self, symbol: str) -> None:
