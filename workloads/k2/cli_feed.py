@@ -102,7 +102,7 @@ def _show(found: FeedCheck) -> None:
         numbers = "" if each.first is None else f"{each.first}..{each.last}"
         last = " ".join(value for value in each.example.values() if value)
         rate = f"{each.events / max(found.seconds, 0.001):.1f}"
-        table.add_row(each.symbol, each.data_type, str(each.events), rate, numbers, each.newest, last)
+        table.add_row(each.symbol, each.data_type, str(each.events), rate, numbers, each.newest[11:26], last)
     console.print(table)
     if found.clock_difference is not None:
         console.print(f"clock difference with the way: {1000 * found.clock_difference:.0f} ms")

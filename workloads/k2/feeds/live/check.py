@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
 from k2.feeds.live.source import HeardMarket
 from k2.feeds.venues.venue import NoticeKind, Unreadable
+from k2.model.amounts import plain
 from k2.model.compute import pc
 from k2.model.times import SECOND_US, iso
 from k2.model.topics import DataType
@@ -117,7 +119,7 @@ def _streams(kind: DataType, batch: pa.RecordBatch) -> Iterator[SymbolCheck]:
         last: dict[str, Any] = events.slice(events.num_rows - 1).to_pylist()[0]
         numbers = events.column("source_sequence").drop_null().to_pylist()
         names = ("price", "quantity", "side") if kind is DataType.TRADES else ("bid_price", "ask_price")
-        shown = {name: "" if last[name] is None else str(last[name]) for name in (*names, "currency")}
+        shown = {name: _shown(last[name]) for name in (*names, "currency")}
         when = events.column("timestamp").cast(pa.int64())[-1].as_py()
         yield SymbolCheck(
             symbol,
@@ -128,6 +130,10 @@ def _streams(kind: DataType, batch: pa.RecordBatch) -> Iterator[SymbolCheck]:
             iso(when),
             shown,
         )
+
+
+def _shown(value: Decimal | str | None) -> str:
+    return "" if value is None else plain(value) if isinstance(value, Decimal) else value
 
 
 def _add(to: SymbolCheck, new: SymbolCheck) -> None:
