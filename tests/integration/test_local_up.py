@@ -304,7 +304,11 @@ def test_when_the_supervisor_is_killed_its_workloads_end_and_the_next_one_starts
     assert not found.alive
     again = up()
     later = again.until_ready()
-    assert {pod.component for pod in later.pods} == {"sink", "query", "upkeep"}  # the load was done and is not run again
+    assert {pod.component for pod in later.pods} == {
+        "sink",
+        "query",
+        "upkeep",
+    }  # the load was done and is not run again
 
 
 def loads(found):
