@@ -15,10 +15,10 @@ from k2.feeds.venues.venue import (
     Heard,
     Hole,
     Instrument,
-    Limits,
     Numbering,
     Request,
     Subscription,
+    VenueLimits,
 )
 from k2.model.errors import WorldError
 from k2.model.events import arrow_schema
@@ -89,7 +89,7 @@ class PaperVenue:
     stream_url = "wss://paper.invalid"
     rest_url = "https://paper.invalid"
     numbering = Numbering.CONSECUTIVE
-    limits = Limits(1024, 5.0, 60.0, weight_a_minute=6_000.0)
+    limits = VenueLimits(1024, 5.0, 60.0, weight_a_minute=6_000.0)
     data_types = (DataType.TRADES,)
     ping: bytes | None = None
     ping_seconds = 20.0
