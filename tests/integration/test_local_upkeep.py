@@ -23,6 +23,8 @@ from k2_operator.report import table_figures
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples" / "tables.yaml"
 AT_EIGHT = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 
+TABLES = ("trades", "quotes", "reference-data", "gaps")
+
 
 @pytest.fixture
 def crons(tmp_path):
@@ -38,7 +40,7 @@ def crons(tmp_path):
 
 def test_each_table_of_the_samples_has_all_of_it(crons):
     tasks = ("compact", "expire", "orphans", "metadata", "scrub")
-    assert set(crons) == {f"{table}-{task}" for table in ("trades", "quotes", "reference-data") for task in tasks}
+    assert set(crons) == {f"{table}-{task}" for table in TABLES for task in tasks}
     assert not [each for each in crons.values() if each["spec"]["suspend"]]
 
 
