@@ -364,6 +364,8 @@ def test_the_exchange_is_a_process_too(tmp_path):
                     aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
                     session.ws_connect(where["url"] + "/ws/btcusdt@trade") as stream,
                 ):
+                    async with session.get(where["rest_url"] + "/api/v3/time") as response:
+                        assert response.status == 200
                     return await all_heard(stream, 3)
 
             assert {message["s"] for message in asyncio.run(main())} == {"BTCUSDT"}
@@ -373,4 +375,5 @@ def test_the_exchange_is_a_process_too(tmp_path):
         finally:
             process.kill()
     assert counted["connections"] == 1
+    assert counted["paths"] == {"/api/v3/time": 1}
     assert counted["made"] > 0

@@ -170,8 +170,7 @@ def check(seed, listened):
 async def run(seed):
     venue = NUMBERED[seed % len(NUMBERED)]
     script = Script.drawn(seed, TRADES, FAULTS)
-    rules = {"ping_seconds": 0.5} if venue == "binance" else {}
-    with Exchange(venue=venue, seed=seed, rate=RATE, trades=TRADES, script=script, rules=rules) as exchange:
+    with Exchange(venue=venue, seed=seed, rate=RATE, trades=TRADES, script=script) as exchange:
         check(seed, await listen(exchange, venue=venue))
         return exchange.counts
 

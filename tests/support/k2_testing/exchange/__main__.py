@@ -6,7 +6,6 @@ Prints one line of JSON when it listens (addresses, symbols, authority), and run
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shutil
 import signal
@@ -83,7 +82,7 @@ def main() -> int:
         }
         print(json.dumps(where), flush=True)  # noqa: T201  (a command)
         stopped.wait()
-        print(json.dumps(dataclasses.asdict(exchange.counts) | {"made": exchange.made}), flush=True)  # noqa: T201
+        print(json.dumps(exchange.counts.figures() | {"made": exchange.made}), flush=True)  # noqa: T201
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
 class VenueClock:
@@ -83,6 +83,11 @@ class Counts:
     """Requests by path, without their query."""
     faults: Counter[str] = field(default_factory=Counter)
     """Faults that happened."""
+
+    def figures(self) -> dict[str, float | dict[str, int]]:
+        """All of it by name."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
 
 
 class Window:
