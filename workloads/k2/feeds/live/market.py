@@ -85,7 +85,8 @@ class LiveMarket:
         self._asked = symbols
         self._web = Web(address, timing.opening)
         self._numbers = itertools.count(1)
-        self._pace = EvenPace(venue.limits.connections_a_minute * SHARE / 60, at_once=10)
+        limits = venue.limits
+        self._pace = EvenPace(limits.connections_a_minute * SHARE / 60, at_once=limits.connections_at_once)
         self._frames: list[Frame] = []
         self._reading: asyncio.TimerHandle | None = None
         self._sockets: dict[int, tuple[Socket, Line]] = {}

@@ -43,6 +43,8 @@ class VenueLimits:
     """After which the exchange ends a connection; None: never."""
     weight_a_minute: float = 1200.0
     """Of requests over REST, in the exchange's own units."""
+    connections_at_once: int = 10
+    """That may be opened one right after the other, after a rest. 1: the limit is of a second, and has no room for more."""
 
 
 class Frame(NamedTuple):

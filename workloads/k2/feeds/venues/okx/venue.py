@@ -57,6 +57,7 @@ class Okx:
         messages_a_second=3,
         # 3 a second.
         connections_a_minute=180,
+        connections_at_once=1,
         batch=100,
         # 20 requests in 2 seconds.
         weight_a_minute=600,
