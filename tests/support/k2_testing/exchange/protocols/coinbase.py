@@ -24,7 +24,7 @@ class Coinbase(VenueProtocol):
     name = "coinbase"
     rules = Rules(
         messages_a_second=8,
-        connections=8,
+        connections=750,
         connection_seconds=1.0,
         # Ten requests a second, fifteen in bursts.
         weight=15,
