@@ -59,7 +59,7 @@ test-full: setup ## Everything, with more seeds, larger sizes and strict times: 
 	$(MAKE) --no-print-directory lint
 	K2_TEST_FULL=1 $(BIN)/pytest
 
-test-parts: setup ## On kind, beside the parts that people run there (the Prometheus operator): half an hour to build, once
+test-parts: setup ## On kind, beside the parts that people run there (Prometheus operator, metrics adapter): half an hour to build, once
 	$(BIN)/pytest tests/parts
 
 lint: setup ## ruff, pyright (strict), import contracts

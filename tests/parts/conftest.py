@@ -1,4 +1,4 @@
-"""One cluster of kind with K2 and the parts that people run beside it: the Prometheus operator and Prometheus.
+"""One cluster of kind with K2 and the parts that people run beside it: the Prometheus operator, Prometheus, the metrics adapter.
 
 `make test-parts` alone collects this folder: the parts are built from source, for half an hour the first time.
 """
@@ -51,6 +51,8 @@ def install(cluster):
     cluster.helm("upgrade", "--install", *PARTS, "--wait", "--timeout=10m", timeout=660)
     cluster.helm("upgrade", "--install", *K2)
     cluster.wait("deployment/k2-operator", "Available")
+    # Two cores hold all of it when nobody asks for more than he needs.
+    cluster.kubectl("scale", "deployment/coredns", "-n", "kube-system", "--replicas=1")
 
 
 def install_monitoring(cluster):
@@ -90,7 +92,7 @@ def monitoring_says(kind):
 @pytest.fixture(scope="session")
 def flowing(kind, monitoring):
     """A live feed, a load that takes its time, and a query service that answers."""
-    asked = {"resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}}  # without, a busy node lets them starve
+    asked = {"resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}}  # without, a busy node lets them starve
     sink = asked | {"commitInterval": "2s"}
     # The query service is ready when there is a table of each kind.
     kind.kubectl("apply", "-f", str(ROOT / "manifests" / "samples" / "tables.yaml"))
@@ -106,6 +108,47 @@ def flowing(kind, monitoring):
 
     until(answered, "no row by REST", 600, 1, why=kind.what_is_wrong)
     return lambda: kind.ask("/v1/trades?symbol=ACME&limit=10", key)
+
+
+def install_api(kind, manifests, namespace, *deployments):
+    """What serves a part of the Kubernetes API: its APIService last, when its Service leads to it.
+
+    Before the node knows the Service's address, the API server's connection goes wherever that leads outside, and is kept.
+    """
+    of_api, others = [], []
+    for each in manifests:
+        (of_api if each["kind"] == "APIService" else others).append(each)
+    kind.apply(*others)
+    for name in deployments:
+        kind.wait(f"deployment/{name}", "Available", namespace)
+    kind.apply(*of_api)
+    for each in of_api:
+        kind.wait(f"apiservice/{each['metadata']['name']}", "Available")
+
+
+@pytest.fixture(scope="session")
+def adapter(kind):
+    """The adapter at work: `custom.metrics.k8s.io` is served."""
+    kind.load(cluster_parts.image("prometheus-adapter"))
+    install_api(kind, told("adapter.yaml", "prometheus-adapter"), MONITORING, "prometheus-adapter")
+
+
+@pytest.fixture(scope="session")
+def keda(kind):
+    """KEDA at work in its namespace."""
+    kind.load(*map(cluster_parts.image, ("keda-operator", "keda-adapter")))
+    install_api(kind, cluster_parts.keda(), "keda", "keda-operator", "keda-metrics-apiserver")
+
+
+@pytest.fixture(scope="session")
+def installed_again(kind):
+    """Upgrades K2 with further settings; returns when the new operator is at work."""
+
+    def upgrade(*settings):
+        kind.helm("upgrade", *K2, *settings)
+        kind.kubectl("rollout", "status", "deployment/k2-operator", "--timeout=10m", timeout=660)
+
+    return upgrade
 
 
 @pytest.fixture(scope="session")

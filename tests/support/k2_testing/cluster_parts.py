@@ -25,6 +25,7 @@ from k2_testing.controlplane import UnavailableError, find_go, go_build
 
 MODULES = charts.ROOT / "tests" / "parts" / "modules"
 PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator"
+KEDA = "github.com/kedacore/keda/v2"
 _DOCKERFILE = """FROM debian:bookworm-slim
 COPY program {path}
 USER 65534:65534
@@ -56,6 +57,9 @@ PARTS = {
         f"{PROMETHEUS_OPERATOR}/cmd/prometheus-config-reloader",
         "/bin/prometheus-config-reloader",
     ),
+    "keda-operator": GoPart("keda", f"{KEDA}/cmd/operator", "/keda"),
+    "keda-adapter": GoPart("keda", f"{KEDA}/cmd/adapter", "/keda-adapter"),
+    "prometheus-adapter": GoPart("prometheus-adapter", "sigs.k8s.io/prometheus-adapter/cmd/adapter", "/adapter"),
 }
 
 
@@ -103,6 +107,29 @@ def prometheus_operator(namespace: str) -> Iterator[dict[str, Any]]:
                 reloader if each.startswith("--prometheus-config-reloader") else each for each in container["args"]
             ]
             del container["resources"]["limits"]  # a fifth of a core is little on a machine that does everything
+        yield manifest
+
+
+def keda() -> Iterator[dict[str, Any]]:
+    """The manifests that its makers publish, for their namespace `keda` and with the images made here; no admission webhook."""
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(_sources("keda", KEDA) / "config" / "default")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    ours = {"keda-operator": image("keda-operator"), "keda-metrics-apiserver": image("keda-adapter")}
+    for manifest in _read(done.stdout):
+        name = manifest["metadata"]["name"]
+        if name.startswith("keda-admission"):
+            continue
+        if manifest["kind"] == "Deployment":
+            (container,) = manifest["spec"]["template"]["spec"]["containers"]
+            container |= {"image": ours[name], "imagePullPolicy": "IfNotPresent"}
+            container["resources"] = {"requests": {"cpu": "50m", "memory": "100Mi"}}
+            if name == "keda-operator":
+                container["args"].append("--enable-webhook-patching=false")
         yield manifest
 
 
