@@ -119,8 +119,8 @@ def test_every_command_has_an_example():
 def test_every_example_of_every_help_runs(example, service, tmp_path):
     done = shell(service, example, tmp_path)
     assert (done.returncode, "error" in done.stderr) == (0, False), done.stderr
-    written = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert len((done.stdout + written).splitlines()) >= (0 if "unpin" in example else 1)
+    written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert len((done.stdout.encode() + written).splitlines()) >= (0 if "unpin" in example else 1)
 
 
 @pytest.mark.parametrize(("root", "name"), [(app, "k2-query"), (whole, "k2")])
