@@ -278,7 +278,7 @@ def _encode(stream: Any, table: Table, settings: FileSettings, rows: pa.Table, o
     order = table_order(table, rows, order)
     with parquet_writer(stream, rows.schema, settings) as writer:
         for piece in slices(len(order), settings.row_group):
-            write_group(writer, rows, order[piece])
+            write_group(writer, rows_at(rows, order[piece]))
     return writer.writer.metadata
 
 
@@ -299,12 +299,16 @@ def parquet_writer(stream: Any, schema: pa.Schema, settings: FileSettings) -> pq
     )
 
 
-def write_group(writer: pq.ParquetWriter, rows: pa.Table, places: Ints) -> None:
-    """Write the rows at these places as one row group."""
+def rows_at(rows: pa.Table, places: Ints) -> pa.Table:
+    """The rows at these places, in that order."""
     chosen = pa.array(places)
     # Column by column: Table.take costs four times as much (measured, pyarrow 26).
-    columns = [column.take(chosen) for column in rows.columns]
-    writer.write_table(pa.Table.from_arrays(columns, schema=rows.schema), row_group_size=max(1, len(places)))
+    return pa.Table.from_arrays([column.take(chosen) for column in rows.columns], schema=rows.schema)
+
+
+def write_group(writer: pq.ParquetWriter, rows: pa.Table) -> None:
+    """Write the rows as one row group."""
+    writer.write_table(rows, row_group_size=max(1, len(rows)))
 
 
 def new_path(table: Table, partition: Record) -> str:

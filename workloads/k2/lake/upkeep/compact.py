@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pyiceberg.table import Table
 
 from k2.lake.appends.writer import WrittenFile
 from k2.lake.catalog import TableSource, load_table
+from k2.lake.upkeep.ahead import ahead
 from k2.lake.upkeep.choice import Choice, FileGroup, by_partition, choose
 from k2.lake.upkeep.committing import OvertakenError, Replacement, files_with_deletes
 from k2.lake.upkeep.long_files import LongFiles
@@ -190,8 +192,9 @@ class Compactor:
 
     def _prove(self, table: Table, group: FileGroup, before: RowDigest, written: Sequence[WrittenFile]) -> None:
         after = RowDigest()
-        for file in written:
-            for piece in read_pieces(table, file.data_file):
+        read = (piece for file in written for piece in read_pieces(table, file.data_file))
+        with closing(ahead(read)) as pieces:
+            for piece in pieces:
                 after.add(piece)
                 self._check_stop()
         difference = after.difference(before) or (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -20,10 +20,12 @@ from k2.lake.appends.writer import (
     is_natural,
     new_path,
     parquet_writer,
+    rows_at,
     table_order,
     write_group,
 )
 from k2.lake.digest import DigestedStream
+from k2.lake.upkeep.ahead import ahead
 
 
 @dataclass(slots=True)
@@ -57,13 +59,15 @@ class LongFiles:
     def put(self, rows: pa.Table, order: Ints) -> None:
         """Write these rows in this order, after those before."""
         order = table_order(self.table, rows, order)
-        for piece in slices(len(order), self._settings.row_group):
-            if self._open is None:
-                self._open = self._opened(rows.schema)
-            write_group(self._open.writer, rows, order[piece])
-            self._open.rows += piece.stop - piece.start
-            if self._natural and len(self.written) + 1 < self.number and self._open.stream.bytes >= self.bytes:
-                self._close()
+        groups = (rows_at(rows, order[piece]) for piece in slices(len(order), self._settings.row_group))
+        with closing(ahead(groups, most=1)) as taken:
+            for group in taken:
+                if self._open is None:
+                    self._open = self._opened(rows.schema)
+                write_group(self._open.writer, group)
+                self._open.rows += len(group)
+                if self._natural and len(self.written) + 1 < self.number and self._open.stream.bytes >= self.bytes:
+                    self._close()
         if not self._natural:
             self._close()
 

@@ -26,13 +26,16 @@ _WHOLE = 64 * 1024 * 1024
 _BLOCK = 4 * 1024 * 1024
 
 
-def read_pieces(table: Table, file: DataFile, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def read_pieces(
+    table: Table, file: DataFile, columns: Sequence[str] | None = None, *, checked: bool = True
+) -> Iterator[pa.Table]:
     """The rows of a file in their order: the table's columns as it is now, with those that the file lacks as null.
 
     Args:
         table: the table.
         file: one of its data files.
         columns: only these, as the table calls them.
+        checked: whether the file's bytes are compared with its digest first; who reads it once more need not do it twice.
 
     Raises:
         UserError: the file is none that can be read here.
@@ -43,7 +46,7 @@ def read_pieces(table: Table, file: DataFile, columns: Sequence[str] | None = No
     schema = table.schema() if columns is None else table.schema().select(*columns)
     target = schema_to_pyarrow(schema, include_field_ids=True)
     try:
-        with _opened(table.io, file) as source:
+        with _opened(table.io, file, digest_of(file) if checked else None) as source:
             parquet = pq.ParquetFile(source, page_checksum_verification=True)
             places, _ = placed(parquet.schema_arrow, target)
             names = [places[name] for name in target.names if name in places]
@@ -53,14 +56,14 @@ def read_pieces(table: Table, file: DataFile, columns: Sequence[str] | None = No
         raise StoreError(f"{file.file_path} cannot be read: {error}") from error
 
 
-def _opened(io: FileIO, file: DataFile) -> pa.NativeFile:
+def _opened(io: FileIO, file: DataFile, expected: bytes | None) -> pa.NativeFile:
     """The file's bytes, once they are known to be those that were written."""
-    expected = digest_of(file)
     source = io.new_input(file.file_path)
     if file.file_size_in_bytes <= _WHOLE:
         with source.open() as stream:
             whole = stream.read()
-        _check(file, expected, hashlib.sha256(whole).digest())
+        if expected is not None:
+            _check(file, expected, hashlib.sha256(whole).digest())
         return pa.BufferReader(whole)
     if expected is not None:
         hashed = hashlib.sha256()
@@ -71,8 +74,8 @@ def _opened(io: FileIO, file: DataFile) -> pa.NativeFile:
     return source.open()  # pyright: ignore[reportReturnType] - PyIceberg's pyarrow streams are Arrow's own
 
 
-def _check(file: DataFile, expected: bytes | None, found: bytes) -> None:
-    if expected is not None and expected != found:
+def _check(file: DataFile, expected: bytes, found: bytes) -> None:
+    if expected != found:
         raise StoreError(
             f"{file.file_path} is not what was written: its digest is {found.hex()[:16]}…, not {expected.hex()[:16]}…. "
             "`k2 audit --deep` says where it is damaged"

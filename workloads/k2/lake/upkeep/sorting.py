@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from k2.lake.appends.batch import Ints, int64s, ordered, ranked
+from k2.lake.upkeep.ahead import ahead
 from k2.lake.upkeep.reading import read_pieces
 from k2.model.compute import pc
 from k2.model.errors import UserError
@@ -52,7 +53,7 @@ class SortedRows:
         time: name of the event time column.
         scratch: a directory for what does not fit; what is put there is gone after `pieces`.
         rows_at_once: see `ROWS_AT_ONCE`.
-        seen: called with each piece of rows as it is read, once: for a digest, for progress.
+        seen: called with each piece of rows as it is read, once, in the thread that reads: for a digest, for progress.
     """
 
     table: Table
@@ -70,7 +71,7 @@ class SortedRows:
             StoreError: a file cannot be had, or is damaged.
         """
         if sum(file.record_count for file in self.files) <= self.rows_at_once:
-            rows = pa.concat_tables([piece for file in self.files for piece in self._read(file)])
+            rows = pa.concat_tables(list(ahead(self._read())))
             yield rows, self._order(rows)
             return
         self._check_space()
@@ -83,10 +84,11 @@ class SortedRows:
                 path.unlink()
                 yield rows, self._order(rows)
 
-    def _read(self, file: DataFile) -> Iterator[pa.Table]:
-        for piece in read_pieces(self.table, file):
-            self.seen(piece)
-            yield piece
+    def _read(self) -> Iterator[pa.Table]:
+        for file in self.files:
+            for piece in read_pieces(self.table, file):
+                self.seen(piece)
+                yield piece
 
     def _order(self, rows: pa.Table) -> Ints:
         codes, _ = ranked(rows.column("symbol"))
@@ -121,8 +123,11 @@ class SortedRows:
     def _cells(self) -> _Cells:
         """A first look at symbols and times alone: how many rows each symbol has in each minute."""
         found = _Counted()
-        for file in self.files:
-            for piece in read_pieces(self.table, file, ("symbol", self.time)):
+        names = ("symbol", self.time)
+        # Not compared with their digests here: the second look is, and it is the one whose rows are written.
+        looks = (piece for file in self.files for piece in read_pieces(self.table, file, names, checked=False))
+        with closing(ahead(looks)) as pieces:
+            for piece in pieces:
                 found.add(piece.column("symbol"), int64s(piece.column(self.time)))
         return found.cells(max(self.rows_at_once, -(-found.rows // MOST_PARTS)))
 
@@ -148,14 +153,13 @@ class SortedRows:
                     writer.write_table(pa.concat_tables(tables).combine_chunks())
                     tables.clear()
 
-            for file in self.files:
-                for piece in self._read(file):
-                    for number, part in cells.deal(piece, piece.column("symbol"), int64s(piece.column(self.time))):
-                        held[number].append(part)
-                    rows += len(piece)
-                    if rows >= _DEALT:
-                        write()
-                        rows = 0
+            for piece in open_files.enter_context(closing(ahead(self._read()))):
+                for number, part in cells.deal(piece, piece.column("symbol"), int64s(piece.column(self.time))):
+                    held[number].append(part)
+                rows += len(piece)
+                if rows >= _DEALT:
+                    write()
+                    rows = 0
             write()
         return [path for path in paths if path.exists()]
 
