@@ -128,7 +128,7 @@ def run_producer(settings: Settings, config: ProducerConfig) -> None:
     _begin(config)
     with stopping() as stop, tempfile.TemporaryDirectory(prefix="k2-producer-") as folder:
         source = live_source(Opening(config, settings, stop, Path(folder)))
-        live = LiveProducer(config.exchange, source.ready)
+        live = LiveProducer(config.exchange, source.ready, source.lost)
         with serve_health(settings.metrics_port, live.ready, families=metrics.OF_PRODUCERS):
             _when_topics_exist(settings, topics, stop)
             if stop.is_set():

@@ -99,9 +99,9 @@ def check(heard: HeardMarket, venue: str, symbols: list[str], seconds: float, st
     if least is not None and abs(least) > CLOCK_SECONDS * SECOND_US:
         side = "before" if least > 0 else "behind"
         odd.append(f"our clock is {abs(least) / SECOND_US:.1f} s {side} the exchange's: look at NTP on this machine")
-    missing = 0 if market is None else market.account.counts.open
+    missing = 0 if market is None else market.account.note.counts.open
     odd += [f"{missing} trades were missed and not filled"] if missing else []
-    filled = 0 if market is None else market.account.counts.filled
+    filled = 0 if market is None else market.account.note.counts.filled
     return FeedCheck(
         venue,
         round(took, 1),

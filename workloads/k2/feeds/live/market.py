@@ -10,17 +10,15 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from k2.feeds.gaps.account import Account, Way
 from k2.feeds.gaps.budget import WeightBudget
-from k2.feeds.gaps.filling import Filling
-from k2.feeds.gaps.schedule import FillSchedule
+from k2.feeds.gaps.kept import KeptAccount
 from k2.feeds.live.handover import Handover
 from k2.feeds.live.lines import Line
 from k2.feeds.live.listing import Chosen, chosen
@@ -33,6 +31,7 @@ from k2.feeds.venues.venue import Frame, Heard, NoticeKind, Venue
 from k2.model.compute import pc
 from k2.model.errors import WorldError
 from k2.model.events import Decimals
+from k2.model.settings import Settings
 from k2.model.sources import SymbolSelection
 from k2.model.topics import DataType
 from k2.obs import metrics
@@ -50,6 +49,15 @@ _EXCHANGE_SECONDS = 30.0
 _log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class AccountTopics:
+    """Where a feed's account of gaps is kept: its topics in Kafka, where one is of gaps."""
+
+    asset_class: str
+    settings: Settings
+    topics: Mapping[DataType, str]
+
+
 class LiveMarket:
     """Hears a market until it is told to stop.
 
@@ -61,10 +69,10 @@ class LiveMarket:
         data_types: of each symbol.
         handover: where events go.
         timing: how long things take.
-        account: of what did not come, with what was known before; it is kept in the loop. None: it begins here.
+        keeps: where the account of gaps is kept; None: in memory alone.
 
     Attributes:
-        account: what is missing; touched in the loop alone.
+        account: of what did not come; touched in the loop alone.
     """
 
     def __init__(
@@ -76,7 +84,7 @@ class LiveMarket:
         data_types: Sequence[DataType],
         handover: Handover,
         timing: Timing,
-        account: Account | None = None,
+        keeps: AccountTopics | None = None,
     ) -> None:
         self.venue, self.columns, self.address, self.handover, self.timing = venue, columns, address, handover, timing
         self.data_types = [kind for kind in data_types if kind in venue.data_types]
@@ -99,9 +107,17 @@ class LiveMarket:
         self._has_heard = False
         self._least_delay: int | None = None
         self._stop = asyncio.Event()
-        self.account = account or Account(venue.numbering)
         self._budget = WeightBudget(venue.limits.weight_a_minute)
-        self._volumes: dict[str, Decimal] = {}
+        self.account = KeptAccount(
+            venue,
+            "" if keeps is None else keeps.asset_class,
+            None if keeps is None else keeps.settings,
+            {} if keeps is None else keeps.topics,
+            get=self._web.get,
+            hand_over=handover.put,
+            budget=self._budget,
+        )
+        self._accounted: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
         """Let everything go; `run` returns. To be called in the loop."""
@@ -135,8 +151,7 @@ class LiveMarket:
             stopped = asyncio.create_task(self._stop.wait())
             following = asyncio.create_task(self._follow())
             looking = asyncio.create_task(self._look(began))
-            filling = asyncio.create_task(self._filling().run())
-            tasks: set[asyncio.Task[Any]] = {stopped, following, looking, filling}
+            tasks: set[asyncio.Task[Any]] = {stopped, following, looking}
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -151,15 +166,10 @@ class LiveMarket:
             task.cancel()
         await asyncio.gather(*self._lines.values(), return_exceptions=True)
         self._read_frames()
-        self.account.close(_now())
-
-    def _filling(self) -> Filling:
-        """What asks for the trades that did not come; all that is asked of the exchange shares one budget."""
-        schedule = FillSchedule(self.venue, self._budget)
-        return Filling(self.venue, self.account, schedule, self._web.get, self._deliver, volumes=lambda: self._volumes)
-
-    def _deliver(self, heard: Heard) -> None:
-        self.handover.put(list(heard.events.items()), heard.unreadable)
+        if self._accounted is not None:
+            self._accounted.cancel()
+            await asyncio.gather(self._accounted, return_exceptions=True)
+            self.account.close()
 
     # --- what is listed -------------------------------------------------------------------------------------------------
 
@@ -179,10 +189,14 @@ class LiveMarket:
                 continue
             backoff.worked()
             self._trouble = None
-            self._volumes.update({each.symbol: each.volume for each in listed if each.volume is not None})
+            self.account.volumes.update({each.symbol: each.volume for each in listed if each.volume is not None})
             before = () if self.chosen is None else self.chosen.symbols
             decimals = min((self.columns.decimals(kind) for kind in self.data_types), key=lambda each: each.scale)
-            self._choose(chosen(self.venue.name, self._asked, listed, decimals or Decimals.STANDARD, before))
+            now = chosen(self.venue.name, self._asked, listed, decimals or Decimals.STANDARD, before)
+            if self._accounted is None:
+                await self.account.begin(now.symbols)
+                self._accounted = asyncio.create_task(self.account.run())
+            self._choose(now)
             await asyncio.sleep(self.timing.listing)
 
     def _choose(self, now: Chosen) -> None:
@@ -203,6 +217,7 @@ class LiveMarket:
         for kinds in ([kind] for kind in self.data_types) if self.venue.separate else (self.data_types,):
             self._spread(kinds, added, removed)
         self._watch.forget(removed)
+        self.account.forget(removed)
         self._watch.expect([(kind, name) for kind in self.data_types for name in added], time.monotonic())
 
     def _spread(self, kinds: Sequence[DataType], added: Sequence[str], removed: Collection[str]) -> None:
@@ -228,12 +243,12 @@ class LiveMarket:
             if stands:
                 self._sockets[socket.number] = (socket, line)
                 if DataType.TRADES in line.data_types:
-                    self.account.connected(socket.number, socket.symbols, _now())
+                    self.account.connected(socket.number, socket.symbols)
                 metrics.FEED_CONNECTIONS.labels(self.venue.exchange).inc()
             elif self._sockets.pop(socket.number, None) is not None:
                 # What it said last is read before it is said to be gone.
                 self._read_frames()
-                self.account.disconnected(socket.number, socket.symbols, _now())
+                self.account.disconnected(socket.number, socket.symbols)
                 metrics.FEED_CONNECTIONS.labels(self.venue.exchange).dec()
 
         line = Line(self.venue, kinds, symbols, made=made, pace=self._pace, timing=self.timing, carries=carries)
@@ -288,7 +303,8 @@ class LiveMarket:
             self._has_heard = True
             self._symbols_seen.setdefault(kind, []).append(events.column("symbol"))
             self._measure_delay(kind, events)
-            self.account.seen(kind, events, Way.STREAM, _now())
+            if kind is DataType.TRADES:
+                self.account.heard(events)
         self.handover.put(list(heard.events.items()), heard.unreadable)
         if self.handover.is_full and not self._is_held:
             self._hold()
@@ -314,7 +330,6 @@ class LiveMarket:
         while True:
             await asyncio.sleep(self.timing.look)
             now = time.monotonic()
-            self.account.advance(_now())
             self._look_at_streams(now)
             exchange = self.venue.exchange
             metrics.FEED_WAITING.labels(exchange).set(self.handover.rows)
@@ -365,8 +380,3 @@ class LiveMarket:
         for trouble in (self._trouble, *(line.trouble for line in self._lines)):
             if isinstance(trouble, RefusedPlaceError):
                 raise trouble
-
-
-def _now() -> int:
-    """Microseconds since 1970 by our clock."""
-    return time.time_ns() // 1000

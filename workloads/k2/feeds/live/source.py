@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from k2.feeds.live.handover import Handover, together
-from k2.feeds.live.market import LiveMarket
+from k2.feeds.live.market import AccountTopics, LiveMarket
 from k2.feeds.live.pace import AS_USUAL, Timing
 from k2.feeds.live.web import Address
 from k2.feeds.load.live import Batches
@@ -36,6 +38,7 @@ class HeardMarket:
         stop: ends it.
         folder: that a relative `ca_file` begins at.
         timing: how long things take.
+        keeps: where its account of gaps is kept; None: in memory alone.
     """
 
     def __init__(
@@ -47,10 +50,11 @@ class HeardMarket:
         *,
         folder: Path | None = None,
         timing: Timing = AS_USUAL,
+        keeps: AccountTopics | None = None,
     ) -> None:
         self.handover = Handover()
         self._source, self._columns, self._data_types = source, columns, data_types
-        self._stop, self._folder, self._timing = stop, folder, timing
+        self._stop, self._folder, self._timing, self._keeps = stop, folder, timing, keeps
         self._market: LiveMarket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._error: BaseException | None = None
@@ -82,6 +86,11 @@ class HeardMarket:
         found = list(self._unreadable)
         self._unreadable.clear()
         return found
+
+    def lost(self, data_type: DataType, events: pa.RecordBatch, why: str) -> None:
+        """See `LiveSource`."""
+        if self._market is not None:
+            self._market.account.lost(data_type, events, why)
 
     def ready(self) -> tuple[bool, str]:
         """See `LiveSource`."""
@@ -117,6 +126,7 @@ class HeardMarket:
             self._data_types,
             self.handover,
             self._timing,
+            self._keeps,
         )
         if self._stop.is_set():
             return
@@ -136,4 +146,6 @@ def opened(opening: Opening) -> HeardMarket:
     assert isinstance(source, VenueSource)
     columns = EventColumns(config.exchange, str(config.asset_class), config.currency, config.decimals)
     types = [stream.data_type for stream in config.streams]
-    return HeardMarket(source, columns, types, opening.stop, folder=opening.settings.source_dir)
+    topics = {stream.data_type: stream.topic for stream in config.streams}
+    keeps = AccountTopics(str(config.asset_class), opening.settings, topics)
+    return HeardMarket(source, columns, types, opening.stop, folder=opening.settings.source_dir, keeps=keeps)

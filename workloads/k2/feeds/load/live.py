@@ -42,6 +42,10 @@ class LiveSource(Protocol):
         """What came since this was last asked, should have been an event and is none."""
         ...
 
+    def lost(self, data_type: DataType, events: pa.RecordBatch, why: str) -> None:
+        """Kafka did not take these."""
+        ...
+
     def ready(self) -> tuple[bool, str]:
         """Whether events can come, and what they come from; why they cannot. Asked from any thread."""
         ...
@@ -65,18 +69,23 @@ class LiveProducer:
     Args:
         exchange: the exchange's code, for metrics.
         source_ready: whether the source gives events, and why not.
+        lost: told of events that Kafka did not take.
     """
 
     def __init__(
-        self, exchange: str, source_ready: Callable[[], tuple[bool, str]] = lambda: (True, "producing")
+        self,
+        exchange: str,
+        source_ready: Callable[[], tuple[bool, str]] = lambda: (True, "producing"),
+        lost: Callable[[DataType, pa.RecordBatch, str], None] = lambda _kind, _events, _why: None,
     ) -> None:
         self.sent = 0
         self._exchange = exchange
         self._source_ready = source_ready
+        self._lost = lost
         self._running = False
         self._refusal = ""
         self._given_up = 0
-        self._waiting: deque[tuple[float, DeliveryReport]] = deque()
+        self._waiting: deque[tuple[float, DeliveryReport, DataType, pa.RecordBatch]] = deque()
 
     def ready(self) -> tuple[bool, str]:
         """Whether it produces and the brokers confirm, and the reason when not."""
@@ -105,7 +114,7 @@ class LiveProducer:
         self._running = True
         for batches in events:
             for kind, batch in batches:
-                self._waiting.append((time.monotonic(), outlet.send(kind, batch)))
+                self._waiting.append((time.monotonic(), outlet.send(kind, batch), kind, batch))
                 self.sent += batch.num_rows
                 metrics.FEED_EVENTS.labels(self._exchange, str(kind)).inc(batch.num_rows)
             self._put_aside(unreadable(), outlet)
@@ -113,7 +122,7 @@ class LiveProducer:
             self._settle()
         self._flush(outlet)
         if self._waiting:
-            lost = sum(delivery.rows for _, delivery in self._waiting)
+            lost = sum(delivery.rows for _, delivery, _, _ in self._waiting)
             raise WorldError(f"Kafka did not confirm the last {lost:,} events within {FLUSH_SECONDS:.0f} s")
         if self._refusal:
             raise WorldError(f"Kafka did not take events: {self._refusal}")
@@ -145,9 +154,10 @@ class LiveProducer:
 
     def _settle(self) -> None:
         while self._waiting and self._waiting[0][1].done:
-            _, delivery = self._waiting.popleft()
+            _, delivery, kind, events = self._waiting.popleft()
             if delivery.error is not None:
                 self._given_up += 1
+                self._lost(kind, events, str(delivery.error))
                 if not self._refusal:
                     _log.error("producer.events_given_up", exchange=self._exchange, error=str(delivery.error))
                 self._refusal = str(delivery.error)

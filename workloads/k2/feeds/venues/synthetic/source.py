@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
+import pyarrow as pa
 
 from k2.feeds.load.chunks import Chunk, Position
 from k2.feeds.load.csv_source import Clock, now_micros
@@ -114,6 +115,9 @@ class SyntheticLive:
     def ready(self) -> tuple[bool, str]:
         """See `LiveSource`."""
         return True, "producing"
+
+    def lost(self, data_type: DataType, events: pa.RecordBatch, why: str) -> None:
+        """See `LiveSource`: what is made up is made up no second time."""
 
     def unreadable(self) -> Sequence[Unreadable]:
         """See `LiveSource`: nothing that is made up is."""
