@@ -9,6 +9,8 @@ from k2.feeds.load.live import LiveProducer
 from k2.feeds.load.uris import local_files
 from k2.model.errors import UserError, WorldError
 from k2.model.events import arrow_schema
+from k2.model.gap_events import gap_batch
+from k2.model.gaps import GapEvent, GapKind
 from k2.model.topics import DataType
 
 
@@ -48,6 +50,43 @@ def test_a_live_producer_is_ready_once_it_sends():
     assert live.ready() == (False, "waiting for the topics")
     live.run(_events(3), _Outlet())
     assert live.ready() == (True, "producing")
+
+
+class _Slow(_Outlet):
+    """Takes what it is told to, in the order in which it was sent."""
+
+    def __init__(self):
+        super().__init__(silent=True)
+        self.kinds = []
+
+    def send(self, data_type, events):
+        self.kinds.append(str(data_type))
+        return super().send(data_type, events)
+
+    def flush(self, seconds):
+        for delivery in self.waiting:
+            delivery.done = True
+
+
+def test_what_is_said_of_trades_is_sent_when_kafka_has_them():
+    outlet, lost = _Slow(), []
+    live = LiveProducer("ASX", lost=lambda kind, _batch, why: lost.append((str(kind), why)))
+    gaps = gap_batch([GapEvent(GapKind.OPENED, "A", 1, 1, 2)], "ASX", "equities")
+    (((_, trades),),) = _events(1)
+    seen = []
+
+    def events():
+        yield ((DataType.GAPS, gaps), (DataType.TRADES, trades))
+        seen.append(list(outlet.kinds))
+        outlet.waiting[0].done, outlet.waiting[0].error = True, "timed out"
+        yield ()
+        seen.append(list(outlet.kinds))
+        yield ((DataType.TRADES, trades), (DataType.GAPS, gaps))
+
+    live.run(events(), outlet)
+    assert seen == [["trades"], ["trades", "gaps"]]
+    assert lost == [("trades", "timed out")]
+    assert outlet.kinds == ["trades", "gaps", "trades", "gaps"]
 
 
 def test_a_live_producer_says_when_the_brokers_are_silent(monkeypatch):

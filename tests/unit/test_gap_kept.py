@@ -8,7 +8,7 @@ from k2_testing.paper_venue import PaperExchange, PaperVenue, paper_trades
 from prometheus_client import REGISTRY
 
 from k2.feeds.gaps.budget import WeightBudget
-from k2.feeds.gaps.kept import KeptAccount
+from k2.feeds.gaps.kept import NOWHERE, KeptAccount
 from k2.feeds.venues.venue import Numbering
 from k2.model.topics import DataType
 
@@ -24,7 +24,7 @@ class Kept:
             return self.exchange.answer(request)
 
         budget = WeightBudget(self.venue.limits.weight_a_minute)
-        self.account = KeptAccount(self.venue, "crypto", None, {}, get=get, hand_over=self.handed.extend, budget=budget)
+        self.account = KeptAccount(self.venue, NOWHERE, get=get, hand_over=self.handed.extend, budget=budget)
 
     def figure(self, name, **labels):
         return REGISTRY.get_sample_value(name, {"exchange": self.venue.exchange} | labels)
@@ -47,7 +47,7 @@ def test_a_hole_is_fetched_and_handed_over_and_counted():
         await kept.account.begin(["A"])
         kept.exchange.trades["A"] = list(range(1, 11))
         kept.account.connected(1, ["A"])
-        kept.account.heard(paper_trades("A", [1, 10]))
+        kept.account.heard(DataType.TRADES, paper_trades("A", [1, 10]))
         await kept.until(lambda: kept.figure("k2_feed_gap_trades_total", outcome="filled") == 8)
         assert kept.figure("k2_feed_missing_trades") == 0
         ((kind, batch),) = kept.handed
@@ -64,8 +64,8 @@ def test_what_kafka_did_not_take_is_fetched_again():
         await kept.account.begin(["A"])
         kept.exchange.trades["A"] = [1, 2, 3]
         batch = paper_trades("A", [2, 3])
-        kept.account.heard(paper_trades("A", [1]))
-        kept.account.heard(batch)
+        kept.account.heard(DataType.TRADES, paper_trades("A", [1]))
+        kept.account.heard(DataType.TRADES, batch)
         await asyncio.to_thread(kept.account.lost, DataType.TRADES, batch, "timed out")
         await kept.until(lambda: bool(kept.handed))
         assert kept.handed[0][1].column("source_sequence").to_pylist() == [2, 3]

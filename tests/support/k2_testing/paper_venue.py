@@ -93,6 +93,7 @@ class PaperVenue:
     data_types = (DataType.TRADES,)
     ping: bytes | None = None
     ping_seconds = 20.0
+    separate = False
     can_fill = True
 
     def subscription(self, symbols: Sequence[str], data_types: Sequence[DataType]) -> Subscription:

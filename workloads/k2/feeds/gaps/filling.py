@@ -50,6 +50,7 @@ class Filling:
         get: sends a request.
         deliver: takes the trades that were missing, to be sent to the topic.
         volumes: how much each symbol trades, as it is known now.
+        has_room: whether what is fetched can be sent; while it cannot, nothing is asked for.
         steady: seconds of a steady clock.
         wall: microseconds since 1970.
     """
@@ -63,11 +64,12 @@ class Filling:
         deliver: Callable[[Heard], None],
         *,
         volumes: Callable[[], Mapping[str, Decimal]] = dict,
+        has_room: Callable[[], bool] = lambda: True,
         steady: Callable[[], float] = time.monotonic,
         wall: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._venue, self._account, self._schedule = venue, account, schedule
-        self._get, self._deliver, self._volumes = get, deliver, volumes
+        self._get, self._deliver, self._volumes, self._has_room = get, deliver, volumes, has_room
         self._steady, self._wall = steady, wall
         self._running: set[asyncio.Task[None]] = set()
 
@@ -89,6 +91,8 @@ class Filling:
     def start_due(self) -> float:
         """Send what is due now; seconds until there may be more."""
         self._account.advance(self._wall())
+        if not self._has_room():
+            return WAKE_SECONDS
         asks, hopeless, wait = self._schedule.due(
             self._steady(), self._account.holes(), self._account.unheard(), self._volumes()
         )

@@ -9,7 +9,9 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -37,17 +39,34 @@ _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 0.5, 15.0
 _log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class AccountPlace:
+    """Where an account is kept.
+
+    Attributes:
+        settings: addresses and credentials; None: nowhere, nothing is read and nothing is told.
+        topics: the feed's, by data type.
+        asset_class: of the feed.
+    """
+
+    settings: Settings | None = None
+    topics: Mapping[DataType, str] = field(default_factory=lambda: MappingProxyType({}))
+    asset_class: str = ""
+
+
+NOWHERE = AccountPlace()
+
+
 class KeptAccount:
     """A feed's account while it runs. In one loop; `lost` from any thread.
 
     Args:
         venue: the exchange.
-        asset_class: of the feed.
-        settings: addresses and credentials; None: nothing is read and nothing is told.
-        topics: the feed's, by data type.
+        place: where it is kept.
         get: sends a request to the exchange.
         hand_over: takes events that are to be sent to the topics, in their order.
         budget: of the exchange, shared with all who ask of it.
+        has_room: whether what is fetched can be sent; while it cannot, nothing is asked for.
 
     Attributes:
         volumes: how much each symbol trades; whoever knows the listing keeps it.
@@ -56,17 +75,17 @@ class KeptAccount:
     def __init__(
         self,
         venue: Venue,
-        asset_class: str,
-        settings: Settings | None,
-        topics: Mapping[DataType, str],
+        place: AccountPlace,
         *,
         get: Get,
         hand_over: Callable[[Events], None],
         budget: WeightBudget,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.volumes: dict[str, Decimal] = {}
-        self._venue, self._asset_class, self._topics = venue, asset_class, topics
-        self._settings = settings if {DataType.TRADES, DataType.GAPS} <= topics.keys() else None
+        self._venue, self._asset_class, self._topics = venue, place.asset_class, place.topics
+        self._settings = place.settings if {DataType.TRADES, DataType.GAPS} <= place.topics.keys() else None
+        self._has_room, self._begun = has_room, asyncio.Event()
         self._get, self._hand_over = get, hand_over
         self._schedule = FillSchedule(venue, budget)
         self._account = Account(venue.numbering)
@@ -79,6 +98,7 @@ class KeptAccount:
         self._loop = asyncio.get_running_loop()
         settings = self._settings
         if settings is None:
+            self._begun.set()
             return
         pause = _FIRST_RETRY_SECONDS
         while True:
@@ -92,11 +112,12 @@ class KeptAccount:
                 pause = min(_LONGEST_RETRY_SECONDS, pause * 2)
             else:
                 self._counted = self._account.counts
+                self._begun.set()
                 return
 
-    def heard(self, trades: pa.RecordBatch, way: Way = Way.STREAM) -> None:
-        """Trades came by a connection."""
-        self._account.seen(DataType.TRADES, trades, way, _now())
+    def heard(self, data_type: DataType, events: pa.RecordBatch) -> None:
+        """Events came by a connection."""
+        self._account.seen(data_type, events, Way.STREAM, _now())
 
     def refused(self, symbol: str, number: int, why: str) -> None:
         """A trade came and became a dead letter."""
@@ -121,9 +142,16 @@ class KeptAccount:
             loop.call_soon_threadsafe(lambda: self._account.lost(batch, _now(), f"Kafka did not take them: {why}"))
 
     async def run(self) -> None:
-        """Fill and tell until cancelled; then what is known is told to the end."""
+        """Fill and tell from when it has begun, until cancelled."""
+        await self._begun.wait()
         filling = Filling(
-            self._venue, self._account, self._schedule, self._get, self._deliver, volumes=lambda: self.volumes
+            self._venue,
+            self._account,
+            self._schedule,
+            self._get,
+            self._deliver,
+            volumes=lambda: self.volumes,
+            has_room=self._has_room,
         )
         tasks = [asyncio.create_task(each) for each in (filling.run(), self._tell_on(), self._note_on())]
         try:
@@ -139,8 +167,13 @@ class KeptAccount:
         self._tell()
 
     @property
-    def note(self) -> GapNote:
+    def counts(self) -> GapCounts:
         """What the account comes to now."""
+        return self._account.counts
+
+    @property
+    def note(self) -> GapNote:
+        """The same as it is left for the operator."""
         oldest = min(self._account.holes(), key=lambda each: each.before, default=None)
         return GapNote(
             self._account.counts,

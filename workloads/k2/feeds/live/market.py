@@ -10,15 +10,14 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from k2.feeds.gaps.budget import WeightBudget
-from k2.feeds.gaps.kept import KeptAccount
+from k2.feeds.gaps.kept import NOWHERE, AccountPlace, KeptAccount
 from k2.feeds.live.handover import Handover
 from k2.feeds.live.lines import Line
 from k2.feeds.live.listing import Chosen, chosen
@@ -31,7 +30,6 @@ from k2.feeds.venues.venue import Frame, Heard, NoticeKind, Venue
 from k2.model.compute import pc
 from k2.model.errors import WorldError
 from k2.model.events import Decimals
-from k2.model.settings import Settings
 from k2.model.sources import SymbolSelection
 from k2.model.topics import DataType
 from k2.obs import metrics
@@ -49,15 +47,6 @@ _EXCHANGE_SECONDS = 30.0
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class AccountTopics:
-    """Where a feed's account of gaps is kept: its topics in Kafka, where one is of gaps."""
-
-    asset_class: str
-    settings: Settings
-    topics: Mapping[DataType, str]
-
-
 class LiveMarket:
     """Hears a market until it is told to stop.
 
@@ -69,10 +58,10 @@ class LiveMarket:
         data_types: of each symbol.
         handover: where events go.
         timing: how long things take.
-        keeps: where the account of gaps is kept; None: in memory alone.
+        place: where the account of what did not come is kept.
 
     Attributes:
-        account: of what did not come; touched in the loop alone.
+        account: what is missing; touched in the loop alone.
     """
 
     def __init__(
@@ -84,7 +73,7 @@ class LiveMarket:
         data_types: Sequence[DataType],
         handover: Handover,
         timing: Timing,
-        keeps: AccountTopics | None = None,
+        place: AccountPlace = NOWHERE,
     ) -> None:
         self.venue, self.columns, self.address, self.handover, self.timing = venue, columns, address, handover, timing
         self.data_types = [kind for kind in data_types if kind in venue.data_types]
@@ -110,14 +99,12 @@ class LiveMarket:
         self._budget = WeightBudget(venue.limits.weight_a_minute)
         self.account = KeptAccount(
             venue,
-            "" if keeps is None else keeps.asset_class,
-            None if keeps is None else keeps.settings,
-            {} if keeps is None else keeps.topics,
+            place,
             get=self._web.get,
             hand_over=handover.put,
             budget=self._budget,
+            has_room=lambda: not handover.is_full,
         )
-        self._accounted: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
         """Let everything go; `run` returns. To be called in the loop."""
@@ -151,7 +138,8 @@ class LiveMarket:
             stopped = asyncio.create_task(self._stop.wait())
             following = asyncio.create_task(self._follow())
             looking = asyncio.create_task(self._look(began))
-            tasks: set[asyncio.Task[Any]] = {stopped, following, looking}
+            keeping = asyncio.create_task(self.account.run())
+            tasks: set[asyncio.Task[Any]] = {stopped, following, looking, keeping}
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -166,10 +154,7 @@ class LiveMarket:
             task.cancel()
         await asyncio.gather(*self._lines.values(), return_exceptions=True)
         self._read_frames()
-        if self._accounted is not None:
-            self._accounted.cancel()
-            await asyncio.gather(self._accounted, return_exceptions=True)
-            self.account.close()
+        self.account.close()
 
     # --- what is listed -------------------------------------------------------------------------------------------------
 
@@ -193,9 +178,8 @@ class LiveMarket:
             before = () if self.chosen is None else self.chosen.symbols
             decimals = min((self.columns.decimals(kind) for kind in self.data_types), key=lambda each: each.scale)
             now = chosen(self.venue.name, self._asked, listed, decimals or Decimals.STANDARD, before)
-            if self._accounted is None:
+            if self.chosen is None:  # what was known before is known before anything is heard
                 await self.account.begin(now.symbols)
-                self._accounted = asyncio.create_task(self.account.run())
             self._choose(now)
             await asyncio.sleep(self.timing.listing)
 
@@ -217,7 +201,6 @@ class LiveMarket:
         for kinds in ([kind] for kind in self.data_types) if self.venue.separate else (self.data_types,):
             self._spread(kinds, added, removed)
         self._watch.forget(removed)
-        self.account.forget(removed)
         self._watch.expect([(kind, name) for kind in self.data_types for name in added], time.monotonic())
 
     def _spread(self, kinds: Sequence[DataType], added: Sequence[str], removed: Collection[str]) -> None:
@@ -232,6 +215,10 @@ class LiveMarket:
             taken, rest = rest[:free], rest[free:]
             if gone or taken:
                 line.change(taken, gone)
+                if DataType.TRADES in kinds:
+                    self.account.forget(gone)
+                    if line.socket is not None:
+                        self.account.connected(line.socket.number, taken)
         for start in range(0, len(rest), room):
             self._begin_line(kinds, rest[start : start + room])
 
@@ -248,7 +235,8 @@ class LiveMarket:
             elif self._sockets.pop(socket.number, None) is not None:
                 # What it said last is read before it is said to be gone.
                 self._read_frames()
-                self.account.disconnected(socket.number, socket.symbols)
+                if DataType.TRADES in line.data_types:
+                    self.account.disconnected(socket.number, socket.symbols)
                 metrics.FEED_CONNECTIONS.labels(self.venue.exchange).dec()
 
         line = Line(self.venue, kinds, symbols, made=made, pace=self._pace, timing=self.timing, carries=carries)
@@ -303,8 +291,7 @@ class LiveMarket:
             self._has_heard = True
             self._symbols_seen.setdefault(kind, []).append(events.column("symbol"))
             self._measure_delay(kind, events)
-            if kind is DataType.TRADES:
-                self.account.heard(events)
+            self.account.heard(kind, events)
         self.handover.put(list(heard.events.items()), heard.unreadable)
         if self.handover.is_full and not self._is_held:
             self._hold()

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from k2.feeds.gaps.kept import NOWHERE, AccountPlace
 from k2.feeds.live.handover import Handover, together
-from k2.feeds.live.market import AccountTopics, LiveMarket
+from k2.feeds.live.market import LiveMarket
 from k2.feeds.live.pace import AS_USUAL, Timing
 from k2.feeds.live.web import Address
 from k2.feeds.load.live import Batches
@@ -38,7 +39,7 @@ class HeardMarket:
         stop: ends it.
         folder: that a relative `ca_file` begins at.
         timing: how long things take.
-        keeps: where its account of gaps is kept; None: in memory alone.
+        place: where the account of gaps is kept.
     """
 
     def __init__(
@@ -50,11 +51,11 @@ class HeardMarket:
         *,
         folder: Path | None = None,
         timing: Timing = AS_USUAL,
-        keeps: AccountTopics | None = None,
+        place: AccountPlace = NOWHERE,
     ) -> None:
         self.handover = Handover()
         self._source, self._columns, self._data_types = source, columns, data_types
-        self._stop, self._folder, self._timing, self._keeps = stop, folder, timing, keeps
+        self._stop, self._folder, self._timing, self._place = stop, folder, timing, place
         self._market: LiveMarket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._error: BaseException | None = None
@@ -88,7 +89,7 @@ class HeardMarket:
         return found
 
     def lost(self, data_type: DataType, events: pa.RecordBatch, why: str) -> None:
-        """See `LiveSource`."""
+        """See `LiveSource`: what is lost is missing, and asked for."""
         if self._market is not None:
             self._market.account.lost(data_type, events, why)
 
@@ -126,7 +127,7 @@ class HeardMarket:
             self._data_types,
             self.handover,
             self._timing,
-            self._keeps,
+            self._place,
         )
         if self._stop.is_set():
             return
@@ -147,5 +148,11 @@ def opened(opening: Opening) -> HeardMarket:
     columns = EventColumns(config.exchange, str(config.asset_class), config.currency, config.decimals)
     types = [stream.data_type for stream in config.streams]
     topics = {stream.data_type: stream.topic for stream in config.streams}
-    keeps = AccountTopics(str(config.asset_class), opening.settings, topics)
-    return HeardMarket(source, columns, types, opening.stop, folder=opening.settings.source_dir, keeps=keeps)
+    return HeardMarket(
+        source,
+        columns,
+        types,
+        opening.stop,
+        folder=opening.settings.source_dir,
+        place=AccountPlace(opening.settings, topics, str(config.asset_class)),
+    )

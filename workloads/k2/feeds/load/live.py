@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -42,12 +43,12 @@ class LiveSource(Protocol):
         """What came since this was last asked, should have been an event and is none."""
         ...
 
-    def lost(self, data_type: DataType, events: pa.RecordBatch, why: str) -> None:
-        """Kafka did not take these."""
-        ...
-
     def ready(self) -> tuple[bool, str]:
         """Whether events can come, and what they come from; why they cannot. Asked from any thread."""
+        ...
+
+    def lost(self, data_type: DataType, events: pa.RecordBatch, why: str) -> None:
+        """Kafka did not take these events, and never will."""
         ...
 
 
@@ -63,35 +64,55 @@ class LiveOutlet(Outlet, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """Events and what became of them; without a delivery they wait for those before them."""
+
+    at: float
+    kind: DataType
+    batch: pa.RecordBatch
+    delivery: DeliveryReport | None
+
+    @property
+    def rows(self) -> int:
+        """How many they are."""
+        return len(self.batch) if self.delivery is None else self.delivery.rows
+
+    @property
+    def is_done(self) -> bool:
+        """Whether those after it need not wait for it."""
+        return self.delivery is None or self.delivery.done
+
+
 class LiveProducer:
     """Sends what a live source gives. The client reconnects by itself; `ready` tells when the brokers stay silent.
 
     Args:
         exchange: the exchange's code, for metrics.
         source_ready: whether the source gives events, and why not.
-        lost: told of events that Kafka did not take.
+        lost: told of what Kafka did not take.
     """
 
     def __init__(
         self,
         exchange: str,
         source_ready: Callable[[], tuple[bool, str]] = lambda: (True, "producing"),
-        lost: Callable[[DataType, pa.RecordBatch, str], None] = lambda _kind, _events, _why: None,
+        lost: Callable[[DataType, pa.RecordBatch, str], None] = lambda *_: None,
     ) -> None:
         self.sent = 0
+        self._lost = lost
         self._exchange = exchange
         self._source_ready = source_ready
-        self._lost = lost
         self._running = False
         self._refusal = ""
         self._given_up = 0
-        self._waiting: deque[tuple[float, DeliveryReport, DataType, pa.RecordBatch]] = deque()
+        self._waiting: deque[_Sent] = deque()
 
     def ready(self) -> tuple[bool, str]:
         """Whether it produces and the brokers confirm, and the reason when not."""
         if not self._running:
             return False, "waiting for the topics"
-        oldest = self._waiting[0][0] if self._waiting else None
+        oldest = self._waiting[0].at if self._waiting else None
         if oldest is not None and time.monotonic() - oldest > UNREADY_SECONDS:
             return False, f"Kafka confirmed nothing for {UNREADY_SECONDS:.0f} s"
         if self._refusal:
@@ -113,16 +134,18 @@ class LiveProducer:
         """
         self._running = True
         for batches in events:
-            for kind, batch in batches:
-                self._waiting.append((time.monotonic(), outlet.send(kind, batch), kind, batch))
+            for kind, batch in sorted(batches, key=lambda each: each[0] is DataType.GAPS):
+                # What is said of trades is sent when Kafka has them: who reads the one finds the others.
+                delivery = None if kind is DataType.GAPS else outlet.send(kind, batch)
+                self._waiting.append(_Sent(time.monotonic(), kind, batch, delivery))
                 self.sent += batch.num_rows
                 metrics.FEED_EVENTS.labels(self._exchange, str(kind)).inc(batch.num_rows)
             self._put_aside(unreadable(), outlet)
             outlet.poll(0)
-            self._settle()
+            self._settle(outlet)
         self._flush(outlet)
         if self._waiting:
-            lost = sum(delivery.rows for _, delivery, _, _ in self._waiting)
+            lost = sum(each.rows for each in self._waiting)
             raise WorldError(f"Kafka did not confirm the last {lost:,} events within {FLUSH_SECONDS:.0f} s")
         if self._refusal:
             raise WorldError(f"Kafka did not take events: {self._refusal}")
@@ -141,26 +164,33 @@ class LiveProducer:
 
     def _flush(self, outlet: LiveOutlet) -> None:
         told = self._given_up
-        try:
-            outlet.flush(FLUSH_SECONDS)
-        except FatalProducerError:
-            raise
-        except WorldError:
-            self._settle()
-            # The producer reminds of all that was lost since it began: what was told long ago is no failure of this end.
-            if self._waiting or self._given_up > told:
+        for _ in range(2):  # what is said of the last trades is sent when those are there
+            try:
+                outlet.flush(FLUSH_SECONDS)
+            except FatalProducerError:
                 raise
-        self._settle()
+            except WorldError:
+                self._settle(outlet)
+                # The producer reminds of all that was lost since it began: what was told long ago is no failure of this end.
+                if self._waiting or self._given_up > told:
+                    raise
+            self._settle(outlet)
+            if not self._waiting:
+                return
 
-    def _settle(self) -> None:
-        while self._waiting and self._waiting[0][1].done:
-            _, delivery, kind, events = self._waiting.popleft()
-            if delivery.error is not None:
+    def _settle(self, outlet: LiveOutlet) -> None:
+        later: list[_Sent] = []
+        while self._waiting and self._waiting[0].is_done:
+            sent = self._waiting.popleft()
+            if sent.delivery is None:
+                later.append(replace(sent, delivery=outlet.send(sent.kind, sent.batch)))
+            elif sent.delivery.error is not None:
                 self._given_up += 1
-                self._lost(kind, events, str(delivery.error))
                 if not self._refusal:
-                    _log.error("producer.events_given_up", exchange=self._exchange, error=str(delivery.error))
-                self._refusal = str(delivery.error)
+                    _log.error("producer.events_given_up", exchange=self._exchange, error=str(sent.delivery.error))
+                self._refusal = str(sent.delivery.error)
+                self._lost(sent.kind, sent.batch, self._refusal)
             elif self._refusal:
                 _log.info("producer.confirmed_again", exchange=self._exchange)
                 self._refusal = ""
+        self._waiting.extend(later)
