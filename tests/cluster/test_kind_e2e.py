@@ -90,7 +90,7 @@ def test_from_apply_to_the_first_row_by_rest_in_a_minute(kind, key, applied, mea
 def test_feeds_become_ready_and_kubectl_wait_says_so(kind, applied):
     kind.kubectl("wait", "--for=condition=Ready", "marketfeed", "--all", "--timeout=10m", timeout=660)
     columns = kind.kubectl("get", "marketfeeds").splitlines()[0].split()
-    assert columns == ["NAME", "EXCHANGE", "STREAMS", "READY", "RATE", "LAG", "FRESHNESS", "AGE"]
+    assert columns == ["NAME", "EXCHANGE", "STREAMS", "READY", "RATE", "LAG", "FRESHNESS", "GAPS", "AGE"]
     assert "Where the events come from" in kind.kubectl("explain", "marketfeed.spec.source")
 
 

@@ -66,7 +66,7 @@ def test_it_is_found_by_kubectl_get_k2(name):
 def test_a_feeds_columns_answer_whether_it_is_well():
     columns = DEFINITIONS["marketfeeds"]["spec"]["versions"][0]["additionalPrinterColumns"]
     shown = [column["name"].upper() for column in columns if not column.get("priority")]
-    assert shown == ["EXCHANGE", "STREAMS", "READY", "RATE", "LAG", "FRESHNESS", "AGE"]
+    assert shown == ["EXCHANGE", "STREAMS", "READY", "RATE", "LAG", "FRESHNESS", "GAPS", "AGE"]
 
 
 def test_scale_acts_on_the_sinks_replicas():

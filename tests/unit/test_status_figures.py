@@ -10,6 +10,7 @@ from k2.model.dead_share import DeadShare
 from k2.model.exchanges import exchange
 from k2_operator.report import figures
 from k2_operator.report.figures import Commits, Reading, commits, progress
+from k2_operator.spec.conditions import ConditionType
 
 OPEN = datetime(2026, 3, 2, 15, 0, tzinfo=UTC)  # a Monday
 LIVE, FINITE = planned(0), planned(1)
@@ -40,6 +41,7 @@ def test_lag_and_rate_of_two_readings():
         "lag": 10,
         "rate": 20,
         "lastEventTime": None,
+        "completeness": None,
         "gaps": None,
         "deadLetters": None,
         "sinks": [],
@@ -230,7 +232,7 @@ def test_a_sink_that_reads_no_more_is_not_called_stalled_although_it_is():
 
 def test_every_measured_condition_is_carried_over_a_restart():
     found = figures.findings(LIVE, exchange("SIM"), {"t": progress(None, reading(0, 1))}, {}, OPEN, 0)
-    assert set(found) == set(figures.MEASURED)
+    assert {*found, ConditionType.COMPLETE} == set(figures.MEASURED)
 
 
 def test_every_figure_of_a_status_is_among_those_that_an_outage_takes():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,9 +20,11 @@ from k2.bus.groups import known_groups
 from k2.lake.burden import NEWEST
 from k2.lake.layout import Layout, LookFor
 from k2.lake.upkeep_runs import TaskRun
-from k2.model.errors import K2Error, WorldError
+from k2.model.errors import K2Error, UserError, WorldError
 from k2.model.exchanges import exchange
+from k2.model.gap_note import GapNote
 from k2.model.platform import Platform
+from k2.model.topics import account_group_id
 from k2.obs.logging import get_logger
 from k2_operator.build import names
 from k2_operator.kube.cache import FEED, TABLE, Cache
@@ -31,7 +33,7 @@ from k2_operator.reconcile import metrics, observe
 from k2_operator.reconcile.backends import Backends
 from k2_operator.reconcile.topic_ids import TopicIds
 from k2_operator.reconcile.world import AwayError, WorldPart
-from k2_operator.report import figures, table_figures
+from k2_operator.report import completeness, figures, table_figures
 from k2_operator.report.figures import Commits, Reading, SinkProgress
 from k2_operator.report.status import Finding, unknown
 from k2_operator.spec.conditions import ConditionType, Reason
@@ -96,6 +98,7 @@ class Collector:
     _commits: dict[str, Commits] = field(default_factory=dict[str, Commits])
     _looks: dict[Ref, _Look] = field(default_factory=dict[Ref, _Look])
     _failures: int = 0
+    _accounts: dict[str, GapNote] = field(default_factory=dict[str, GapNote])
     _topic_ids: TopicIds = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +154,7 @@ class Collector:
         lacking = {group for _, facts, plan in feeds for group in lacking_pods(facts, plan)}
         sinks = {sink.config.group_id: sink for plan in plans.values() for sink in plan.sinks}
         await self._read(sinks, lacking)
+        await self._read_accounts(plans.values())
         self._count_commits(sinks)
         missing = await self._topic_ids.look(sinks.values())
         for where, plan in plans.items():
@@ -203,6 +207,21 @@ class Collector:
             reading = Reading(time.monotonic(), now, committed)
             self._progress[group] = figures.progress(before, reading)
         self._progress = {group: found for group, found in self._progress.items() if group in sinks}
+
+    async def _read_accounts(self, plans: Iterable[FeedPlan]) -> None:
+        """What live feeds have left about their accounts of gaps."""
+        config = self.backends.settings.kafka_config()
+        topics = sorted({topic for plan in plans if (topic := completeness.account_topic(plan)) is not None})
+        found: dict[str, GapNote] = {}
+        for topic in topics:
+            try:
+                told = await self.backends.in_thread(_asking(config, account_group_id(topic), topic))
+            except UserError:  # the topic is not there yet
+                continue
+            notes = [note for _, text in told.values() if (note := GapNote.from_json(text)) is not None]
+            if notes:
+                found[topic] = notes[0]
+        self._accounts = found
 
     def _count_commits(self, sinks: Mapping[str, SinkPlan]) -> None:
         readings: dict[str, list[Reading]] = {}
@@ -277,10 +296,16 @@ class Collector:
             return
         now = time.monotonic()
         market = exchange(plan.exchange)
-        found_now = figures.findings(plan, market, found, self._commits, datetime.now(UTC), now)
+        clock = datetime.now(UTC)
+        account = self._accounts.get(completeness.account_topic(plan) or "")
+        found_now = {
+            **figures.findings(plan, market, found, self._commits, clock, now),
+            ConditionType.COMPLETE: completeness.complete(plan, account, clock),
+        }
         if (replaced := self._topic_ids.finding(plan)) is not None:
             found_now = {**found_now, ConditionType.TOPICS_READY: replaced}
-        self._tell(where, Told(figures.fields(plan, found), found_now), now)
+        told = figures.fields(plan, found) | completeness.completeness_fields(account)
+        self._tell(where, Told(told, found_now), now)
 
     def _tell(self, where: Ref, new: Told, now: float) -> None:
         at, old = self._told.get(where, (-self._publish_seconds, NOTHING))

@@ -34,14 +34,14 @@ FRESH_SECONDS = 120.0
 COMMITS_PER_SECOND = 1.0
 """Of all sinks of a table together. Above it commits wait for each other, and snapshots pile up faster than they are expired."""
 
-MEASURED = (ConditionType.FRESH, ConditionType.DEGRADED)
+MEASURED = (ConditionType.FRESH, ConditionType.COMPLETE, ConditionType.DEGRADED)
 """Of a feed: what `findings` finds."""
 
 HELD_UP = (Reason.DECISION_NEEDED, Reason.MANY_DEAD_LETTERS, Reason.SINK_STALLED)
 """Why a sink commits nothing, as its offsets and notes tell it: of several sinks the first of these is the feed's."""
 _REASONS = {HeldUpBy.DECISION: Reason.DECISION_NEEDED, HeldUpBy.DEAD_LETTERS: Reason.MANY_DEAD_LETTERS}
 
-FIELDS = ("lag", "rate", "lastEventTime", "gaps", "deadLetters", "sinks")
+FIELDS = ("lag", "rate", "lastEventTime", "gaps", "completeness", "deadLetters", "sinks")
 """Of a feed's status: what `fields` gives."""
 
 Ends = Mapping[int, int]
@@ -194,6 +194,7 @@ def fields(plan: FeedPlan, streams: Mapping[str, SinkProgress]) -> dict[str, Any
         "rate": rounded(sum(each.rate for each in streams.values())),
         "lastEventTime": _stamp(newest),
         "gaps": sum(gaps) if gaps else None,
+        "completeness": None,  # where the feed keeps an account, that is more: `completeness`
         "deadLetters": sum(letters) if letters else None,
         "sinks": sinks,
     }

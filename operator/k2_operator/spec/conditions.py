@@ -35,6 +35,7 @@ class ConditionType(StrEnum):
     SINK_AVAILABLE = "SinkAvailable", "every sink has its pods, and commits what there is", True
     PRODUCER_AVAILABLE = "ProducerAvailable", "the producer runs, or has read its source to the end", True
     FRESH = "Fresh", "events reach the tables as they happen"
+    COMPLETE = "Complete", "no trade is missing that the exchange has numbered, as far as the account of gaps goes back"
     DEGRADED = "Degraded", "something is wrong that does not stop it"
     UP_TO_DATE = "UpToDate", "all of its pods were built from its spec and the platform's present settings"
     COMPACTED = "Compacted", "the newest partitions lie in about as few files as their size takes"
@@ -113,6 +114,11 @@ class Reason(StrEnum):
     NOT_MEASURED = "NotMeasured"
     FRESH = "Fresh"
     STALE = "Stale"
+    ALL_TRADES_HERE = "AllTradesHere"
+    GAPS_OPEN = "GapsOpen"
+    TRADES_MISSING = "TradesMissing"
+    TIMES_UNKNOWN = "TimesUnknown"
+    NO_ACCOUNT = "NoAccount"
     FINITE_SOURCE = "FiniteSource"
     MARKET_CLOSED = "MarketClosed"
     AS_EXPECTED = "AsExpected"

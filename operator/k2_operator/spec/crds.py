@@ -65,10 +65,15 @@ _FEED_COLUMNS = (
     _column("Rate", ".status.rate", "integer", doc="Messages a second into the topics."),
     _column("Lag", ".status.lag", "integer", doc="Messages that are not in the tables yet."),
     _column("Freshness", ".status.lastEventTime", "date", doc="Age of the newest event in the tables."),
+    _column(
+        "Gaps",
+        ".status.gaps",
+        "integer",
+        doc="Trades that are missing now; of a feed without an account of gaps, times that its sequence jumped ahead.",
+    ),
     _AGE,
     _REASON,
     _DEGRADED,
-    _column("Gaps", ".status.gaps", "integer", wide=True, doc="Times that a source's sequence jumped ahead."),
     _column(
         "DeadLetters", ".status.deadLetters", "integer", wide=True, doc="Messages that could not be used, of all time."
     ),

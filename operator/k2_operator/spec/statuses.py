@@ -52,6 +52,20 @@ class SinkStatus(_Status):
     )
 
 
+class CompletenessStatus(_Status):
+    """What a live feed's account of gaps comes to, as the feed says itself."""
+
+    open: int = Field(description="Trades that are missing now and are asked for.")
+    filled: int = Field(description="Trades that were missing and came.")
+    unfillable: int = Field(description="Trades that are missing for good.")
+    unknown: int = Field(description="Times, by symbol, in which nothing was heard and nothing tells what was missed.")
+    dead_lettered: int = Field(description="Trades that came and were refused.")
+    oldest: str | None = Field(
+        default=None, json_schema_extra={"format": "date-time"}, description="Since when the oldest of them is missing."
+    )
+    as_of: str = Field(json_schema_extra={"format": "date-time"}, description="When the feed said it.")
+
+
 class MarketFeedStatus(_Status):
     """What is true of a feed."""
 
@@ -69,7 +83,12 @@ class MarketFeedStatus(_Status):
         default=None, json_schema_extra={"format": "date-time"}, description="Time of the newest event in the tables."
     )
     gaps: int | None = Field(
-        default=None, description="Times that a source's sequence jumped ahead; left out where no sink counts them."
+        default=None,
+        description="Trades that are missing now, where the feed keeps an account of gaps; else times that a source's sequence jumped "
+        "ahead; left out where nobody counts them.",
+    )
+    completeness: CompletenessStatus | None = Field(
+        default=None, description="What the feed's account of gaps comes to; left out where it keeps none."
     )
     dead_letters: int | None = Field(
         default=None, description="Dead letters of the topics, each counted once, that the tables have recorded."
