@@ -157,6 +157,7 @@ def test_every_metric_is_named_k2_and_has_a_base_unit_and_no_unbounded_label():
         "_bytes",
         "_rows",
         "_messages",
+        "_trades",
         "_snapshots",
         "_files",
         "_connections",

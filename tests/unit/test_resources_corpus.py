@@ -125,3 +125,12 @@ def test_a_path_that_is_not_there_is_named(tmp_path):
 def test_the_samples_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert manifests.sample_paths() == [ROOT / manifests.SAMPLES]
+
+
+def test_the_samples_of_live_feeds_are_well_and_a_new_pod_comes_before_the_old_one_goes(tmp_path):
+    (feed,) = up(tmp_path, ROOT / "manifests" / "samples" / "live").check().feeds
+    assert feed.producer is not None
+    assert (feed.producer.hot, feed.producer.finite, feed.producer.replicas) == (True, False, 1)
+    # What a sink would count as missing is in the account of gaps, where it is filled.
+    assert {sink.config.data_type: sink.config.sequences for sink in feed.sinks}["quotes"] == "ignore"
+    assert {topic.name.data_type for topic in feed.topics} == {"trades", "quotes", "gaps"}
