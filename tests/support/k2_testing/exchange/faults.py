@@ -171,18 +171,20 @@ class Script:
         """
         rng = random.Random(seed)
         chosen = sorted(kinds)
-        return cls(
-            [
+        planned: list[Planned] = []
+        for _ in range(faults):
+            fault, times = rng.choice(chosen), rng.choice((1, 1, 2, 5, 20))
+            planned.append(
                 Planned(
                     at=rng.randrange(1, max(2, trades * 4 // 5)),
-                    fault=rng.choice(chosen),
-                    times=rng.choice((1, 1, 2, 5, 20)),
+                    fault=fault,
+                    # Ten megabytes once: twenty times they only keep the machine busy.
+                    times=1 if fault is Fault.HUGE_FRAME else times,
                     seconds=rng.choice((0.0, 0.2, 1.0)),
                     everywhere=rng.random() < 0.3,
                 )
-                for _ in range(faults)
-            ]
-        )
+            )
+        return cls(planned)
 
     def due(self, made: int) -> list[Planned]:
         """Those whose time has come and that were not given yet."""
