@@ -113,7 +113,7 @@ def test_the_doctor_finds_from_a_pod_what_a_pod_reaches(kind, applied):
         return done.returncode == 0
 
     # What takes longer than the doctor waits is rightly found: on a machine that is so busy it is asked again.
-    until(is_well, "the doctor finds faults", 240, 1, why=lambda: done.stdout)
+    until(is_well, "the doctor finds faults", 240, why=lambda: done.stdout)
     found = {each["code"]: each["standing"] for each in json.loads(done.stdout)}
     assert found["kube-secrets"] == found["kafka-cluster"] == found["catalog-commit"] == found["store-delete"] == "ok"
     assert found["sinks-at-work"] == "ok"

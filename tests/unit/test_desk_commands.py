@@ -67,7 +67,7 @@ def test_bytes_that_are_no_text_do_not_go_to_a_terminal(output, monkeypatch):
     monkeypatch.setattr("sys.stdout", io.StringIO())
     refuse_bytes(output)
     monkeypatch.setattr("sys.stdout", Terminal())
-    with pytest.raises(UserError, match=f"{output.value} is no text.*--output {output.value} > rows"):
+    with pytest.raises(UserError, match=f"{output.value} is no text.*Add --out rows.{output.value}"):
         refuse_bytes(output)
     refuse_bytes(Output.NDJSON)
 

@@ -26,6 +26,9 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 # Talkative at INFO with nothing that an operator of K2 can act on.
 _QUIET = ("httpx", "httpx2", "httpcore", "httpcore2", "pyiceberg", "sqlalchemy", "uvicorn.access")
 
+# Says three times of each batch of spans that a collector did not take it: `spans_sent` says it once.
+_SILENT = ("opentelemetry",)
+
 # What a handler of the standard module can say of a line by itself.
 _OF_THE_RECORD = ("level", "logger", "timestamp")
 
@@ -74,6 +77,8 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel("ERROR" if level == "ERROR" else "WARNING")
+    for name in _SILENT:
+        logging.getLogger(name).setLevel("CRITICAL")
 
 
 def _renderers(form: str) -> list[Processor]:

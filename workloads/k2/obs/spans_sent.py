@@ -5,7 +5,6 @@ One that is away is told of once, and once more when it is back; the library wou
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -24,7 +23,6 @@ class SpansSent(SpanExporter):
     """Sends spans to that address, and counts those that were not taken."""
 
     def __init__(self, endpoint: str) -> None:
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._endpoint = endpoint
         self._sender = OTLPSpanExporter(endpoint, timeout=SEND_SECONDS)
         self._lost = 0
