@@ -103,7 +103,7 @@ def workloads(cluster, operator, lasting_namespace, platform, tmp_path_factory):
     folder = tmp_path_factory.mktemp("workloads")
     namespace = lasting_namespace
     numbered = {"sequencePolicy": "PerSymbol", "sink": {"commitInterval": "1s"}}
-    cluster.apply(table(namespace))
+    cluster.apply(table(namespace, upkeep={"compaction": {"schedule": "0 3 * * *"}}))
     cluster.apply(feed(namespace, "live", source=LIVE, **numbered))
     cluster.apply(feed(namespace, "slow", UNREAD, SLOW_LOAD, exchange="BINANCE", assetClass="fx"))
     make_ready(cluster, namespace, "live")

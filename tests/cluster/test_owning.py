@@ -203,7 +203,7 @@ def test_what_somebody_adds_is_taken_off_once_and_what_comes_back_is_left_and_to
     until(lambda: not cluster.get("Deployment", name, namespace)["spec"].get("minReadySeconds"), "a new one stays")
     assert added(cluster, namespace, name) == EVERYTHING
     assert generation(cluster, namespace, name) <= left + 3
-    assert cluster.condition("MarketFeed", namespace, "sim", "Degraded")[1] == "FieldsAdded"
+    cluster.until_condition("MarketFeed", namespace, "sim", "FieldsAdded", "Degraded", 30)
 
     gone = {"spec": {"paused": None, "template": {"spec": {"nodeSelector": None}}}}
     drop = {"$patch": "delete"}

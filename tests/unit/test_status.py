@@ -49,6 +49,15 @@ def test_the_same_findings_give_the_same_status_so_that_nothing_is_written():
     assert again == once
 
 
+def test_what_the_api_server_orders_and_fills_in_by_itself_is_no_difference():
+    said = {"rows": 3, "conditions": [{"type": "Ready", "status": "True"}, {"type": "Complete", "status": "Unknown"}]}
+    kept = {"rows": 3, "upkeep": [], "conditions": said["conditions"][::-1]}
+    assert status.says_the_same(said, kept)
+    assert not status.says_the_same(said, kept | {"rows": 4})
+    assert not status.says_the_same(said, kept | {"upkeep": [{"task": "compact"}]})
+    assert not status.says_the_same(said, kept | {"conditions": [{"type": "Ready", "status": "True"}]})
+
+
 def test_the_generation_that_was_looked_at_is_told():
     assert written([], yes(Reason.AS_ASKED), generation=7)["observedGeneration"] == 7
 

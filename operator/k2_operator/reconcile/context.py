@@ -72,7 +72,7 @@ class Context:
         observed = generation_of(obj) if generation is None else generation
         before = self.cache.get(Ref(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])) or obj
         new = status.status(before, findings, self.now(), fields, observed)
-        if new == (before.get("status") or {}):
+        if status.says_the_same(new, before.get("status") or {}):
             return
         # Before the status: who has seen that finds the Event, also where this write's answer is lost.
         await self._tell_of_ready(before, findings[ConditionType.READY])

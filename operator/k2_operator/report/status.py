@@ -93,6 +93,19 @@ def status(
     }
 
 
+def says_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two statuses tell a person the same.
+
+    The order of conditions is the API server's, which keeps the one in which they came, and so is an empty list where we say nothing.
+    """
+    return _told(one) == _told(other)
+
+
+def _told(found: Mapping[str, Any]) -> dict[str, Any]:
+    said = {name: value for name, value in found.items() if value != []}
+    return said | {"conditions": {each["type"]: each for each in found.get("conditions") or ()}}
+
+
 def carried(obj: Object, kinds: Sequence[ConditionType]) -> dict[ConditionType, Finding]:
     """Findings of those types as they stand in the status already. One for another version's reason waits to be found anew."""
     found = {kind: condition(obj, kind) for kind in kinds}
