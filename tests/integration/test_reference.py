@@ -150,5 +150,5 @@ def test_over_rest_in_every_form(place):
         assert again.status_code == 304
         problem(client.get("/v1/reference", params={"kind": "bonus"}), 422)
         stats = {each["data_type"]: each["rows"] for each in client.get("/v1/stats").json()["tables"]}
-        assert stats == {"trades": 0, "quotes": 0, "reference_data": 10}
+        assert stats == {"trades": 0, "quotes": 0, "reference_data": 10, "gaps": 0}
         assert problem(client.get("/v1/reference", params={"date": "10/03/2014"}), 400)["detail"].startswith("date ")
