@@ -1,15 +1,16 @@
-"""What the REST interfaces of venues have in common: answers that are none, steps of prices, batches of symbols."""
+"""What the REST interfaces of venues have in common: answers that are none, pages, steps of prices, batches of symbols."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from k2.feeds.venues.reading import REFUSED, NoMessageError, loosely, rows, shown
-from k2.feeds.venues.venue import Unreadable
+from k2.feeds.venues.venue import Hole, Request, Unreadable
 from k2.model.errors import WorldError
 
 Answer = TypeVar("Answer")
@@ -70,6 +71,23 @@ def step(told: str | None) -> Decimal | None:
     except InvalidOperation:
         return None
     return value if value.is_finite() and value > 0 else None
+
+
+def page_before(request: Request, numbers: Iterable[int], hole: Hole) -> int | None:
+    """Before which number the next page of a hole ends, where pages are asked for by `after` and come newest first.
+
+    Args:
+        request: what this page was the answer to.
+        numbers: of the trades of this page, wanted or not.
+        hole: what is to be filled.
+
+    Returns:
+        None: this page reached the hole's first trade, or it did not reach further back than what was asked: that would be asked for again
+        for ever.
+    """
+    oldest = min(numbers, default=0)
+    asked = int(parse_qs(urlsplit(request.path).query)["after"][0])
+    return oldest if hole.first < oldest < asked else None
 
 
 def in_batches(symbols: Sequence[str], size: int) -> Iterator[Sequence[str]]:

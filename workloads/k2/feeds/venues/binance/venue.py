@@ -16,6 +16,8 @@ import pyarrow as pa
 from k2.feeds.venues.binance import frames as messages
 from k2.feeds.venues.binance import rest
 from k2.feeds.venues.columns import EventColumns, QuoteRows, TradeRows, amount, times_in_micros
+from k2.feeds.venues.gathered import Gathered
+from k2.feeds.venues.rest import in_batches
 from k2.feeds.venues.venue import (
     Filled,
     Frame,
@@ -87,16 +89,7 @@ class Binance:
     def parse(self, frames: Sequence[Frame]) -> Heard:
         """See `Venue`."""
         found = messages.read(frames)
-        unreadable = list(found.unreadable)
-        events: dict[DataType, pa.RecordBatch] = {}
-        for data_type, made in (
-            (DataType.TRADES, self._columns.trades(_trades(found))),
-            (DataType.QUOTES, self._columns.quotes(_quotes(found))),
-        ):
-            unreadable += made.unreadable
-            if made.events is not None:
-                events[data_type] = made.events
-        return Heard(events, tuple(found.notices), tuple(unreadable))
+        return Gathered(found.notices, found.unreadable).heard(self._columns, _trades(found), _quotes(found))
 
     def instruments(self) -> Request:
         """See `Venue`."""
@@ -136,28 +129,23 @@ class Binance:
         trades = [(raw, trade) for raw, trade in found if isinstance(trade, rest.RestTrade)]
         unreadable = [Unreadable(raw, reason) for raw, reason in found if isinstance(reason, str)]
         numbers = [trade.number for _, trade in trades]
-        made = self._columns.trades(
-            TradeRows(
-                raw=[raw for raw, _ in trades],
-                received=[received] * len(trades),
-                symbols=[symbol] * len(trades),
-                ids=numbers,
-                times=times_in_micros([trade.time for _, trade in trades]),
-                prices=[trade.price or "" for _, trade in trades],
-                quantities=[trade.quantity or "" for _, trade in trades],
-                sides=_sides([trade.buyer_is_maker for _, trade in trades]),
-                sequences=numbers,
-            )
+        rows = TradeRows(
+            raw=[raw for raw, _ in trades],
+            received=[received] * len(trades),
+            symbols=[symbol] * len(trades),
+            ids=numbers,
+            times=times_in_micros([trade.time for _, trade in trades]),
+            prices=[trade.price or "" for _, trade in trades],
+            quantities=[trade.quantity or "" for _, trade in trades],
+            sides=_sides([trade.buyer_is_maker for _, trade in trades]),
+            sequences=numbers,
         )
-        events = {} if made.events is None else {DataType.TRADES: made.events}
-        return Heard(events, unreadable=(*unreadable, *made.unreadable))
+        return Gathered(unreadable=unreadable).heard(self._columns, rows)
 
     def _asked(self, method: str, names: Sequence[str], first: int) -> tuple[bytes, ...]:
-        size = self.limits.batch
-        batches = [names[start : start + size] for start in range(0, len(names), size)]
         return tuple(
             json.dumps({"method": method, "params": batch, "id": number}, separators=(",", ":")).encode()
-            for number, batch in enumerate(batches, first)
+            for number, batch in enumerate(in_batches(names, self.limits.batch), first)
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
@@ -16,7 +16,7 @@ from k2.feeds.venues.coinbase.messages import CoinbaseMessage, CoinbaseRestTrade
 from k2.feeds.venues.columns import EventColumns, QuoteRows, TradeRows
 from k2.feeds.venues.gathered import Gathered
 from k2.feeds.venues.reading import shown
-from k2.feeds.venues.rest import in_batches, parts, step
+from k2.feeds.venues.rest import in_batches, page_before, parts, step
 from k2.feeds.venues.venue import (
     Filled,
     Frame,
@@ -129,10 +129,8 @@ class Coinbase:
         """A page further back, while the oldest trade of this one is younger than the hole's first."""
         found, bad = parts(messages.REST_TRADES, body, CoinbaseRestTrade, "trade")
         wanted = [trade for trade in found if hole.first <= trade.trade_id <= hole.last]
-        oldest = min((trade.trade_id for trade in found), default=0)
-        asked = int(parse_qs(urlsplit(request.path).query)["after"][0])
-        # An answer that does not reach further back would be asked for again for ever.
-        following = _trades_before(hole.symbol, oldest) if hole.first < oldest < asked else None
+        before = page_before(request, map(_number, found), hole)
+        following = None if before is None else _trades_before(hole.symbol, before)
         return Filled(self._of_rest(wanted, bad, received, hole.symbol), following)
 
     def latest(self, symbol: str) -> Request | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from operator import attrgetter
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -13,7 +13,7 @@ from k2.feeds.venues.gathered import Gathered
 from k2.feeds.venues.okx import messages
 from k2.feeds.venues.okx.messages import OkxDatum, OkxInstrument, OkxMessage
 from k2.feeds.venues.reading import shown
-from k2.feeds.venues.rest import answer, in_batches, parts, step
+from k2.feeds.venues.rest import answer, in_batches, page_before, parts, step
 from k2.feeds.venues.venue import (
     Filled,
     Frame,
@@ -138,10 +138,8 @@ class Okx:
         """A page further back, while the oldest trade of this one is younger than the hole's first."""
         found, bad = _trades_of(body)
         wanted = [trade for trade in found if hole.first <= trade.trade_id <= hole.last]
-        oldest = min((trade.trade_id for trade in found), default=0)
-        asked = int(parse_qs(urlsplit(request.path).query)["after"][0])
-        # An answer that does not reach further back would be asked for again for ever.
-        following = _history(hole.symbol, oldest) if hole.first < oldest < asked else None
+        before = page_before(request, map(_number, found), hole)
+        following = None if before is None else _history(hole.symbol, before)
         return Filled(self._of_rest(wanted, bad, received, hole.symbol), following)
 
     def latest(self, symbol: str) -> Request | None:
