@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 SHARE = 0.8
+"""Of each limit of an exchange, that is used at most."""
 WINDOW_SECONDS = 61.0
 """A minute, and what two requests may differ in on their way: the exchange counts when they come."""
 

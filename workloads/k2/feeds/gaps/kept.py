@@ -197,7 +197,9 @@ class KeptAccount:
         exchange = self._venue.exchange
         if events and self._settings is not None:
             self._hand_over([(DataType.GAPS, gap_batch(events, exchange, self._asset_class))])
-        self._counted = show_figures(exchange, self._account.counts, self._counted, _now())
+        # What the account comes to changes only with an event: four times a second nothing is counted anew.
+        counts = self._account.counts if events else self._counted
+        self._counted = show_figures(exchange, counts, self._counted, _now())
 
     async def _note_on(self) -> None:
         settings = self._settings

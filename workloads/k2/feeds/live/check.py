@@ -16,6 +16,7 @@ from k2.feeds.live.source import HeardMarket
 from k2.feeds.venues.venue import NoticeKind, Unreadable
 from k2.model.amounts import plain
 from k2.model.compute import pc
+from k2.model.gaps import GapCounts
 from k2.model.times import SECOND_US, iso
 from k2.model.topics import DataType
 
@@ -99,15 +100,14 @@ def check(heard: HeardMarket, venue: str, symbols: list[str], seconds: float, st
     if least is not None and abs(least) > CLOCK_SECONDS * SECOND_US:
         side = "before" if least > 0 else "behind"
         odd.append(f"our clock is {abs(least) / SECOND_US:.1f} s {side} the exchange's: look at NTP on this machine")
-    missing = 0 if market is None else market.account.note.counts.open
-    odd += [f"{missing} trades were missed and not filled"] if missing else []
-    filled = 0 if market is None else market.account.note.counts.filled
+    counts = GapCounts() if market is None else market.account.counts
+    odd += [f"{counts.open} trades were missed and not filled"] if counts.open else []
     return FeedCheck(
         venue,
         round(took, 1),
         sorted(found.values(), key=lambda each: (each.symbol, each.data_type)),
         None if least is None else least / SECOND_US,
-        filled,
+        counts.filled,
         odd,
     )
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from k2.feeds.gaps.budget import WeightBudget
+from k2.feeds.gaps.budget import SHARE, WeightBudget
 from k2.feeds.gaps.kept import NOWHERE, AccountPlace, KeptAccount
 from k2.feeds.live.handover import Handover
 from k2.feeds.live.lines import Line
 from k2.feeds.live.listing import Chosen, chosen
-from k2.feeds.live.pace import SHARE, EvenPace, RetryWaits, Timing
+from k2.feeds.live.pace import EvenPace, RetryWaits, Timing
 from k2.feeds.live.sockets import Socket
 from k2.feeds.live.streams import Stream, StreamWatch
 from k2.feeds.live.web import Address, RefusedPlaceError, Web
@@ -75,7 +75,7 @@ class LiveMarket:
         timing: Timing,
         place: AccountPlace = NOWHERE,
     ) -> None:
-        self.venue, self.columns, self.address, self.handover, self.timing = venue, columns, address, handover, timing
+        self.venue, self.columns, self.handover, self.timing = venue, columns, handover, timing
         self.data_types = [kind for kind in data_types if kind in venue.data_types]
         self.chosen: Chosen | None = None
         self.notices: Counter[tuple[NoticeKind, str]] = Counter()
@@ -96,7 +96,7 @@ class LiveMarket:
         self._has_heard = False
         self._least_delay: int | None = None
         self._stop = asyncio.Event()
-        self._budget = WeightBudget(venue.limits.weight_a_minute)
+        self._budget = WeightBudget(limits.weight_a_minute)
         self.account = KeptAccount(
             venue,
             place,
@@ -341,7 +341,7 @@ class LiveMarket:
         for line in self._lines:
             socket = line.socket
             # Where nothing at all is heard, the connection is silent, and that is looked at by itself.
-            if socket is None or not socket.has_data or now - socket.heard_at > self.timing.silent / 2:
+            if socket is None or not socket.data_came.is_set() or now - socket.heard_at > self.timing.silent / 2:
                 continue
             here = [name for kind, name in suspects if kind in line.data_types and name in line.symbols]
             if here:

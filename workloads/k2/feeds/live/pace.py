@@ -8,9 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-SHARE = 0.8
-"""Of each limit of an exchange, that is used at most."""
-
 
 @dataclass(frozen=True, slots=True)
 class Timing:

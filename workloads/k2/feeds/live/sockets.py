@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import aiohttp
 
-from k2.feeds.live.pace import SHARE, EvenPace, Timing
+from k2.feeds.gaps.budget import SHARE
+from k2.feeds.live.pace import EvenPace, Timing
 from k2.feeds.live.web import Stream, Web
 from k2.feeds.venues.venue import Frame, Venue
 from k2.model.errors import WorldError
@@ -32,7 +33,7 @@ class Socket:
     Attributes:
         symbols: what it carries now.
         heard_at: when it last said anything, of a steady clock.
-        has_data: whether events came.
+        data_came: set once events came.
         opened_at: when it was opened, of a steady clock; 0: not yet.
     """
 
@@ -47,7 +48,6 @@ class Socket:
         self.number = number
         self.symbols: list[str] = []
         self.heard_at = self.opened_at = 0.0
-        self.has_data = False
         self.data_came = asyncio.Event()
         self._venue, self._web, self._hears, self._timing = venue, web, hears, timing
         self._stream: Stream | None = None
@@ -78,7 +78,6 @@ class Socket:
 
     def got_data(self) -> None:
         """Events came by it."""
-        self.has_data = True
         self.data_came.set()
 
     def end(self, reason: str) -> None:
