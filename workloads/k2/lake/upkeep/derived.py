@@ -7,20 +7,20 @@ all of it. The commit asserts the snapshot that the run has looked at, so of two
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.snapshots import Operation, Summary
+from pyiceberg.table.snapshots import Operation
 
 from k2.lake.appends.writer import WrittenFile, discard_files, write_files
 from k2.lake.catalog import TableSource, load_table
 from k2.lake.landed import guard
 from k2.lake.offsets import COMMIT_ID, OPERATION, ancestors, summary_of
-from k2.lake.upkeep.replacing import NOTHING, ReplaceFiles, live_files
+from k2.lake.upkeep.replacing import ReplaceFiles, live_files
 from k2.model.errors import WorldError
 
 DERIVED = "k2.derived"
@@ -30,9 +30,7 @@ DERIVED = "k2.derived"
 class _OverwriteRows(ReplaceFiles):
     """Other rows in place of those of whole files, asserted against the one snapshot that was looked at."""
 
-    def _summary(self, snapshot_properties: Mapping[str, str] = NOTHING) -> Summary:
-        computed = super()._summary(snapshot_properties)
-        return Summary(operation=Operation.OVERWRITE, **computed.additional_properties)
+    says = Operation.OVERWRITE
 
 
 @dataclass(frozen=True, slots=True)
